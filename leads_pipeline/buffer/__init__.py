@@ -1,0 +1,1 @@
+"""The buffer between the door and the pipeline: one port, its implementations."""

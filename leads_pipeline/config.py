@@ -1,0 +1,344 @@
+"""``leads.yaml`` and the environment, read once, validated whole, frozen.
+
+The only module that reads the environment. A door (CLI, capture, a Dagster code location) calls ``load_settings`` and
+passes values down. Secrets stand in the file as ``{env: NAME}`` only and are resolved when they are needed.
+
+Environment: ``LEADS_CONFIG`` (path of the file), ``LEADS_DATABASE_URL`` (a PostgreSQL to use instead of the embedded
+one), and the names that the file refers to.
+"""
+
+import os
+import re
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+from zoneinfo import ZoneInfo, available_timezones
+
+import yaml
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
+
+from leads_pipeline.errors import ConfigError
+
+CONFIG_VARIABLE = "LEADS_CONFIG"
+DATABASE_URL_VARIABLE = "LEADS_DATABASE_URL"
+DEFAULT_CONFIG_NAME = "leads.yaml"
+
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
+
+
+def _valid_name(value: str) -> str:
+    if not _NAME.fullmatch(value):
+        raise ValueError("allowed: a lower-case letter, then up to 62 lower-case letters, digits or underscores")
+    return value
+
+
+def _valid_time_zone(value: str) -> str:
+    if value not in available_timezones():
+        raise ValueError("allowed: an IANA time zone such as UTC or Europe/Vienna")
+    return value
+
+
+Name = Annotated[str, AfterValidator(_valid_name)]
+TimeZone = Annotated[str, AfterValidator(_valid_time_zone)]
+LaneName = Literal["real_time", "near_real_time", "batch"]
+_MAX_PENDING: dict[LaneName, float] = {"real_time": 120.0, "near_real_time": 600.0, "batch": 86_400.0}
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class Model(BaseModel):
+    """A frozen part of the configuration that knows no other keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)
+
+
+class SecretRef(Model):
+    """A secret, named by the environment variable that holds it."""
+
+    env: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", description="Name of an environment variable.")]
+
+    def resolve(self) -> SecretStr:
+        """The secret's value.
+
+        Raises:
+            ConfigError: the variable is not set or empty.
+        """
+        value = os.environ.get(self.env, "")
+        if not value:
+            raise ConfigError(f"the environment variable {self.env} is not set; leads.yaml refers to it as a secret")
+        return SecretStr(value)
+
+
+class SourceSettings(Model):
+    """One way in: a form, a webhook, an import."""
+
+    description: str = ""
+    lane: LaneName = Field("near_real_time", description="How urgent this source's leads are.")
+    country: Annotated[str, Field(pattern=r"^[A-Z]{2}$")] | None = Field(
+        None, description="ISO 3166 code assumed for phone numbers without one; the tenant's if unset."
+    )
+    priority: Annotated[int, Field(ge=0, le=100)] = Field(
+        50, description="Whose value wins in a golden contact when all else is equal; higher wins."
+    )
+
+
+class TenantSettings(Model):
+    """One business whose leads are kept apart from all others."""
+
+    description: str = ""
+    country: Annotated[str, Field(pattern=r"^[A-Z]{2}$")] = Field("US", description="ISO 3166 code of the home market.")
+    sources: Annotated[dict[Name, SourceSettings], Field(min_length=1)]
+    destinations: tuple[Name, ...] = Field((), description="Where its contacts must be delivered.")
+
+
+class WindowLimit(Model):
+    """At most ``requests`` in any ``seconds`` on end."""
+
+    requests: Annotated[int, Field(gt=0)]
+    seconds: Annotated[int, Field(gt=0, le=3600)]
+
+
+class DailyLimit(Model):
+    """At most ``requests`` between two midnights of the account's time zone."""
+
+    requests: Annotated[int, Field(gt=0)]
+    time_zone: TimeZone = "UTC"
+
+    @property
+    def zone(self) -> ZoneInfo:
+        return ZoneInfo(self.time_zone)
+
+
+class RequestLimits(Model):
+    """What an account allows, for all processes together."""
+
+    windows: tuple[WindowLimit, ...] = (WindowLimit(requests=100, seconds=10),)
+    daily: DailyLimit | None = DailyLimit(requests=250_000)
+    in_flight: Annotated[int, Field(gt=0, le=64)] = Field(4, description="Requests under way at once, per process.")
+
+
+# HubSpot's own property names for the canonical fields of a golden contact.
+HUBSPOT_MAPPING: dict[str, str] = {
+    "email": "email",
+    "phone": "phone",
+    "first_name": "firstname",
+    "last_name": "lastname",
+    "company": "company",
+    "job_title": "jobtitle",
+    "address": "address",
+    "city": "city",
+    "state": "state",
+    "postcode": "zip",
+    "country": "country",
+}
+
+
+class DestinationSettings(Model):
+    """One CRM account that contacts are delivered to."""
+
+    vendor: Literal["hubspot"]
+    account: Annotated[str, Field(min_length=1)] = Field(
+        description="Whose quota is spent: destinations with the same account share one limit."
+    )
+    base_url: Annotated[str, Field(pattern=r"^https?://")] = "https://api.hubapi.com"
+    api_prefix: Annotated[str, Field(pattern=r"^/")] = Field("/crm/v3/objects", description="Before /contacts/….")
+    token: SecretRef
+    key_property: str = Field("lead_key", description="The CRM's unique property that holds our contact id.")
+    batch_size: Annotated[int, Field(gt=0, le=100)] = 100
+    limits: RequestLimits = RequestLimits()
+    timeout_seconds: Annotated[float, Field(gt=0, le=120)] = 30
+    mapping: dict[str, str] = Field(default_factory=lambda: dict(HUBSPOT_MAPPING))
+
+
+class RetrySettings(Model):
+    """How long a refused record is tried again: exponential, with full jitter on the upper half."""
+
+    base_seconds: Annotated[float, Field(gt=0)] = 2
+    max_seconds: Annotated[float, Field(gt=0)] = 3600
+    max_attempts: Annotated[int, Field(gt=0)] = Field(40, description="Attempts before a record is a dead letter.")
+
+
+class CaptureSettings(Model):
+    """The HTTP door."""
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)] = 8080
+    max_body_bytes: Annotated[int, Field(gt=0)] = 1_048_576
+    max_batch_body_bytes: Annotated[int, Field(gt=0)] = 16_777_216
+    max_batch_leads: Annotated[int, Field(gt=0)] = 10_000
+    max_queued_leads: Annotated[int, Field(gt=0)] = Field(20_000, description="Beyond it: 503 with Retry-After.")
+
+
+class PipelineSettings(Model):
+    """How work is cut."""
+
+    chunk_size: Annotated[int, Field(gt=0, le=20_000)] = Field(1_000, description="Leads in one transaction of a step.")
+    run_seconds: Annotated[float, Field(gt=0)] = Field(
+        300, description="A stage stops taking new chunks after this long; the next run goes on."
+    )
+
+
+class MatchingSettings(Model):
+    """When two leads are one person. Weights are log2 Bayes factors (Splink match weights)."""
+
+    merge_weight: float = Field(8.0, description="At or above: merged.")
+    review_weight: float = Field(3.0, description="At or above, below merge_weight: put before a person.")
+    max_candidates_per_key: Annotated[int, Field(gt=0)] = Field(
+        100, description="A key shared by more records than this yields only its newest ones."
+    )
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.review_weight > self.merge_weight:
+            raise ValueError("review_weight must not be above merge_weight")
+        return self
+
+
+class SloSettings(Model):
+    """What the asset checks hold the pipeline to."""
+
+    max_pending_seconds: dict[LaneName, Annotated[float, Field(gt=0)]] = Field(
+        default_factory=lambda: dict(_MAX_PENDING),
+        description="Oldest lead that may wait in any one stage, per lane.",
+    )
+    max_rejection_rate: Fraction = 0.25
+    rejection_window_hours: Annotated[int, Field(gt=0)] = 24
+    min_delivery_success: Fraction = Field(0.99, description="Of the contacts settled within the window.")
+    delivery_window_hours: Annotated[int, Field(gt=0)] = 24
+    min_sample: Annotated[int, Field(gt=0)] = Field(20, description="Below so many leads a rate proves nothing.")
+
+
+class RetentionSettings(Model):
+    """How long bookkeeping is kept."""
+
+    ingest_keys_days: Annotated[int, Field(gt=0)] = 30
+
+
+class Settings(Model):
+    """Everything that leads.yaml may say."""
+
+    version: Literal[1] = 1
+    state_dir: str = Field(".leads", description="Where embedded servers keep their files; relative to this file.")
+    tenants: Annotated[dict[Name, TenantSettings], Field(min_length=1)]
+    destinations: dict[Name, DestinationSettings] = Field(default_factory=dict)
+    capture: CaptureSettings = CaptureSettings()
+    pipeline: PipelineSettings = PipelineSettings()
+    matching: MatchingSettings = MatchingSettings()
+    retry: RetrySettings = RetrySettings()
+    slos: SloSettings = SloSettings()
+    retention: RetentionSettings = RetentionSettings()
+
+    _path: Path = PrivateAttr(default=Path(DEFAULT_CONFIG_NAME))
+
+    @model_validator(mode="after")
+    def _destinations_exist(self) -> Self:
+        known = ", ".join(sorted(self.destinations)) or "none"
+        for tenant, settings in self.tenants.items():
+            for destination in settings.destinations:
+                if destination not in self.destinations:
+                    raise ValueError(f"tenants.{tenant}.destinations names {destination!r}; defined: {known}")
+        return self
+
+    @property
+    def path(self) -> Path:
+        """The file that these settings came from."""
+        return self._path
+
+    @cached_property
+    def state_path(self) -> Path:
+        """The absolute directory of embedded servers' files."""
+        return (self._path.parent / self.state_dir).resolve()
+
+    def source(self, tenant: str, source: str) -> SourceSettings | None:
+        """The settings of a source, or ``None`` if the tenant or the source is not configured."""
+        tenant_settings = self.tenants.get(tenant)
+        return tenant_settings.sources.get(source) if tenant_settings else None
+
+    def secrets(self) -> dict[str, SecretRef]:
+        """Every secret that the file refers to, by the path of its key."""
+        return {f"destinations.{name}.token": item.token for name, item in self.destinations.items()}
+
+
+def config_path(explicit: str | None = None) -> Path:
+    """The file to read: ``explicit``, else ``LEADS_CONFIG``, else ``leads.yaml`` here or in a parent directory."""
+    named = explicit or os.environ.get(CONFIG_VARIABLE)
+    if named:
+        return Path(named).resolve()
+    here = Path.cwd()
+    for directory in (here, *here.parents):
+        candidate = directory / DEFAULT_CONFIG_NAME
+        if candidate.is_file():
+            return candidate
+    return here / DEFAULT_CONFIG_NAME
+
+
+def load_settings(explicit: str | None = None) -> Settings:
+    """Read and validate the configuration.
+
+    Raises:
+        ConfigError: no file, not YAML, or any number of faults, each named with its path, value and what is allowed.
+    """
+    path = config_path(explicit)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(
+            f"cannot read the configuration {path}: {error.strerror}. "
+            f"Name a file with --config or {CONFIG_VARIABLE}, or work in a directory that has a {DEFAULT_CONFIG_NAME}."
+        ) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is not UTF-8 text: {error.reason} at byte {error.start}") from error
+    return parse_settings(text, path=path)
+
+
+def parse_settings(text: str, *, path: Path) -> Settings:
+    """Validate the text of a configuration file. Raises ``ConfigError`` as ``load_settings`` does."""
+    try:
+        document = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not YAML: {error}") from error
+    if not isinstance(document, dict):
+        raise ConfigError(f"{path} must hold a mapping with the keys {', '.join(Settings.model_fields)}")
+    try:
+        settings = Settings.model_validate(document)
+    except ValidationError as error:
+        faults = tuple(_fault(item) for item in error.errors(include_url=False))
+        raise ConfigError(f"{path} has {len(faults)} fault{'s' if len(faults) > 1 else ''}:", faults=faults) from None
+    settings._path = path.resolve()
+    return settings
+
+
+def _fault(item: Any) -> str:
+    path = ".".join(str(part) for part in item["loc"] if part != "[key]") or "(top level)"
+    message = str(item["msg"]).removeprefix("Value error, ")
+    if item["type"] == "missing":
+        return f"{path}: required, but missing"
+    if item["type"] == "extra_forbidden":
+        return f"{path}: there is no such key"
+    value = item["input"]
+    shown = "" if isinstance(value, dict | list | BaseModel) else f" = {value!r}"
+    return f"{path}{shown}: {message[:1].lower()}{message[1:]}"
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema of leads.yaml, for editors."""
+    schema = Settings.model_json_schema()
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "leads.yaml", **schema}
+
+
+def database_url() -> str | None:
+    """The PostgreSQL to use instead of the embedded one, or ``None``."""
+    return os.environ.get(DATABASE_URL_VARIABLE) or None
+
+
+def inherited_environment() -> dict[str, str]:
+    """A copy of the environment for a child process."""
+    return dict(os.environ)

@@ -1,0 +1,1 @@
+"""Delivery: the port, the limiter, the transport, and one module per destination."""

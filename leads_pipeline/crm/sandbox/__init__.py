@@ -1,0 +1,1 @@
+"""A local CRM with a vendor's real shapes, limits and failures."""

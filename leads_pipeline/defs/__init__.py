@@ -1,0 +1,1 @@
+"""Everything Dagster: assets, I/O managers, checks, sensors, schedules, resources."""

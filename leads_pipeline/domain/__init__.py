@@ -1,0 +1,1 @@
+"""Pure rules: literals in, values out. No I/O, clock, environment or Dagster."""

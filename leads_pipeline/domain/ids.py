@@ -1,0 +1,36 @@
+"""Identifiers: what they are called and how they are made."""
+
+import secrets
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import NewType
+from uuid import UUID
+
+LeadId = NewType("LeadId", UUID)
+ContactId = NewType("ContactId", UUID)
+BatchId = NewType("BatchId", UUID)
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
+
+
+def uuid7(now: datetime, *, random_bits: Callable[[int], int] = secrets.randbits) -> UUID:
+    """A time-ordered UUID (RFC 9562, version 7): 48 bits of Unix milliseconds, then 74 random bits.
+
+    Ids of one millisecond are in no particular order.
+    """
+    milliseconds = (now - _EPOCH) // _MILLISECOND
+    value = (milliseconds & (1 << 48) - 1) << 80
+    value |= 0x7 << 76 | random_bits(12) << 64
+    value |= 0b10 << 62 | random_bits(62)
+    return UUID(int=value)
+
+
+def first_uuid7_at(now: datetime) -> UUID:
+    """The smallest value that ``uuid7(now)`` can give: the bound of a time range over ids."""
+    return uuid7(now, random_bits=lambda _bits: 0)
+
+
+def instant_of(value: UUID) -> datetime:
+    """The millisecond in which a version 7 UUID was made."""
+    return _EPOCH + (value.int >> 80) * _MILLISECOND

@@ -1,0 +1,55 @@
+"""Every error that a caller may want to tell apart.
+
+A class exists only where a caller acts differently. Refused *data* is a value (a rejection, a verdict), never one of
+these. A message says what was tried, what happened and what to do; it never holds a lead's content or a secret.
+
+    LeadsError                  anything this product raises on purpose; a command prints it and exits 1
+    ├── ConfigError             leads.yaml or the environment is wrong: the user mends it; exit 2
+    ├── DatabaseError           the database did not do what was asked
+    │   ├── DatabaseUnavailable it cannot be reached: try again later (HTTP 503)
+    │   └── SchemaOutdated      the schema is not this version's: run `leads db upgrade`
+    ├── EmbeddedServerError     our own PostgreSQL could not be started, stopped or found
+    ├── ImportFileError         a file cannot be read as leads at all (a bad row is data, not this)
+    ├── NotFound                the thing that was asked for by id or name does not exist
+    └── CrmError                a request to a CRM failed as a whole; `crm.port` has the verdict classes
+"""
+
+
+class LeadsError(Exception):
+    """Anything that this product raises on purpose."""
+
+
+class ConfigError(LeadsError):
+    """The configuration is wrong. ``faults`` holds one line per fault, each with path, value and what is allowed."""
+
+    def __init__(self, message: str, *, faults: tuple[str, ...] = ()) -> None:
+        self.faults = faults
+        super().__init__("\n".join([message, *(f"  - {fault}" for fault in faults)]))
+
+
+class DatabaseError(LeadsError):
+    """The database did not do what was asked."""
+
+
+class DatabaseUnavailable(DatabaseError):
+    """The database cannot be reached; the same call may succeed later."""
+
+
+class SchemaOutdated(DatabaseError):
+    """The database's schema is not the one that this version needs."""
+
+
+class EmbeddedServerError(LeadsError):
+    """Our own PostgreSQL could not be started, stopped or found."""
+
+
+class ImportFileError(LeadsError):
+    """A file cannot be read as leads at all."""
+
+
+class NotFound(LeadsError):
+    """What was asked for by id or name does not exist."""
+
+
+class CrmError(LeadsError):
+    """A request to a CRM failed as a whole."""

@@ -1,0 +1,1 @@
+"""Who is who: blocking keys, Splink scoring, training and evaluation."""

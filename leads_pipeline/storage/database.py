@@ -1,0 +1,70 @@
+"""Connections to PostgreSQL, and the translation of the driver's errors.
+
+``open_database`` is what a door calls: it starts the embedded server if no URL is configured, checks or upgrades the
+schema and returns an engine whose connections see our tables.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+import sqlalchemy as sa
+from sqlalchemy.engine import make_url
+
+from leads_pipeline.errors import ConfigError, DatabaseUnavailable
+from leads_pipeline.storage.schema import SCHEMA
+
+# SQLSTATE classes after which the same call may succeed later: connection, resources, operator intervention.
+_UNAVAILABLE_CLASSES = ("08", "53", "57")
+
+
+def engine_for(url: str, *, pool_size: int = 5, application_name: str = "leads_pipeline") -> sa.Engine:
+    """An engine for a ``postgresql://`` URL, through psycopg 3, in UTC, with our schema first on the search path."""
+    engine = sa.create_engine(
+        sqlalchemy_url(url),
+        pool_size=pool_size,
+        max_overflow=pool_size,
+        pool_pre_ping=True,
+        connect_args={"application_name": application_name, "connect_timeout": 10, "prepare_threshold": 5},
+    )
+
+    @sa.event.listens_for(engine, "connect")
+    def _set_session(connection: Any, _record: Any) -> None:
+        connection.execute(f"set search_path to {SCHEMA}, public")
+        connection.execute("set time zone 'UTC'")
+        connection.commit()
+
+    return engine
+
+
+def sqlalchemy_url(url: str, *, driver: str = "psycopg") -> sa.URL:
+    """``url`` for SQLAlchemy with an explicit driver.
+
+    Dagster needs ``psycopg2``: SQLAlchemy 2.1 takes a bare ``postgresql://`` to mean psycopg 3, with which
+    dagster-postgres fails on every event it writes.
+    """
+    scheme = urlsplit(url).scheme.split("+")[0]
+    if scheme not in ("postgresql", "postgres"):
+        raise ConfigError(f"a database URL must begin with postgresql://, this one begins with {scheme}://")
+    return make_url(url).set(drivername=f"postgresql+{driver}")
+
+
+@contextmanager
+def translated_errors(doing: str) -> Iterator[None]:
+    """Turn the driver's connection errors into ``DatabaseUnavailable``; ``doing`` says what was tried."""
+    try:
+        yield
+    except sa.exc.DBAPIError as error:
+        if is_unavailable(error):
+            raise DatabaseUnavailable(f"{doing}: the database cannot be reached; try again") from error
+        raise
+
+
+def is_unavailable(error: BaseException) -> bool:
+    """Whether a driver's error says that the database, not the statement, is the trouble."""
+    original = getattr(error, "orig", None) or error
+    state = getattr(original, "sqlstate", None)
+    if state is None:
+        return isinstance(original, OSError) or type(original).__name__ in ("OperationalError", "InterfaceError")
+    return str(state)[:2] in _UNAVAILABLE_CLASSES

@@ -1,0 +1,140 @@
+"""What waits at the door of each stage.
+
+A step claims inside the transaction in which it writes its results: ``claim`` deletes the rows and locks them until the
+commit, so two workers cannot take the same one (``skip locked``), and a worker that dies leaves them where they were.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+import sqlalchemy as sa
+
+from leads_pipeline.domain.stage import Chunk, Lane, Stage
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """One subject at the door of a stage: a lead, or at golden_contacts a contact."""
+
+    subject_id: UUID
+    tenant: str
+    lane: Lane
+    revision: int
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class QueueDepth:
+    """How much waits at one door, for one tenant and lane."""
+
+    stage: Stage
+    tenant: str
+    lane: Lane
+    waiting: int
+    oldest_since: datetime
+
+
+# A subject that waits already keeps its place; it becomes as urgent as its most urgent reason and takes the revision.
+_ENQUEUE = sa.text(
+    """
+    insert into pending (stage, subject_id, tenant, lane, revision, since, due_at)
+    select :stage, t.subject_id, t.tenant, t.lane, t.revision, t.since, t.since
+    from jsonb_to_recordset(cast(:rows as jsonb))
+        as t(subject_id uuid, tenant text, lane text, revision integer, since timestamptz)
+    order by t.subject_id
+    on conflict (stage, subject_id) do update set
+        revision = greatest(pending.revision, excluded.revision),
+        lane = case
+            when array_position(array['real_time', 'near_real_time', 'batch'], excluded.lane)
+               < array_position(array['real_time', 'near_real_time', 'batch'], pending.lane)
+            then excluded.lane else pending.lane end
+    """
+)
+
+# One tenant, most urgent lane first, oldest first. `skip locked` is why two workers cannot both win a row; the ordered
+# CTE is why two overlapping claims cannot deadlock.
+_CLAIM = sa.text(
+    """
+    with taken as materialized (
+        select stage, subject_id from pending
+        where stage = :stage and tenant = :tenant and lane = :lane and due_at <= :now
+        order by due_at, subject_id
+        limit :limit
+        for update skip locked
+    )
+    delete from pending using taken
+    where pending.stage = taken.stage and pending.subject_id = taken.subject_id
+    returning pending.subject_id, pending.tenant, pending.lane, pending.revision, pending.since
+    """
+)
+
+
+def enqueue(connection: sa.Connection, stage: Stage, subjects: Iterable[Waiting]) -> None:
+    """Put subjects at the door of ``stage``. Repeating it changes nothing."""
+    rows = [
+        {
+            "subject_id": str(item.subject_id),
+            "tenant": item.tenant,
+            "lane": item.lane,
+            "revision": item.revision,
+            "since": item.since.isoformat(),
+        }
+        for item in subjects
+    ]
+    if rows:
+        connection.execute(_ENQUEUE, {"stage": stage, "rows": json.dumps(rows)})
+
+
+def claim(connection: sa.Connection, stage: Stage, chunk: Chunk) -> list[Waiting]:
+    """Take up to ``chunk.limit`` subjects of ``chunk.tenant``, urgent lanes first, oldest first.
+
+    They are gone when the transaction commits and back if it does not.
+    """
+    found: list[Waiting] = []
+    for lane in sorted(chunk.lanes, key=list(Lane).index):
+        room = chunk.limit - len(found)
+        if room <= 0:
+            break
+        rows = connection.execute(
+            _CLAIM, {"stage": stage, "tenant": chunk.tenant, "lane": lane, "now": chunk.now, "limit": room}
+        )
+        found.extend(Waiting(r.subject_id, r.tenant, Lane(r.lane), r.revision, r.since) for r in rows)
+    return found
+
+
+def tenants_waiting(connection: sa.Connection, stage: Stage, *, lanes: Sequence[Lane], now: datetime) -> list[str]:
+    """The tenants with something due at the door of ``stage``, by name."""
+    # A walk over the index from tenant to tenant: the cost follows the number of tenants, not of waiting rows.
+    statement = sa.text(
+        """
+        with recursive names as (
+            (select min(tenant) as tenant from pending where stage = :stage)
+            union all
+            select (select min(p.tenant) from pending p where p.stage = :stage and p.tenant > names.tenant)
+            from names where names.tenant is not null
+        )
+        select tenant from names
+        where tenant is not null and exists (
+            select from pending p
+            where p.stage = :stage and p.tenant = names.tenant and p.lane = any(:lanes) and p.due_at <= :now
+        )
+        order by tenant
+        """
+    )
+    rows = connection.execute(statement, {"stage": stage, "lanes": [str(lane) for lane in lanes], "now": now})
+    return [row.tenant for row in rows]
+
+
+def queue_depths(connection: sa.Connection) -> list[QueueDepth]:
+    """Every door's queue, in the order of the stages."""
+    rows = connection.execute(
+        sa.text(
+            "select stage, tenant, lane, count(*) as waiting, min(since) as oldest_since "
+            "from pending group by stage, tenant, lane"
+        )
+    )
+    depths = [QueueDepth(Stage(r.stage), r.tenant, Lane(r.lane), r.waiting, r.oldest_since) for r in rows]
+    return sorted(depths, key=lambda depth: (list(Stage).index(depth.stage), depth.tenant, depth.lane))
