@@ -1,0 +1,217 @@
+"""The order of the steps, without Dagster: the assets, the demo and a worker share it.
+
+A stage takes whatever is pending at its door, in chunks of one tenant, round robin over the tenants, so that one
+tenant's flood does not hold up another's leads. Add a stage in ``_STEPS``; keep out what a step does.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import sqlalchemy as sa
+
+from leads_pipeline.clock import Clock
+from leads_pipeline.config import Settings
+from leads_pipeline.domain.ids import BatchId, uuid7
+from leads_pipeline.domain.stage import Chunk, ChunkReport, Lane, Stage
+from leads_pipeline.errors import DatabaseError, LeadsError
+from leads_pipeline.steps.crm_sync_batches import SyncPlan, SyncReport
+from leads_pipeline.steps.crm_sync_batches import deliver as deliver_plan
+from leads_pipeline.steps.crm_sync_batches import plan_sync as plan_due
+from leads_pipeline.steps.deduped_leads import dedupe_leads
+from leads_pipeline.steps.golden_contacts import refresh_golden_contacts
+from leads_pipeline.steps.raw_leads import move_raw_leads
+from leads_pipeline.steps.raw_leads import tenants_waiting as tenants_in_buffer
+from leads_pipeline.steps.validated_leads import validate_leads
+from leads_pipeline.storage import pending
+from leads_pipeline.storage.database import translated_errors
+from leads_pipeline.telemetry import get_logger
+
+log = get_logger(__name__)
+
+# The stages that move leads inside the database; delivery is planned and then carried out.
+DRAINED_STAGES = (Stage.RAW_LEADS, Stage.VALIDATED_LEADS, Stage.DEDUPED_LEADS, Stage.GOLDEN_CONTACTS)
+
+# Records that one run offers to the CRMs: at 100 a request and 10 requests a second, five minutes' work.
+PLAN_LIMIT = 300_000
+
+
+class StageFailed(LeadsError):
+    """A stage could not take the chunks of some tenants; the others were served, and nothing was lost."""
+
+
+@dataclass(frozen=True, slots=True)
+class FlowContext:
+    """What every stage is given."""
+
+    engine: sa.Engine
+    settings: Settings
+    clock: Clock
+
+
+@dataclass(frozen=True, slots=True)
+class StageSummary:
+    """What one drain of a stage did.
+
+    ``oldest_wait_seconds`` is how long the oldest subject that still waits has waited; ``None`` when nothing does.
+    """
+
+    stage: Stage
+    chunks: int
+    taken: int
+    passed: int
+    counts: dict[str, int]
+    seconds: float
+    oldest_wait_seconds: float | None
+    remaining: int
+
+
+Step = Callable[[Chunk], ChunkReport]
+
+
+@dataclass(slots=True)
+class _Tally:
+    chunks: int = 0
+    taken: int = 0
+    passed: int = 0
+    counts: Counter[str] = field(default_factory=Counter)
+
+    def add(self, report: ChunkReport) -> None:
+        self.chunks += 1
+        self.taken += report.taken
+        self.passed += report.passed
+        self.counts.update(report.counts)
+
+
+def drain(context: FlowContext, stage: Stage, *, lanes: Sequence[Lane], runner_id: str) -> StageSummary:
+    """Run ``stage`` until nothing of ``lanes`` is due at its door, or ``pipeline.run_seconds`` have passed.
+
+    Raises:
+        DatabaseUnavailable: the database cannot be reached; nothing was lost, call again.
+        StageFailed: the chunks of some tenants failed; the other tenants were served first.
+    """
+    step = _step(context, stage)
+    started = context.clock.monotonic()
+    tally = _Tally()
+    failed: dict[str, Exception] = {}
+    with translated_errors(f"{stage} takes what is pending"):
+        while context.clock.monotonic() - started < context.settings.pipeline.run_seconds:
+            now = context.clock.now()
+            tenants = [name for name in _tenants_waiting(context, stage, lanes, now) if name not in failed]
+            if not tenants:
+                break
+            for tenant in tenants:
+                chunk = Chunk(
+                    tenant=tenant,
+                    lanes=tuple(lanes),
+                    limit=context.settings.pipeline.chunk_size,
+                    batch_id=BatchId(uuid7(now)),
+                    runner_id=runner_id,
+                    now=now,
+                )
+                try:
+                    report = step(chunk)
+                except (DatabaseError, sa.exc.OperationalError, sa.exc.InterfaceError):
+                    raise
+                except Exception as error:  # noqa: BLE001 - one tenant's trouble must not hold up another's leads
+                    log.error("chunk_failed", stage=stage, tenant=tenant, error_type=type(error).__name__)
+                    failed[tenant] = error
+                    continue
+                if report.taken == 0:
+                    # Another worker holds what is due for this tenant: it is being served.
+                    failed.setdefault(tenant, _Elsewhere())
+                    continue
+                tally.add(report)
+        remaining, oldest = _still_waiting(context, stage, lanes)
+    seconds = context.clock.monotonic() - started
+    broken = {tenant: error for tenant, error in failed.items() if not isinstance(error, _Elsewhere)}
+    if broken:
+        names = ", ".join(sorted(broken))
+        first = next(iter(broken.values()))
+        raise StageFailed(
+            f"{stage}: the chunks of {names} failed with {type(first).__name__}; what they held is pending again, "
+            f"{tally.taken} of other tenants were taken"
+        ) from first
+    return StageSummary(
+        stage=stage,
+        chunks=tally.chunks,
+        taken=tally.taken,
+        passed=tally.passed,
+        counts=dict(tally.counts),
+        seconds=seconds,
+        oldest_wait_seconds=(context.clock.now() - oldest).total_seconds() if oldest else None,
+        remaining=remaining,
+    )
+
+
+def plan_sync(context: FlowContext, *, lanes: Sequence[Lane]) -> SyncPlan:
+    """The outbox rows of ``lanes`` that are due now, most urgent first. Claims nothing."""
+    with translated_errors("crm_sync_batches looks for what is due"):
+        return plan_due(
+            context.engine,
+            settings=context.settings,
+            lanes=tuple(lanes),
+            limit=PLAN_LIMIT,
+            now=context.clock.now(),
+        )
+
+
+def deliver(context: FlowContext, plan: SyncPlan, *, runner_id: str) -> SyncReport:
+    """Send what ``plan`` names, inside every account's limits; each record is settled on its own verdict."""
+    with translated_errors("crm_sync_batches delivers"):
+        return deliver_plan(
+            context.engine, plan, settings=context.settings, clock=context.clock, runner_id=runner_id
+        )
+
+
+class _Elsewhere(Exception):
+    """Not a failure: what is due for the tenant is locked by another worker."""
+
+
+def _step(context: FlowContext, stage: Stage) -> Step:
+    engine, settings = context.engine, context.settings
+    if stage is Stage.RAW_LEADS:
+        return lambda chunk: move_raw_leads(engine, chunk)
+    if stage is Stage.VALIDATED_LEADS:
+        return lambda chunk: validate_leads(engine, chunk, settings=settings)
+    if stage is Stage.DEDUPED_LEADS:
+        return _dedupe_step(context)
+    if stage is Stage.GOLDEN_CONTACTS:
+        return lambda chunk: refresh_golden_contacts(engine, chunk, settings=settings)
+    raise ValueError(f"{stage} is not drained: plan_sync and deliver serve it")
+
+
+def _dedupe_step(context: FlowContext) -> Step:
+    # Splink and DuckDB cost a second to import: only a run that has leads to match pays for them.
+    scorer = None
+
+    def step(chunk: Chunk) -> ChunkReport:
+        nonlocal scorer
+        if scorer is None:
+            from leads_pipeline.matching.scoring import PairScorer  # noqa: PLC0415
+
+            scorer = PairScorer.load()
+        return dedupe_leads(context.engine, chunk, settings=context.settings, scorer=scorer)
+
+    return step
+
+
+def _tenants_waiting(context: FlowContext, stage: Stage, lanes: Sequence[Lane], now: datetime) -> list[str]:
+    with context.engine.connect() as connection:
+        if stage is Stage.RAW_LEADS:
+            return tenants_in_buffer(connection, lanes=lanes, now=now)
+        return pending.tenants_waiting(connection, stage, lanes=lanes, now=now)
+
+
+def _still_waiting(context: FlowContext, stage: Stage, lanes: Sequence[Lane]) -> tuple[int, datetime | None]:
+    table, since, condition = (
+        ("buffer", "received_at", "true") if stage is Stage.RAW_LEADS else ("pending", "since", "stage = :stage")
+    )
+    statement = sa.text(
+        f"select count(*) as waiting, min({since}) as oldest from {table} "  # noqa: S608 - names from this module
+        f"where {condition} and lane = any(:lanes)"
+    )
+    with context.engine.connect() as connection:
+        row = connection.execute(statement, {"stage": stage, "lanes": [str(lane) for lane in lanes]}).one()
+    return row.waiting, row.oldest
