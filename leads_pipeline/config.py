@@ -163,7 +163,7 @@ class RetrySettings(Model):
 
     base_seconds: Annotated[float, Field(gt=0)] = 2
     max_seconds: Annotated[float, Field(gt=0)] = 3600
-    max_attempts: Annotated[int, Field(gt=0)] = Field(40, description="Attempts before a record is a dead letter.")
+    max_attempts: Annotated[int, Field(gt=0)] = Field(60, description="Attempts before a record is a dead letter.")
 
 
 class CaptureSettings(Model):
@@ -342,3 +342,10 @@ def database_url() -> str | None:
 def inherited_environment() -> dict[str, str]:
     """A copy of the environment for a child process."""
     return dict(os.environ)
+
+
+def project_file(name: str) -> Path:
+    """A file or directory of the repository that is read at run time: in a checkout, or as shipped in the wheel."""
+    package = Path(__file__).parent
+    checkout = package.parent / name
+    return checkout if checkout.exists() else package / "_project" / name

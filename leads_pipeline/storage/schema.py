@@ -283,6 +283,7 @@ match_records = _table(
     _text("city_key", personal=True, nullable=True),
     _text("postcode_key", personal=True, nullable=True),
     _json("flags"),
+    sa.Index("ix_match_records_email_key", "email_key", postgresql_where=sa.text("email_key is not null")),
 )
 
 # Blocking keys: records that share one are compared. The hash is of "<kind>:<value>".
@@ -331,7 +332,7 @@ match_reviews = _table(
     _uuid("review_id", primary_key=True),
     _tenant(),
     _uuid("lead_id"),
-    _uuid("other_lead_id"),
+    _uuid("other_lead_id", index=True),
     sa.Column("match_weight", sa.Double, nullable=False),
     _json("evidence"),
     _text("state"),  # open, accepted, rejected
@@ -402,12 +403,15 @@ outbox = _table(
     _when("claimed_until", nullable=True),
     _text("last_verdict", nullable=True),
     _text("crm_record_id", nullable=True),
+    # Names of the properties that the CRM holds from us, so that one which we no longer know can be cleared there.
+    _json("delivered_fields", nullable=True),
     _when("delivered_at", nullable=True),
     _when("updated_at"),
     sa.UniqueConstraint("contact_id", "destination"),
     sa.Index(
         "ix_outbox_due",
         "destination",
+        "tenant",
         "lane",
         "due_at",
         postgresql_where=sa.text("state in ('waiting', 'in_flight')"),
