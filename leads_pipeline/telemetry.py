@@ -47,4 +47,4 @@ def configure_logging(*, as_json: bool | None = None, level: int = logging.INFO)
 
 def get_logger(name: str) -> Any:
     """A logger bound to the module that speaks."""
-    return structlog.get_logger(logger=name)
+    return structlog.get_logger(module=name)

