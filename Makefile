@@ -1,7 +1,6 @@
 # Everything that a newcomer or CI runs. `make help` lists it.
 .DEFAULT_GOAL := help
-SHELL := /bin/bash
-.SHELLFLAGS := -eu -o pipefail -c
+.SHELLFLAGS := -euc
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 CONFIG ?=

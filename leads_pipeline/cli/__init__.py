@@ -15,7 +15,21 @@ from leads_pipeline.errors import ConfigError, LeadsError
 
 # command: (module, attribute, one line of help)
 _GROUPS: dict[str, tuple[str, str, str]] = {
+    "capture": ("leads_pipeline.cli.capture", "capture", "Take leads over HTTP."),
+    "keys": ("leads_pipeline.cli.keys", "keys", "Make, list and revoke API keys."),
+    "import": ("leads_pipeline.cli.import_", "import_", "Import a CSV, Parquet or NDJSON file of leads."),
+    "capture": ("leads_pipeline.cli.capture", "capture", "Serve the HTTP door."),
     "config": ("leads_pipeline.cli.config", "config", "Check leads.yaml, print its schema."),
+    "db": ("leads_pipeline.cli.db", "db", "Start, stop and upgrade the database."),
+    "dead-letters": ("leads_pipeline.cli.dead_letters", "dead_letters", "What a CRM will not take, and what to do."),
+    "demo": ("leads_pipeline.cli.demo", "demo", "Send leads through the whole chain and show what happened."),
+    "dev": ("leads_pipeline.cli.dev", "dev", "Open the product: door, sandbox CRM and Dagster in one terminal."),
+    "import": ("leads_pipeline.cli.import_", "import_", "Import a CSV, Parquet or NDJSON file of leads."),
+    "journey": ("leads_pipeline.cli.journey", "journey", "Every row and decision about one lead."),
+    "keys": ("leads_pipeline.cli.keys", "keys", "Create, list and revoke API keys."),
+    "run": ("leads_pipeline.cli.run", "run", "Run the chain here, until nothing is pending."),
+    "sandbox": ("leads_pipeline.cli.sandbox", "sandbox", "Serve a sandbox CRM."),
+    "status": ("leads_pipeline.cli.status", "status", "Queues, ages, states and limits on one screen."),
 }
 
 

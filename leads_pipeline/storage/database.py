@@ -26,6 +26,7 @@ def engine_for(url: str, *, pool_size: int = 5, application_name: str = "leads_p
         pool_size=pool_size,
         max_overflow=pool_size,
         pool_pre_ping=True,
+        hide_parameters=True,  # an error must not quote the lead that it is about
         connect_args={"application_name": application_name, "connect_timeout": 10, "prepare_threshold": 5},
     )
 

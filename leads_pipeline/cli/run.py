@@ -1,0 +1,61 @@
+"""``leads run``: the chain, here and now, without Dagster's daemon."""
+
+import json
+import os
+from pathlib import Path
+
+import click
+
+from leads_pipeline.clock import SystemClock
+from leads_pipeline.config import load_settings
+
+
+@click.command()
+@click.option("--job", "job_name", default="all_lanes", show_default=True, help="The job to run.")
+@click.option("--limit", "limit_seconds", default=1800.0, show_default=True, help="Give up after so many seconds.")
+@click.option("--json", "json_path", type=click.Path(dir_okay=False, path_type=Path), help="Write the runs to a file.")
+@click.pass_obj
+def run(config_file: str | None, job_name: str, limit_seconds: float, json_path: Path | None) -> None:
+    """Run the Dagster job over all five assets in this process until nothing is pending.
+
+    The runs stand in Dagster's storage and UI like those of the daemon. Safe beside the daemon, and safe to repeat.
+    """
+    from leads_pipeline.services.stack import Stack
+    from leads_pipeline.storage.open import open_database
+
+    settings = load_settings(config_file)
+    engine = open_database(settings)
+    stack = Stack(settings, engine.url.render_as_string(hide_password=False))
+    stack.prepare()
+    os.environ.update(stack.environment())  # Dagster finds its instance, and the resources their settings, there
+
+    import dagster as dg
+
+    from leads_pipeline.definitions import defs
+    from leads_pipeline.defs.local_run import LocalRun, StillWaiting, run_until_idle
+
+    def say(done: LocalRun, waiting: StillWaiting) -> None:
+        stages = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in done.seconds.items())
+        click.echo(f"run {done.run_id[:8]}: {stages}; {waiting.count:,} still wait")
+        for check in done.failed_checks:
+            click.secho(f"  check failed: {check}", fg="yellow")
+
+    with dg.DagsterInstance.get() as instance:
+        job = defs().get_job_def(job_name) if callable(defs) else defs.get_job_def(job_name)
+        runs = run_until_idle(
+            job, instance, engine=engine, clock=SystemClock(), limit_seconds=limit_seconds, on_run=say
+        )
+    engine.dispose()
+    if not runs:
+        click.echo("Nothing was pending.")
+    if json_path:
+        json_path.write_text(
+            json.dumps(
+                [
+                    {"run_id": item.run_id, "seconds": item.seconds, "failed_checks": item.failed_checks}
+                    for item in runs
+                ],
+                indent=2,
+            ),
+            encoding="utf-8",
+        )

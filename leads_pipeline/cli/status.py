@@ -1,0 +1,160 @@
+"""``leads status``: one screen of queues, ages, states and limits."""
+
+import json
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from leads_pipeline.clock import SystemClock
+from leads_pipeline.config import Settings, load_settings
+from leads_pipeline.domain.stage import LeadState
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
+@click.pass_obj
+def status(config_file: str | None, as_json: bool) -> None:
+    """Show what waits where and for how long, what became of every lead, and what the CRMs' limits leave."""
+    from leads_pipeline.storage.open import open_database
+
+    settings = load_settings(config_file)
+    now = SystemClock().now()
+    engine = open_database(settings)
+    try:
+        found = _collect(engine, settings, now)
+    finally:
+        engine.dispose()
+    if as_json:
+        click.echo(json.dumps(found, indent=2, default=str))
+    else:
+        _print(found, settings, now)
+
+
+def _collect(engine: Any, settings: Settings, now: datetime) -> dict[str, Any]:
+    from leads_pipeline.storage import status as numbers
+    from leads_pipeline.storage.conservation import conservation
+
+    with engine.connect() as connection:
+        return {
+            "at": now,
+            "queues": [
+                {
+                    "stage": queue.stage,
+                    "tenant": queue.tenant,
+                    "lane": queue.lane,
+                    "destination": queue.place,
+                    "waiting": queue.waiting,
+                    "oldest_seconds": round((now - queue.oldest_since).total_seconds(), 1),
+                }
+                for queue in numbers.queues(connection)
+            ],
+            "tenants": [
+                {
+                    "tenant": account.tenant,
+                    "captured": account.captured,
+                    **{str(state): leads for state, leads in account.states.items()},
+                    "conserved": account.conserved,
+                }
+                for account in conservation(
+                    connection, destinations={name: tenant.destinations for name, tenant in settings.tenants.items()}
+                )
+            ],
+            "deliveries": [
+                {"destination": item.destination, "state": item.state, "contacts": item.contacts}
+                for item in numbers.deliveries(connection)
+            ],
+            "accounts": [
+                {
+                    "account": use.account,
+                    "endpoint_class": use.endpoint_class,
+                    "paused_until": use.paused_until if use.paused_until and use.paused_until > now else None,
+                }
+                for use in numbers.accounts(connection)
+            ],
+            "requests_last_day": [
+                {"account": account, "requests": requests, "throttled": throttled}
+                for account, requests, throttled in numbers.requests_since(connection, now - timedelta(days=1))
+            ],
+        }
+
+
+def _print(found: dict[str, Any], settings: Settings, now: datetime) -> None:
+    from rich.console import Console
+
+    console = Console()
+    console.print(f"[bold]leads_pipeline[/] at {now:%Y-%m-%d %H:%M:%S} UTC, {settings.path}\n", highlight=False)
+    console.print(_waiting(found["queues"], settings) if found["queues"] else "Nothing waits.\n")
+    if found["tenants"]:
+        console.print(_leads(found["tenants"]))
+    if found["deliveries"]:
+        console.print(_contacts(found["deliveries"]))
+    if settings.destinations:
+        console.print(_limits(found, settings))
+
+
+def _table(title: str, *columns: str, numbers: tuple[str, ...] = ()) -> "Table":
+    from rich import box
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        table.add_column(column, justify="right" if column in numbers else "left")
+    return table
+
+
+def _waiting(queues: list[dict[str, Any]], settings: Settings) -> "Table":
+    table = _table("Waiting", "Stage", "Tenant", "Lane", "Waiting", "Oldest", numbers=("Waiting", "Oldest"))
+    for queue in queues:
+        allowed = settings.slos.max_pending_seconds.get(queue["lane"])
+        stage = queue["stage"] + (f" → {queue['destination']}" if queue["destination"] else "")
+        age = span(queue["oldest_seconds"])
+        if allowed is not None and queue["oldest_seconds"] > allowed:
+            age = f"[red]{age}, allowed {span(allowed)}[/]"
+        table.add_row(stage, queue["tenant"], queue["lane"], f"{queue['waiting']:,}", age)
+    return table
+
+
+def _leads(tenants: list[dict[str, Any]]) -> "Table":
+    states = [str(state) for state in LeadState]
+    table = _table("Leads", "Tenant", "Captured", *states, "Conserved", numbers=("Captured", *states))
+    for tenant in tenants:
+        counts = (f"{tenant[name]:,}" for name in ("captured", *states))
+        table.add_row(tenant["tenant"], *counts, "yes" if tenant["conserved"] else "[red]NO[/]")
+    return table
+
+
+def _contacts(deliveries: list[dict[str, Any]]) -> "Table":
+    table = _table("Contacts at destinations", "Destination", "State", "Contacts", numbers=("Contacts",))
+    for item in deliveries:
+        table.add_row(item["destination"], item["state"], f"{item['contacts']:,}")
+    return table
+
+
+def _limits(found: dict[str, Any], settings: Settings) -> "Table":
+    table = _table(
+        "CRM accounts, last 24 h", "Account", "Requests", "429s", "Limit", "Paused until", numbers=("Requests", "429s")
+    )
+    requests = {item["account"]: item for item in found["requests_last_day"]}
+    paused = {use["account"]: use["paused_until"] for use in found["accounts"] if use["paused_until"]}
+    accounts = {destination.account: destination.limits for destination in settings.destinations.values()}
+    for account, limits in accounts.items():
+        used = requests.get(account, {"requests": 0, "throttled": 0})
+        allowed = ", ".join(f"{window.requests} / {window.seconds} s" for window in limits.windows)
+        if limits.daily:
+            allowed += f", {limits.daily.requests:,} / day"
+        table.add_row(account, f"{used['requests']:,}", f"{used['throttled']:,}", allowed, str(paused.get(account, "")))
+    return table
+
+
+def span(seconds: float) -> str:
+    """Seconds for people: 0.4 s, 12 s, 3 min, 5.2 h, 2.1 d."""
+    for size, unit in ((86_400, "d"), (3_600, "h")):
+        if seconds >= size:
+            return f"{seconds / size:.1f} {unit}"
+    if seconds >= 60:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"

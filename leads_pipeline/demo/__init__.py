@@ -1,0 +1,1 @@
+"""``leads demo``: the whole product on leads whose truth is known, and figures that must agree with each other."""

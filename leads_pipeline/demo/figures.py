@@ -1,0 +1,139 @@
+"""What a demo did, from the database's rows and from the sandbox's own counts, and whether the two agree."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from leads_pipeline.config import Settings
+from leads_pipeline.errors import LeadsError
+from leads_pipeline.matching.evaluation import pairwise
+from leads_pipeline.storage.conservation import conservation, missing_leads
+
+
+class FiguresDisagree(LeadsError):
+    """The sandbox saw something other than what the database says was delivered."""
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxView:
+    """What the sandbox CRM says that it saw."""
+
+    requests: int
+    http_429: int
+    records: int
+    contacts: int
+    duplicates: int
+    max_requests_in_any_window: int
+    limit: int
+
+
+_COUNTS = """
+select (select coalesce(sum(captured), 0) from capture_batches) as captured,
+       (select coalesce(sum(duplicates), 0) from capture_batches) as duplicates_posted,
+       (select count(*) from raw_leads) as raw,
+       (select count(distinct lead_id) from validated_leads) as validated,
+       (select count(*) from golden_contacts) as contacts,
+       (select count(*) from outbox where operation = 'upsert' and delivered_version is not null) as in_crm,
+       (select count(*) from crm_sync_batches) as requests,
+       (select count(*) from crm_sync_batches where http_status = 429) as http_429
+"""
+
+# From the moment the door took the lead to the CRM's answer for the first version of the contact that includes it.
+_LATENCY = """
+select percentile_cont(array[0.5, 0.95, 0.99]) within group (order by extract(epoch from acknowledged - received_at))
+from (
+    select r.received_at,
+           (select min(a.settled_at) from sync_attempts a
+            where a.contact_id = d.contact_id and a.verdict = 'delivered' and a.version >= d.golden_version
+           ) as acknowledged
+    from deduped_leads d join raw_leads r using (lead_id)
+) per_lead
+where acknowledged is not null
+"""
+
+
+def collect(
+    connection: sa.Connection,
+    *,
+    settings: Settings,
+    sandbox: SandboxView,
+    truth_of: Mapping[str, str],
+    seconds: Mapping[str, float],
+) -> dict[str, Any]:
+    """The figures of ``leads demo --json``.
+
+    Raises:
+        FiguresDisagree: naming each count on which the database and the sandbox part.
+    """
+    counts = connection.execute(sa.text(_COUNTS)).one()
+    destinations = {name: tenant.destinations for name, tenant in settings.tenants.items()}
+    accounts = conservation(connection, destinations=destinations)
+    states: dict[str, int] = {}
+    for account in accounts:
+        for state, leads in account.states.items():
+            states[str(state)] = states.get(str(state), 0) + leads
+    latency = connection.execute(sa.text(_LATENCY)).scalar() or [None, None, None]
+    figures = {
+        "captured": counts.captured,
+        "duplicates_posted": counts.duplicates_posted,
+        "raw": counts.raw,
+        "validated": counts.validated,
+        "contacts": counts.contacts,
+        **states,
+        "conserved": bool(accounts) and all(account.conserved for account in accounts),
+        "matching": _matching(connection, truth_of),
+        "crm": {
+            "requests": sandbox.requests,
+            "http_429": sandbox.http_429,
+            "records": sandbox.records,
+            "max_requests_in_any_10s": sandbox.max_requests_in_any_window,
+            "limit": sandbox.limit,
+        },
+        "latency_seconds": {
+            name: None if value is None else round(float(value), 2)
+            for name, value in zip(("p50", "p95", "p99"), latency, strict=True)
+        },
+        "seconds": {name: round(value, 2) for name, value in seconds.items()},
+    }
+    _compare(counts, sandbox)
+    if not figures["conserved"]:
+        missing = missing_leads(connection, destinations=destinations, limit=5)
+        raise FiguresDisagree(
+            f"the law of conservation does not hold: {counts.captured} captured, {sum(states.values())} in a state; "
+            + "; ".join(f"lead {item.lead_id} lacks its row in {item.trail}" for item in missing)
+        )
+    return figures
+
+
+def _matching(connection: sa.Connection, truth_of: Mapping[str, str]) -> dict[str, float] | None:
+    if not truth_of:
+        return None
+    found = {
+        str(row.lead_id): str(row.contact_id)
+        for row in connection.execute(sa.text("select lead_id, contact_id from deduped_leads"))
+    }
+    # Leads that were rejected belong to no contact, and nobody asked matching about them.
+    score = pairwise({lead_id: person for lead_id, person in truth_of.items() if lead_id in found}, found)
+    return {
+        "precision": round(score.precision, 4),
+        "recall": round(score.recall, 4),
+        "f1": round(score.f1, 4),
+    }
+
+
+def _compare(counts: Any, sandbox: SandboxView) -> None:
+    partings = []
+    if sandbox.contacts != counts.in_crm:
+        partings.append(
+            f"contacts: the sandbox holds {sandbox.contacts}, the outbox says {counts.in_crm} are delivered"
+        )
+    if sandbox.duplicates:
+        partings.append(f"duplicates: the sandbox holds {sandbox.duplicates} contacts that share an e-mail or a key")
+    if sandbox.requests != counts.requests:
+        partings.append(f"requests: the sandbox saw {sandbox.requests}, the database recorded {counts.requests}")
+    if sandbox.http_429 != counts.http_429:
+        partings.append(f"429s: the sandbox gave {sandbox.http_429}, the database recorded {counts.http_429}")
+    if partings:
+        raise FiguresDisagree("the database and the sandbox CRM do not agree:\n  " + "\n  ".join(partings))

@@ -1,0 +1,72 @@
+"""The tables that a demo prints."""
+
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+_STATE_WORDS = {
+    "delivered": "the contact is in the CRM, this lead founded it",
+    "merged": "the contact is in the CRM, this lead joined it",
+    "rejected": "unusable: kept, with every reason",
+    "pending": "on the way",
+    "dead": "the CRM will not take it; an operator decides",
+    "suppressed": "must not be sent",
+    "discarded": "taken out by an operator",
+    "erased": "deleted on request",
+}
+
+
+def print_figures(console: Console, figures: dict[str, Any]) -> None:
+    """Where the leads are, who they are, what the CRM saw, and how long it took."""
+    leads = _table("Leads")
+    leads.add_row("captured through the door", _number(figures["captured"]), "acknowledged after their commit")
+    leads.add_row("re-posts recognised", _number(figures["duplicates_posted"]), "answered with the first lead's id")
+    for state, words in _STATE_WORDS.items():
+        if figures[state] or state in ("delivered", "merged", "rejected", "pending"):
+            leads.add_row(f"  {state}", _number(figures[state]), words)
+    law = "holds: the states add up to what was captured" if figures["conserved"] else "BROKEN"
+    leads.add_row("conservation", "", law)
+    console.print(leads)
+
+    identity = _table("Identity")
+    identity.add_row(
+        "golden contacts", _number(figures["contacts"]), f"from {_number(figures['validated'])} valid leads"
+    )
+    if figures["matching"]:
+        matching = figures["matching"]
+        identity.add_row("precision", f"{matching['precision']:.3f}", "of the pairs put together, share that is right")
+        identity.add_row("recall", f"{matching['recall']:.3f}", "of the pairs that belong together, share found")
+        identity.add_row("F1", f"{matching['f1']:.3f}", "pairwise, against the known truth")
+    console.print(identity)
+
+    crm = figures["crm"]
+    seen = _table("Sandbox CRM, by its own count")
+    seen.add_row("requests", _number(crm["requests"]), f"{_number(crm['records'])} records written")
+    seen.add_row("most in any 10 s", _number(crm["max_requests_in_any_10s"]), f"{crm['limit']} allowed")
+    seen.add_row("refused with 429", _number(crm["http_429"]), "")
+    console.print(seen)
+
+    times = _table("Time")
+    latency = figures["latency_seconds"]
+    for name in ("p50", "p95", "p99"):
+        if latency[name] is not None:
+            times.add_row(f"door to CRM, {name}", f"{latency[name]:.1f} s", "per lead" if name == "p50" else "")
+    for stage, seconds in figures["seconds"].items():
+        times.add_row(stage, f"{seconds:.1f} s", "")
+    console.print(times)
+
+
+def _table(title: str) -> Table:
+    table = Table(
+        title=title, title_justify="left", title_style="bold", box=box.SIMPLE, show_header=False, pad_edge=False
+    )
+    table.add_column(min_width=28)
+    table.add_column(justify="right", min_width=10)
+    table.add_column(style="dim")
+    return table
+
+
+def _number(value: int) -> str:
+    return f"{value:,}"

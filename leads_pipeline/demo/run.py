@@ -1,0 +1,143 @@
+"""The demo itself: start everything, send the leads, run the job, compare, print."""
+
+import asyncio
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import httpx
+import sqlalchemy as sa
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from leads_pipeline.clock import Clock
+from leads_pipeline.config import Settings
+from leads_pipeline.demo.door import DemoLead, Sent, send_leads
+from leads_pipeline.demo.figures import SandboxView, collect
+from leads_pipeline.demo.place import DESTINATION, TENANT, TOKEN_VARIABLE
+from leads_pipeline.domain.stage import Stage
+from leads_pipeline.errors import LeadsError
+from leads_pipeline.services.marts import build_marts
+from leads_pipeline.services.stack import Stack
+from leads_pipeline.services.supervisor import Supervisor
+from leads_pipeline.storage.api_keys import create_api_key
+from leads_pipeline.storage.embedded import DATABASE, EmbeddedServer
+from leads_pipeline.storage.open import open_database
+
+# The first leads come one by one, as a campaign's visitors do; the rest in batches, as a partner sends them.
+_SINGLES = 1_000
+_BATCH_SIZE = 250
+_RUN_LIMIT_SECONDS = 1_800
+
+
+def run_demo(settings: Settings, leads: Sequence[DemoLead], *, clock: Clock, console: Console) -> dict[str, Any]:
+    """Send ``leads`` through the whole chain of ``settings`` and return the figures.
+
+    Raises:
+        LeadsError: a service failed, a run failed, or the database and the sandbox disagree.
+    """
+    console.print("Starting PostgreSQL, the sandbox CRM and the capture service …", highlight=False)
+    server = EmbeddedServer(settings.state_path)
+    server.start()
+    server.drop_and_create_database(DATABASE)
+    engine = open_database(settings)
+    try:
+        stack = Stack(settings, engine.url.render_as_string(hide_password=False))
+        stack.prepare()
+        environment = stack.environment()
+        keys = _make_keys(engine, settings, clock)
+        with Supervisor(log_directory=settings.state_path / "logs", clock=clock) as supervisor:
+            for service in stack.services(environment, dagster=False):
+                supervisor.start(service)
+            seconds: dict[str, float] = {}
+            started = clock.monotonic()
+            sent = _send(leads, url=stack.capture_url, keys=keys, console=console)
+            seconds["capture"] = clock.monotonic() - started
+            if sent.refused:
+                console.print(f"  the door refused {sent.refused:,} of them", highlight=False)
+            seconds |= _run_job(settings, environment, console)
+            started = clock.monotonic()
+            build_marts(environment, console_print=lambda text: console.print(text, highlight=False))
+            seconds["reporting"] = clock.monotonic() - started
+            sandbox = _ask_sandbox(settings, environment[TOKEN_VARIABLE])
+            with engine.connect() as connection:
+                return collect(connection, settings=settings, sandbox=sandbox, truth_of=sent.truth_of, seconds=seconds)
+    finally:
+        engine.dispose()
+        server.stop()
+
+
+def _make_keys(engine: sa.Engine, settings: Settings, clock: Clock) -> dict[str, str]:
+    with engine.begin() as connection:
+        return {
+            source: create_api_key(connection, tenant=TENANT, source=source, now=clock.now()).text
+            for source in settings.tenants[TENANT].sources
+        }
+
+
+def _send(leads: Sequence[DemoLead], *, url: str, keys: dict[str, str], console: Console) -> Sent:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task("Leads through the door", total=len(leads))
+        return asyncio.run(
+            send_leads(
+                leads,
+                url=url,
+                keys=keys,
+                singles=min(_SINGLES, len(leads) // 5),
+                batch_size=_BATCH_SIZE,
+                advance=lambda count: progress.advance(task, count),
+            )
+        )
+
+
+def _run_job(settings: Settings, environment: dict[str, str], console: Console) -> dict[str, float]:
+    """Run the Dagster job in a process of its own, as the daemon would; returns the seconds of each asset."""
+    console.print("Running the Dagster job over the five assets until nothing is pending …", highlight=False)
+    result = settings.state_path / "logs" / "runs.json"
+    command = [
+        sys.executable, "-m", "leads_pipeline", "run", "--limit", str(_RUN_LIMIT_SECONDS), "--json", str(result),
+    ]  # fmt: skip
+    process = subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8"
+    )
+    assert process.stdout is not None
+    said: list[str] = []
+    with console.status("delivering at the CRM's pace"), process:
+        for line in process.stdout:
+            said.append(line.rstrip())
+            if line.startswith(("run ", "  check failed")):
+                console.print(f"  {line.rstrip()}", highlight=False)
+    if process.returncode != 0:
+        tail = "\n".join(said[-15:])
+        raise LeadsError(f"the Dagster job ended with exit code {process.returncode}:\n{tail}")
+    totals = {str(stage): 0.0 for stage in Stage}
+    for run in json.loads(Path(result).read_text(encoding="utf-8")):
+        for step, spent in run["seconds"].items():
+            if step in totals:
+                totals[step] += spent
+    return totals
+
+
+def _ask_sandbox(settings: Settings, token: str) -> SandboxView:
+    destination = settings.destinations[DESTINATION]
+    answer = httpx.get(
+        f"{destination.base_url}/_sandbox/report",
+        headers={"Authorization": f"Bearer {token}"},
+        timeout=30,
+        trust_env=False,
+    )
+    answer.raise_for_status()
+    seen = answer.json()
+    return SandboxView(
+        requests=seen["requests"],
+        http_429=seen["http_429"],
+        records=seen["records"],
+        contacts=seen["contacts"],
+        duplicates=seen["duplicates"],
+        max_requests_in_any_window=seen["max_requests_in_any_window"],
+        limit=seen["limit"],
+    )

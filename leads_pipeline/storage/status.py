@@ -1,0 +1,88 @@
+"""The numbers on the operator's one screen: queues and their ages, states, limits."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import sqlalchemy as sa
+
+from leads_pipeline.domain.stage import Stage
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """What waits at the door of a stage, for one tenant and lane. At crm_sync_batches ``place`` is the destination."""
+
+    stage: Stage
+    tenant: str
+    lane: str
+    place: str | None
+    waiting: int
+    oldest_since: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class AccountUse:
+    """What a CRM account's limiter remembers."""
+
+    account: str
+    endpoint_class: str
+    paused_until: datetime | None
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """How many contacts of a destination are in a state."""
+
+    destination: str
+    state: str
+    contacts: int
+
+
+def queues(connection: sa.Connection) -> list[Queue]:
+    """Every queue of the flow, in the order of the stages."""
+    rows = connection.execute(
+        sa.text(
+            """
+            select 'raw_leads' as stage, tenant, lane, null as place, count(*) as waiting, min(received_at) as oldest
+            from buffer group by tenant, lane
+            union all
+            select stage, tenant, lane, null, count(*), min(since) from pending group by stage, tenant, lane
+            union all
+            select 'crm_sync_batches', tenant, lane, destination, count(*), min(waiting_since)
+            from outbox where state in ('waiting', 'in_flight') group by tenant, lane, destination
+            """
+        )
+    )
+    found = [Queue(Stage(r.stage), r.tenant, r.lane, r.place, r.waiting, r.oldest) for r in rows]
+    return sorted(found, key=lambda queue: (list(Stage).index(queue.stage), queue.tenant, queue.lane))
+
+
+def deliveries(connection: sa.Connection) -> list[Delivery]:
+    """The outbox by destination and state."""
+    rows = connection.execute(
+        sa.text("select destination, state, count(*) as contacts from outbox group by destination, state order by 1, 2")
+    )
+    return [Delivery(row.destination, row.state, row.contacts) for row in rows]
+
+
+def requests_since(connection: sa.Connection, since: datetime) -> list[tuple[str, int, int]]:
+    """Per account: requests sent since an instant, and those answered with 429."""
+    rows = connection.execute(
+        sa.text(
+            "select account, count(*) as requests, count(*) filter (where http_status = 429) as throttled "
+            "from crm_sync_batches where sent_at >= :since group by account order by account"
+        ),
+        {"since": since},
+    )
+    return [(row.account, row.requests, row.throttled) for row in rows]
+
+
+def accounts(connection: sa.Connection) -> list[AccountUse]:
+    """What the limiters remember."""
+    rows = connection.execute(
+        sa.text(
+            "select account, endpoint_class, paused_until, updated_at from rate_limits order by account, endpoint_class"
+        )
+    )
+    return [AccountUse(r.account, r.endpoint_class, r.paused_until, r.updated_at) for r in rows]
