@@ -15,9 +15,6 @@ from leads_pipeline.errors import ConfigError, LeadsError
 
 # command: (module, attribute, one line of help)
 _GROUPS: dict[str, tuple[str, str, str]] = {
-    "capture": ("leads_pipeline.cli.capture", "capture", "Take leads over HTTP."),
-    "keys": ("leads_pipeline.cli.keys", "keys", "Make, list and revoke API keys."),
-    "import": ("leads_pipeline.cli.import_", "import_", "Import a CSV, Parquet or NDJSON file of leads."),
     "capture": ("leads_pipeline.cli.capture", "capture", "Serve the HTTP door."),
     "config": ("leads_pipeline.cli.config", "config", "Check leads.yaml, print its schema."),
     "db": ("leads_pipeline.cli.db", "db", "Start, stop and upgrade the database."),
