@@ -1,0 +1,144 @@
+"""What a buffer does: keep posted leads durably, tell a re-post from a new lead, hand them to the first step.
+
+``leads_pipeline_tests.buffer.contract`` holds every implementation to it. Keep out: HTTP, and what a field means.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Protocol
+from uuid import UUID
+
+import msgspec
+import sqlalchemy as sa
+
+from leads_pipeline.domain.posted_lead import PostedLead
+from leads_pipeline.domain.stage import Chunk, Lane
+
+
+class NewLead(msgspec.Struct, frozen=True, kw_only=True):
+    """One posted lead on its way into the buffer.
+
+    ``key_hex`` is what makes two posts the same post, within a tenant and source; ``body_hex`` is what they say.
+    """
+
+    lead_id: UUID
+    tenant: str
+    source: str
+    lane: Lane
+    received_at: datetime
+    key_hex: str
+    body_hex: str
+    payload: dict[str, Any]
+    consent: list[Any]
+    context: dict[str, Any]
+
+    def encoded(self) -> "EncodedLead":
+        """The lead as the buffer is sent it."""
+        return EncodedLead(self.lead_id, msgspec.json.encode(self))
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedLead:
+    """A lead's id and its JSON, made once where the lead came in."""
+
+    lead_id: UUID
+    json: bytes
+
+
+class PostResult(StrEnum):
+    """What became of a posted lead."""
+
+    ACCEPTED = "accepted"
+    DUPLICATE = "duplicate"  # the same post came before; its lead stands
+    KEY_REUSED = "key_reused"  # another body came before under this key; nothing was stored
+    UNSTORABLE = "unstorable"  # the store cannot represent it; nothing was stored
+
+
+@dataclass(frozen=True, slots=True)
+class Posted:
+    """The result of one post. ``lead_id`` is the first lead's for a duplicate, the new one's otherwise."""
+
+    result: PostResult
+    lead_id: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class BufferedLead:
+    """A lead as it leaves the buffer. ``consent`` is empty if the sender made no statement."""
+
+    lead_id: UUID
+    lane: Lane
+    received_at: datetime
+    consent: list[Any]
+    context: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class BufferDepth:
+    """How much waits in the buffer, for one tenant and lane."""
+
+    tenant: str
+    lane: Lane
+    waiting: int
+    oldest_received_at: datetime
+
+
+class LeadBuffer(Protocol):
+    """The buffer as steps and commands see it."""
+
+    def append(self, leads: Sequence[NewLead], *, now: datetime) -> list[Posted]:
+        """Store leads durably in one commit; the answers are in the order of ``leads``.
+
+        A lead whose key is known is not stored again. A lead that cannot be stored does not hinder the others.
+
+        Raises:
+            DatabaseUnavailable: nothing is known about these leads; append them again with the same keys.
+        """
+        ...
+
+    def move(self, connection: sa.Connection, chunk: Chunk) -> list[BufferedLead]:
+        """Take up to ``chunk.limit`` leads of ``chunk.tenant`` and write them to ``raw_leads``, in one transaction.
+
+        Urgent lanes first, oldest first. Until ``connection`` commits, the leads are still in the buffer.
+        """
+        ...
+
+    def tenants_waiting(self, connection: sa.Connection, *, lanes: Sequence[Lane]) -> list[str]:
+        """The tenants with something in these lanes, by name."""
+        ...
+
+    def depths(self, connection: sa.Connection) -> list[BufferDepth]:
+        """What waits, per tenant and lane."""
+        ...
+
+
+class AsyncLeadBuffer(Protocol):
+    """The buffer as the capture service sees it: one writer, leads encoded beforehand."""
+
+    async def append(self, leads: Sequence[EncodedLead], *, now: datetime) -> list[Posted]:
+        """As ``LeadBuffer.append``."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of the connection."""
+        ...
+
+
+def content_key(lead: PostedLead) -> tuple[str, str]:
+    """(``key_hex``, ``body_hex``) of a lead that came without an idempotency key: its content is its key."""
+    body_hex = body_hash(lead)
+    return hashlib.sha256(b"body:" + body_hex.encode()).hexdigest(), body_hex
+
+
+def named_key(key: str, lead: PostedLead, *, index: int | None = None) -> tuple[str, str]:
+    """(``key_hex``, ``body_hex``) under the sender's idempotency key; ``index`` is the place within a batch."""
+    scope = "key:" if index is None else f"key[{index}]:"
+    return hashlib.sha256((scope + key).encode()).hexdigest(), body_hash(lead)
+
+
+def body_hash(lead: PostedLead) -> str:
+    """What the lead says, as a hash; the order of its keys does not matter."""
+    return hashlib.sha256(lead.canonical_bytes()).hexdigest()

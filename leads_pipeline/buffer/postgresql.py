@@ -1,0 +1,140 @@
+"""The buffer in PostgreSQL, for steps and commands (``PostgresBuffer``) and for the capture service
+(``AsyncPostgresBuffer``). Both send the statements of ``storage.ingest``.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import psycopg
+import sqlalchemy as sa
+
+from leads_pipeline.buffer.port import BufferDepth, BufferedLead, EncodedLead, NewLead, Posted, PostResult
+from leads_pipeline.buffer.reconnecting import ReconnectingConnection
+from leads_pipeline.domain.ids import uuid7
+from leads_pipeline.domain.stage import Chunk, Lane
+from leads_pipeline.storage.database import translated_errors
+from leads_pipeline.storage.ingest import APPEND, DEPTHS, MOVE, TENANTS_WAITING
+
+# SQLSTATE 54: a limit of the program, such as the size of one jsonb value. With DataError, a refusal of this value.
+_PROGRAM_LIMIT_CLASS = "54"
+
+
+class PostgresBuffer:
+    """The buffer for callers with an engine. ``append`` commits by itself."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._engine = engine
+
+    def append(self, leads: Sequence[NewLead], *, now: datetime) -> list[Posted]:
+        found: dict[UUID, Posted] = {}
+        waiting = [[lead.encoded() for lead in leads]]
+        while waiting:
+            group = waiting.pop()
+            if not group:
+                continue
+            try:
+                with translated_errors("storing leads"), self._engine.begin() as connection:
+                    rows = connection.exec_driver_sql(APPEND, append_parameters(group, now=now)).all()
+            except sa.exc.DBAPIError as error:
+                if not refuses_value(error.orig):
+                    raise
+                waiting.extend(_bisect(group, found))
+                continue
+            found.update(posted_from(rows))
+            waiting.append([lead for lead in group if lead.lead_id not in found])
+        return [found[lead.lead_id] for lead in leads]
+
+    def move(self, connection: sa.Connection, chunk: Chunk) -> list[BufferedLead]:
+        moved: list[BufferedLead] = []
+        for lane in sorted(chunk.lanes, key=list(Lane).index):
+            room = chunk.limit - len(moved)
+            if room <= 0:
+                break
+            rows = connection.exec_driver_sql(
+                MOVE,
+                {
+                    "tenant": chunk.tenant,
+                    "lane": str(lane),
+                    "limit": room,
+                    "batch_id": chunk.batch_id,
+                    "runner_id": chunk.runner_id,
+                    "now": chunk.now,
+                },
+            )
+            moved.extend(
+                BufferedLead(row.lead_id, Lane(row.lane), row.received_at, row.consent or [], row.context or {})
+                for row in rows
+            )
+        return moved
+
+    def tenants_waiting(self, connection: sa.Connection, *, lanes: Sequence[Lane]) -> list[str]:
+        rows = connection.exec_driver_sql(TENANTS_WAITING, {"lanes": [str(lane) for lane in lanes]})
+        return [row.tenant for row in rows]
+
+    def depths(self, connection: sa.Connection) -> list[BufferDepth]:
+        rows = connection.exec_driver_sql(DEPTHS)
+        return [BufferDepth(row.tenant, Lane(row.lane), row.waiting, row.oldest_received_at) for row in rows]
+
+
+class AsyncPostgresBuffer:
+    """The buffer for the capture service: one connection of its own, one statement a commit."""
+
+    def __init__(self, connection: ReconnectingConnection) -> None:
+        self._connection = connection
+
+    async def append(self, leads: Sequence[EncodedLead], *, now: datetime) -> list[Posted]:
+        found: dict[UUID, Posted] = {}
+        waiting = [list(leads)]
+        while waiting:
+            group = waiting.pop()
+            if not group:
+                continue
+            try:
+                rows = await self._connection.fetch(APPEND, append_parameters(group, now=now))
+            except psycopg.Error as error:
+                if not refuses_value(error):
+                    raise
+                waiting.extend(_bisect(group, found))
+                continue
+            found.update(posted_from(rows))
+            waiting.append([lead for lead in group if lead.lead_id not in found])
+        return [found[lead.lead_id] for lead in leads]
+
+    async def close(self) -> None:
+        await self._connection.close()
+
+
+def append_parameters(leads: Sequence[EncodedLead], *, now: datetime) -> dict[str, Any]:
+    """What ``APPEND`` is given: all leads as one JSON array, because adapting lists costs more than the insert."""
+    array = b"[" + b",".join(lead.json for lead in leads) + b"]"
+    return {"leads": array.decode(), "batch_id": uuid7(now), "now": now}
+
+
+def posted_from(rows: Sequence[Any]) -> dict[UUID, Posted]:
+    """What ``APPEND`` answered, by the posted lead's id."""
+    return {lead_id: _posted(lead_id, first_lead_id, same_body) for lead_id, first_lead_id, same_body in rows}
+
+
+def _posted(lead_id: UUID, first_lead_id: UUID, same_body: bool) -> Posted:
+    if first_lead_id == lead_id:
+        return Posted(PostResult.ACCEPTED, lead_id)
+    return Posted(PostResult.DUPLICATE if same_body else PostResult.KEY_REUSED, first_lead_id)
+
+
+def refuses_value(error: BaseException | None) -> bool:
+    """Whether PostgreSQL refused a value, and not the statement or the connection."""
+    if not isinstance(error, psycopg.Error):
+        return False
+    return isinstance(error, psycopg.DataError) or (error.sqlstate or "").startswith(_PROGRAM_LIMIT_CLASS)
+
+
+def _bisect(group: list[EncodedLead], found: dict[UUID, Posted]) -> list[list[EncodedLead]]:
+    """Halve a refused group until the lead that cannot be stored is alone; then it is refused by itself."""
+    if len(group) == 1:
+        lead_id = group[0].lead_id
+        found[lead_id] = Posted(PostResult.UNSTORABLE, lead_id)
+        return []
+    middle = len(group) // 2
+    return [group[:middle], group[middle:]]

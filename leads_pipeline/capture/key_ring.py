@@ -1,0 +1,70 @@
+"""The API keys in force, as the door knows them: read whole, kept for a moment.
+
+All keys are few and one query reads them, so a flood of wrong keys costs the database nothing.
+"""
+
+import asyncio
+from dataclasses import dataclass
+
+from leads_pipeline.buffer.reconnecting import ReconnectingConnection
+from leads_pipeline.clock import Clock
+from leads_pipeline.storage.api_keys import KEYS_IN_FORCE, key_id_of, matches
+
+# A revoked key is refused after this long at the latest.
+KEYS_TTL_SECONDS = 2.0
+# A key that is not known may have been made since: then the keys are read again, but not for every wrong key.
+UNKNOWN_KEY_TTL_SECONDS = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class KeyHolder:
+    """Whom a key speaks for."""
+
+    key_id: str
+    tenant: str
+    source: str
+
+
+class KeyRing:
+    """Finds whom a presented key speaks for."""
+
+    def __init__(self, connection: ReconnectingConnection, *, clock: Clock) -> None:
+        self._connection = connection
+        self._clock = clock
+        self._keys: dict[str, tuple[KeyHolder, str]] = {}
+        self._read_at: float | None = None
+        self._reading = asyncio.Lock()
+
+    async def holder_of(self, text: str) -> KeyHolder | None:
+        """The holder of a key in force, or ``None``.
+
+        Raises:
+            DatabaseUnavailable: the keys are too old to be trusted and cannot be read.
+        """
+        key_id = key_id_of(text)
+        if key_id is None:
+            return None
+        await self._refresh(older_than=KEYS_TTL_SECONDS)
+        if key_id not in self._keys:
+            await self._refresh(older_than=UNKNOWN_KEY_TTL_SECONDS)
+        known = self._keys.get(key_id)
+        if known is None:
+            return None
+        holder, key_sha256 = known
+        return holder if matches(text, key_sha256) else None
+
+    async def _refresh(self, *, older_than: float) -> None:
+        if not self._is_older_than(older_than):
+            return
+        async with self._reading:
+            if not self._is_older_than(older_than):  # another request read them meanwhile
+                return
+            asked_at = self._clock.monotonic()
+            rows = await self._connection.fetch(KEYS_IN_FORCE)
+            self._keys = {
+                key_id: (KeyHolder(key_id, tenant, source), key_sha256) for key_id, tenant, source, key_sha256 in rows
+            }
+            self._read_at = asked_at
+
+    def _is_older_than(self, seconds: float) -> bool:
+        return self._read_at is None or self._clock.monotonic() - self._read_at >= seconds

@@ -1,0 +1,38 @@
+"""``leads capture``: the HTTP door."""
+
+import click
+
+from leads_pipeline.clock import SystemClock
+from leads_pipeline.config import load_settings
+from leads_pipeline.telemetry import configure_logging
+
+
+@click.group()
+def capture() -> None:
+    """Take leads over HTTP."""
+
+
+@capture.command()
+@click.option("--host", help="Address to listen on; capture.host of leads.yaml if not given.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), help="Port; capture.port of leads.yaml if not given, 0: any free."
+)
+@click.pass_obj
+def serve(config_file: str | None, host: str | None, port: int | None) -> None:
+    """Serve POST /v1/leads and POST /v1/leads/batch until SIGTERM or Ctrl-C; what was accepted is stored first."""
+    from leads_pipeline.capture.server import serve as serve_capture
+    from leads_pipeline.storage.database import open_database
+
+    configure_logging()
+    settings = load_settings(config_file)
+    engine = open_database(settings)
+    database_url = engine.url.render_as_string(hide_password=False)
+    engine.dispose()
+    serve_capture(
+        settings,
+        database_url=database_url,
+        clock=SystemClock(),
+        host=host,
+        port=port,
+        on_listening=lambda address: click.echo(f"capture listens on {address}"),
+    )

@@ -1,0 +1,82 @@
+"""``leads keys``: the API keys of the HTTP door."""
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from leads_pipeline.clock import SystemClock
+from leads_pipeline.config import Settings, load_settings
+
+
+@click.group()
+def keys() -> None:
+    """Make, list and revoke the API keys with which sources post leads."""
+
+
+@keys.command()
+@click.option("--tenant", help="Tenant of the source; may be left out if leads.yaml has only one.")
+@click.option("--source", required=True, help="Source that the key is for.")
+@click.option("--quiet", "-q", is_flag=True, help="Print the key alone.")
+@click.pass_obj
+def create(config_file: str | None, tenant: str | None, source: str, quiet: bool) -> None:
+    """Make a key and print it. It is shown this once; only its hash is kept."""
+    from leads_pipeline.storage.api_keys import create_api_key
+    from leads_pipeline.storage.database import open_database
+
+    settings = load_settings(config_file)
+    tenant = configured_source(settings, tenant=tenant, source=source)
+    with open_database(settings).begin() as connection:
+        key = create_api_key(connection, tenant=tenant, source=source, now=SystemClock().now())
+    if quiet:
+        click.echo(key.text)
+        return
+    click.echo(f"key id  {key.key_id}   (for {tenant}/{source}; `leads keys revoke {key.key_id}` ends it)")
+    click.echo(f"key     {key.text}")
+    click.echo("Keep it now: it is not shown again.")
+
+
+@keys.command(name="list")
+@click.pass_obj
+def list_keys(config_file: str | None) -> None:
+    """Show every key's id, source and state; never a key itself."""
+    from leads_pipeline.storage.api_keys import list_api_keys
+    from leads_pipeline.storage.database import open_database
+
+    with open_database(load_settings(config_file)).connect() as connection:
+        found = list_api_keys(connection)
+    table = Table("key id", "tenant", "source", "created (UTC)", "state")
+    for key in found:
+        state = "in force" if key.revoked_at is None else f"revoked {key.revoked_at:%Y-%m-%d %H:%M}"
+        table.add_row(key.key_id, key.tenant, key.source, f"{key.created_at:%Y-%m-%d %H:%M}", state)
+    Console().print(table)
+
+
+@keys.command()
+@click.argument("key_id")
+@click.pass_obj
+def revoke(config_file: str | None, key_id: str) -> None:
+    """Put a key out of force; running capture services refuse it within two seconds."""
+    from leads_pipeline.storage.api_keys import revoke_api_key
+    from leads_pipeline.storage.database import open_database
+
+    with open_database(load_settings(config_file)).begin() as connection:
+        key = revoke_api_key(connection, key_id, now=SystemClock().now())
+    click.echo(f"{key.key_id} ({key.tenant}/{key.source}) is revoked")
+
+
+def configured_source(settings: Settings, *, tenant: str | None, source: str) -> str:
+    """The tenant of a source named on the command line.
+
+    Raises:
+        click.UsageError: the tenant or the source is not in leads.yaml, or the tenant must be named.
+    """
+    if tenant is None:
+        if len(settings.tenants) > 1:
+            raise click.UsageError(f"name one with --tenant: {', '.join(settings.tenants)}")
+        [tenant] = settings.tenants
+    if tenant not in settings.tenants:
+        raise click.UsageError(f"{settings.path} has no tenant {tenant!r}; it has: {', '.join(settings.tenants)}")
+    if settings.source(tenant, source) is None:
+        known = ", ".join(settings.tenants[tenant].sources)
+        raise click.UsageError(f"tenant {tenant} has no source {source!r} in {settings.path}; it has: {known}")
+    return tenant

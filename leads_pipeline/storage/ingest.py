@@ -1,0 +1,120 @@
+"""The statements of the way in: ``buffer``, ``ingest_keys`` and ``capture_batches``.
+
+They are plain text with ``%(name)s`` parameters, because they are run in two ways: the capture service sends them over
+psycopg's asynchronous connection, the steps over SQLAlchemy (``exec_driver_sql``). Who calls them is ``buffer``.
+"""
+
+from datetime import datetime
+
+import sqlalchemy as sa
+
+# One group commit, in one statement and so in one transaction. `on conflict do nothing` decides which post is first;
+# posts of one group are inserted in the order of their keys, so that two writers cannot deadlock. A post that is in
+# neither result was beaten by a transaction that this statement's snapshot does not see, or by an equal one of its own
+# group: sent again, it is found. A post that finds its own lead id was stored by an earlier try of the same commit.
+APPEND = """
+with incoming as materialized (
+    select t.*, decode(t.key_hex, 'hex') as key_sha256, decode(t.body_hex, 'hex') as body_sha256
+    from jsonb_to_recordset(cast(%(leads)s as jsonb)) as t(
+        lead_id uuid, tenant text, source text, lane text, received_at timestamptz, key_hex text, body_hex text,
+        payload jsonb, consent jsonb, context jsonb
+    )
+), known as materialized (
+    select incoming.lead_id, incoming.tenant, incoming.source,
+        ingest_keys.lead_id as first_lead_id, ingest_keys.body_sha256 = incoming.body_sha256 as same_body
+    from incoming
+    join ingest_keys on ingest_keys.tenant = incoming.tenant and ingest_keys.source = incoming.source
+        and ingest_keys.key_sha256 = incoming.key_sha256
+), fresh as (
+    insert into ingest_keys (tenant, source, key_sha256, lead_id, body_sha256, received_at)
+    select tenant, source, key_sha256, lead_id, body_sha256, received_at
+    from incoming
+    order by tenant, source, key_sha256, lead_id
+    on conflict (tenant, source, key_sha256) do nothing
+    returning lead_id, tenant, source
+), buffered as (
+    insert into buffer (lead_id, tenant, source, lane, received_at, payload, consent, context)
+    select lead_id, tenant, source, lane, received_at, payload, consent, context
+    from incoming
+    where lead_id in (select lead_id from fresh)
+), counted as (
+    insert into capture_batches (batch_id, tenant, source, captured, duplicates, committed_at)
+    select %(batch_id)s, tenant, source, sum(captured), sum(duplicates), %(now)s
+    from (
+        select tenant, source, 1 as captured, 0 as duplicates from fresh
+        union all
+        select tenant, source, 0, 1 from known
+        where same_body and first_lead_id <> lead_id and lead_id not in (select lead_id from fresh)
+    ) as posts
+    group by tenant, source
+)
+select lead_id, lead_id as first_lead_id, true as same_body from fresh
+union all
+select lead_id, first_lead_id, same_body from known where lead_id not in (select lead_id from fresh)
+"""
+
+# From the buffer into the first room, copied by the database itself: the payload stays as it was sent, to the last
+# digit of its numbers. `skip locked` is why two workers cannot both take a lead.
+MOVE = """
+with taken as materialized (
+    select lead_id from buffer
+    where tenant = %(tenant)s and lane = %(lane)s
+    order by lead_id
+    limit %(limit)s
+    for update skip locked
+), moved as (
+    delete from buffer using taken where buffer.lead_id = taken.lead_id
+    returning buffer.lead_id, buffer.tenant, buffer.source, buffer.lane, buffer.received_at, buffer.payload,
+        buffer.consent, buffer.context
+), stored as (
+    insert into raw_leads (
+        lead_id, tenant, source, capture_lane, received_at, payload, context, batch_id, runner_id, moved_at
+    )
+    select lead_id, tenant, source, lane, received_at, payload, context, %(batch_id)s, %(runner_id)s, %(now)s
+    from moved
+    on conflict (lead_id) do nothing
+)
+select lead_id, lane, received_at,
+    case when consent = '[]'::jsonb then null else consent end as consent,
+    case when consent = '[]'::jsonb then null else context end as context
+from moved
+"""
+
+# A walk over the index from tenant to tenant: the cost follows the number of tenants, not of waiting leads.
+TENANTS_WAITING = """
+with recursive names as (
+    (select min(tenant) as tenant from buffer)
+    union all
+    select (select min(later.tenant) from buffer later where later.tenant > names.tenant)
+    from names where names.tenant is not null
+)
+select tenant from names
+where tenant is not null
+    and exists (select from buffer where buffer.tenant = names.tenant and buffer.lane = any(%(lanes)s))
+order by tenant
+"""
+
+DEPTHS = """
+select tenant, lane, count(*) as waiting, min(received_at) as oldest_received_at
+from buffer group by tenant, lane order by tenant, lane
+"""
+
+
+def purge_ingest_keys(connection: sa.Connection, *, received_before: datetime, limit: int = 10_000) -> int:
+    """Forget up to ``limit`` posts from before an instant; a re-post of one of them is a new lead. Says how many."""
+    deleted = connection.exec_driver_sql(
+        """
+        with old as (
+            select tenant, source, key_sha256 from ingest_keys
+            where received_at < %(received_before)s
+            order by received_at
+            limit %(limit)s
+            for update skip locked
+        )
+        delete from ingest_keys using old
+        where ingest_keys.tenant = old.tenant and ingest_keys.source = old.source
+            and ingest_keys.key_sha256 = old.key_sha256
+        """,
+        {"received_before": received_before, "limit": limit},
+    )
+    return deleted.rowcount
