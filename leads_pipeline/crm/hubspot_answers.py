@@ -1,0 +1,237 @@
+"""How an answer of HubSpot is read: which class a refusal is of, and which record an entry of a batch is about.
+
+Pure. HubSpot's published schemas demand keys that its real answers leave out, so nothing here relies on a key: what
+cannot be read makes its record ``ambiguous``, and an upsert by our key may be repeated.
+"""
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from leads_pipeline.crm.port import CrmRecord, CrmResponse, NetworkFailure, Quota, RecordVerdict, Verdict
+from leads_pipeline.crm.transport import HttpAnswer
+
+# HubSpot's own SDK waits this long; a 429 of HubSpot carries no documented Retry-After.
+_PAUSE_SECONDS = {"TEN_SECONDLY_ROLLING": 10.0, "SECONDLY": 1.0}
+_PAUSE_UNKNOWN_POLICY = 10.0
+_PAUSE_MIGRATION = 60.0
+_MAX_PAUSE = 86_400.0  # a migration (477) may ask for up to a day
+
+_DIVISIBLE = {
+    400: Verdict.INVALID,
+    409: Verdict.CONFLICT,
+    413: Verdict.INVALID,
+    414: Verdict.INVALID,
+    422: Verdict.INVALID,
+}
+_LOCKED = frozenset({423})
+_THROTTLED = frozenset({429, 477})
+# The server may have written before it failed.
+_MAYBE_WRITTEN = frozenset({408, 500, 502, 504, 520, 524})
+
+_CATEGORIES = {
+    "VALIDATION_ERROR": Verdict.INVALID,
+    "CONFLICT": Verdict.CONFLICT,
+    "RATE_LIMITS": Verdict.THROTTLED,
+    "INVALID_AUTHENTICATION": Verdict.AUTH,
+    "MISSING_SCOPES": Verdict.AUTH,
+}
+# The mapping names what the account does not have: every record with that field would be refused, and no record is bad.
+_SETUP_CODES = frozenset({"PROPERTY_DOESNT_EXIST", "READ_ONLY_VALUE"})
+
+_CODE = re.compile(r"[A-Z][A-Z0-9_]{1,63}")
+_CODE_IN_MESSAGE = re.compile(r'"error":"([A-Z][A-Z0-9_]{1,63})"')
+_EXISTING_ID = re.compile(r"Existing ID: (\d{1,20})")
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A request that was refused, or got lost, as a whole. ``divisible``: a part of it might pass."""
+
+    verdict: Verdict
+    code: str | None
+    divisible: bool = False
+    retry_after: float | None = None
+    explanation: str | None = field(default=None, repr=False)
+
+    def of(self, record: CrmRecord) -> RecordVerdict:
+        """This refusal as the verdict on one record."""
+        return RecordVerdict(
+            record.outbox_id,
+            self.verdict,
+            code=self.code,
+            explanation=self.explanation,
+            retry_after=self.retry_after,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A record that the CRM has, and the key of ours that it holds (empty: none)."""
+
+    crm_record_id: str
+    key: str
+
+
+def trace_id(record: CrmRecord) -> str:
+    """What an input is known by; unique in a batch, because the outbox holds a contact once per destination."""
+    return f"{record.outbox_id}:{record.version}"
+
+
+def response_of(answer: HttpAnswer | NetworkFailure) -> CrmResponse:
+    """What HubSpot's headers say, in the port's words."""
+    if isinstance(answer, NetworkFailure):
+        return CrmResponse(status=None, body=None, failure=answer)
+    body = answer.body if isinstance(answer.body, dict) else {}
+    policy = _text(body, "policyName")
+    asked = _seconds(answer.headers.get("retry-after"))
+    pause: float | None = asked if answer.status == 503 else None
+    if answer.status == 429:
+        pause = asked if asked is not None else _PAUSE_SECONDS.get(policy or "", _PAUSE_UNKNOWN_POLICY)
+    elif answer.status == 477:
+        pause = asked if asked is not None else _PAUSE_MIGRATION
+    return CrmResponse(
+        status=answer.status,
+        body=answer.body,
+        correlation_id=_text(body, "correlationId") or answer.headers.get("x-hubspot-correlation-id"),
+        pause_seconds=pause,
+        pause_until_midnight=answer.status == 429 and policy == "DAILY",
+        quota=Quota(
+            window_remaining=_count(answer.headers.get("x-hubspot-ratelimit-remaining")),
+            daily_remaining=_count(answer.headers.get("x-hubspot-ratelimit-daily-remaining")),
+        ),
+    )
+
+
+def refusal_of(response: CrmResponse) -> Refusal | None:
+    """Why the request as a whole did nothing, or may have; ``None`` when the answer speaks of each record."""
+    status = response.status
+    if status is None:
+        lost = response.failure is NetworkFailure.NO_ANSWER
+        return Refusal(Verdict.AMBIGUOUS if lost else Verdict.TRANSIENT, str(response.failure).upper())
+    if status < 300:
+        return None
+    body = response.body if isinstance(response.body, dict) else {}
+    code = _code(body) or f"HTTP_{status}"
+    explanation = _text(body, "message")
+    if status in _DIVISIBLE:
+        if code in _SETUP_CODES:
+            return Refusal(Verdict.AUTH, code, explanation=explanation)
+        return Refusal(_DIVISIBLE[status], code, divisible=True, explanation=explanation)
+    if status in _THROTTLED:
+        return Refusal(Verdict.THROTTLED, _text(body, "policyName") or code, retry_after=response.pause_seconds)
+    if status in _LOCKED:
+        return Refusal(Verdict.LOCKED, code)
+    if status in _MAYBE_WRITTEN:
+        return Refusal(Verdict.AMBIGUOUS, code)
+    if status >= 500:
+        return Refusal(Verdict.TRANSIENT, code, retry_after=response.pause_seconds)
+    # 401 and 403, but also 404, 405 or a redirect: the address, the token or its scopes are wrong, not the record.
+    return Refusal(Verdict.AUTH, code, explanation=explanation)
+
+
+def read_batch(
+    part: Sequence[CrmRecord], response: CrmResponse, *, key_property: str, targets: Mapping[int, str] | None = None
+) -> list[RecordVerdict]:
+    """One verdict per record of ``part``, from the entries of a 200 or 207.
+
+    An entry is known by its trace id, else by our key among its properties, else by the CRM's id of its record
+    (``targets``, by outbox id). What no entry speaks of is ambiguous: HubSpot has answered 200 with empty lists and
+    written nothing.
+    """
+    names = {trace_id(record): record for record in part}
+    names |= {str(record.contact_id): record for record in part}
+    names |= {target: record for record in part if (target := (targets or {}).get(record.outbox_id))}
+    verdicts: dict[int, RecordVerdict] = {}
+    for result in _entries(response.body, "results"):
+        record = _first(
+            names, [result.get("objectWriteTraceId"), _properties(result).get(key_property), result.get("id")]
+        )
+        if record is not None:
+            crm_record_id = _text(result, "id")
+            verdicts[record.outbox_id] = RecordVerdict(record.outbox_id, Verdict.DELIVERED, crm_record_id=crm_record_id)
+    for error in _entries(response.body, "errors"):
+        context = error.get("context")
+        context = context if isinstance(context, dict) else {}
+        for name in [*_strings(context.get("objectWriteTraceId")), *_strings(context.get("ids"))]:
+            if name in names:
+                outbox_id = names[name].outbox_id
+                verdicts[outbox_id] = _entry_verdict(error, context, outbox_id=outbox_id)
+    missing = (record for record in part if record.outbox_id not in verdicts)
+    lost = [RecordVerdict(record.outbox_id, Verdict.AMBIGUOUS, code="NOT_REPORTED") for record in missing]
+    return [*verdicts.values(), *lost]
+
+
+def read_found(response: CrmResponse, *, key_property: str) -> list[Found]:
+    """The records of an answer to batch/read; what is missing there does not exist."""
+    return [
+        Found(entry["id"], _properties(entry).get(key_property) or "")
+        for entry in _entries(response.body, "results")
+        if isinstance(entry.get("id"), str)
+    ]
+
+
+def existing_id(verdict: RecordVerdict) -> str | None:
+    """The CRM record that stands in the way, when HubSpot named it."""
+    if verdict.crm_record_id:
+        return verdict.crm_record_id
+    match = _EXISTING_ID.search(verdict.explanation or "")
+    return match[1] if match else None
+
+
+def _entry_verdict(error: Mapping[str, Any], context: Mapping[str, Any], *, outbox_id: int) -> RecordVerdict:
+    code = _code(error)
+    verdict = _CATEGORIES.get(_text(error, "category") or "", Verdict.TRANSIENT)
+    if code in _SETUP_CODES:
+        verdict = Verdict.AUTH
+    holder = next(iter(_strings(context.get("existingId"))), None) if verdict is Verdict.CONFLICT else None
+    return RecordVerdict(
+        outbox_id, verdict, code=code, crm_record_id=holder, explanation=_text(error, "message")
+    )  # fmt: skip
+
+
+def _code(body: Mapping[str, Any]) -> str | None:
+    """The most specific code that is a code: never a sentence, which could quote the lead."""
+    named = [entry.get("code") for entry in _entries(body, "errors")]
+    in_message = _CODE_IN_MESSAGE.search(_text(body, "message") or "")
+    for candidate in [*named, in_message and in_message[1], body.get("category"), body.get("errorType")]:
+        if isinstance(candidate, str) and _CODE.fullmatch(candidate):
+            return candidate
+    return None
+
+
+def _entries(body: Any, name: str) -> list[dict[str, Any]]:
+    entries = body.get(name) if isinstance(body, dict) else None
+    return [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
+
+
+def _properties(entry: Mapping[str, Any]) -> Mapping[str, Any]:
+    properties = entry.get("properties")
+    return properties if isinstance(properties, dict) else {}
+
+
+def _first(names: Mapping[str, CrmRecord], candidates: Sequence[Any]) -> CrmRecord | None:
+    return next((names[name] for name in candidates if isinstance(name, str) and name in names), None)
+
+
+def _strings(value: Any) -> list[str]:
+    return [item for item in value if isinstance(item, str)] if isinstance(value, list) else []
+
+
+def _text(body: Mapping[str, Any], name: str) -> str | None:
+    value = body.get(name)
+    return value if isinstance(value, str) and value else None
+
+
+def _seconds(value: str | None) -> float | None:
+    try:
+        seconds = float(value) if value is not None else math.nan
+    except ValueError:
+        return None
+    return min(seconds, _MAX_PAUSE) if seconds >= 0 else None
+
+
+def _count(value: str | None) -> int | None:
+    return int(value) if value is not None and value.isascii() and value.isdigit() else None

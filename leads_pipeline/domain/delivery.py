@@ -1,0 +1,84 @@
+"""What is sent to a CRM and what came of it, whatever the CRM.
+
+Add what every destination shares. Keep out: how a vendor says it (``crm``), what follows a verdict (``domain.retry``).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from enum import StrEnum
+from uuid import UUID
+
+from leads_pipeline.domain.stage import Lane, Operation
+
+
+class Verdict(StrEnum):
+    """What became of one record. Each class has its own budget; see ``domain.retry``."""
+
+    DELIVERED = "delivered"
+    TRANSIENT = "transient"  # the CRM was not able to; nothing was written
+    THROTTLED = "throttled"  # the CRM asks for a pause
+    AUTH = "auth"  # credentials, scopes or set-up: no record of this destination can pass until a person acts
+    INVALID = "invalid"  # this record, as it is, will never be taken
+    CONFLICT = "conflict"  # another record of the CRM stands in its way
+    LOCKED = "locked"  # someone else works on the record
+    AMBIGUOUS = "ambiguous"  # it may have been written; sending it again is safe and shows
+
+
+@dataclass(frozen=True, slots=True)
+class CrmRecord:
+    """One contact as a destination is to see it. ``properties`` carry the vendor's names."""
+
+    outbox_id: int
+    contact_id: UUID
+    version: int
+    operation: Operation
+    crm_record_id: str | None
+    properties: Mapping[str, str] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class RecordVerdict:
+    """What became of one record. ``explanation`` holds the vendor's words, which may quote the lead: never log it."""
+
+    outbox_id: int
+    verdict: Verdict
+    code: str | None = None
+    crm_record_id: str | None = None
+    explanation: str | None = field(default=None, repr=False)
+    retry_after: float | None = None  # seconds that the CRM asked for
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimedRow:
+    """A row of the outbox that this process may settle until ``claimed_until`` passes."""
+
+    outbox_id: int
+    tenant: str
+    contact_id: UUID
+    operation: Operation
+    lane: Lane
+    wanted_version: int
+    delivered_version: int | None
+    attempts: int
+    crm_record_id: str | None
+    delivered_fields: tuple[str, ...]
+
+
+def as_properties(
+    contact: Mapping[str, object], *, mapping: Mapping[str, str], delivered_fields: tuple[str, ...]
+) -> dict[str, str]:
+    """The contact's fields under the vendor's names.
+
+    A field that we do not know is left out, because the CRM's users may have filled it in. One that we delivered before
+    and no longer know is sent empty, which clears it.
+    """
+    properties: dict[str, str] = {}
+    for ours, theirs in mapping.items():
+        value = contact.get(ours)
+        if value is not None and value != "":
+            properties[theirs] = value.isoformat() if isinstance(value, date) else str(value)
+    for theirs in delivered_fields:
+        if theirs in mapping.values():
+            properties.setdefault(theirs, "")
+    return properties

@@ -1,0 +1,185 @@
+"""Contacts that a destination will not take: why, what was sent, and what an operator made of it.
+
+The payload and the vendor's words are personal data. A letter is open until it is resolved: ``superseded`` by a later
+delivery, or what an operator decided, with the operator's name.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+
+from leads_pipeline.storage.schema import dead_letters, outbox
+
+_COLUMNS = [column for column in dead_letters.c if column.name not in ("payload", "explanation")]
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """One letter. ``payload`` and ``explanation`` are personal, and empty in lists."""
+
+    dead_letter_id: UUID
+    tenant: str
+    contact_id: UUID
+    destination: str
+    outbox_id: int
+    version: int
+    reason: str
+    code: str | None
+    attempts: int
+    died_at: datetime
+    resolved_at: datetime | None = None
+    resolution: str | None = None
+    payload: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    explanation: str | None = field(default=None, repr=False)
+
+
+def write_dead_letters(connection: sa.Connection, letters: Sequence[DeadLetter]) -> None:
+    """Keep letters; an older open one of the same outbox row is superseded."""
+    if not letters:
+        return
+    supersede(connection, [item.outbox_id for item in letters], now=letters[0].died_at)
+    connection.execute(
+        dead_letters.insert(),
+        [
+            {
+                "dead_letter_id": item.dead_letter_id,
+                "tenant": item.tenant,
+                "contact_id": item.contact_id,
+                "destination": item.destination,
+                "outbox_id": item.outbox_id,
+                "version": item.version,
+                "reason": item.reason,
+                "code": item.code,
+                "payload": dict(item.payload),
+                "explanation": item.explanation,
+                "attempts": item.attempts,
+                "died_at": item.died_at,
+            }
+            for item in letters
+        ],
+    )
+
+
+def supersede(connection: sa.Connection, outbox_ids: Sequence[int], *, now: datetime) -> None:
+    """Close the open letters of rows that have moved on."""
+    connection.execute(
+        sa.text(
+            "update dead_letters set resolved_at = :now, resolution = 'superseded' "
+            "where outbox_id = any(:ids) and resolved_at is null"
+        ),
+        {"ids": list(outbox_ids), "now": now},
+    )
+
+
+def find_dead_letters(
+    connection: sa.Connection,
+    *,
+    tenant: str | None = None,
+    destination: str | None = None,
+    code: str | None = None,
+    include_resolved: bool = False,
+    limit: int,
+) -> list[DeadLetter]:
+    """Letters without their personal columns, oldest first."""
+    statement = sa.select(*_COLUMNS).order_by(dead_letters.c.died_at, dead_letters.c.dead_letter_id).limit(limit)
+    if tenant is not None:
+        statement = statement.where(dead_letters.c.tenant == tenant)
+    if destination is not None:
+        statement = statement.where(dead_letters.c.destination == destination)
+    if code is not None:
+        statement = statement.where(dead_letters.c.code == code)
+    if not include_resolved:
+        statement = statement.where(dead_letters.c.resolved_at.is_(None))
+    return [DeadLetter(**row) for row in connection.execute(statement).mappings()]
+
+
+def get_dead_letter(connection: sa.Connection, dead_letter_id: UUID, *, for_update: bool = False) -> DeadLetter | None:
+    """One letter, whole. ``for_update`` locks its outbox row first and it next, in the order of the delivery."""
+    if for_update:
+        connection.execute(
+            sa.select(outbox.c.outbox_id)
+            .join(dead_letters, dead_letters.c.outbox_id == outbox.c.outbox_id)
+            .where(dead_letters.c.dead_letter_id == dead_letter_id)
+            .with_for_update(of=outbox)
+        )
+    statement = sa.select(dead_letters).where(dead_letters.c.dead_letter_id == dead_letter_id)
+    row = connection.execute(statement.with_for_update() if for_update else statement).mappings().one_or_none()
+    return None if row is None else DeadLetter(**row)
+
+
+def resolve(connection: sa.Connection, dead_letter_id: UUID, *, resolution: str, now: datetime) -> None:
+    """Close an open letter."""
+    connection.execute(
+        dead_letters.update()
+        .where(dead_letters.c.dead_letter_id == dead_letter_id, dead_letters.c.resolved_at.is_(None))
+        .values(resolved_at=now, resolution=resolution)
+    )
+
+
+def wait_again(connection: sa.Connection, outbox_id: int, *, now: datetime) -> bool:
+    """Let a dead row be sent again with a fresh budget; ``False`` when it is not dead any more."""
+    updated = connection.execute(
+        outbox.update()
+        .where(outbox.c.outbox_id == outbox_id, outbox.c.state == "dead")
+        .values(state="waiting", due_at=now, attempts=0, updated_at=now)
+    )
+    return updated.rowcount == 1
+
+
+def take_out(connection: sa.Connection, outbox_id: int, *, now: datetime) -> bool:
+    """Let a dead row rest for good (until its contact changes); ``False`` when it is not dead any more."""
+    updated = connection.execute(
+        outbox.update()
+        .where(outbox.c.outbox_id == outbox_id, outbox.c.state == "dead")
+        .values(state="suppressed", updated_at=now)
+    )
+    return updated.rowcount == 1
+
+
+def dispose_undelivered_leads(
+    connection: sa.Connection, letter: DeadLetter, *, actor: str, reason: str, now: datetime
+) -> list[UUID]:
+    """Mark as discarded the leads that wait for the letter's version and are in no delivered one; returns them."""
+    rows = connection.execute(
+        sa.text(
+            """
+            insert into lead_dispositions (lead_id, tenant, state, actor, reason, decided_at)
+            select d.lead_id, d.tenant, 'discarded', :actor, :reason, :now
+            from deduped_leads d join outbox o on o.outbox_id = :outbox_id
+            where d.contact_id = :contact_id and d.golden_version <= :version
+                and d.golden_version > coalesce(o.delivered_version, 0)
+            on conflict (lead_id) do nothing
+            returning lead_id
+            """
+        ),
+        {
+            "outbox_id": letter.outbox_id,
+            "contact_id": letter.contact_id,
+            "version": letter.version,
+            "actor": actor,
+            "reason": reason,
+            "now": now,
+        },
+    )
+    return [row.lead_id for row in rows]
+
+
+def dead_letter_counts(connection: sa.Connection) -> dict[tuple[str, str, str], int]:
+    """Open letters by tenant, destination and reason."""
+    rows = connection.execute(
+        sa.text(
+            "select tenant, destination, reason, count(*) as letters from dead_letters "
+            "where resolved_at is null group by tenant, destination, reason order by tenant, destination, reason"
+        )
+    )
+    return {(row.tenant, row.destination, row.reason): row.letters for row in rows}
+
+
+def payload_json(letter: DeadLetter) -> str:
+    """What was sent, for a person to read."""
+    return json.dumps(dict(letter.payload), indent=2, ensure_ascii=False, sort_keys=True)

@@ -1,0 +1,277 @@
+"""The outbox of desired state: what every contact should look like at every destination, and what is known to be there.
+
+``due_rows`` reads, ``claim`` takes with a lease, ``settle`` writes what came of it. Two workers cannot both win a row:
+the claim locks it (``skip locked``) and stamps its token, and a settlement needs that token. A worker that dies leaves
+the token behind; after ``claimed_until`` anyone may claim the row again, and sending it twice is harmless.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from leads_pipeline.domain.delivery import ClaimedRow, RecordVerdict
+from leads_pipeline.domain.retry import NextStep
+from leads_pipeline.domain.stage import Lane, Operation, OutboxState
+
+
+@dataclass(frozen=True, slots=True)
+class DueRow:
+    """A row that may be claimed now."""
+
+    outbox_id: int
+    tenant: str
+    destination: str
+    lane: Lane
+    operation: Operation
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxDepth:
+    """How many rows of one tenant, destination and lane are in one state, and since when the oldest waits."""
+
+    tenant: str
+    destination: str
+    lane: Lane
+    state: OutboxState
+    rows: int
+    oldest_since: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """What one record's row becomes. ``version`` is the one that was sent, ``fields`` the properties it carried."""
+
+    verdict: RecordVerdict
+    step: NextStep
+    version: int
+    fields: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What the row became. A newer wanted version turns any outcome into ``waiting``."""
+
+    outbox_id: int
+    state: OutboxState
+
+
+# A row whose claim has not run out is left alone in whatever state it is: when a merge turns an upsert that is under
+# way into an archive, the archive must not overtake it.
+_CLAIMABLE = "state in ('waiting', 'in_flight') and due_at <= :now and (claimed_until is null or claimed_until <= :now)"
+
+# One index scan per destination, tenant and lane, each cut at the limit: the cost follows what is returned, and a
+# tenant's backlog does not hide another's rows. `turn` deals the rows out in rounds, one per tenant and destination.
+_DUE = sa.text(
+    f"""
+    select due.outbox_id, door.tenant, door.destination, door.lane, due.operation
+    from jsonb_to_recordset(cast(:doors as jsonb)) as door(tenant text, destination text, lane text, urgency integer)
+    cross join lateral (
+        select outbox_id, operation, row_number() over (order by due_at, outbox_id) as turn
+        from (
+            select outbox_id, operation, due_at from outbox
+            where destination = door.destination and tenant = door.tenant and lane = door.lane and {_CLAIMABLE}
+            order by due_at, outbox_id
+            limit :limit
+        ) first
+    ) due
+    order by door.urgency, due.turn, door.destination, door.tenant
+    limit :limit
+    """  # noqa: S608 - no value is spliced in
+)
+
+_CLAIM = sa.text(
+    f"""
+    with taken as materialized (
+        select outbox_id from outbox
+        where outbox_id = any(:ids) and {_CLAIMABLE}
+        order by outbox_id
+        for update skip locked
+    )
+    update outbox set state = 'in_flight', claimed_by = :token, claimed_until = :until, updated_at = :now
+    from taken where outbox.outbox_id = taken.outbox_id
+    returning outbox.outbox_id, outbox.tenant, outbox.contact_id, outbox.operation, outbox.lane, outbox.wanted_version,
+        outbox.delivered_version, outbox.attempts, outbox.crm_record_id, outbox.delivered_fields
+    """  # noqa: S608 - no value is spliced in
+)
+
+# What was sent is known to be there even if more is wanted by now; then the row waits again with a fresh budget.
+_SETTLE = sa.text(
+    """
+    with mine as materialized (
+        select o.outbox_id from outbox o
+        where o.outbox_id = any(:ids) and o.claimed_by = :token
+        order by o.outbox_id
+        for update
+    )
+    update outbox o set
+        state = case
+            when o.state in ('suppressed', 'cancelled') then o.state
+            when o.wanted_version > s.version or o.operation <> s.operation then 'waiting'
+            else s.state end,
+        due_at = case
+            when o.wanted_version > s.version or o.operation <> s.operation then :now
+            else s.due_at end,
+        attempts = case
+            when o.wanted_version > s.version or o.operation <> s.operation then 0
+            else s.attempts end,
+        delivered_version = case
+            when s.state = 'delivered' then greatest(coalesce(o.delivered_version, 0), s.version)
+            else o.delivered_version end,
+        delivered_at = case when s.state = 'delivered' then :now else o.delivered_at end,
+        delivered_fields = case when s.state = 'delivered' then s.fields else o.delivered_fields end,
+        crm_record_id = case when s.state = 'delivered' then coalesce(s.crm_record_id, o.crm_record_id)
+            else o.crm_record_id end,
+        last_verdict = s.verdict,
+        claimed_by = null,
+        claimed_until = null,
+        updated_at = :now
+    from mine join jsonb_to_recordset(cast(:rows as jsonb)) as s(
+        outbox_id bigint, version integer, operation text, state text, due_at timestamptz, attempts integer,
+        verdict text, crm_record_id text, fields jsonb
+    ) on s.outbox_id = mine.outbox_id
+    where o.outbox_id = mine.outbox_id
+    returning o.outbox_id, o.state
+    """
+)
+
+
+def due_rows(
+    connection: sa.Connection,
+    *,
+    doors: Iterable[tuple[str, str]],
+    lanes: Sequence[Lane],
+    limit: int,
+    now: datetime,
+) -> list[DueRow]:
+    """Up to ``limit`` claimable rows of the ``(tenant, destination)`` doors, most urgent lane first, in turns."""
+    order = sorted(lanes, key=list(Lane).index)
+    rows = [
+        {"tenant": tenant, "destination": destination, "lane": lane, "urgency": urgency}
+        for tenant, destination in doors
+        for urgency, lane in enumerate(order)
+    ]
+    found = connection.execute(_DUE, {"doors": json.dumps(rows), "limit": limit, "now": now})
+    return [DueRow(r.outbox_id, r.tenant, r.destination, Lane(r.lane), Operation(r.operation)) for r in found]
+
+
+def read_rows(connection: sa.Connection, outbox_ids: Sequence[int]) -> list[DueRow]:
+    """The rows of a plan, in the plan's order, whatever their state is by now."""
+    found = connection.execute(
+        sa.text(
+            "select o.outbox_id, o.tenant, o.destination, o.lane, o.operation from outbox o "
+            "join unnest(cast(:ids as bigint[])) with ordinality as plan(outbox_id, position) "
+            "on plan.outbox_id = o.outbox_id order by plan.position"
+        ),
+        {"ids": list(outbox_ids)},
+    )
+    return [DueRow(r.outbox_id, r.tenant, r.destination, Lane(r.lane), Operation(r.operation)) for r in found]
+
+
+def claim(
+    connection: sa.Connection, outbox_ids: Sequence[int], *, token: str, until: datetime, now: datetime
+) -> list[ClaimedRow]:
+    """Take those of ``outbox_ids`` that are still due and free, until ``until``."""
+    rows = connection.execute(_CLAIM, {"ids": list(outbox_ids), "token": token, "until": until, "now": now})
+    claimed = [
+        ClaimedRow(
+            outbox_id=r.outbox_id,
+            tenant=r.tenant,
+            contact_id=r.contact_id,
+            operation=Operation(r.operation),
+            lane=Lane(r.lane),
+            wanted_version=r.wanted_version,
+            delivered_version=r.delivered_version,
+            attempts=r.attempts,
+            crm_record_id=r.crm_record_id,
+            delivered_fields=tuple(r.delivered_fields or ()),
+        )
+        for r in rows
+    ]
+    return sorted(claimed, key=lambda row: row.outbox_id)
+
+
+def extend_claims(connection: sa.Connection, *, token: str, until: datetime) -> None:
+    """Keep what ``token`` has claimed until ``until``."""
+    connection.execute(
+        sa.text("update outbox set claimed_until = :until where claimed_by = :token"), {"token": token, "until": until}
+    )
+
+
+def settle(
+    connection: sa.Connection,
+    settlements: Sequence[Settlement],
+    *,
+    token: str,
+    operation: Operation,
+    now: datetime,
+) -> list[Settled]:
+    """Write what came of the claim ``token``. A row that somebody else has claimed since is left to them."""
+    rows: list[dict[str, Any]] = [
+        {
+            "outbox_id": item.verdict.outbox_id,
+            "version": item.version,
+            "operation": operation,
+            "state": item.step.state,
+            "due_at": item.step.due_at.isoformat(),
+            "attempts": item.step.attempts,
+            "verdict": item.verdict.verdict,
+            "crm_record_id": item.verdict.crm_record_id,
+            "fields": list(item.fields),
+        }
+        for item in settlements
+    ]
+    ids = [row["outbox_id"] for row in rows]
+    found = connection.execute(_SETTLE, {"rows": json.dumps(rows), "ids": ids, "token": token, "now": now})
+    return [Settled(r.outbox_id, OutboxState(r.state)) for r in found]
+
+
+def release(connection: sa.Connection, outbox_ids: Sequence[int], *, token: str, now: datetime) -> None:
+    """Give back rows that were claimed and not sent; nothing is charged to them."""
+    connection.execute(
+        sa.text(
+            "update outbox set state = 'waiting', claimed_by = null, claimed_until = null, updated_at = :now "
+            "where outbox_id = any(:ids) and claimed_by = :token"
+        ),
+        {"ids": list(outbox_ids), "token": token, "now": now},
+    )
+
+
+def cancel(connection: sa.Connection, outbox_ids: Sequence[int], *, token: str, now: datetime) -> None:
+    """Take rows out whose contact has no golden record: there is nothing to send."""
+    connection.execute(
+        sa.text(
+            "update outbox set state = 'cancelled', claimed_by = null, claimed_until = null, updated_at = :now "
+            "where outbox_id = any(:ids) and claimed_by = :token"
+        ),
+        {"ids": list(outbox_ids), "token": token, "now": now},
+    )
+
+
+def outbox_depths(connection: sa.Connection) -> list[OutboxDepth]:
+    """How the outbox is filled, by tenant, destination, lane and state."""
+    rows = connection.execute(
+        sa.text(
+            "select tenant, destination, lane, state, count(*) as rows, min(waiting_since) as oldest_since "
+            "from outbox group by tenant, destination, lane, state"
+        )
+    )
+    depths = [
+        OutboxDepth(r.tenant, r.destination, Lane(r.lane), OutboxState(r.state), r.rows, r.oldest_since) for r in rows
+    ]
+    return sorted(depths, key=lambda d: (d.tenant, d.destination, list(Lane).index(d.lane), d.state))
+
+
+def next_due_at(connection: sa.Connection, *, lanes: Sequence[Lane]) -> datetime | None:
+    """When the next row may be claimed, the past included; ``None`` when nothing waits or is in flight."""
+    found: datetime | None = connection.execute(
+        sa.text(
+            "select min(greatest(due_at, coalesce(claimed_until, due_at))) from outbox "
+            "where state in ('waiting', 'in_flight') and lane = any(:lanes)"
+        ),
+        {"lanes": [str(lane) for lane in lanes]},
+    ).scalar_one()
+    return found
