@@ -1,0 +1,56 @@
+"""What people and programs type when they have nothing to say."""
+
+import re
+
+from leads_pipeline.domain.data import words
+
+# Compared without case, spaces and punctuation.
+NOTHING: frozenset[str] = words(
+    """
+    aaa abc abcd abcdef anonym anonymous asd asdasd asdf asdfasdf asdfgh asdfghjkl blabla blah blank dummy empty
+    example fake fakename firstname foo foobar keineangabe lastname lorem loremipsum missing myname name
+    noanswer nodata noname none notapplicable notavailable notgiven nothing notknown notprovided nv qwe qwer
+    qwert qwerty qwertyuiop removed sample sdf sdfsdf secret somebody someone surname tba tbc tbd test test1
+    test123 test2 tester testing testtest testuser unbekannt undefined unknown unspecified user username vorname
+    xx xxx xxxx xxxxx xyz yourname zzz
+    """
+)
+
+# Real names of people too: placeholders only where nothing beside them says otherwise.
+NOTHING_OR_NAME: frozenset[str] = frozenset({"na", "nan", "nil", "null", "no", "bar", "guest", "doe", "admin"})
+
+# A company field that says that there is no company.
+NO_COMPANY: frozenset[str] = words(
+    """
+    freelance freelancer home homemaker housewife individual me myself nocompany notemployed pensioner personal
+    privat private privateperson privatperson retired self selfemployed student unemployed
+    """
+)
+
+# Both sides of an address must be one of these: test@test.com is nobody, test@company.com may be somebody.
+EMAIL_WORDS: frozenset[str] = NOTHING | {
+    "domain",
+    "email",
+    "mail",
+    "na",
+    "nil",
+    "no",
+    "noemail",
+    "nomail",
+    "noone",
+    "null",
+}
+
+POSTCODES: frozenset[str] = frozenset({"00000", "0000", "000000", "99999", "999999", "xxxxx"})
+
+DATES: frozenset[str] = frozenset(
+    {"1900-01-01", "1901-01-01", "1111-11-11", "1234-12-12", "1000-01-01", "1753-01-01", "9999-12-31", "2000-00-00"}
+)
+
+_RUNS = ("1234567", "12345678", "123456789", "1234567890", "0123456789", "9876543210", "0987654321")
+_ONE_DIGIT = re.compile(r"(\d)\1{5,}")
+
+
+def is_placeholder_number(digits: str) -> bool:
+    """Whether a phone number's digits are one digit repeated, or counting."""
+    return _ONE_DIGIT.fullmatch(digits) is not None or digits in _RUNS

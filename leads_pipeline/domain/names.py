@@ -1,0 +1,188 @@
+"""Names of people: parted, cased, and made comparable.
+
+First and last names are taken as they were sent; a whole name is parted only where they are missing, because parting
+guesses (double surnames, other orders). Titles and generational suffixes are taken off, as they are no part of what is
+compared. Keep out: nicknames, which are the business of matching.
+"""
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+
+from nameparser import HumanName
+from nameparser.config import CONSTANTS
+
+from leads_pipeline.domain.data import words
+from leads_pipeline.domain.data.placeholders import NOTHING, NOTHING_OR_NAME
+from leads_pipeline.domain.text import cleaned, letters_digits_key, letters_key
+
+_TITLES = words(
+    """
+    dame dipl dipling diplkfm dott dottssa dr father fr frau fru herr hr ing lady lord m madam madame mag miss
+    mlle mme monsieur mr mrs ms mx prof professor rev reverend senor senora sir sr sra srta
+    """
+)
+_SUFFIXES = words(
+    """
+    ba bsc cpa dds esq ii iii iv jnr jr llb llm ma mag mba md msc phd snr sr
+    """
+)
+# Written small inside a name: Ludwig van Beethoven.
+_PARTICLES = words(
+    """
+    af al av bin bint da dal das de degli dei del della den der des di do dos du el ibn la las le lo los ten ter
+    van vom von y zu zum zur
+    """
+)
+_LINK = re.compile(r"https?://|www\.|[a-z0-9-]\.(?:com|net|org|ru|info|biz|xyz|top|io|co)\b", re.IGNORECASE)
+_WORD = re.compile(r"[^\W\d_]+", re.UNICODE)
+_PLAIN_WORD = re.compile(r"[A-Za-z]{3,}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class NameFault:
+    """Why a value is no name. ``field`` is the field that held it."""
+
+    rule: str
+    field: str
+    value_class: str
+
+
+@dataclass(frozen=True, slots=True)
+class PersonName:
+    """What is left after cleaning; a part that was not sent, or was nothing, is ``None``."""
+
+    first: str | None
+    last: str | None
+    full: str | None
+    faults: tuple[NameFault, ...] = ()
+
+    @property
+    def first_key(self) -> str | None:
+        return letters_key(self.first) if self.first else None
+
+    @property
+    def last_key(self) -> str | None:
+        return letters_key(self.last) if self.last else None
+
+
+def parse_name(*, first: str | None, last: str | None, full: str | None) -> PersonName:
+    """Clean the parts that were sent, or part the whole name if neither was."""
+    faults: list[NameFault] = []
+    whole = _checked("full_name", full, faults)
+    sent_first, sent_last = _checked("first_name", first, faults), _checked("last_name", last, faults)
+    if sent_first is None and sent_last is None and whole is not None:
+        sent_first, sent_last = part_full_name(whole)
+    given = _without(sent_first, _TITLES, leading=True)
+    family = _without(sent_last, _SUFFIXES, leading=False)
+    given, family = _without_doubtful(given, family, faults)
+    shown_first, shown_last = _cased(given, family_name=False), _cased(family, family_name=True)
+    if shown_first is None and shown_last is None:
+        return PersonName(None, None, None, tuple(faults))
+    joined = " ".join(part for part in (shown_first, shown_last) if part)
+    return PersonName(shown_first, shown_last, whole or joined, tuple(faults))
+
+
+def part_full_name(whole: str) -> tuple[str | None, str | None]:
+    """Given and family name of a whole name. Middle names are left out, as the parts have no place for them."""
+    words = whole.split()
+    if len(words) == 2 and all(_is_plain(word) for word in words):
+        return words[0], words[1]
+    return _parted_by_rules(whole)
+
+
+@lru_cache(maxsize=4_096)
+def _is_plain(word: str) -> bool:
+    """Whether nameparser would take the word for a name, wherever it stands."""
+    lowered = word.lower()
+    return (
+        _PLAIN_WORD.fullmatch(word) is not None
+        and lowered not in CONSTANTS.titles
+        and lowered not in CONSTANTS.prefixes
+        and lowered not in CONSTANTS.conjunctions
+        and lowered not in CONSTANTS.suffix_acronyms
+        and lowered not in CONSTANTS.suffix_not_acronyms
+        and lowered not in CONSTANTS.first_name_titles
+    )
+
+
+def _parted_by_rules(whole: str) -> tuple[str | None, str | None]:
+    parsed = HumanName(whole)
+    first, last = str(parsed.first).strip() or None, str(parsed.last).strip() or None
+    titles = [letters_key(word) for word in str(parsed.title).split()]
+    if first is None and not all(title in _TITLES for title in titles):
+        # "marketing dept": what the parser took for a title is not one; keep the words in their order.
+        words = whole.split()
+        return words[0], " ".join(words[1:]) or None
+    return first, last
+
+
+def _checked(field: str, value: str | None, faults: list[NameFault]) -> str | None:
+    if value is None:
+        return None
+    text = cleaned(value).strip(' ,;"')
+    if not text:
+        return None
+    nothing = letters_digits_key(text)
+    if nothing is None or nothing in NOTHING or text.lower() in ("n/a", "n.a.", "k.a."):
+        faults.append(NameFault("name_placeholder", field, "placeholder"))
+        return None
+    if "@" in text:
+        faults.append(NameFault("name_invalid", field, "email_address"))
+        return None
+    if _LINK.search(text):
+        faults.append(NameFault("name_invalid", field, "link"))
+        return None
+    if _WORD.search(text) is None:
+        faults.append(NameFault("name_invalid", field, "no_letters"))
+        return None
+    return text
+
+
+def _without(value: str | None, words: frozenset[str], *, leading: bool) -> str | None:
+    """``value`` without titles before or suffixes after it, unless nothing else is there."""
+    if value is None:
+        return None
+    parts = value.replace(",", " ").split() if not leading else value.split()
+    while len(parts) > 1 and (letters_key(parts[0 if leading else -1]) or "") in words:
+        parts.pop(0 if leading else -1)
+    return " ".join(parts)
+
+
+def _without_doubtful(first: str | None, last: str | None, faults: list[NameFault]) -> tuple[str | None, str | None]:
+    """Drop "Na" or "Null" where no other name stands beside it: alone it means nothing, beside one it is a surname."""
+    doubtful_first = first is not None and letters_digits_key(first) in NOTHING_OR_NAME
+    doubtful_last = last is not None and letters_digits_key(last) in NOTHING_OR_NAME
+    if doubtful_first and (last is None or doubtful_last):
+        faults.append(NameFault("name_placeholder", "first_name", "placeholder"))
+        first = None
+    if doubtful_last and first is None:
+        faults.append(NameFault("name_placeholder", "last_name", "placeholder"))
+        last = None
+    return first, last
+
+
+def _cased(value: str | None, *, family_name: bool) -> str | None:
+    """Mend names typed all small or all in capitals; leave any other casing, its owner knows best."""
+    if value is None:
+        return None
+    letters = [character for character in value if character.isalpha()]
+    if len(letters) < 3 and value.isupper():
+        return value  # initials: JD
+    if not (value.islower() or value.isupper()):
+        return value
+    words = value.lower().split()
+    shown = []
+    for position, word in enumerate(words):
+        small = word in _PARTICLES and position < len(words) - 1 and (family_name or position > 0)
+        shown.append(word if small else _WORD.sub(_capitalised, word))
+    return " ".join(shown)
+
+
+def _capitalised(match: re.Match[str]) -> str:
+    word, before = match[0], match.string[: match.start()]
+    if before.endswith(("'", "’")) and len(word) <= 2 and len(before) > 3:
+        return word  # the genitive's s
+    if word.startswith("mc") and len(word) > 4:
+        return f"Mc{word[2].upper()}{word[3:]}"
+    return word[0].upper() + word[1:]

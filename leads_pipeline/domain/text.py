@@ -1,0 +1,67 @@
+"""Text as people and forms send it, made comparable.
+
+``cleaned`` keeps what a reader would see; ``letters_key`` and ``words_key`` are for comparing and are never shown.
+Keep out: what a field means, which is the business of the field's own module.
+"""
+
+import unicodedata
+
+from anyascii import anyascii
+
+
+def as_text(value: object) -> str | None:
+    """A payload's value as text, or ``None`` if it is not a scalar that a person could have typed.
+
+    Spreadsheets turn identifiers into floats: 90210.0 was 90210.
+    """
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, float):
+        return str(int(value)) if value.is_integer() else repr(value)
+    return None
+
+
+def cleaned(value: str) -> str:
+    """One line: composed (NFC), without control and invisible characters, white space collapsed.
+
+    Format characters (Cf: zero-width spaces, byte-order marks, direction marks) make equal names unequal and are in no
+    name that anybody can see.
+    """
+    if value.isascii() and value.isprintable():
+        return value.strip() if "  " not in value else " ".join(value.split())
+    visible = "".join(_visible(character) for character in unicodedata.normalize("NFC", value))
+    return " ".join(visible.split())
+
+
+def cleaned_lines(value: str) -> str:
+    """As ``cleaned``, line by line: for what a person wrote."""
+    return "\n".join(cleaned(line) for line in value.splitlines()).strip()
+
+
+def _visible(character: str) -> str:
+    category = unicodedata.category(character)
+    if category == "Cc":
+        return " "  # a tab or a line break parts two words
+    return "" if category in ("Cf", "Cs", "Co", "Cn") else character
+
+
+def letters_key(value: str) -> str | None:
+    """The Latin letters a-z of ``value``, transliterated, lower case, nothing between them; ``None`` if it has none."""
+    latin = value if value.isascii() else anyascii(value)
+    return "".join(character for character in latin.lower() if "a" <= character <= "z") or None
+
+
+def letters_digits_key(value: str) -> str | None:
+    """As ``letters_key``, with the digits."""
+    latin = value if value.isascii() else anyascii(value)
+    return "".join(c for c in latin.lower() if "a" <= c <= "z" or "0" <= c <= "9") or None
+
+
+def words_key(value: str) -> list[str]:
+    """The words of ``value``: runs of Latin letters and digits, transliterated, lower case."""
+    latin = (value if value.isascii() else anyascii(value)).lower().replace("'", "").replace("’", "")
+    return "".join(c if "a" <= c <= "z" or "0" <= c <= "9" else " " for c in latin).split()

@@ -1,0 +1,221 @@
+"""From a payload as it was sent to a lead that can be used, or to every reason why it cannot.
+
+Pure: the same payload, country and day give the same answer. Each field is read by its own module; this one knows the
+fields, gathers what was noticed and decides. What is left out of a valid lead stays in ``raw_leads``; nothing is ever
+cut short, as half a value looks like a whole one.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date
+
+from leads_pipeline.domain import companies, dates, emails, names, phones, places
+from leads_pipeline.domain.lead import FIELDS_BY_NAME
+from leads_pipeline.domain.rules import NOTES, Effect, Finding
+from leads_pipeline.domain.text import as_text, cleaned, cleaned_lines
+
+ATTRIBUTION_FIELDS: tuple[str, ...] = ("lead_source", "campaign", "utm_source", "utm_medium", "landing_page")
+# Fields without rules of their own for "n/a" and its like.
+_PLACEHOLDER_FIELDS = frozenset({"address", "city", "state", "job_title"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ValidLead:
+    """The columns of ``validated_leads`` that come from the payload. ``flags`` are names of rules, sorted."""
+
+    email_raw: str | None = None
+    email: str | None = None
+    email_key: str | None = None
+    phone_raw: str | None = None
+    phone: str | None = None
+    phone_key: str | None = None
+    first_name: str | None = None
+    first_name_key: str | None = None
+    last_name: str | None = None
+    last_name_key: str | None = None
+    full_name: str | None = None
+    company: str | None = None
+    company_key: str | None = None
+    job_title: str | None = None
+    date_of_birth: date | None = None
+    address: str | None = None
+    address_key: str | None = None
+    city: str | None = None
+    city_key: str | None = None
+    state: str | None = None
+    postcode: str | None = None
+    postcode_key: str | None = None
+    country: str | None = None
+    external_id: str | None = None
+    message: str | None = None
+    attribution: Mapping[str, str] = field(default_factory=dict)
+    flags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """Why a lead cannot be used: the verdict first, then every field that might have saved it."""
+
+    reasons: tuple[Finding, ...]
+
+
+VALIDATOR_FAILED = Rejection((Finding("validator_failed", "lead", "unreadable"),))
+
+
+def validate(payload: Mapping[str, object], *, country: str, today: date) -> ValidLead | Rejection:
+    """Judge one payload.
+
+    ``country`` (ISO 3166) is the home market: it reads what the lead's own country does not, phone numbers without a
+    country code and dates such as 3/4/1980. ``today`` is the day of receipt, so that a later run judges alike.
+    """
+    return _Reading(payload, home=country, today=today).verdict()
+
+
+class _Reading:
+    """One payload on its way through the fields; ``_findings`` gathers what was noticed."""
+
+    def __init__(self, payload: Mapping[str, object], *, home: str, today: date) -> None:
+        self._payload = payload
+        self._home = home
+        self._today = today
+        self._findings: list[Finding] = []
+
+    def verdict(self) -> ValidLead | Rejection:
+        values: dict[str, object] = {}
+        own_country = self._country(values)
+        self._email(values)
+        self._phone(values, own_country or self._home)
+        self._name(values)
+        self._company(values)
+        self._birth_date(values, own_country or self._home)
+        self._place(values, own_country)
+        for name in ("job_title", "external_id", "message"):
+            values[name] = self._text(name)
+        attribution = {name: text for name in ATTRIBUTION_FIELDS if (text := self._text(name)) is not None}
+        if not _is_usable(values):
+            unusable = Finding("nothing_identifying", "lead", "no_identity")
+            return Rejection((unusable, *(f for f in self._findings if f.rule.effect is Effect.DROPS)))
+        flags = tuple(sorted({finding.name for finding in self._findings}))
+        return ValidLead(**values, attribution=attribution, flags=flags)  # type: ignore[arg-type]
+
+    def _note(self, name: str) -> None:
+        rule = NOTES[name]
+        self._findings.append(Finding(name, rule.field, rule.value_class))
+
+    def _found(self, name: str, field_name: str, value_class: str) -> None:
+        self._findings.append(Finding(name, field_name, value_class))
+
+    def _text(self, name: str) -> str | None:
+        """The field as text that fits, or ``None`` with the reason noticed; white space alone is nothing."""
+        value = self._payload.get(name)
+        if value is None:
+            return None
+        text = as_text(value)
+        if text is None:
+            self._found("not_text", name, "not_text")
+            return None
+        known = FIELDS_BY_NAME[name]
+        text = cleaned_lines(text) if name == "message" else cleaned(text)
+        if len(text) > known.max_length:
+            self._found("too_long", name, "too_long")
+            return None
+        if name in _PLACEHOLDER_FIELDS and text and places.is_placeholder(text):
+            self._found("value_placeholder", name, "placeholder")
+            return None
+        return text or None
+
+    def _country(self, values: dict[str, object]) -> str | None:
+        text = self._text("country")
+        if text is None or places.is_placeholder_country(text):
+            return None
+        code = places.country_code(text)
+        if code is None:
+            self._found("country_unknown", "country", "unknown_country")
+        values["country"] = code
+        return code
+
+    def _email(self, values: dict[str, object]) -> None:
+        text = self._text("email")
+        if text is None:
+            return
+        values["email_raw"] = str(as_text(self._payload["email"])).strip()
+        email = emails.parse_email(text)
+        if isinstance(email, emails.EmailFault):
+            self._found(email.rule, "email", email.value_class)
+            return
+        values["email"], values["email_key"] = email.address, email.key
+        for flag in email.flags:
+            self._note(flag)
+
+    def _phone(self, values: dict[str, object], country: str) -> None:
+        text = self._text("phone")
+        if text is None:
+            return
+        values["phone_raw"] = text
+        phone = phones.parse_phone(text, country=country, fallback=self._home)
+        if isinstance(phone, phones.PhoneFault):
+            self._found(phone.rule, "phone", phone.value_class)
+            return
+        values["phone"], values["phone_key"] = phone.number, phone.key
+        for flag in phone.flags:
+            self._note(flag)
+
+    def _name(self, values: dict[str, object]) -> None:
+        name = names.parse_name(
+            first=self._text("first_name"), last=self._text("last_name"), full=self._text("full_name")
+        )
+        values["first_name"], values["first_name_key"] = name.first, name.first_key
+        values["last_name"], values["last_name_key"] = name.last, name.last_key
+        values["full_name"] = name.full
+        for fault in name.faults:
+            self._found(fault.rule, fault.field, fault.value_class)
+
+    def _company(self, values: dict[str, object]) -> None:
+        text = self._text("company")
+        if text is None:
+            return
+        company = companies.parse_company(text)
+        if isinstance(company, companies.CompanyFault):
+            self._found(company.rule, "company", company.value_class)
+            return
+        values["company"], values["company_key"] = company.name, company.key
+        if company.key is None:
+            self._note("company_unnamed")
+
+    def _birth_date(self, values: dict[str, object], country: str) -> None:
+        text = self._text("date_of_birth")
+        if text is None:
+            return
+        born = dates.parse_birth_date(text, country=country, today=self._today)
+        if isinstance(born, dates.DateFault):
+            self._found(born.rule, "date_of_birth", born.value_class)
+            return
+        values["date_of_birth"] = born.day
+        for flag in born.flags:
+            self._note(flag)
+
+    def _place(self, values: dict[str, object], own_country: str | None) -> None:
+        address, city, state = self._text("address"), self._text("city"), self._text("state")
+        values["address"], values["address_key"] = address, places.address_key(address) if address else None
+        values["city"], values["city_key"] = city, places.city_key(city) if city else None
+        values["state"] = places.state_name(state, country=own_country or self._home) if state else None
+        text = self._text("postcode")
+        if text is None:
+            return
+        postcode = places.parse_postcode(text, country=own_country)
+        if postcode is None:
+            self._found("postcode_invalid", "postcode", "no_postcode")
+            return
+        values["postcode"], values["postcode_key"], zero_restored = postcode
+        if zero_restored:
+            self._note("postcode_zero_restored")
+
+
+def _is_usable(values: Mapping[str, object]) -> bool:
+    """With an e-mail, with a phone, or with a name and one thing that tells its bearer from others of that name."""
+    if values.get("email_key") or values.get("phone_key"):
+        return True
+    named = values.get("first_name_key") or values.get("last_name_key")
+    return bool(named) and any(
+        values.get(name) for name in ("date_of_birth", "company_key", "address_key", "postcode_key")
+    )

@@ -1,0 +1,133 @@
+"""The rooms ``raw_leads``, ``validated_leads`` and ``rejected_leads``: what validation reads and writes.
+
+Rows are written with one JSON-array parameter per table, which psycopg sends several times faster than lists of values.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from datetime import date, datetime
+from uuid import UUID
+
+import sqlalchemy as sa
+
+from leads_pipeline.domain.rules import RULE_VERSION
+from leads_pipeline.domain.stage import Chunk, Lane
+from leads_pipeline.domain.validation import Rejection, ValidLead
+
+
+@dataclass(frozen=True, slots=True)
+class RawLead:
+    """A lead as it was sent, with the revision that is to be judged."""
+
+    lead_id: UUID
+    revision: int
+    source: str
+    capture_lane: Lane
+    received_at: datetime
+    payload: Mapping[str, object]
+
+
+_READ_RAW = sa.text(
+    """
+    select t.revision, r.lead_id, r.source, r.capture_lane, r.received_at, r.payload
+    from jsonb_to_recordset(cast(:wanted as jsonb)) as t(lead_id uuid, revision integer)
+    join raw_leads r on r.lead_id = t.lead_id
+    where r.tenant = :tenant
+    order by r.lead_id
+    """
+)
+
+_LEAD_COLUMNS = [field.name for field in fields(ValidLead)]
+_LEAD_TYPES = {"date_of_birth": "date", "attribution": "jsonb", "flags": "jsonb"}
+_ROW_COLUMNS = ["lead_id", "revision", "source", "capture_lane", "sync_lane", "received_at", *_LEAD_COLUMNS]
+_ROW_TYPES = {"lead_id": "uuid", "revision": "integer", "received_at": "timestamptz", **_LEAD_TYPES}
+
+# Keyed by lead and revision: judging a lead again with the same rules changes nothing.
+_INSERT_VALIDATED = sa.text(
+    f"""
+    insert into validated_leads (tenant, {", ".join(_ROW_COLUMNS)}, rule_version, batch_id, runner_id, validated_at)
+    select :tenant, {", ".join(f"t.{name}" for name in _ROW_COLUMNS)}, :rule_version, :batch_id, :runner_id, :now
+    from jsonb_to_recordset(cast(:rows as jsonb)) as t({
+        ", ".join(f"{name} {_ROW_TYPES.get(name, 'text')}" for name in _ROW_COLUMNS)
+    })
+    on conflict (lead_id, revision) do nothing
+    """  # noqa: S608 - names of columns
+)
+
+_INSERT_REJECTED = sa.text(
+    """
+    insert into rejected_leads (
+        tenant, lead_id, revision, source, received_at, reasons, rule_version, batch_id, runner_id, rejected_at
+    )
+    select :tenant, t.lead_id, t.revision, t.source, t.received_at, t.reasons, :rule_version, :batch_id, :runner_id,
+        :now
+    from jsonb_to_recordset(cast(:rows as jsonb)) as t(
+        lead_id uuid, revision integer, source text, received_at timestamptz, reasons jsonb
+    )
+    on conflict (lead_id, revision) do nothing
+    """
+)
+
+
+def read_raw_leads(connection: sa.Connection, *, tenant: str, wanted: Mapping[UUID, int]) -> list[RawLead]:
+    """The raw leads of these ids (id -> revision to judge), by id. One that is gone is not in the answer."""
+    rows = json.dumps([{"lead_id": str(lead_id), "revision": revision} for lead_id, revision in wanted.items()])
+    return [
+        RawLead(r.lead_id, r.revision, r.source, Lane(r.capture_lane), r.received_at, r.payload)
+        for r in connection.execute(_READ_RAW, {"wanted": rows, "tenant": tenant})
+    ]
+
+
+def insert_validated_leads(connection: sa.Connection, leads: Sequence[tuple[RawLead, ValidLead]], chunk: Chunk) -> None:
+    """Put valid leads into their room; ``sync_lane`` is the lane of capture until scoring knows better."""
+    rows = [
+        {
+            "lead_id": str(raw.lead_id),
+            "revision": raw.revision,
+            "source": raw.source,
+            "capture_lane": raw.capture_lane,
+            "sync_lane": raw.capture_lane,
+            "received_at": raw.received_at.isoformat(),
+            **{name: _as_json(getattr(lead, name)) for name in _LEAD_COLUMNS},
+        }
+        for raw, lead in leads
+    ]
+    _insert(connection, _INSERT_VALIDATED, rows, chunk)
+
+
+def insert_rejected_leads(connection: sa.Connection, leads: Sequence[tuple[RawLead, Rejection]], chunk: Chunk) -> None:
+    """Put leads into quarantine with all their reasons."""
+    rows = [
+        {
+            "lead_id": str(raw.lead_id),
+            "revision": raw.revision,
+            "source": raw.source,
+            "received_at": raw.received_at.isoformat(),
+            "reasons": [finding.as_reason() for finding in rejection.reasons],
+        }
+        for raw, rejection in leads
+    ]
+    _insert(connection, _INSERT_REJECTED, rows, chunk)
+
+
+def _insert(connection: sa.Connection, statement: sa.TextClause, rows: list[dict[str, object]], chunk: Chunk) -> None:
+    if not rows:
+        return
+    connection.execute(
+        statement,
+        {
+            "rows": json.dumps(rows),
+            "tenant": chunk.tenant,
+            "rule_version": RULE_VERSION,
+            "batch_id": chunk.batch_id,
+            "runner_id": chunk.runner_id,
+            "now": chunk.now,
+        },
+    )
+
+
+def _as_json(value: object) -> object:
+    if isinstance(value, date):
+        return value.isoformat()
+    return dict(value) if isinstance(value, Mapping) else value
