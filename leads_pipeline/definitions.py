@@ -1,0 +1,39 @@
+"""The code location ``leads``: the explicit list of what Dagster sees of the hot chain.
+
+Every run is a new process and pays for what this module imports, so it stays light: no Great Expectations, dbt,
+pandas, Splink or DuckDB at import (a test holds it to that), no file read, no connection made. What is heavy and may
+wait belongs to ``leads_pipeline.analytics``.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import dagster as dg
+
+from leads_pipeline.defs.assets import ASSETS
+from leads_pipeline.defs.automation import JOBS, SCHEDULES, SENSORS
+from leads_pipeline.defs.checks import SLO_CHECKS
+from leads_pipeline.defs.crm_io_manager import CrmIOManager
+from leads_pipeline.defs.expectations import expectations
+from leads_pipeline.defs.maintenance import maintenance, maintenance_daily
+from leads_pipeline.defs.resources import CRM_IO_MANAGER, FLOW, FlowResource
+
+
+def build_defs(resources: Mapping[str, Any] | None = None) -> dg.Definitions:
+    """Everything of this location. ``resources`` replaces what runs open by themselves, by name."""
+    flow = FlowResource()
+    return dg.Definitions(
+        assets=ASSETS,
+        asset_checks=(*SLO_CHECKS, expectations),
+        jobs=(*JOBS, maintenance),
+        sensors=SENSORS,
+        schedules=(*SCHEDULES, maintenance_daily),
+        resources={FLOW: flow, CRM_IO_MANAGER: CrmIOManager(flow=flow), **(resources or {})},
+        # The chain runs in one process: a process per step costs many times the work.
+        executor=dg.in_process_executor,
+    )
+
+
+@dg.definitions
+def defs() -> dg.Definitions:
+    return build_defs()

@@ -1,0 +1,120 @@
+"""The five assets of the hot chain: each drains its stage and reports counts.
+
+An asset takes whatever is pending, not a batch: a run that dies leaves its leads where they were and the next run takes
+them. Nothing passes from asset to asset in memory except the plan, which holds ids; leads meet in the database. Add an
+asset when the flow gets a stage. Keep out: what a stage does (``steps``) and in which order chunks come (``flows``).
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import dagster as dg
+from pydantic import Field, field_validator
+
+from leads_pipeline import flows
+from leads_pipeline.defs.metadata import counts_table, summary_metadata, table_metadata
+from leads_pipeline.defs.resources import CRM_IO_MANAGER
+from leads_pipeline.defs.runs import note_progress
+from leads_pipeline.defs.shield import LOST_CONNECTION, shielded
+from leads_pipeline.domain.stage import ALL_LANES, Lane, Stage
+from leads_pipeline.flows import FlowContext
+from leads_pipeline.steps.crm_sync_batches import SyncPlan
+
+
+class LaneConfig(dg.Config):
+    """Which lanes a run serves."""
+
+    lanes: list[str] = Field([str(lane) for lane in ALL_LANES], description="real_time, near_real_time, batch")
+
+    @field_validator("lanes")
+    @classmethod
+    def _known(cls, value: list[str]) -> list[str]:
+        return [str(Lane(name)) for name in value]
+
+    def chosen(self) -> tuple[Lane, ...]:
+        return tuple(Lane(name) for name in self.lanes)
+
+
+def _described(stage: Stage, *, group: str, deps: Sequence[Stage], kinds: set[str], **more: Any) -> Mapping[str, Any]:
+    return {
+        "name": stage,
+        "group_name": group,
+        "deps": [dg.AssetKey(str(dep)) for dep in deps],
+        "kinds": {"python", "postgres", *kinds},
+        "owners": ["team:leads"],
+        "tags": {"personal_data": "yes" if stage is not Stage.CRM_SYNC_BATCHES else "no"},
+        "metadata": table_metadata(stage),
+        "retry_policy": LOST_CONNECTION,
+        **more,
+    }
+
+
+def _drain(
+    context: dg.AssetExecutionContext, config: LaneConfig, flow: FlowContext, stage: Stage
+) -> dg.MaterializeResult[None]:
+    with shielded(f"{stage} takes what is pending"):
+        summary = flows.drain(flow, stage, lanes=config.chosen(), runner_id=context.run_id)
+    if summary.taken > 0:
+        note_progress(context.instance, context.run_id)
+    return dg.MaterializeResult(metadata=summary_metadata(summary))
+
+
+@dg.asset(**_described(Stage.RAW_LEADS, group="intake", deps=(), kinds=set()))
+def raw_leads(
+    context: dg.AssetExecutionContext, config: LaneConfig, flow: dg.ResourceParam[FlowContext]
+) -> dg.MaterializeResult[None]:
+    """Every captured lead as it was sent, moved out of the capture buffer together with its consent statements."""
+    return _drain(context, config, flow, Stage.RAW_LEADS)
+
+
+@dg.asset(**_described(Stage.VALIDATED_LEADS, group="intake", deps=(Stage.RAW_LEADS,), kinds=set()))
+def validated_leads(
+    context: dg.AssetExecutionContext, config: LaneConfig, flow: dg.ResourceParam[FlowContext]
+) -> dg.MaterializeResult[None]:
+    """Leads with e-mail, phone, names and company normalised. Unusable ones go to `rejected_leads`, with every reason."""
+    return _drain(context, config, flow, Stage.VALIDATED_LEADS)
+
+
+@dg.asset(**_described(Stage.DEDUPED_LEADS, group="identity", deps=(Stage.VALIDATED_LEADS,), kinds={"duckdb"}))
+def deduped_leads(
+    context: dg.AssetExecutionContext, config: LaneConfig, flow: dg.ResourceParam[FlowContext]
+) -> dg.MaterializeResult[None]:
+    """Which contact each lead belongs to: by rule, or by Splink's match weight over the candidates of the key index."""
+    return _drain(context, config, flow, Stage.DEDUPED_LEADS)
+
+
+@dg.asset(**_described(Stage.GOLDEN_CONTACTS, group="identity", deps=(Stage.DEDUPED_LEADS,), kinds=set()))
+def golden_contacts(
+    context: dg.AssetExecutionContext, config: LaneConfig, flow: dg.ResourceParam[FlowContext]
+) -> dg.MaterializeResult[None]:
+    """One row per person, each field with where it came from; what the CRMs should hold is set in the same transaction."""
+    return _drain(context, config, flow, Stage.GOLDEN_CONTACTS)
+
+
+@dg.asset(
+    **_described(
+        Stage.CRM_SYNC_BATCHES,
+        group="delivery",
+        deps=(Stage.GOLDEN_CONTACTS,),
+        kinds={"http"},
+        io_manager_key=CRM_IO_MANAGER,
+    )
+)
+def crm_sync_batches(config: LaneConfig, flow: dg.ResourceParam[FlowContext]) -> dg.MaterializeResult[SyncPlan]:
+    """The contacts that are due at a CRM. The rate-limited CRM I/O manager delivers them and reports how it ended."""
+    with shielded("crm_sync_batches plans what is due"):
+        plan = flows.plan_sync(flow, lanes=config.chosen())
+    metadata = {"planned": len(plan.outbox_ids), "planned_by_destination": counts_table(plan.by_destination)}
+    return dg.MaterializeResult(value=plan, metadata=metadata)
+
+
+ASSETS: tuple[dg.AssetsDefinition, ...] = (raw_leads, validated_leads, deduped_leads, golden_contacts, crm_sync_batches)
+
+
+def lanes_config(lanes: Sequence[Lane]) -> dg.RunConfig:
+    """The run configuration under which all five assets serve these lanes."""
+    return dg.RunConfig(ops={stage: LaneConfig(lanes=[str(lane) for lane in lanes]) for stage in _stage_names()})
+
+
+def _stage_names() -> Iterator[str]:
+    return (str(stage) for stage in Stage)

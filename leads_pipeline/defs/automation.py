@@ -1,0 +1,139 @@
+"""What runs when: the jobs, the sensor for micro-batches, the schedules.
+
+The database holds the truth about what waits, so neither a cursor nor a ``run_key`` does: a ``run_key`` is honoured
+once ever, failed runs included, and would leave a failed run's leads waiting for good. The sensor asks again at its
+next tick; after several runs in a row that came to nothing it asks less and less often, up to every five minutes.
+Two runs of one job are harmless (rows are claimed with ``skip locked``) but pointless, so at most one is in flight.
+"""
+
+from collections.abc import Iterator
+
+import dagster as dg
+
+from leads_pipeline.defs.assets import ASSETS, lanes_config
+from leads_pipeline.defs.checks import OLDEST_PENDING, SLO_CHECKS, conservation, delivery_success, rejection_rate
+from leads_pipeline.defs.expectations import expectations
+from leads_pipeline.defs.runs import SERIAL_TAG, has_unfinished_run, setbacks
+from leads_pipeline.defs.shield import shielded
+from leads_pipeline.domain.stage import ALL_LANES, Lane, Stage
+from leads_pipeline.flows import FlowContext
+from leads_pipeline.storage.measurements import stages_due
+
+HOT_LANES = (Lane.REAL_TIME, Lane.NEAR_REAL_TIME)
+
+# The daemon starts a tick every 5 s at best. Waiting inside the tick closes most of that gap: a lead that comes while
+# the tick waits is picked up within half a second. Two seconds are left so that ticks do not pile up.
+WAIT_SECONDS = 3.0
+POLL_SECONDS = 0.5
+
+_ALL = dg.AssetSelection.assets(*ASSETS)
+# The SLO checks read whole tables: twelve times an hour is enough, a micro-batch does not repeat them.
+_SCHEDULED_ONLY = dg.AssetSelection.checks(conservation, *OLDEST_PENDING, rejection_rate, delivery_success)
+_EXPECTATIONS = dg.AssetSelection.checks(expectations)
+
+
+def _serial(name: str, **tags: str) -> dict[str, str]:
+    return {SERIAL_TAG: name, **tags}
+
+
+near_real_time = dg.define_asset_job(
+    "near_real_time",
+    selection=_ALL - _SCHEDULED_ONLY - _EXPECTATIONS,
+    config=lanes_config(HOT_LANES),
+    tags=_serial("near_real_time", **{"dagster/priority": "10"}),
+    description="A micro-batch: all that waits in the real-time and near-real-time lanes, as far as the CRM takes it.",
+)
+
+batch = dg.define_asset_job(
+    "batch",
+    selection=_ALL - _SCHEDULED_ONLY,
+    config=lanes_config((Lane.BATCH,)),
+    tags=_serial("batch", **{"dagster/priority": "-10"}),
+    description="The batch lane. Great Expectations must be content with the validated leads before they are matched.",
+)
+
+all_lanes = dg.define_asset_job(
+    "all_lanes",
+    selection=_ALL,
+    config=lanes_config(ALL_LANES),
+    tags=_serial("all_lanes"),
+    description="Everything that waits, in every lane, with every check: for a person at the UI.",
+)
+
+slo_checks = dg.define_asset_job(
+    "slo_checks",
+    selection=dg.AssetSelection.checks(*SLO_CHECKS),
+    tags=_serial("slo_checks"),
+    description="Only the checks that hold the pipeline to its SLOs; they fail when it has stopped.",
+)
+
+
+@dg.sensor(
+    name="leads_waiting",
+    job=near_real_time,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    minimum_interval_seconds=1,
+    description="Starts a micro-batch as soon as the database says that something urgent waits.",
+)
+def leads_waiting(
+    context: dg.SensorEvaluationContext, flow: dg.ResourceParam[FlowContext]
+) -> dg.RunRequest | dg.SkipReason:
+    """The database holds the truth. What Dagster knows only says whether asking again would help now."""
+    if has_unfinished_run(context.instance, near_real_time.name):
+        return dg.SkipReason("a run is under way; it takes what has come meanwhile")
+    earlier = setbacks(context.instance, near_real_time.name)
+    pause_ends = earlier.pause_ends()
+    if pause_ends is not None and flow.clock.now() < pause_ends:
+        return dg.SkipReason(f"the last {earlier.runs} runs came to nothing; asking again at {pause_ends:%H:%M:%S} UTC")
+    with shielded("leads_waiting asks what is due"):
+        due = next((stages for stages in _looks(flow) if stages), ())
+    if not due:
+        return dg.SkipReason("nothing urgent is due")
+    return dg.RunRequest(tags={"leads/due": ",".join(due)})
+
+
+def _looks(flow: FlowContext) -> Iterator[tuple[Stage, ...]]:
+    """What is due, again and again until the tick has waited long enough."""
+    settings = flow.settings
+    deadline = flow.clock.monotonic() + WAIT_SECONDS
+    while True:
+        with flow.engine.connect() as connection:
+            yield stages_due(
+                connection,
+                tenants=list(settings.tenants),
+                accounts={name: destination.account for name, destination in settings.destinations.items()},
+                lanes=HOT_LANES,
+                now=flow.clock.now(),
+            )
+        if flow.clock.monotonic() >= deadline:
+            return
+        flow.clock.sleep(POLL_SECONDS)
+
+
+@dg.schedule(
+    job=batch,
+    cron_schedule="0 * * * *",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+    description="The batch lane, every hour.",
+)
+def batch_hourly(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+    if has_unfinished_run(context.instance, batch.name):
+        return dg.SkipReason("the last run is still under way; it takes what has come meanwhile")
+    return dg.RunRequest()
+
+
+@dg.schedule(
+    job=slo_checks,
+    cron_schedule="*/5 * * * *",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+    description="The SLO checks, whether or not anything else runs.",
+)
+def slo_checks_every_five_minutes(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+    if has_unfinished_run(context.instance, slo_checks.name):
+        return dg.SkipReason("the last run is still under way")
+    return dg.RunRequest()
+
+
+JOBS = (near_real_time, batch, all_lanes, slo_checks)
+SENSORS = (leads_waiting,)
+SCHEDULES = (batch_hourly, slo_checks_every_five_minutes)

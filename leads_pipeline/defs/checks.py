@@ -1,0 +1,181 @@
+"""Every SLO is an asset check: one cheap question to the database, judged by ``slos`` in leads.yaml.
+
+They run after the asset in a run that includes them, and every five minutes by themselves, so that a pipeline that has
+stopped fails them. Add a check beside the asset that it is about, its measurement in ``storage.measurements``, and a
+line in docs/dagster.md. Keep out: checks that need a heavy import (``defs.expectations``).
+"""
+
+from collections.abc import Iterable
+from datetime import timedelta
+
+import dagster as dg
+
+from leads_pipeline.config import Settings
+from leads_pipeline.defs.metadata import markdown_table, queues_table
+from leads_pipeline.defs.shield import LOST_CONNECTION, shielded
+from leads_pipeline.domain.stage import LeadState, Stage
+from leads_pipeline.flows import FlowContext
+from leads_pipeline.storage import measurements
+from leads_pipeline.storage.conservation import Conservation, MissingLead
+from leads_pipeline.storage.conservation import conservation as account_of
+from leads_pipeline.storage.conservation import missing_leads
+
+# The first missing leads by id: enough to begin a search with `leads journey`.
+MISSING_SHOWN = 20
+
+
+def required_destinations(settings: Settings) -> dict[str, tuple[str, ...]]:
+    """Where each tenant's contacts must be delivered."""
+    return {name: tenant.destinations for name, tenant in settings.tenants.items()}
+
+
+@dg.asset_check(
+    asset=str(Stage.CRM_SYNC_BATCHES),
+    name="conservation",
+    description="Every captured lead is in exactly one state, and the states add up to what was captured, per tenant.",
+    retry_policy=LOST_CONNECTION,
+)
+def conservation(flow: dg.ResourceParam[FlowContext]) -> dg.AssetCheckResult:
+    destinations = required_destinations(flow.settings)
+    with shielded("conservation adds up the states"), flow.engine.connect() as connection:
+        tenants = account_of(connection, destinations=destinations)
+        lost = any(tenant.missing for tenant in tenants)
+        missing = missing_leads(connection, destinations=destinations, limit=MISSING_SHOWN) if lost else []
+    return dg.AssetCheckResult(
+        passed=all(tenant.conserved for tenant in tenants),
+        metadata={
+            "captured": sum(tenant.captured for tenant in tenants),
+            **{str(state): sum(tenant.states[state] for tenant in tenants) for state in LeadState},
+            "missing": sum(tenant.missing for tenant in tenants),
+            "unaccounted": sum(abs(tenant.unaccounted) for tenant in tenants),
+            "by_tenant": _accounts_table(tenants),
+            **({"missing_leads": _missing_table(missing)} if missing else {}),
+        },
+    )
+
+
+def _accounts_table(tenants: Iterable[Conservation]) -> dg.MarkdownMetadataValue:
+    return markdown_table(
+        ("tenant", "captured", *LeadState, "missing", "unaccounted"),
+        (
+            (item.tenant, item.captured, *(item.states[state] for state in LeadState), item.missing, item.unaccounted)
+            for item in tenants
+        ),
+    )
+
+
+def _missing_table(missing: Iterable[MissingLead]) -> dg.MarkdownMetadataValue:
+    return markdown_table(("tenant", "lead id", "lacks"), ((lead.tenant, lead.lead_id, lead.trail) for lead in missing))
+
+
+def _oldest_pending(stage: Stage) -> dg.AssetChecksDefinition:
+    @dg.asset_check(
+        asset=str(stage),
+        name="oldest_pending",
+        description=f"Nothing waits in front of {stage} for longer than slos.max_pending_seconds allows its lane.",
+        retry_policy=LOST_CONNECTION,
+    )
+    def oldest_pending(flow: dg.ResourceParam[FlowContext]) -> dg.AssetCheckResult:
+        now = flow.clock.now()
+        limits = flow.settings.slos.max_pending_seconds
+        with shielded(f"oldest_pending looks in front of {stage}"), flow.engine.connect() as connection:
+            queues = [queue for queue in measurements.queues(connection) if queue.stage is stage]
+        late = [queue for queue in queues if queue.oldest_seconds(now) > limits.get(queue.lane.value, float("inf"))]
+        return dg.AssetCheckResult(
+            passed=not late,
+            metadata={
+                "waiting": sum(queue.waiting for queue in queues),
+                "oldest_seconds": max((queue.oldest_seconds(now) for queue in queues), default=0.0),
+                "queues_too_old": len(late),
+                "queues": queues_table(queues, now=now),
+            },
+        )
+
+    return oldest_pending
+
+
+@dg.asset_check(
+    asset=str(Stage.VALIDATED_LEADS),
+    name="rejection_rate",
+    description="No source has more of its leads rejected than slos.max_rejection_rate within the window.",
+    retry_policy=LOST_CONNECTION,
+)
+def rejection_rate(flow: dg.ResourceParam[FlowContext]) -> dg.AssetCheckResult:
+    slos = flow.settings.slos
+    since = flow.clock.now() - timedelta(hours=slos.rejection_window_hours)
+    with shielded("rejection_rate counts verdicts"), flow.engine.connect() as connection:
+        sources = measurements.judged_since(connection, since)
+    telling = [source for source in sources if source.leads >= slos.min_sample]
+    leads, rejected = sum(source.leads for source in sources), sum(source.rejected for source in sources)
+    return dg.AssetCheckResult(
+        passed=all(source.rejection_rate <= slos.max_rejection_rate for source in telling),
+        metadata={
+            "leads": leads,
+            "rejected": rejected,
+            "rejection_rate": rejected / leads if leads else 0.0,
+            "worst_rejection_rate": max((source.rejection_rate for source in telling), default=0.0),
+            "sources": markdown_table(
+                ("tenant", "source", "leads", "rejected", "rate, %"),
+                ((s.tenant, s.source, s.leads, s.rejected, 100 * s.rejection_rate) for s in sources),
+            ),
+        },
+    )
+
+
+@dg.asset_check(
+    asset=str(Stage.GOLDEN_CONTACTS),
+    name="duplicate_emails",
+    description="No two golden contacts of a tenant hold the same e-mail address. Nothing is delivered while they do.",
+    blocking=True,
+    retry_policy=LOST_CONNECTION,
+)
+def duplicate_emails(flow: dg.ResourceParam[FlowContext]) -> dg.AssetCheckResult:
+    with shielded("duplicate_emails compares golden contacts"), flow.engine.connect() as connection:
+        found = measurements.duplicate_emails(connection)
+    return dg.AssetCheckResult(
+        passed=not found,
+        metadata={
+            "duplicate_emails": sum(tenant.emails for tenant in found),
+            "contacts_involved": sum(tenant.contacts for tenant in found),
+            "tenants": markdown_table(("tenant", "e-mails", "contacts"), ((t.tenant, t.emails, t.contacts) for t in found)),
+        },
+    )
+
+
+@dg.asset_check(
+    asset=str(Stage.CRM_SYNC_BATCHES),
+    name="delivery_success",
+    description="Of the contacts whose delivery ended within the window, slos.min_delivery_success reached the CRM.",
+    retry_policy=LOST_CONNECTION,
+)
+def delivery_success(flow: dg.ResourceParam[FlowContext]) -> dg.AssetCheckResult:
+    slos = flow.settings.slos
+    since = flow.clock.now() - timedelta(hours=slos.delivery_window_hours)
+    with shielded("delivery_success counts how deliveries ended"), flow.engine.connect() as connection:
+        routes = measurements.settled_since(connection, since)
+    telling = [route for route in routes if route.delivered + route.dead >= slos.min_sample]
+    delivered, dead = sum(route.delivered for route in routes), sum(route.dead for route in routes)
+    return dg.AssetCheckResult(
+        passed=all(route.success_rate >= slos.min_delivery_success for route in telling),
+        metadata={
+            "delivered": delivered,
+            "dead": dead,
+            "success_rate": delivered / (delivered + dead) if delivered + dead else 1.0,
+            "worst_success_rate": min((route.success_rate for route in telling), default=1.0),
+            "routes": markdown_table(
+                ("tenant", "destination", "delivered", "dead", "success, %"),
+                ((r.tenant, r.destination, r.delivered, r.dead, 100 * r.success_rate) for r in routes),
+            ),
+        },
+    )
+
+
+OLDEST_PENDING: tuple[dg.AssetChecksDefinition, ...] = tuple(_oldest_pending(stage) for stage in Stage)
+
+SLO_CHECKS: tuple[dg.AssetChecksDefinition, ...] = (
+    conservation,
+    *OLDEST_PENDING,
+    rejection_rate,
+    duplicate_emails,
+    delivery_success,
+)

@@ -1,0 +1,48 @@
+"""The rate-limited CRM I/O manager: it delivers the plan that ``crm_sync_batches`` returns.
+
+A plan holds ids, never contacts. If a delivery fails, Dagster repeats the whole step, plan included; that is safe
+because the outbox settles each record by itself and what was delivered is no longer due. Keep out: verdicts, limits and
+retries of single records, which are rows with their own due time.
+"""
+
+from dataclasses import asdict
+from typing import Any, Never
+
+import dagster as dg
+
+from leads_pipeline import flows
+from leads_pipeline.defs.metadata import counts_table
+from leads_pipeline.defs.runs import note_progress
+from leads_pipeline.defs.shield import shielded
+from leads_pipeline.flows import FlowContext
+from leads_pipeline.steps.crm_sync_batches import SyncPlan, SyncReport
+
+
+class CrmIOManager(dg.ConfigurableIOManager):
+    """Delivers what is planned, inside every account's limits, and reports how it ended."""
+
+    flow: dg.ResourceDependency[FlowContext]
+
+    def handle_output(self, context: dg.OutputContext, obj: SyncPlan) -> None:
+        with shielded("crm_sync_batches delivers"):
+            report = flows.deliver(self.flow, obj, runner_id=context.run_id)
+        context.add_output_metadata(report_metadata(report))
+        if report.delivered + report.retried + report.dead > 0:
+            note_progress(context.step_context.instance, context.run_id)
+
+    def load_input(self, context: dg.InputContext) -> Never:
+        raise dg.DagsterInvariantViolationError(
+            "crm_sync_batches cannot be loaded: what it delivered is in the CRM. Read the tables outbox, "
+            "crm_sync_batches and sync_attempts, or depend on it with deps=."
+        )
+
+
+def report_metadata(report: SyncReport) -> dict[str, Any]:
+    """The report's numbers by name, so that Dagster plots them; a table where it counts by something."""
+    metadata: dict[str, Any] = {}
+    for name, value in asdict(report).items():
+        if isinstance(value, int | float):
+            metadata[name] = value
+        elif isinstance(value, dict):
+            metadata[name] = counts_table(value)
+    return metadata

@@ -1,0 +1,200 @@
+"""The numbers behind the asset checks, the sensor and the status screen: how much waits, since when, what went wrong.
+
+Each function is one statement that an index or one pass over a table answers. Add a measurement here and its limit in
+``config.SloSettings``. Keep out: verdicts (``defs.checks``) and the law of conservation (``storage.conservation``).
+Nothing here returns personal data.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import sqlalchemy as sa
+
+from leads_pipeline.domain.stage import Lane, Stage
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """What waits in front of one stage, for one tenant and lane. For deliveries: contacts, not leads."""
+
+    stage: Stage
+    tenant: str
+    lane: Lane
+    waiting: int
+    oldest_since: datetime
+
+    def oldest_seconds(self, now: datetime) -> float:
+        """How long the oldest has waited in front of this stage."""
+        return max(0.0, (now - self.oldest_since).total_seconds())
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What validation said about one source's leads within a window."""
+
+    tenant: str
+    source: str
+    leads: int
+    rejected: int
+
+    @property
+    def rejection_rate(self) -> float:
+        return self.rejected / self.leads if self.leads else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class DuplicateEmails:
+    """Addresses that more than one golden contact of a tenant holds."""
+
+    tenant: str
+    emails: int
+    contacts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """Contacts of one tenant whose delivery to one destination came to an end within a window."""
+
+    tenant: str
+    destination: str
+    delivered: int
+    dead: int
+
+    @property
+    def success_rate(self) -> float:
+        settled = self.delivered + self.dead
+        return self.delivered / settled if settled else 1.0
+
+
+_QUEUES = sa.text(
+    """
+    select 'raw_leads' as stage, tenant, lane, count(*) as waiting, min(received_at) as oldest_since
+    from buffer group by tenant, lane
+    union all
+    select stage, tenant, lane, count(*), min(since) from pending group by stage, tenant, lane
+    union all
+    select 'crm_sync_batches', tenant, lane, count(*), min(waiting_since)
+    from outbox where state in ('waiting', 'in_flight') group by tenant, lane
+    """
+)
+
+_JUDGED = sa.text(
+    """
+    select tenant, source, count(*) as leads, count(*) filter (where rejected) as rejected
+    from (
+        select tenant, source, false as rejected from validated_leads where validated_at >= :since
+        union all
+        select tenant, source, true from rejected_leads where rejected_at >= :since
+    ) as verdicts
+    group by tenant, source
+    order by tenant, source
+    """
+)
+
+# The unique index guards the match key; this asks for the address itself, as a CRM would compare it.
+_DUPLICATE_EMAILS = sa.text(
+    """
+    select tenant, count(*) as emails, sum(contacts)::bigint as contacts
+    from (
+        select tenant, lower(email) as address, count(*) as contacts
+        from golden_contacts where email is not null
+        group by tenant, lower(email) having count(*) > 1
+    ) as shared
+    group by tenant
+    order by tenant
+    """
+)
+
+# A contact that died and was delivered after all counts as delivered, and only once.
+_SETTLED = sa.text(
+    """
+    select tenant, destination,
+        count(*) filter (where state <> 'dead' and delivered_at >= :since) as delivered,
+        count(*) filter (where state = 'dead' and updated_at >= :since) as dead
+    from outbox
+    where (state <> 'dead' and delivered_at >= :since) or (state = 'dead' and updated_at >= :since)
+    group by tenant, destination
+    order by tenant, destination
+    """
+)
+
+# Each `exists` stops at the first row that an index names, so that a sensor can afford to ask twice a second.
+_DUE = sa.text(
+    """
+    select 'raw_leads' as stage
+    where exists (select from buffer where tenant = any(:tenants) and lane = any(:lanes))
+    union all
+    select stage from unnest(cast(:stages as text[])) as stage
+    where exists (
+        select from pending p
+        where p.stage = stage.stage and p.tenant = any(:tenants) and p.lane = any(:lanes) and p.due_at <= :now
+    )
+    union all
+    select 'crm_sync_batches'
+    where exists (
+        select from outbox
+        where destination = any(:destinations) and lane = any(:lanes) and due_at <= :now
+            and (state = 'waiting' or state = 'in_flight' and claimed_until <= :now)
+            and tenant = any(:tenants)
+    )
+    """
+)
+
+_PAUSED = sa.text("select distinct account from rate_limits where paused_until > :now")
+
+
+def queues(connection: sa.Connection) -> list[Queue]:
+    """Every queue that is not empty, in the order of the stages, then by tenant and lane."""
+    found = [
+        Queue(Stage(row.stage), row.tenant, Lane(row.lane), row.waiting, row.oldest_since)
+        for row in connection.execute(_QUEUES)
+    ]
+    order, urgency = list(Stage), list(Lane)
+    return sorted(found, key=lambda queue: (order.index(queue.stage), queue.tenant, urgency.index(queue.lane)))
+
+
+def judged_since(connection: sa.Connection, since: datetime) -> list[Judged]:
+    """What validation said since an instant, by tenant and source."""
+    rows = connection.execute(_JUDGED, {"since": since})
+    return [Judged(row.tenant, row.source, row.leads, row.rejected) for row in rows]
+
+
+def duplicate_emails(connection: sa.Connection) -> list[DuplicateEmails]:
+    """The tenants that hold an address in more than one golden contact; none, if all is well."""
+    rows = connection.execute(_DUPLICATE_EMAILS)
+    return [DuplicateEmails(row.tenant, row.emails, row.contacts) for row in rows]
+
+
+def settled_since(connection: sa.Connection, since: datetime) -> list[Settled]:
+    """How deliveries ended since an instant, by tenant and destination; what is still being tried is not counted."""
+    rows = connection.execute(_SETTLED, {"since": since})
+    return [Settled(row.tenant, row.destination, row.delivered, row.dead) for row in rows]
+
+
+def stages_due(
+    connection: sa.Connection,
+    *,
+    tenants: Sequence[str],
+    accounts: Mapping[str, str],
+    lanes: Sequence[Lane],
+    now: datetime,
+) -> tuple[Stage, ...]:
+    """The stages with something that a run could take now, in order.
+
+    ``accounts`` maps each configured destination to its account: while an account is paused, its contacts are not due.
+    Leads of a tenant that is not configured are not due either; their age still shows in ``queues``.
+    """
+    paused = {row.account for row in connection.execute(_PAUSED, {"now": now})}
+    rows = connection.execute(
+        _DUE,
+        {
+            "tenants": list(tenants),
+            "lanes": [str(lane) for lane in lanes],
+            "stages": [str(s) for s in (Stage.VALIDATED_LEADS, Stage.DEDUPED_LEADS, Stage.GOLDEN_CONTACTS)],
+            "destinations": [name for name, account in accounts.items() if account not in paused],
+            "now": now,
+        },
+    )
+    due = {Stage(row.stage) for row in rows}
+    return tuple(stage for stage in Stage if stage in due)

@@ -1,0 +1,1 @@
+"""The code location ``analytics`` and the dbt project, built on a real database."""

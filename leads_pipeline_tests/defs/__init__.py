@@ -1,0 +1,1 @@
+"""Dagster: assets, checks, sensor, schedules, as real runs on a real database."""

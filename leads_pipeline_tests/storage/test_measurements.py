@@ -1,0 +1,143 @@
+"""The numbers behind checks, sensor and status."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+import sqlalchemy as sa
+
+from leads_pipeline.clock import FrozenClock
+from leads_pipeline.domain.stage import ALL_LANES, Lane, Stage
+from leads_pipeline.storage import measurements
+from leads_pipeline.storage.measurements import DuplicateEmails, Judged, Settled
+from leads_pipeline.storage.validated_sample import EXAMINED_COLUMNS, completeness_since, rows_to_examine
+from leads_pipeline_tests.defs.rows import Flow
+
+
+@pytest.fixture
+def connection(engine: sa.Engine) -> Iterator[sa.Connection]:
+    with engine.connect() as connection:
+        yield connection
+
+
+@pytest.fixture
+def flow(connection: sa.Connection, clock: FrozenClock) -> Flow:
+    return Flow(connection, clock.now())
+
+
+def due(connection: sa.Connection, flow: Flow, *, lanes=ALL_LANES, tenants=("acme",)) -> tuple[Stage, ...]:
+    return measurements.stages_due(
+        connection, tenants=tenants, accounts={"hubspot": "sandbox"}, lanes=lanes, now=flow.now
+    )
+
+
+def test_every_queue_of_the_flow_shows_with_its_oldest(connection, flow):
+    flow.one_of_each()
+    old = flow.now - timedelta(minutes=5)
+    flow.buffered(received_at=old)
+    queues = {queue.stage: queue for queue in measurements.queues(connection)}
+    assert list(queues) == list(Stage)
+    assert queues[Stage.RAW_LEADS].waiting == 2
+    assert queues[Stage.RAW_LEADS].oldest_seconds(flow.now) == 300
+    assert queues[Stage.CRM_SYNC_BATCHES].waiting == 1
+
+
+def test_a_clock_that_is_behind_the_rows_gives_no_negative_age(connection, flow):
+    flow.buffered()
+    [queue] = measurements.queues(connection)
+    assert queue.oldest_seconds(flow.now - timedelta(seconds=9)) == 0
+
+
+def test_rejections_are_counted_by_source_within_the_window(connection, flow):
+    long_ago = flow.now - timedelta(days=3)
+    flow.at_dedupe()
+    flow.rejected()
+    flow.rejected(rejected_at=long_ago)
+    flow.at_dedupe(source="webinar")
+    found = measurements.judged_since(connection, flow.now - timedelta(hours=1))
+    assert found == [Judged("acme", "webinar", 1, 0), Judged("acme", "website", 2, 1)]
+    assert found[1].rejection_rate == 0.5
+
+
+def test_an_address_in_two_golden_contacts_is_a_duplicate_whatever_its_case(connection, flow):
+    connection.execute(sa.text("drop index uq_golden_contacts_tenant_email_key"))
+    for email in ("jane@example.com", "Jane@Example.com", "joe@example.com", None, None):
+        flow.insert("golden_contacts", email=email, email_key=email)
+    flow.insert("golden_contacts", tenant="globex", email="joe@example.com", email_key="joe@example.com")
+    assert measurements.duplicate_emails(connection) == [DuplicateEmails("acme", 1, 2)]
+
+
+def test_deliveries_that_ended_count_once_and_those_under_way_do_not(connection, flow):
+    flow.delivered()
+    flow.dead()
+    flow.golden()
+    flow.delivered(delivered_at=flow.now - timedelta(days=2))
+    found = measurements.settled_since(connection, flow.now - timedelta(hours=1))
+    assert found == [Settled("acme", "hubspot", 1, 1)]
+    assert found[0].success_rate == 0.5
+
+
+def test_nothing_is_due_in_an_empty_flow(connection, flow):
+    assert due(connection, flow) == ()
+
+
+@pytest.mark.parametrize(
+    ("place", "stage"),
+    [
+        ("buffered", Stage.RAW_LEADS),
+        ("at_validation", Stage.VALIDATED_LEADS),
+        ("at_dedupe", Stage.DEDUPED_LEADS),
+        ("at_golden", Stage.GOLDEN_CONTACTS),
+        ("golden", Stage.CRM_SYNC_BATCHES),
+    ],
+)
+def test_each_stage_is_due_when_something_waits_in_front_of_it(connection, flow, place, stage):
+    getattr(flow, place)()
+    assert due(connection, flow) == (stage,)
+    assert due(connection, flow, lanes=(Lane.BATCH,)) == ()
+    assert due(connection, flow, tenants=("globex",)) == ()
+
+
+def test_what_must_not_be_taken_before_a_later_instant_is_not_due(connection, flow):
+    later = flow.now + timedelta(seconds=1)
+    flow.waits("validated_leads", flow.raw(), due_at=later)
+    flow.golden(due_at=later)
+    assert due(connection, flow) == ()
+
+
+def test_a_delivery_is_due_again_once_its_claim_has_run_out(connection, flow):
+    flow.golden(state="in_flight", claimed_until=flow.now + timedelta(seconds=1))
+    assert due(connection, flow) == ()
+    connection.execute(sa.text("update outbox set claimed_until = :now"), {"now": flow.now})
+    assert due(connection, flow) == (Stage.CRM_SYNC_BATCHES,)
+
+
+def test_deliveries_to_a_paused_account_are_not_due(connection, flow):
+    flow.golden()
+    flow.insert("rate_limits", account="sandbox", paused_until=flow.now + timedelta(minutes=1))
+    assert due(connection, flow) == ()
+
+
+def test_the_sample_is_what_the_run_validated_and_what_the_batch_lane_holds_back(connection, flow, clock):
+    batch = Flow(connection, clock.now(), lane="batch")
+    held, mine = batch.at_dedupe(runner_id="another"), flow.at_dedupe(runner_id="mine")
+    flow.at_dedupe(runner_id="another")
+    rows = rows_to_examine(connection, runner_id="mine", limit_per_source=10)
+    assert {row["lead_id"] for row in rows} == {str(held), str(mine)}
+    assert set(rows[0]) == set(EXAMINED_COLUMNS)
+
+
+def test_the_sample_is_the_batch_lanes_latest_rows_when_nothing_is_held_back(connection, flow, clock):
+    flow.validated()
+    lead = Flow(connection, clock.now(), lane="batch").validated()
+    rows = rows_to_examine(connection, runner_id="mine", limit_per_source=10)
+    assert [row["lead_id"] for row in rows] == [str(lead)]
+    assert set(rows[0]) == set(EXAMINED_COLUMNS)
+
+
+def test_completeness_is_of_the_leads_that_have_passed_on(connection, flow):
+    flow.validated()
+    flow.validated(email=None, email_key=None)
+    flow.at_dedupe(email=None, email_key=None)
+    [found] = completeness_since(connection, flow.now - timedelta(days=1))
+    assert (found.source, found.rows, found.share("email"), found.share("phone")) == ("website", 2, 0.5, 0.0)
