@@ -80,7 +80,7 @@ class SecretRef(Model):
 class SourceSettings(Model):
     """One way in: a form, a webhook, an import."""
 
-    description: str = ""
+    description: str = Field("", description="For people; shown nowhere else.")
     lane: LaneName = Field("near_real_time", description="How urgent this source's leads are.")
     country: Annotated[str, Field(pattern=r"^[A-Z]{2}$")] | None = Field(
         None, description="ISO 3166 code assumed for phone numbers without one; the tenant's if unset."
@@ -93,24 +93,24 @@ class SourceSettings(Model):
 class TenantSettings(Model):
     """One business whose leads are kept apart from all others."""
 
-    description: str = ""
+    description: str = Field("", description="For people; shown nowhere else.")
     country: Annotated[str, Field(pattern=r"^[A-Z]{2}$")] = Field("US", description="ISO 3166 code of the home market.")
-    sources: Annotated[dict[Name, SourceSettings], Field(min_length=1)]
+    sources: Annotated[dict[Name, SourceSettings], Field(min_length=1, description="Its ways in, by name.")]
     destinations: tuple[Name, ...] = Field((), description="Where its contacts must be delivered.")
 
 
 class WindowLimit(Model):
     """At most ``requests`` in any ``seconds`` on end."""
 
-    requests: Annotated[int, Field(gt=0)]
-    seconds: Annotated[int, Field(gt=0, le=3600)]
+    requests: Annotated[int, Field(gt=0, description="Most requests in any window of so many seconds.")]
+    seconds: Annotated[int, Field(gt=0, le=3600, description="Length of the window; it slides.")]
 
 
 class DailyLimit(Model):
     """At most ``requests`` between two midnights of the account's time zone."""
 
-    requests: Annotated[int, Field(gt=0)]
-    time_zone: TimeZone = "UTC"
+    requests: Annotated[int, Field(gt=0, description="Most requests in a day.")]
+    time_zone: TimeZone = Field("UTC", description="Whose midnight begins the day: the account's.")
 
     @property
     def zone(self) -> ZoneInfo:
@@ -144,36 +144,40 @@ HUBSPOT_MAPPING: dict[str, str] = {
 class DestinationSettings(Model):
     """One CRM account that contacts are delivered to."""
 
-    vendor: Literal["hubspot"]
+    vendor: Literal["hubspot"] = Field(description="Whose API it speaks.")
     account: Annotated[str, Field(min_length=1)] = Field(
         description="Whose quota is spent: destinations with the same account share one limit."
     )
-    base_url: Annotated[str, Field(pattern=r"^https?://")] = "https://api.hubapi.com"
+    base_url: Annotated[str, Field(pattern=r"^https?://")] = Field(
+        "https://api.hubapi.com", description="An http address of this machine is served by `leads dev`: the sandbox."
+    )
     api_prefix: Annotated[str, Field(pattern=r"^/")] = Field("/crm/v3/objects", description="Before /contacts/….")
     token: SecretRef
     key_property: str = Field("lead_key", description="The CRM's unique property that holds our contact id.")
-    batch_size: Annotated[int, Field(gt=0, le=100)] = 100
+    batch_size: Annotated[int, Field(gt=0, le=100)] = Field(100, description="Records in one request.")
     limits: RequestLimits = RequestLimits()
-    timeout_seconds: Annotated[float, Field(gt=0, le=120)] = 30
-    mapping: dict[str, str] = Field(default_factory=lambda: dict(HUBSPOT_MAPPING))
+    timeout_seconds: Annotated[float, Field(gt=0, le=120)] = Field(30, description="For one request.")
+    mapping: dict[str, str] = Field(
+        default_factory=lambda: dict(HUBSPOT_MAPPING), description="Golden contact's field → the CRM's property."
+    )
 
 
 class RetrySettings(Model):
     """How long a refused record is tried again: exponential, with full jitter on the upper half."""
 
-    base_seconds: Annotated[float, Field(gt=0)] = 2
-    max_seconds: Annotated[float, Field(gt=0)] = 3600
+    base_seconds: Annotated[float, Field(gt=0, description="Wait after the first refusal; it doubles.")] = 2
+    max_seconds: Annotated[float, Field(gt=0, description="No wait is longer.")] = 3600
     max_attempts: Annotated[int, Field(gt=0)] = Field(60, description="Attempts before a record is a dead letter.")
 
 
 class CaptureSettings(Model):
     """The HTTP door."""
 
-    host: str = "127.0.0.1"
-    port: Annotated[int, Field(ge=0, le=65535)] = 8080
-    max_body_bytes: Annotated[int, Field(gt=0)] = 1_048_576
-    max_batch_body_bytes: Annotated[int, Field(gt=0)] = 16_777_216
-    max_batch_leads: Annotated[int, Field(gt=0)] = 10_000
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: Annotated[int, Field(ge=0, le=65535)] = Field(8080, description="Port to listen on.")
+    max_body_bytes: Annotated[int, Field(gt=0)] = Field(1_048_576, description="Largest body of one lead; else 413.")
+    max_batch_body_bytes: Annotated[int, Field(gt=0)] = Field(16_777_216, description="Largest body of a batch.")
+    max_batch_leads: Annotated[int, Field(gt=0)] = Field(10_000, description="Most leads in a batch; else 413.")
     max_queued_leads: Annotated[int, Field(gt=0)] = Field(20_000, description="Beyond it: 503 with Retry-After.")
 
 
@@ -209,23 +213,25 @@ class SloSettings(Model):
         default_factory=lambda: dict(_MAX_PENDING),
         description="Oldest lead that may wait in any one stage, per lane.",
     )
-    max_rejection_rate: Fraction = 0.25
-    rejection_window_hours: Annotated[int, Field(gt=0)] = 24
+    max_rejection_rate: Fraction = Field(0.25, description="Of the leads that were judged within the window.")
+    rejection_window_hours: Annotated[int, Field(gt=0, description="Window of the rejection rate.")] = 24
     min_delivery_success: Fraction = Field(0.99, description="Of the contacts settled within the window.")
-    delivery_window_hours: Annotated[int, Field(gt=0)] = 24
+    delivery_window_hours: Annotated[int, Field(gt=0, description="Window of the delivery success.")] = 24
     min_sample: Annotated[int, Field(gt=0)] = Field(20, description="Below so many leads a rate proves nothing.")
 
 
 class RetentionSettings(Model):
     """How long bookkeeping is kept."""
 
-    ingest_keys_days: Annotated[int, Field(gt=0)] = 30
+    ingest_keys_days: Annotated[int, Field(gt=0)] = Field(
+        30, description="How long a re-post of the same lead is recognised."
+    )
 
 
 class Settings(Model):
     """Everything that leads.yaml may say."""
 
-    version: Literal[1] = 1
+    version: Literal[1] = Field(1, description="Of this file's format.")
     state_dir: str = Field(".leads", description="Where embedded servers keep their files; relative to this file.")
     tenants: Annotated[dict[Name, TenantSettings], Field(min_length=1)]
     destinations: dict[Name, DestinationSettings] = Field(default_factory=dict)
@@ -323,6 +329,8 @@ def _fault(item: Any) -> str:
         return f"{path}: required, but missing"
     if item["type"] == "extra_forbidden":
         return f"{path}: there is no such key"
+    if item["type"] == "model_type" and item["ctx"]["class_name"] == SecretRef.__name__:
+        return f"{path}: a secret stands in the environment, not in this file: write {{env: NAME}}"
     value = item["input"]
     shown = "" if isinstance(value, dict | list | BaseModel) else f" = {value!r}"
     return f"{path}{shown}: {message[:1].lower()}{message[1:]}"

@@ -5,6 +5,7 @@ Add a group in its own module and its name to ``_GROUPS``. Groups are imported w
 """
 
 import importlib
+import logging
 import sys
 from typing import Any
 
@@ -12,6 +13,7 @@ import click
 
 from leads_pipeline import __version__
 from leads_pipeline.errors import ConfigError, LeadsError
+from leads_pipeline.telemetry import configure_logging
 
 # command: (module, attribute, one line of help)
 _GROUPS: dict[str, tuple[str, str, str]] = {
@@ -21,7 +23,6 @@ _GROUPS: dict[str, tuple[str, str, str]] = {
     "dead-letters": ("leads_pipeline.cli.dead_letters", "dead_letters", "What a CRM will not take, and what to do."),
     "demo": ("leads_pipeline.cli.demo", "demo", "Send leads through the whole chain and show what happened."),
     "dev": ("leads_pipeline.cli.dev", "dev", "Open the product: door, sandbox CRM and Dagster in one terminal."),
-    "import": ("leads_pipeline.cli.import_", "import_", "Import a CSV, Parquet or NDJSON file of leads."),
     "journey": ("leads_pipeline.cli.journey", "journey", "Every row and decision about one lead."),
     "keys": ("leads_pipeline.cli.keys", "keys", "Create, list and revoke API keys."),
     "run": ("leads_pipeline.cli.run", "run", "Run the chain here, until nothing is pending."),
@@ -53,6 +54,7 @@ class _LazyGroup(click.Group):
 def cli(context: click.Context, config_file: str | None) -> None:
     """Leads from the web to the CRM: none lost, none doubled, never over the CRM's limits."""
     context.obj = config_file
+    configure_logging(level=logging.WARNING)  # a service says more: it configures its own
 
 
 def main(argv: list[str] | None = None) -> Any:

@@ -112,7 +112,6 @@ class Supervisor:
         """End every service, the last started first; kill what has not ended after ``STOP_SECONDS``."""
         for service, process in reversed(self._running):
             if process.poll() is None:
-                log.debug("service_stopping", service=service.name)
                 process.terminate()
                 try:
                     process.wait(STOP_SECONDS)

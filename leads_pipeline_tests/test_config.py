@@ -1,0 +1,173 @@
+"""leads.yaml: what is valid, and how every fault is named."""
+
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from leads_pipeline.cli import cli
+from leads_pipeline.config import config_path, json_schema, load_settings, parse_settings, project_file
+from leads_pipeline.errors import ConfigError
+
+MINIMAL = """
+tenants:
+  acme:
+    sources: {website: {}}
+    destinations: [crm]
+destinations:
+  crm: {vendor: hubspot, account: main, token: {env: CRM_TOKEN}}
+"""
+
+
+def faults_of(text: str) -> tuple[str, ...]:
+    with pytest.raises(ConfigError) as caught:
+        parse_settings(text, path=Path("leads.yaml"))
+    return caught.value.faults
+
+
+def test_the_shipped_example_is_valid():
+    settings = load_settings(str(project_file("leads.yaml")))
+
+    assert settings.tenants["acme"].destinations == ("hubspot",)
+
+
+def test_the_shipped_example_fits_the_schema():
+    document = yaml.safe_load(project_file("leads.yaml").read_text(encoding="utf-8"))
+
+    jsonschema.validate(document, json_schema())
+
+
+def test_a_minimal_file_gets_the_vendors_limits():
+    settings = parse_settings(MINIMAL, path=Path("leads.yaml"))
+
+    limits = settings.destinations["crm"].limits
+    assert [(window.requests, window.seconds) for window in limits.windows] == [(100, 10)]
+    assert limits.daily is not None
+    assert limits.daily.requests == 250_000
+
+
+def test_every_fault_is_named_with_its_path_its_value_and_what_is_allowed():
+    faults = faults_of(
+        """
+version: 2
+tenants:
+  Acme: {sources: {website: {lane: fast}}}
+  beta: {sources: {}}
+matching: {merge_weigth: 3}
+slos: {max_rejection_rate: 3}
+destinations:
+  crm: {vendor: pipedrive, account: main, token: pat-secret, limits: {daily: {requests: 1, time_zone: Mars/Base}}}
+"""
+    )
+
+    assert set(faults) == {
+        "version = 2: input should be 1",
+        "tenants.Acme = 'Acme': allowed: a lower-case letter, then up to 62 lower-case letters, digits or underscores",
+        "tenants.Acme.sources.website.lane = 'fast': input should be 'real_time', 'near_real_time' or 'batch'",
+        "tenants.beta.sources: dictionary should have at least 1 item after validation, not 0",
+        "matching.merge_weigth: there is no such key",
+        "slos.max_rejection_rate = 3: input should be less than or equal to 1",
+        "destinations.crm.vendor = 'pipedrive': input should be 'hubspot'",
+        "destinations.crm.token: a secret stands in the environment, not in this file: write {env: NAME}",
+        "destinations.crm.limits.daily.time_zone = 'Mars/Base': "
+        "allowed: an IANA time zone such as UTC or Europe/Vienna",
+    }
+
+
+def test_a_secret_written_into_the_file_is_refused_without_being_repeated():
+    (fault,) = faults_of(MINIMAL.replace("{env: CRM_TOKEN}", "pat-na1-0123456789"))
+
+    assert "pat-na1" not in fault
+
+
+def test_a_destination_that_is_not_defined_is_named():
+    (fault,) = faults_of(MINIMAL.replace("destinations: [crm]", "destinations: [salesforce]"))
+
+    assert "tenants.acme.destinations" in fault
+    assert "'salesforce'" in fault
+    assert "crm" in fault
+
+
+def test_a_review_weight_above_the_merge_weight_is_refused():
+    (fault,) = faults_of(MINIMAL + "\nmatching: {merge_weight: 1, review_weight: 2}")
+
+    assert fault == "matching: review_weight must not be above merge_weight"
+
+
+@pytest.mark.parametrize("text", ["", "- a list", "just text"])
+def test_a_file_that_is_no_mapping_says_what_it_must_hold(text: str):
+    with pytest.raises(ConfigError, match="must hold a mapping"):
+        parse_settings(text, path=Path("leads.yaml"))
+
+
+def test_broken_yaml_is_named_with_its_line():
+    with pytest.raises(ConfigError, match="line 2"):
+        parse_settings("tenants:\n  acme: [", path=Path("leads.yaml"))
+
+
+def test_a_missing_file_says_how_to_name_one(tmp_path: Path):
+    with pytest.raises(ConfigError, match="--config or LEADS_CONFIG"):
+        load_settings(str(tmp_path / "leads.yaml"))
+
+
+def test_a_file_that_is_not_text_is_refused(tmp_path: Path):
+    path = tmp_path / "leads.yaml"
+    path.write_bytes(b"tenants: \xff\xfe")
+
+    with pytest.raises(ConfigError, match="not UTF-8"):
+        load_settings(str(path))
+
+
+def test_the_nearest_file_upwards_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "leads.yaml").write_text(MINIMAL, encoding="utf-8")
+    deep = tmp_path / "a" / "b"
+    deep.mkdir(parents=True)
+    monkeypatch.chdir(deep)
+    monkeypatch.delenv("LEADS_CONFIG", raising=False)
+
+    assert config_path() == tmp_path / "leads.yaml"
+
+
+def test_an_explicit_file_wins_over_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("LEADS_CONFIG", str(tmp_path / "other.yaml"))
+
+    assert config_path(str(tmp_path / "mine.yaml")) == tmp_path / "mine.yaml"
+    assert config_path() == tmp_path / "other.yaml"
+
+
+def test_the_state_directory_lies_beside_the_file(tmp_path: Path):
+    settings = parse_settings(MINIMAL, path=tmp_path / "leads.yaml")
+
+    assert settings.state_path == tmp_path / ".leads"
+
+
+def test_a_secret_is_read_when_it_is_needed_and_does_not_show_itself(monkeypatch: pytest.MonkeyPatch):
+    token = parse_settings(MINIMAL, path=Path("leads.yaml")).destinations["crm"].token
+    monkeypatch.setenv("CRM_TOKEN", "pat-secret")
+
+    secret = token.resolve()
+
+    assert secret.get_secret_value() == "pat-secret"
+    assert "pat-secret" not in repr(secret)
+
+
+def test_a_secret_that_is_not_set_names_its_variable(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("CRM_TOKEN", raising=False)
+    token = parse_settings(MINIMAL, path=Path("leads.yaml")).destinations["crm"].token
+
+    with pytest.raises(ConfigError, match="CRM_TOKEN"):
+        token.resolve()
+
+
+def test_config_check_warns_of_secrets_that_are_not_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("CRM_TOKEN", raising=False)
+    path = tmp_path / "leads.yaml"
+    path.write_text(MINIMAL, encoding="utf-8")
+
+    result = CliRunner().invoke(cli, ["--config", str(path), "config", "check"])
+
+    assert result.exit_code == 0
+    assert "valid" in result.output
+    assert "CRM_TOKEN is not set" in result.output

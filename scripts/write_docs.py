@@ -1,0 +1,144 @@
+"""Write the parts of the docs that follow from the code: every setting and every command.
+
+``python scripts/write_docs.py`` writes them; a test fails when they are out of date.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from leads_pipeline.cli import cli
+from leads_pipeline.config import json_schema
+
+ROOT = Path(__file__).resolve().parent.parent
+BEGIN, END = "<!-- written by scripts/write_docs.py: begin -->", "<!-- end -->"
+
+
+def setting_rows() -> list[tuple[str, str, str, str]]:
+    """(path, allowed, default, meaning) of every setting, in the order of the file."""
+    schema = json_schema()
+    rows: list[tuple[str, str, str, str]] = []
+
+    def resolve(node: dict[str, Any]) -> dict[str, Any]:
+        while "$ref" in node or "allOf" in node:
+            reference = node.get("$ref") or node["allOf"][0]["$ref"]
+            rest = {name: value for name, value in node.items() if name not in ("$ref", "allOf")}
+            node = {**schema["$defs"][reference.rpartition("/")[2]], **rest}
+        return node
+
+    def walk(path: str, node: dict[str, Any], *, required: bool) -> None:
+        node = resolve(node)
+        options = [resolve(option) for option in node.get("anyOf", []) if option.get("type") != "null"]
+        if options:
+            node = {**options[0], **{name: value for name, value in node.items() if name != "anyOf"}}
+        if "properties" in node:
+            for name, child in node["properties"].items():
+                walk(f"{path}.{name}".lstrip("."), child, required=name in node.get("required", ()))
+            return
+        extra = node.get("additionalProperties")
+        if isinstance(extra, dict) and "properties" in resolve(extra):
+            walk(f"{path}.NAME", extra, required=True)
+            return
+        items = resolve(node["items"]) if isinstance(node.get("items"), dict) else {}
+        if "properties" in items:
+            walk(f"{path}[]", items, required=True)
+            return
+        rows.append((path, _allowed(node, items), _default(node, required=required), node.get("description", "")))
+
+    walk("", schema, required=True)
+    return rows
+
+
+def _allowed(node: dict[str, Any], items: dict[str, Any]) -> str:
+    if "const" in node:
+        return f"`{node['const']}`"
+    if "enum" in node:
+        return ", ".join(f"`{value}`" for value in node["enum"])
+    if node.get("type") == "array":
+        return f"list of {items.get('type', 'value')}s"
+    if node.get("type") == "object":
+        keys = resolve_names(node.get("propertyNames", {}))
+        return f"mapping{keys} to {node.get('additionalProperties', {}).get('type', 'value')}"
+    text = {"integer": "whole number", "number": "number", "string": "text", "boolean": "`true`, `false`"}.get(
+        node.get("type", ""), "value"
+    )
+    bounds = [
+        f"{sign} {node[name]}"
+        for name, sign in (("minimum", "≥"), ("exclusiveMinimum", ">"), ("maximum", "≤"), ("exclusiveMaximum", "<"))
+        if name in node
+    ]
+    if "pattern" in node:
+        bounds.append(f"like `{node['pattern']}`")
+    return " ".join([text, ", ".join(bounds)]).strip()
+
+
+def resolve_names(names: dict[str, Any]) -> str:
+    """The allowed keys of a mapping, for the table."""
+    return f" of {', '.join(names['enum'])}" if "enum" in names else ""
+
+
+def _default(node: dict[str, Any], *, required: bool) -> str:
+    if "default" in node:
+        return f"`{json.dumps(node['default'])}`"
+    return "required" if required else "below"
+
+
+def configuration_table() -> str:
+    """The table of docs/configuration.md."""
+    lines = ["| Setting | Allowed | Default | Meaning |", "|---|---|---|---|"]
+    lines += [
+        f"| `{path}` | {allowed.replace('|', chr(92) + '|')} | {default} | {meaning} |"
+        for path, allowed, default, meaning in setting_rows()
+    ]
+    return "\n".join(lines)
+
+
+def command_reference() -> str:
+    """Every command with its help, for docs/commands.md."""
+    sections: list[str] = []
+
+    def walk(command: click.Command, name: str, parent: click.Context | None) -> None:
+        context = click.Context(command, info_name=name, parent=parent, max_content_width=100, terminal_width=100)
+        if isinstance(command, click.Group):
+            for child in command.list_commands(context):
+                found = command.get_command(context, child)
+                if found is not None:
+                    walk(found, child, context)
+            return
+        sections.append(f"## {context.command_path}\n\n```text\n{context.get_help()}\n```")
+
+    walk(cli, "leads", None)
+    return "\n\n".join(sections)
+
+
+def with_generated(text: str, generated: str) -> str:
+    """``text`` with what stands between the two marks replaced."""
+    before, _begin, rest = text.partition(BEGIN)
+    _old, _end, after = rest.partition(END)
+    return f"{before}{BEGIN}\n\n{generated}\n\n{END}{after}"
+
+
+PARTS = {"docs/configuration.md": configuration_table, "docs/commands.md": command_reference}
+
+
+def main() -> int:
+    """Write every part. Returns the number of files that changed."""
+    changed = 0
+    for name, write in PARTS.items():
+        path = ROOT / name
+        before = path.read_text(encoding="utf-8")
+        after = with_generated(before, write())
+        if after != before:
+            path.write_text(after, encoding="utf-8")
+            print(f"wrote {name}")
+            changed += 1
+    (ROOT / "docs/leads.schema.json").write_text(json.dumps(json_schema(), indent=2) + "\n", encoding="utf-8")
+    return changed
+
+
+if __name__ == "__main__":
+    main()
+    sys.exit(0)
