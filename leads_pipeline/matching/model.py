@@ -1,0 +1,224 @@
+"""The Fellegi–Sunter model: its comparisons as code, its probabilities as data.
+
+The comparisons are ours. Splink's own e-mail comparison scores equal user names, which counts a person's name twice
+where work addresses are made from names; an equal user name counts here only if it says more than the name does.
+``parameters.json`` holds what was learned: m and u of every level, the prior and the number of records that it is for.
+Add a comparison here, then train again (``scripts/train_matching_model.py``).
+"""
+
+import json
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+PARAMETERS_FILE = "parameters.json"
+
+# Columns with a frequency of their own, looked up for each record: an agreement on a rare value weighs more.
+FREQUENCY_FIELDS = ("first_name", "last_name", "phone", "company", "born", "postcode", "city")
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """One degree of agreement. ``condition`` is DuckDB SQL over the two records' columns, ``…_l`` and ``…_r``."""
+
+    name: str
+    condition: str
+    frequency_of: str | None = None
+    frequency_weight: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Degrees of agreement, the first that holds counts. ``missing`` says when there is nothing to compare."""
+
+    name: str
+    missing: str
+    levels: tuple[Level, ...]
+
+
+def _either_null(column: str) -> str:
+    return f"{column}_l is null or {column}_r is null"
+
+
+_SWAPPED = "first_name_l = last_name_r and last_name_l = first_name_r"
+_INITIAL = (
+    "(length(first_name_l) = 1 or length(first_name_r) = 1) and left(first_name_l, 1) = left(first_name_r, 1)"
+)
+
+COMPARISONS: tuple[Comparison, ...] = (
+    Comparison(
+        "first_name",
+        _either_null("first_name"),
+        (
+            Level("same", "first_name_l = first_name_r", "first_name"),
+            Level("swapped", _SWAPPED),
+            Level("short_form", "list_has_any(first_name_forms_l, first_name_forms_r)"),
+            Level("initial", _INITIAL),
+            Level("typo", "jaro_winkler_similarity(first_name_l, first_name_r) >= 0.9"),
+            Level(
+                "similar",
+                "jaro_winkler_similarity(first_name_l, first_name_r) >= 0.8 "
+                "or starts_with(first_name_l, first_name_r) or starts_with(first_name_r, first_name_l)",
+            ),
+            Level("different", "else"),
+        ),
+    ),
+    Comparison(
+        "last_name",
+        _either_null("last_name"),
+        (
+            Level("same", "last_name_l = last_name_r", "last_name"),
+            Level("swapped", _SWAPPED),
+            Level("typo", "jaro_winkler_similarity(last_name_l, last_name_r) >= 0.92"),
+            Level(
+                "similar",
+                "jaro_winkler_similarity(last_name_l, last_name_r) >= 0.82 "
+                "or starts_with(last_name_l, last_name_r) or starts_with(last_name_r, last_name_l)",
+            ),
+            Level("different", "else"),
+        ),
+    ),
+    Comparison(
+        "email",
+        _either_null("email"),
+        (
+            Level("same", "email_l = email_r"),
+            Level("typo", "damerau_levenshtein(email_l, email_r) <= 2"),
+            Level("same_own_mailbox_name", "own_mailbox_l = own_mailbox_r"),
+            Level("similar", "jaro_winkler_similarity(email_l, email_r) >= 0.95"),
+            Level("different", "else"),
+        ),
+    ),
+    Comparison(
+        "phone",
+        _either_null("phone"),
+        (
+            Level("same", "phone_l = phone_r", "phone"),
+            Level("typo", "damerau_levenshtein(phone_l, phone_r) <= 1"),
+            Level("different", "else"),
+        ),
+    ),
+    Comparison(
+        "born",
+        _either_null("born"),
+        (
+            Level("same", "born_l = born_r", "born"),
+            Level("one_character", "damerau_levenshtein(born_l, born_r) <= 1"),
+            Level("day_and_month_swapped", "born_swapped_l = born_r"),
+            Level("same_year", "left(born_l, 4) = left(born_r, 4)"),
+            Level("same_day", "right(born_l, 5) = right(born_r, 5)"),
+            Level("two_characters", "damerau_levenshtein(born_l, born_r) <= 2"),
+            Level("different", "else"),
+        ),
+    ),
+    Comparison(
+        "company",
+        _either_null("company"),
+        (
+            Level("same", "company_l = company_r", "company"),
+            Level("typo", "jaro_winkler_similarity(company_l, company_r) >= 0.93"),
+            Level("different", "else"),
+        ),
+    ),
+    # One comparison for all that says where somebody is: a street implies a postcode, which implies a town.
+    Comparison(
+        "place",
+        f"({_either_null('postcode')}) and ({_either_null('city')})",
+        (
+            Level("same_address", "address_l = address_r and (postcode_l = postcode_r or city_l = city_r)"),
+            Level("same_postcode", "postcode_l = postcode_r", "postcode"),
+            Level("postcode_typo", "damerau_levenshtein(postcode_l, postcode_r) <= 1"),
+            Level("same_city", "city_l = city_r", "city"),
+            Level("city_typo", "jaro_winkler_similarity(city_l, city_r) >= 0.9"),
+            Level("different", "else"),
+        ),
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """What training found. ``levels`` maps comparison → level → (m, u)."""
+
+    version: str
+    prior: float
+    prior_records: int
+    levels: dict[str, dict[str, tuple[float, float]]]
+    trained: dict[str, Any]
+
+    @classmethod
+    def from_json(cls, text: str) -> "Parameters":
+        document = json.loads(text)
+        levels = {
+            comparison: {level: (item["m"], item["u"]) for level, item in found.items()}
+            for comparison, found in document["levels"].items()
+        }
+        return cls(document["version"], document["prior"], document["prior_records"], levels, document["trained"])
+
+    def to_json(self) -> str:
+        levels = {
+            comparison: {level: {"m": m, "u": u} for level, (m, u) in found.items()}
+            for comparison, found in self.levels.items()
+        }
+        document = {
+            "version": self.version,
+            "prior": self.prior,
+            "prior_records": self.prior_records,
+            "trained": self.trained,
+            "levels": levels,
+        }
+        return json.dumps(document, indent=2) + "\n"
+
+    def average_frequency(self, field: str) -> float:
+        """The chance that two records that are not of one person agree on ``field``, as trained."""
+        return next(
+            self.levels[comparison.name][level.name][1]
+            for comparison in COMPARISONS
+            for level in comparison.levels
+            if level.frequency_of == field
+        )
+
+
+@cache
+def shipped_parameters() -> Parameters:
+    """The parameters that come with the package."""
+    return Parameters.from_json(model_directory().joinpath(PARAMETERS_FILE).read_text(encoding="utf-8"))
+
+
+def model_directory() -> Path:
+    """Where the shipped parameters and their report are."""
+    return Path(str(files("leads_pipeline.matching").joinpath("model")))
+
+
+def splink_settings(parameters: Parameters) -> dict[str, Any]:
+    """The model in Splink's own words."""
+    return {
+        "link_type": "dedupe_only",
+        "unique_id_column_name": "record",
+        "probability_two_random_records_match": parameters.prior,
+        "retain_matching_columns": False,
+        "retain_intermediate_calculation_columns": True,
+        "comparisons": [
+            _splink_comparison(comparison, parameters.levels[comparison.name]) for comparison in COMPARISONS
+        ],
+    }
+
+
+def _splink_comparison(comparison: Comparison, probabilities: dict[str, tuple[float, float]]) -> dict[str, Any]:
+    missing = {"sql_condition": comparison.missing, "label_for_charts": "missing", "is_null_level": True}
+    levels: list[dict[str, Any]] = [missing]
+    for level in comparison.levels:
+        m, u = probabilities[level.name]
+        described: dict[str, Any] = {
+            "sql_condition": level.condition,
+            "label_for_charts": level.name,
+            "m_probability": m,
+            "u_probability": u,
+        }
+        if level.frequency_of is not None:
+            described["tf_adjustment_column"] = level.frequency_of
+            described["tf_adjustment_weight"] = level.frequency_weight
+        levels.append(described)
+    return {"output_column_name": comparison.name, "comparison_levels": levels}

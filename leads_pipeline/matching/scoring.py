@@ -1,0 +1,268 @@
+"""The one way into Splink: score pairs of records, with the reasons.
+
+Splink has no public call that scores an arbitrary list of pairs in a small batch; ``realtime.compare_records`` does, with
+a join of our choosing, and stands under ``internals``: the version is pinned, and a test holds the weights to the formula.
+
+The prior is for the number of records that the model was trained on. Twice as many records are twice as many chances that
+two strangers look alike, so every weight is shifted by log2(trained on / present); thresholds keep their meaning.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+import duckdb
+import msgspec
+from splink import DuckDBAPI
+from splink.internals.realtime import compare_records
+
+from leads_pipeline.domain.match_keys import MatchFields, given_name_forms
+from leads_pipeline.matching.model import (
+    COMPARISONS,
+    FREQUENCY_FIELDS,
+    Parameters,
+    shipped_parameters,
+    splink_settings,
+)
+
+# Below so many records a tenant's own frequencies say little; they are mixed with the model's as if from this many more.
+FREQUENCY_PRIOR_RECORDS = 1_000
+
+_COLUMNS = {
+    "record": "INTEGER",
+    "first_name": "VARCHAR",
+    "last_name": "VARCHAR",
+    "email": "VARCHAR",
+    "phone": "VARCHAR",
+    "born": "VARCHAR",
+    "company": "VARCHAR",
+    "address": "VARCHAR",
+    "city": "VARCHAR",
+    "postcode": "VARCHAR",
+    "first_name_forms": ["VARCHAR"],
+    "own_mailbox": "VARCHAR",
+    "born_swapped": "VARCHAR",
+    **{f"tf_{name}": "DOUBLE" for name in FREQUENCY_FIELDS},
+}
+_JOIN = "l.partner = r.record"
+
+
+@dataclass(frozen=True)
+class Frequencies:
+    """How often values occur among ``records`` records: (field, value) → occurrences."""
+
+    records: int
+    occurrences: Mapping[tuple[str, str], int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredPair:
+    """Two places in the list of records, the log2 odds that they are one person, and what each comparison added.
+
+    ``evidence`` holds weights by comparison, and ``prior``; never a value. It is empty below ``explain_from``.
+    """
+
+    left: int
+    right: int
+    match_weight: float
+    evidence: dict[str, float]
+
+
+class PairScorer:
+    """Scores pairs with one model. Not for several threads at once: it owns one DuckDB in memory."""
+
+    def __init__(self, parameters: Parameters) -> None:
+        self.parameters = parameters
+        self._settings = splink_settings(parameters)
+        self._connection = duckdb.connect(":memory:")
+
+    @classmethod
+    def load(cls) -> "PairScorer":
+        """The scorer with the shipped model."""
+        return cls(shipped_parameters())
+
+    @property
+    def version(self) -> str:
+        """The model's, for the merge log."""
+        return self.parameters.version
+
+    def score(
+        self,
+        records: Sequence[MatchFields],
+        pairs: Sequence[tuple[int, int]],
+        *,
+        frequencies: Frequencies,
+        explain_from: float = 0.0,
+    ) -> list[ScoredPair]:
+        """Score ``pairs`` of places in ``records``, in the order of the pairs' places."""
+        if not pairs:
+            return []
+        shift = self._prior_shift(frequencies.records)
+        evidence = ", ".join(_evidence_columns())
+        table = self._compare(records, pairs, frequencies)
+        try:
+            # Read to the end: DuckDB refuses the next statement while a result is open.
+            rows = self._connection.execute(
+                f"select record_l, record_r, match_weight from {table} order by record_l, record_r"  # noqa: S608
+            ).fetchall()
+            reasons = {
+                (row[0], row[1]): row[2:]
+                for row in self._connection.execute(
+                    f"select record_l, record_r, {evidence} from {table} where match_weight >= ?",  # noqa: S608
+                    [explain_from - shift],
+                ).fetchall()
+            }
+        finally:
+            self._drop_tables()
+        prior = round(math.log2(self.parameters.prior / (1 - self.parameters.prior)) + shift, 3)
+        return [
+            ScoredPair(left, right, weight + shift, _evidence(prior, reasons.get((left, right))))
+            for left, right, weight in rows
+        ]
+
+    def levels(self, records: Sequence[MatchFields], pairs: Sequence[tuple[int, int]]) -> dict[str, dict[str, int]]:
+        """How many of the pairs reach each level: comparison → level → pairs. What training counts."""
+        counts: dict[str, dict[str, int]] = {}
+        table = self._compare(records, pairs, Frequencies(records=1))
+        try:
+            for comparison in COMPARISONS:
+                # Splink numbers the levels from the last (0) up; -1 is missing.
+                found = dict(
+                    self._connection.execute(
+                        f"select gamma_{comparison.name}, count(*) from {table} group by 1"  # noqa: S608
+                    ).fetchall()
+                )
+                top = len(comparison.levels) - 1
+                counts[comparison.name] = {
+                    level.name: int(found.get(top - number, 0)) for number, level in enumerate(comparison.levels)
+                }
+        finally:
+            self._drop_tables()
+        return counts
+
+    def _prior_shift(self, records: int) -> float:
+        return math.log2(self.parameters.prior_records / max(records, FREQUENCY_PRIOR_RECORDS))
+
+    def _compare(
+        self, records: Sequence[MatchFields], pairs: Sequence[tuple[int, int]], frequencies: Frequencies
+    ) -> str:
+        """The name of the table with one row per pair."""
+        connection = self._connection
+        rows = [self._row(place, record, frequencies) for place, record in enumerate(records)]
+        connection.execute(
+            "create temp table leads_record as select unnest(from_json(cast($1 as json), $2), recursive := true)",
+            [_json(rows), _json([_COLUMNS])],
+        ).fetchall()
+        connection.execute(
+            "create temp table leads_pair as select pair[1] as l, pair[2] as r "
+            "from (select unnest(from_json(cast($1 as json), '[[\"INTEGER\"]]')) as pair)",
+            [_json(pairs)],
+        ).fetchall()
+        connection.execute(
+            "create temp table leads_left as "
+            "select leads_record.*, leads_pair.r as partner from leads_pair join leads_record on leads_record.record = l"
+        ).fetchall()
+        # A new interface object for each call: it remembers every table that it was ever shown.
+        interface = DuckDBAPI(connection)
+        compared = compare_records(
+            "leads_left",
+            "leads_record",
+            self._settings,
+            interface,
+            sql_cache_key=f"leads:{self.parameters.version}:{id(self.parameters)}",
+            join_condition=_JOIN,
+        )
+        return str(compared.physical_name)
+
+    def _row(self, place: int, fields: MatchFields, frequencies: Frequencies) -> dict[str, Any]:
+        terms = terms_of(fields)
+        born = terms.get("born")
+        row: dict[str, Any] = {
+            "record": place,
+            **terms,
+            "email": fields.email_key,
+            "address": fields.address_key,
+            "first_name_forms": given_name_forms(fields.first_name_key) if fields.first_name_key else None,
+            "own_mailbox": own_mailbox(fields),
+            "born_swapped": f"{born[:4]}-{born[8:]}-{born[5:7]}" if born else None,
+        }
+        for name, term in terms.items():
+            row[f"tf_{name}"] = self._frequency(name, term, frequencies)
+        return row
+
+    def _frequency(self, name: str, term: str, frequencies: Frequencies) -> float:
+        """The share of records with this value, leaning on the model's average where there are few records."""
+        seen = max(frequencies.occurrences.get((name, term), 1), 1)
+        expected = self.parameters.average_frequency(name) * FREQUENCY_PRIOR_RECORDS
+        return (seen + expected) / (frequencies.records + FREQUENCY_PRIOR_RECORDS)
+
+    def _drop_tables(self) -> None:
+        # By SQL: Splink refuses to drop what came out of its statement cache.
+        names = self._connection.execute(
+            "select table_name from duckdb_tables() where table_name like 'leads\\_%' escape '\\' "
+            "or table_name like '\\_\\_splink%' escape '\\'"
+        ).fetchall()
+        views = self._connection.execute(
+            "select view_name from duckdb_views() where view_name like '\\_\\_splink%' escape '\\'"
+        ).fetchall()
+        for (name,) in views:
+            self._connection.execute(f'drop view if exists "{name}"').fetchall()
+        for (name,) in names:
+            self._connection.execute(f'drop table if exists "{name}"').fetchall()
+
+
+def terms_of(fields: MatchFields) -> dict[str, str]:
+    """The values of a record whose frequency matters, by field."""
+    terms = {
+        "first_name": fields.first_name_key,
+        "last_name": fields.last_name_key,
+        "phone": fields.phone_key,
+        "company": fields.company_key,
+        "born": fields.date_of_birth.isoformat() if fields.date_of_birth else None,
+        "postcode": fields.postcode_key,
+        "city": fields.city_key,
+    }
+    return {name: term for name, term in terms.items() if term}
+
+
+def own_mailbox(fields: MatchFields) -> str | None:
+    """The part before the @, unless it is short or can be told from the name: then it is no evidence of its own."""
+    if not fields.email_key:
+        return None
+    local = fields.email_key.partition("@")[0]
+    plain = "".join(letter for letter in local if letter.isalnum())
+    if len(plain) < 5:
+        return None
+    names = [name for name in (fields.first_name_key, fields.last_name_key) if name]
+    return None if _made_of(plain, tuple(names)) else local
+
+
+@lru_cache(maxsize=65_536)
+def _made_of(local: str, names: tuple[str, ...]) -> bool:
+    """Whether ``local`` is nothing but names and initials, in any order."""
+    parts = {part for name in names for part in (name, name[:1])}
+    if not local:
+        return True
+    return any(local.startswith(part) and _made_of(local[len(part) :], names) for part in parts)
+
+
+def _evidence_columns() -> list[str]:
+    columns = []
+    for comparison in COMPARISONS:
+        adjusted = any(level.frequency_of for level in comparison.levels)
+        extra = f" + mw_tf_adj_{comparison.name}" if adjusted else ""
+        columns.append(f"mw_{comparison.name}{extra}")
+    return columns
+
+
+def _evidence(prior: float, weights: Sequence[float] | None) -> dict[str, float]:
+    if weights is None:
+        return {}
+    named = zip((comparison.name for comparison in COMPARISONS), weights, strict=True)
+    return {"prior": prior, **{name: round(weight, 3) for name, weight in named if weight}}
+
+
+def _json(value: Any) -> str:
+    return msgspec.json.encode(value).decode()
