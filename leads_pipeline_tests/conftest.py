@@ -22,8 +22,7 @@ from leads_pipeline.clock import FrozenClock
 from leads_pipeline.config import CONFIG_VARIABLE, DATABASE_URL_VARIABLE, Settings, parse_settings
 from leads_pipeline.storage.database import engine_for
 from leads_pipeline.storage.embedded import EmbeddedServer
-from leads_pipeline.storage.partitions import ensure_partitions
-from leads_pipeline.storage.schema import metadata
+from leads_pipeline.storage.migrate import upgrade
 
 NOW = datetime(2026, 1, 15, 12, 0, tzinfo=UTC)
 TEMPLATE = "leads_template"
@@ -83,10 +82,7 @@ def template(server: EmbeddedServer) -> str:
     """The name of a database with the schema, which tests clone."""
     engine = engine_for(server.drop_and_create_database(TEMPLATE))
     try:
-        with engine.begin() as connection:
-            connection.execute(sa.text("create schema leads"))
-            metadata.create_all(connection)
-            ensure_partitions(connection, now=NOW)
+        upgrade(engine, now=NOW)
     finally:
         engine.dispose()  # an open connection on the template fails the clone
     return TEMPLATE

@@ -2,8 +2,8 @@
 
 The server is a daemon that outlives whoever started it; ``stop`` ends it, from any process. Whoever needs it calls
 ``start``, which finds it running, recovers it after a crash or makes it, however many call at once. It listens on
-127.0.0.1 only, with a random password, on a port that is remembered across restarts. Only the wheel's binaries are used:
-its own ``get_server`` widens permissions of parent directories and leaks servers.
+127.0.0.1 only, with a random password, on a port that is remembered across restarts. Only the wheel's binaries are
+used: its own ``get_server`` widens permissions of parent directories and leaks servers.
 
 Keep out: where files lie and who owns them (``embedded_home``), what a process is (``embedded_process``), what is in
 the database (``migrate``).
@@ -87,9 +87,7 @@ class EmbeddedServer:
     ``durable=False`` trades safety against power loss for speed; for tests.
     """
 
-    def __init__(
-        self, state_path: Path, *, durable: bool = True, system_directory: Path = SYSTEM_DIRECTORY
-    ) -> None:
+    def __init__(self, state_path: Path, *, durable: bool = True, system_directory: Path = SYSTEM_DIRECTORY) -> None:
         self._state_path = state_path.resolve()
         self._durable = durable
         self._system_directory = system_directory
@@ -169,7 +167,7 @@ class EmbeddedServer:
         return existing_home(self._state_path, system_directory=self._system_directory)
 
     def _initialise(self, home: Home) -> None:
-        """Make the data directory: beside its place, then renamed, so that a killed starter leaves nothing half made."""
+        """Make the data directory beside its place, then rename it: a killed starter leaves nothing half made."""
         for left_over in home.directory.glob("data.partial-*"):
             shutil.rmtree(left_over, ignore_errors=True)
         partial = home.directory / f"data.partial-{secrets.token_hex(4)}"

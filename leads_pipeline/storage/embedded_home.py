@@ -17,6 +17,7 @@ import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from leads_pipeline.config import DATABASE_URL_VARIABLE, inherited_environment
 from leads_pipeline.errors import EmbeddedServerError
@@ -73,6 +74,7 @@ class Home:
         """Run a command as the server's user, in the server's directory, without our environment's secrets."""
         kept = {k: v for k, v in inherited_environment().items() if k in ("PATH", "LD_LIBRARY_PATH")}
         user = self.account
+        as_user: dict[str, Any] = {} if user is None else {"user": user.uid, "group": user.gid, "extra_groups": []}
         try:
             return subprocess.run(
                 command,
@@ -85,7 +87,7 @@ class Home:
                 timeout=timeout,
                 umask=0o077,
                 check=False,
-                **({} if user is None else {"user": user.uid, "group": user.gid, "extra_groups": []}),
+                **as_user,
             )
         except PermissionError as error:
             if user is None:

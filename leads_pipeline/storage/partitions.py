@@ -1,7 +1,7 @@
 """Monthly partitions of the tables that grow with every lead, by ranges of the time-ordered lead id.
 
-Each such table also has a default partition, so that a lead is stored even where nobody made its month; when the month's
-partition is made later, those rows move into it.
+Each such table also has a default partition, so that a lead is stored even where nobody made its month; when the
+month's partition is made later, those rows move into it.
 """
 
 from dataclasses import dataclass
@@ -40,9 +40,34 @@ class Month:
         """The smallest lead id of the month: its inclusive lower bound, and the exclusive upper one of the last."""
         return first_uuid7_at(datetime(self.year, self.month, 1, tzinfo=UTC))
 
-    def partition_of(self, table: str) -> str:
-        """The name of the month's partition of ``table``."""
-        return f"{table}_y{self.year:04d}m{self.month:02d}"
+
+@dataclass(frozen=True, slots=True)
+class Partition:
+    """One partition of a table; without a month, the default one."""
+
+    table: str
+    month: Month | None
+
+    @property
+    def name(self) -> str:
+        if self.month is None:
+            return f"{self.table}_default"
+        return f"{self.table}_y{self.month.year:04d}m{self.month.month:02d}"
+
+
+_EXISTING = sa.text(
+    "select child.relname from pg_inherits join pg_class child on child.oid = inhrelid "
+    "where child.relnamespace = to_regnamespace(:schema)"
+)
+
+
+def missing_partitions(connection: sa.Connection, *, now: datetime, months_ahead: int = 3) -> list[Partition]:
+    """What ``ensure_partitions`` would make, default partitions first."""
+    existing: set[str] = set(connection.execute(_EXISTING, {"schema": SCHEMA}).scalars())
+    # A lead that was captured just before midnight is moved in the new month with an id of the old one.
+    months = [None, *(Month.of(now).plus(offset) for offset in range(-1, months_ahead + 1))]
+    wanted = [Partition(table, month) for table in PARTITIONED for month in months]
+    return [partition for partition in wanted if partition.name not in existing]
 
 
 def ensure_partitions(connection: sa.Connection, *, now: datetime, months_ahead: int = 3) -> list[str]:
@@ -52,45 +77,29 @@ def ensure_partitions(connection: sa.Connection, *, now: datetime, months_ahead:
     user must own the tables.
     """
     connection.execute(sa.text("select pg_advisory_xact_lock(:key)"), {"key": _LOCK_KEY})
-    existing = set(
-        connection.execute(
-            sa.text(
-                "select child.relname from pg_inherits join pg_class child on child.oid = inhrelid "
-                "where child.relnamespace = cast(:schema as regnamespace)"
-            ),
-            {"schema": SCHEMA},
-        ).scalars()
-    )
-    created = []
-    for table in PARTITIONED:
-        default = f"{table}_default"
-        if default not in existing:
-            connection.exec_driver_sql(f"create table {SCHEMA}.{default} partition of {SCHEMA}.{table} default")
-            created.append(default)
-        # A lead that was captured just before midnight is moved in the new month with an id of the old one.
-        for offset in range(-1, months_ahead + 1):
-            month = Month.of(now).plus(offset)
-            name = month.partition_of(table)
-            if name not in existing:
-                _create(connection, table=table, name=name, month=month)
-                created.append(name)
-    return created
+    missing = missing_partitions(connection, now=now, months_ahead=months_ahead)
+    for partition in missing:
+        if partition.month is None:
+            connection.exec_driver_sql(
+                f"create table {SCHEMA}.{partition.name} partition of {SCHEMA}.{partition.table} default"
+            )
+        else:
+            _attach(connection, partition, partition.month)
+    return [partition.name for partition in missing]
 
 
-def _create(connection: sa.Connection, *, table: str, name: str, month: Month) -> None:
-    """Build the partition aside and attach it, so that writers of the other months never wait.
+def _attach(connection: sa.Connection, partition: Partition, month: Month) -> None:
+    """Build a month's partition aside and attach it, so that writers of the other months never wait.
 
     ``create table … partition of`` would lock the whole parent, and fail on rows of the month in the default partition.
     """
-    lower, upper = month.first_id, month.plus(1).first_id
-    default = f"{table}_default"
-    connection.exec_driver_sql(f"create table {SCHEMA}.{name} (like {SCHEMA}.{table} including all)")
-    connection.exec_driver_sql(f"lock table {SCHEMA}.{default} in access exclusive mode")
+    name, parent = f"{SCHEMA}.{partition.name}", f"{SCHEMA}.{partition.table}"
+    lower, upper = f"'{month.first_id}'", f"'{month.plus(1).first_id}'"
+    connection.exec_driver_sql(f"create table {name} (like {parent} including all)")
+    connection.exec_driver_sql(f"lock table {parent}_default in access exclusive mode")
     connection.exec_driver_sql(
-        f"with stray as (delete from {SCHEMA}.{default} "  # noqa: S608 - names of our own tables, bounds are UUIDs
-        f"where lead_id >= '{lower}' and lead_id < '{upper}' returning *) "
-        f"insert into {SCHEMA}.{name} select * from stray"
+        f"with stray as (delete from {parent}_default "  # noqa: S608 - names of our own tables, bounds are UUIDs
+        f"where lead_id >= {lower} and lead_id < {upper} returning *) "
+        f"insert into {name} select * from stray"
     )
-    connection.exec_driver_sql(
-        f"alter table {SCHEMA}.{table} attach partition {SCHEMA}.{name} for values from ('{lower}') to ('{upper}')"
-    )
+    connection.exec_driver_sql(f"alter table {parent} attach partition {name} for values from ({lower}) to ({upper})")
