@@ -1,0 +1,134 @@
+"""Failures on demand: which request, or which record of a batch, goes wrong, how often and how slowly.
+
+A rule touches only requests that the token and the limits let pass. The first rule that applies and whose dice fall
+wins. Add a kind here, in ``app`` (or in ``hubspot.batches`` for one record's) and in docs/sandbox.md.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from enum import StrEnum
+from random import Random
+from typing import Annotated, Any
+
+import msgspec
+
+from leads_pipeline.errors import LeadsError
+
+
+class FaultKind(StrEnum):
+    """What goes wrong."""
+
+    SLOW = "slow"  # nothing but latency
+    HTTP_500 = "http_500"
+    HTTP_502 = "http_502"
+    HTTP_503 = "http_503"
+    HTTP_429 = "http_429"  # although there is quota left
+    AUTH = "auth"
+    FORBIDDEN_403 = "forbidden_403"
+    LOCKED_423 = "locked_423"
+    TIMEOUT = "timeout"  # nothing is written, nothing is answered
+    RESET_CONNECTION = "reset_connection"  # nothing is written, the connection breaks
+    SILENT_200 = "silent_200"  # 200 with neither results nor errors, nothing is written
+    WRITTEN_THEN_500 = "written_then_500"
+    WRITTEN_THEN_RESET = "written_then_reset"
+    WRITTEN_THEN_TIMEOUT = "written_then_timeout"
+    PER_RECORD_ERROR = "per_record_error"  # one input of a batch is refused; rate, count and match are per record
+
+
+# The client gets no answer at all from these.
+UNANSWERED = (
+    FaultKind.TIMEOUT,
+    FaultKind.RESET_CONNECTION,
+    FaultKind.WRITTEN_THEN_RESET,
+    FaultKind.WRITTEN_THEN_TIMEOUT,
+)
+
+
+class FaultRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """One way to fail. ``count`` of ``None`` is for ever; ``match`` is looked for in ids and property values."""
+
+    kind: FaultKind
+    rate: Annotated[float, msgspec.Meta(ge=0, le=1)] = 1.0
+    latency_ms: Annotated[int, msgspec.Meta(ge=0, le=600_000)] = 0
+    count: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    endpoint: str | None = None
+    match: Annotated[str, msgspec.Meta(min_length=1)] | None = None
+    category: str = "VALIDATION_ERROR"
+
+
+class FaultRuleInvalid(LeadsError):
+    """A rule that the sandbox was given says something that it does not know."""
+
+
+@dataclass(slots=True)
+class _Armed:
+    rule: FaultRule
+    fired: int = 0
+
+    @property
+    def spent(self) -> bool:
+        return self.rule.count is not None and self.fired >= self.rule.count
+
+
+def parse_rules(body: bytes, *, endpoints: Collection[str]) -> list[FaultRule]:
+    """The rules in a JSON list.
+
+    Raises:
+        FaultRuleInvalid: not JSON, an unknown kind, key or endpoint, or a value out of range.
+    """
+    try:
+        rules = msgspec.json.decode(body, type=list[FaultRule])
+    except msgspec.DecodeError as error:
+        raise FaultRuleInvalid(f"the fault rules were not taken: {error}; kinds: {', '.join(FaultKind)}") from error
+    for rule in rules:
+        if rule.endpoint is not None and rule.endpoint not in endpoints:
+            known = ", ".join(sorted(endpoints))
+            raise FaultRuleInvalid(f"the fault rules were not taken: no endpoint {rule.endpoint!r}; there are: {known}")
+    return rules
+
+
+class FaultInjector:
+    """The rules in force, with how often each has fired."""
+
+    def __init__(self, random: Random) -> None:
+        self._random = random
+        self._armed: list[_Armed] = []
+
+    def arm(self, rules: list[FaultRule]) -> None:
+        """Replace every rule; counts begin anew."""
+        self._armed = [_Armed(rule) for rule in rules]
+
+    def shown(self) -> list[dict[str, Any]]:
+        """The rules as they were given, each with ``fired``."""
+        return [{**msgspec.to_builtins(item.rule), "fired": item.fired} for item in self._armed]
+
+    def for_request(self, endpoint: str, *, body: bytes) -> FaultRule | None:
+        """The fault that befalls this request, if any; it counts as fired."""
+        for item in self._armed:
+            if item.rule.kind is FaultKind.PER_RECORD_ERROR or not self._applies(item, endpoint):
+                continue
+            if item.rule.match is not None and item.rule.match.lower() not in body.decode("utf-8", "replace").lower():
+                continue
+            if self._fires(item):
+                return item.rule
+        return None
+
+    def for_record(self, endpoint: str, values: Collection[str]) -> FaultRule | None:
+        """The fault that befalls one input of a batch, if any; it counts as fired."""
+        for item in self._armed:
+            if item.rule.kind is not FaultKind.PER_RECORD_ERROR or not self._applies(item, endpoint):
+                continue
+            if item.rule.match is not None and not any(item.rule.match.lower() in value.lower() for value in values):
+                continue
+            if self._fires(item):
+                return item.rule
+        return None
+
+    def _applies(self, item: _Armed, endpoint: str) -> bool:
+        return not item.spent and item.rule.endpoint in (None, endpoint)
+
+    def _fires(self, item: _Armed) -> bool:
+        if self._random.random() >= item.rule.rate:
+            return False
+        item.fired += 1
+        return True

@@ -1,0 +1,171 @@
+"""The way of every vendor request: token, limits, fault, operation.
+
+What a request changes, it changes under the account's lock and in one step of the event loop; only latency and hanging
+are awaited, outside of it.
+"""
+
+import uuid
+from collections.abc import Awaitable, Callable
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from leads_pipeline.crm.sandbox.account import PlayedAccount
+from leads_pipeline.crm.sandbox.faults import UNANSWERED, FaultKind, FaultRule
+from leads_pipeline.crm.sandbox.hubspot.answers import Answer, batch_answer, failure, too_many_requests
+from leads_pipeline.crm.sandbox.hubspot.calls import Call, Refused
+from leads_pipeline.crm.sandbox.hubspot.endpoints import CONTACTS, Endpoint
+from leads_pipeline.crm.sandbox.limits import AccountLimits, Admission, Policy
+from leads_pipeline.crm.sandbox.network import misbehave
+
+MAX_BODY_BYTES = 16 * 1024 * 1024
+
+# The operation runs, and the answer is spoilt afterwards or not at all.
+_OPERATION_RUNS = (
+    FaultKind.SLOW,
+    FaultKind.WRITTEN_THEN_500,
+    FaultKind.WRITTEN_THEN_RESET,
+    FaultKind.WRITTEN_THEN_TIMEOUT,
+)
+# status, message, category
+_FAILURES: dict[FaultKind, tuple[int, str, str | None]] = {
+    FaultKind.HTTP_500: (500, "internal error", None),
+    FaultKind.HTTP_502: (502, "Bad gateway", None),
+    FaultKind.HTTP_503: (503, "Service unavailable", None),
+    FaultKind.AUTH: (401, "The token that was used is expired or revoked", "INVALID_AUTHENTICATION"),
+    FaultKind.FORBIDDEN_403: (403, "This app lacks a scope that the call needs", "MISSING_SCOPES"),
+    FaultKind.LOCKED_423: (423, "The resource is locked", None),
+}
+
+
+class Gate:
+    """Turns an ``Endpoint`` into what the web server calls."""
+
+    def __init__(self, account: PlayedAccount) -> None:
+        self._account = account
+
+    def to(self, endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
+        """The handler of requests to ``endpoint``."""
+
+        async def passed(request: Request) -> Response:
+            body = await _body(request)
+            with self._account.lock:
+                rule, answer = self._pass(endpoint, request, body)
+                self._account.shared.observations.answered(
+                    None if rule is not None and rule.kind in UNANSWERED else answer.status
+                )
+            if rule is not None:
+                await misbehave(rule, request)
+            return _response(answer)
+
+        return passed
+
+    def _pass(self, endpoint: Endpoint, request: Request, body: bytes | None) -> tuple[FaultRule | None, Answer]:
+        played = self._account
+        seen, tick, now = played.shared.observations, played.clock.monotonic(), played.clock.now()
+        correlation_id = str(uuid.UUID(int=played.random.getrandbits(128), version=4))
+        headers = {"X-HubSpot-Correlation-Id": correlation_id}
+        seen.arrived(endpoint.name, tick=tick)
+        if not self._knows_token(request.headers.get("authorization", "")):
+            seen.unauthorized += 1
+            message = "Authentication credentials not found or not valid"
+            answer = failure(401, message, category="INVALID_AUTHENTICATION", correlation_id=correlation_id)
+            return None, _with(answer, headers)
+
+        search = endpoint.name == "search"
+        admission = played.limits.admit(now=now, tick=tick, search=search)
+        if not search:  # search answers tell nothing of the quota
+            headers |= _limit_headers(admission, played.limits)
+        if admission.refused_by is not None:
+            return None, _with(self._too_many(admission.refused_by, admission, correlation_id), headers)
+
+        seen.admitted(tick=tick)
+        rule = played.shared.faults.for_request(endpoint.name, body=body or b"")
+        if rule is not None:
+            seen.faults[rule.kind] += 1
+            if rule.kind not in _OPERATION_RUNS:
+                return rule, _with(self._fault(rule, admission, correlation_id), headers)
+        answer = self._operate(endpoint, request, body, correlation_id)
+        if rule is not None and rule.kind is FaultKind.WRITTEN_THEN_500:
+            answer = self._fault(rule, admission, correlation_id)
+        return rule, _with(answer, headers)
+
+    def _operate(self, endpoint: Endpoint, request: Request, body: bytes | None, correlation_id: str) -> Answer:
+        def failed(status: int, message: str, category: str | None = None) -> Answer:
+            return failure(status, message, category=category, correlation_id=correlation_id)
+
+        if body is None:
+            return failed(413, f"The body is larger than {MAX_BODY_BYTES} bytes", "VALIDATION_ERROR")
+        media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if endpoint.method in ("POST", "PATCH") and media_type != "application/json":
+            return failed(415, "HTTP 415 Unsupported Media Type")
+        object_type = request.path_params.get("object_type")
+        if object_type is not None and object_type not in CONTACTS:
+            return failed(400, f"Unable to infer object type from: {object_type}")
+        call = Call(
+            account=self._account.shared,
+            endpoint=endpoint.name,
+            path=request.path_params,
+            query=request.query_params,
+            body=body,
+            now=self._account.clock.now(),
+            correlation_id=correlation_id,
+        )
+        try:
+            return endpoint.operation(call)
+        except Refused as refused:
+            return call.refuse(refused.refusal)
+
+    def _knows_token(self, authorization: str) -> bool:
+        scheme, _, token = authorization.partition(" ")
+        if scheme.lower() != "bearer" or not token.strip():
+            return False
+        return self._account.options.token in (None, token.strip())
+
+    def _too_many(self, policy: Policy, admission: Admission, correlation_id: str) -> Answer:
+        seconds = admission.retry_after_seconds if self._account.options.retry_after else None
+        return too_many_requests(policy, correlation_id=correlation_id, retry_after=seconds)
+
+    def _fault(self, rule: FaultRule, admission: Admission, correlation_id: str) -> Answer:
+        if rule.kind is FaultKind.HTTP_429:
+            return self._too_many(Policy.ROLLING, admission, correlation_id)
+        if rule.kind is FaultKind.SILENT_200:
+            now = self._account.clock.now()
+            return batch_answer([], [], status=200, started=now, completed=now)
+        status, message, category = _FAILURES.get(rule.kind, _FAILURES[FaultKind.HTTP_500])
+        return failure(status, message, category=category, correlation_id=correlation_id)
+
+
+async def _body(request: Request) -> bytes | None:
+    """The body, or ``None`` if it is larger than any server would take; the rest of it is read and dropped."""
+    parts: list[bytes] = []
+    size = 0
+    async for part in request.stream():
+        size += len(part)
+        if size <= MAX_BODY_BYTES:
+            parts.append(part)
+    return b"".join(parts) if size <= MAX_BODY_BYTES else None
+
+
+def _limit_headers(admission: Admission, limits: AccountLimits) -> dict[str, str]:
+    headers: dict[str, str] = {}
+    if limits.requests is not None:
+        headers["X-HubSpot-RateLimit-Max"] = str(limits.requests)
+        headers["X-HubSpot-RateLimit-Remaining"] = str(admission.remaining)
+        headers["X-HubSpot-RateLimit-Interval-Milliseconds"] = str(int(limits.window.seconds * 1000))
+    if limits.daily is not None:
+        headers["X-HubSpot-RateLimit-Daily"] = str(limits.daily)
+        headers["X-HubSpot-RateLimit-Daily-Remaining"] = str(admission.daily_remaining)
+    return headers
+
+
+def _with(answer: Answer, headers: dict[str, str]) -> Answer:
+    return Answer(answer.status, answer.body, {**headers, **answer.headers})
+
+
+def _response(answer: Answer) -> Response:
+    if answer.body is None:
+        return Response(status_code=answer.status, headers=answer.headers)
+    content = msgspec.json.encode(answer.body)
+    return Response(content, answer.status, answer.headers, media_type="application/json;charset=utf-8")

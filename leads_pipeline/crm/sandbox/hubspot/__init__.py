@@ -1,0 +1,1 @@
+"""What HubSpot answers: contacts, their properties, batches, search, merge and erasure."""
