@@ -10,12 +10,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 import sqlalchemy as sa
 
 from leads_pipeline.domain.delivery import ClaimedRow, RecordVerdict
 from leads_pipeline.domain.retry import NextStep
 from leads_pipeline.domain.stage import Lane, Operation, OutboxState
+from leads_pipeline.storage.schema import golden_contacts
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +194,16 @@ def claim(
         for r in rows
     ]
     return sorted(claimed, key=lambda row: row.outbox_id)
+
+
+def wanted_contacts(connection: sa.Connection, contact_ids: Sequence[UUID]) -> dict[UUID, dict[str, Any]]:
+    """The golden rows that claimed rows are to send, by contact.
+
+    In the claim's transaction they are those of the wanted versions: a new version, or a merge, must change the outbox
+    row in the same commit, and that row is locked.
+    """
+    rows = connection.execute(sa.select(golden_contacts).where(golden_contacts.c.contact_id.in_(contact_ids)))
+    return {row["contact_id"]: dict(row) for row in rows.mappings()}
 
 
 def extend_claims(connection: sa.Connection, *, token: str, until: datetime) -> None:

@@ -1,0 +1,81 @@
+"""The way out to one account: a thread waits here for its grant, and reports back what came of it.
+
+Waits by the clock that it is given and gives up at a deadline, so that a run ends when it should. Keep out: the limits
+themselves; see ``limiter``.
+"""
+
+import threading
+from dataclasses import dataclass
+from datetime import timedelta
+
+from leads_pipeline.clock import Clock
+from leads_pipeline.crm.limiter import DailyQuotaSpent, Grant, Limiter
+from leads_pipeline.crm.port import CrmResponse
+from leads_pipeline.errors import CrmParked
+
+# How long a request to stop may go unnoticed.
+_NAP_SECONDS = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A grant, and the monotonic second at which it was asked for: before the grant's stamp, never after."""
+
+    grant: Grant
+    asked_at: float
+
+
+class Gate:
+    """Shared by the threads that deliver to one destination."""
+
+    def __init__(self, limiter: Limiter, *, clock: Clock, deadline: float, stopping: threading.Event) -> None:
+        self._limiter = limiter
+        self._clock = clock
+        self._deadline = deadline
+        self._stopping = stopping
+        # One thread of the process asks at a time: the others would only be told to wait as well.
+        self._turn = threading.Lock()
+        self.waited_seconds = 0.0
+
+    def enter(self) -> Entry:
+        """Wait for a grant.
+
+        Raises:
+            CrmParked: the wait would go past the deadline, or the run is stopping.
+        """
+        with self._turn:
+            while True:
+                if self._stopping.is_set():
+                    raise CrmParked("the run is stopping", until=self._clock.now(), reason="stopping")
+                asked_at = self._clock.monotonic()
+                answer = self._limiter.acquire()
+                if isinstance(answer, Grant):
+                    return Entry(answer, asked_at)
+                if asked_at + answer.seconds > self._deadline:
+                    until = self._clock.now() + timedelta(seconds=answer.seconds)
+                    if isinstance(answer, DailyQuotaSpent):
+                        until = answer.resets_at
+                    raise CrmParked(
+                        f"account {self._limiter.account}: no request before {until.isoformat()} ({answer.reason})",
+                        until=until,
+                        reason=answer.reason,
+                    )
+                self._sleep(answer.seconds)
+
+    def answered(self, entry: Entry, response: CrmResponse) -> None:
+        """Tell the limiter what the answer says about the quota."""
+        if self._clock.monotonic() - entry.asked_at > self._limiter.margin_seconds:
+            self._limiter.arrived(entry.grant)
+        if response.pause_seconds is not None or response.pause_until_midnight:
+            self._limiter.pause(seconds=response.pause_seconds, until_midnight=response.pause_until_midnight)
+
+    def turn_back(self, entry: Entry) -> None:
+        """Give a grant back for which nothing was sent."""
+        self._limiter.give_back(entry.grant)
+
+    def _sleep(self, seconds: float) -> None:
+        self.waited_seconds += seconds
+        while seconds > 0 and not self._stopping.is_set():
+            nap = min(seconds, _NAP_SECONDS)
+            self._clock.sleep(nap)
+            seconds -= nap
