@@ -1,0 +1,260 @@
+"""Golden contacts and what they are made of: a chunk of contacts is read and written with one statement each.
+
+Callers hold ``storage.identity.lock_identity``, so that no lead changes its contact meanwhile.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from uuid import UUID
+
+import sqlalchemy as sa
+
+from leads_pipeline.domain.consent_folding import ConsentEvent
+from leads_pipeline.domain.stage import Chunk, Lane
+from leads_pipeline.domain.survivorship import GOLDEN_FIELDS, GoldenRecord, Member
+
+
+@dataclass(frozen=True, slots=True)
+class MemberRow:
+    """A lead of a contact. ``included`` is whether a golden version has taken it in."""
+
+    contact_id: UUID
+    sync_lane: Lane
+    included: bool
+    member: Member
+
+
+@dataclass(frozen=True, slots=True)
+class GoldenRow:
+    """A golden contact as it is to be stored."""
+
+    contact_id: UUID
+    version: int
+    record: GoldenRecord
+    consent: Mapping[str, object]
+
+    def content(self) -> dict[str, object]:
+        """Everything but the version, as JSON has it: two rows with equal content say the same."""
+        record = self.record
+        return {
+            **{name: _as_json(value) for name, value in record.values.items()},
+            "attribution": record.attribution,
+            "consent": self.consent,
+            "provenance": record.provenance,
+            "lead_count": record.lead_count,
+            "first_source": record.first_source,
+            "last_source": record.last_source,
+            "first_seen_at": record.first_seen_at.isoformat(),
+            "last_seen_at": record.last_seen_at.isoformat(),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class StoredGolden:
+    """A golden contact as it stands: its version, and its content as ``GoldenRow.content`` has it."""
+
+    version: int
+    content: Mapping[str, object]
+
+
+_LIVING = sa.text(
+    """
+    select coalesce(merged_into, contact_id) as contact_id from contacts
+    where tenant = :tenant and contact_id = any(cast(:ids as uuid[]))
+    """
+)
+
+_MERGED_AWAY = sa.text(
+    "select contact_id from contacts where tenant = :tenant and merged_into = any(cast(:ids as uuid[]))"
+)
+
+_MEMBERS = sa.text(
+    f"""
+    select d.contact_id, d.lead_id, d.revision, d.sync_lane, d.golden_version is not null as included,
+        v.received_at, v.source, v.flags, v.attribution, {", ".join(f"v.{name}" for name in GOLDEN_FIELDS)}
+    from deduped_leads d
+    join validated_leads v on v.lead_id = d.lead_id and v.revision = d.revision
+    where d.tenant = :tenant and d.contact_id = any(cast(:ids as uuid[]))
+    """  # noqa: S608 - names of columns
+)
+
+_CONSENT = sa.text(
+    """
+    select d.contact_id, e.lead_id, e.position, e.granted, e.purpose, e.channel, e.occurred_at
+    from deduped_leads d
+    join consent_events e on e.lead_id = d.lead_id
+    where d.tenant = :tenant and d.contact_id = any(cast(:ids as uuid[]))
+    """
+)
+
+_JSON_COLUMNS = ("attribution", "consent", "provenance")
+_CONTENT_TYPES = {
+    **dict.fromkeys(GOLDEN_FIELDS, "text"),
+    "date_of_birth": "date",
+    **dict.fromkeys(_JSON_COLUMNS, "jsonb"),
+    "lead_count": "integer",
+    "first_source": "text",
+    "last_source": "text",
+    "first_seen_at": "timestamptz",
+    "last_seen_at": "timestamptz",
+}
+_CONTENT = tuple(_CONTENT_TYPES)
+
+_STORED = sa.text(
+    f"""
+    select contact_id, version, {", ".join(_CONTENT)} from golden_contacts
+    where tenant = :tenant and contact_id = any(cast(:ids as uuid[]))
+    """  # noqa: S608 - names of columns
+)
+
+_DELETE = sa.text(
+    "delete from golden_contacts where tenant = :tenant and contact_id = any(cast(:ids as uuid[])) returning contact_id"
+)
+
+# An address may pass from one contact to another, within a chunk or from a contact that waits its turn. Whoever is about
+# to change its key, or holds one that somebody else is to have, lets it go first: the unique index never sees it twice.
+_RELEASE_EMAIL_KEYS = sa.text(
+    """
+    with incoming as materialized (
+        select contact_id, email_key from jsonb_to_recordset(cast(:rows as jsonb)) as t(contact_id uuid, email_key text)
+    ), holders as (
+        select h.contact_id from incoming i
+        join golden_contacts h on h.contact_id = i.contact_id and h.email_key is distinct from i.email_key
+        union
+        select h.contact_id from incoming i
+        join golden_contacts h on h.tenant = :tenant and h.email_key = i.email_key and h.contact_id <> i.contact_id
+    )
+    update golden_contacts g set email_key = null
+    from holders where g.contact_id = holders.contact_id and g.email_key is not null
+    """
+)
+
+_UPSERT = sa.text(
+    f"""
+    insert into golden_contacts (
+        contact_id, tenant, version, {", ".join(_CONTENT)}, batch_id, runner_id, updated_at
+    )
+    select t.contact_id, :tenant, t.version, {", ".join(f"t.{name}" for name in _CONTENT)}, :batch_id, :runner_id, :now
+    from jsonb_to_recordset(cast(:rows as jsonb)) as t(
+        contact_id uuid, version integer, {", ".join(f"{name} {kind}" for name, kind in _CONTENT_TYPES.items())}
+    )
+    on conflict (contact_id) do update set
+        version = excluded.version, {", ".join(f"{name} = excluded.{name}" for name in _CONTENT)},
+        batch_id = excluded.batch_id, runner_id = excluded.runner_id, updated_at = excluded.updated_at
+    """  # noqa: S608 - names of columns
+)
+
+_INCLUDE = sa.text(
+    """
+    update deduped_leads d set golden_version = t.version
+    from jsonb_to_recordset(cast(:rows as jsonb)) as t(contact_id uuid, version integer)
+    where d.tenant = :tenant and d.contact_id = t.contact_id and d.golden_version is null
+    """
+)
+
+
+def living_contacts(connection: sa.Connection, *, tenant: str, contact_ids: Iterable[UUID]) -> list[UUID]:
+    """The contacts that these ids stand for today, each once, in order: who was merged away stands for its survivor."""
+    rows = connection.execute(_LIVING, {"tenant": tenant, "ids": uuid_array(contact_ids)})
+    return sorted({row.contact_id for row in rows})
+
+
+def merged_away(connection: sa.Connection, *, tenant: str, survivors: Sequence[UUID]) -> list[UUID]:
+    """The contacts that were merged into ``survivors``."""
+    rows = connection.execute(_MERGED_AWAY, {"tenant": tenant, "ids": uuid_array(survivors)})
+    return [row.contact_id for row in rows]
+
+
+def read_members(
+    connection: sa.Connection, *, tenant: str, contact_ids: Sequence[UUID], priorities: Mapping[str, int], default: int
+) -> dict[UUID, list[MemberRow]]:
+    """The leads of each contact. ``priorities`` are the sources'; ``default`` is for a source no longer known."""
+    found: dict[UUID, list[MemberRow]] = {}
+    for row in connection.execute(_MEMBERS, {"tenant": tenant, "ids": uuid_array(contact_ids)}).mappings():
+        member = Member(
+            lead_id=row["lead_id"],
+            revision=row["revision"],
+            received_at=row["received_at"],
+            source=row["source"],
+            priority=priorities.get(row["source"], default),
+            values={name: row[name] for name in GOLDEN_FIELDS},
+            flags=frozenset(row["flags"]),
+            attribution=row["attribution"],
+        )
+        found.setdefault(row["contact_id"], []).append(
+            MemberRow(row["contact_id"], Lane(row["sync_lane"]), row["included"], member)
+        )
+    return found
+
+
+def read_consent(
+    connection: sa.Connection, *, tenant: str, contact_ids: Sequence[UUID]
+) -> dict[UUID, list[ConsentEvent]]:
+    """The consent statements of each contact's leads."""
+    found: dict[UUID, list[ConsentEvent]] = {}
+    for row in connection.execute(_CONSENT, {"tenant": tenant, "ids": uuid_array(contact_ids)}):
+        found.setdefault(row.contact_id, []).append(
+            ConsentEvent(row.lead_id, row.position, row.granted, row.purpose, row.channel, row.occurred_at)
+        )
+    return found
+
+
+def read_golden(connection: sa.Connection, *, tenant: str, contact_ids: Sequence[UUID]) -> dict[UUID, StoredGolden]:
+    """The golden rows that stand now."""
+    rows = connection.execute(_STORED, {"tenant": tenant, "ids": uuid_array(contact_ids)}).mappings()
+    return {
+        row["contact_id"]: StoredGolden(row["version"], {name: _as_json(row[name]) for name in _CONTENT})
+        for row in rows
+    }
+
+
+def delete_golden(connection: sa.Connection, *, tenant: str, contact_ids: Sequence[UUID]) -> int:
+    """Remove golden rows; says how many there were."""
+    return len(connection.execute(_DELETE, {"tenant": tenant, "ids": uuid_array(contact_ids)}).all())
+
+
+def upsert_golden(connection: sa.Connection, rows: Sequence[GoldenRow], chunk: Chunk) -> list[UUID]:
+    """Store the rows and mark the leads that they are the first to include.
+
+    Answers with the contacts that had to do without their e-mail key because an older contact of the chunk has the same:
+    identity resolution lets that not happen, and if it did, the rest of the chunk should not suffer.
+    """
+    if not rows:
+        return []
+    holders: dict[object, UUID] = {}
+    conflicts: list[UUID] = []
+    contents: list[dict[str, object]] = []
+    for row in sorted(rows, key=lambda row: row.contact_id):
+        content = {"contact_id": str(row.contact_id), "version": row.version, **row.content()}
+        key = content["email_key"]
+        if key is not None and holders.setdefault(key, row.contact_id) != row.contact_id:
+            conflicts.append(row.contact_id)
+            content["email_key"] = None
+        contents.append(content)
+    rows_json = json.dumps(contents)
+    connection.execute(_RELEASE_EMAIL_KEYS, {"rows": rows_json, "tenant": chunk.tenant})
+    connection.execute(
+        _UPSERT,
+        {
+            "rows": rows_json,
+            "tenant": chunk.tenant,
+            "batch_id": chunk.batch_id,
+            "runner_id": chunk.runner_id,
+            "now": chunk.now,
+        },
+    )
+    connection.execute(_INCLUDE, {"rows": rows_json, "tenant": chunk.tenant})
+    return conflicts
+
+
+def uuid_array(ids: Iterable[UUID]) -> str:
+    """Ids as the text of a PostgreSQL array: far cheaper to send than a list."""
+    return "{" + ",".join(str(item) for item in ids) + "}"
+
+
+def _as_json(value: object) -> object:
+    if isinstance(value, datetime | date):
+        return value.isoformat()
+    return value

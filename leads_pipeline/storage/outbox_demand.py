@@ -1,0 +1,148 @@
+"""What golden contacts want of the outbox. How it is delivered is ``storage.outbox``.
+
+A delivery that is under way keeps its claim whatever is wanted meanwhile; its settlement sees that the wanted version
+or operation has moved on and lets the row wait again.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+import sqlalchemy as sa
+
+from leads_pipeline.domain.stage import Lane
+from leads_pipeline.storage.golden import uuid_array
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """A version of a contact that a destination must come to have."""
+
+    contact_id: UUID
+    destination: str
+    version: int
+    lane: Lane
+
+
+# In the order in which settlements lock them, so that the two cannot deadlock.
+_LOCK = sa.text(
+    """
+    select contact_id, destination, wanted_version from outbox
+    where tenant = :tenant and contact_id = any(cast(:ids as uuid[]))
+    order by outbox_id
+    for update
+    """
+)
+
+# Never sent: nothing is there to take back. Otherwise the destination must forget the record; an unanswered or
+# ambiguous request counts as sent.
+_WITHDRAW = sa.text(
+    """
+    with gone as materialized (
+        select outbox_id,
+            delivered_version is not null or crm_record_id is not null or claimed_by is not null
+                or coalesce(last_verdict = 'ambiguous', false) as sent
+        from outbox
+        where tenant = :tenant and contact_id = any(cast(:ids as uuid[]))
+            and operation = 'upsert' and state <> 'cancelled'
+    )
+    update outbox o set
+        operation = case when gone.sent then 'archive' else o.operation end,
+        state = case when gone.sent then 'waiting' else 'cancelled' end,
+        wanted_version = case when gone.sent then o.wanted_version + 1 else o.wanted_version end,
+        waiting_since = case when gone.sent then cast(:now as timestamptz) else o.waiting_since end,
+        due_at = case when gone.sent then cast(:now as timestamptz) else o.due_at end,
+        attempts = 0,
+        updated_at = :now
+    from gone where o.outbox_id = gone.outbox_id
+    returning gone.sent
+    """
+)
+
+# A row that waits already keeps its place: a contact that changes again and again must not be put off again and again.
+# Dead is waiting again, since what was refused has changed. What must not be sent stays so.
+_DEMAND = sa.text(
+    """
+    insert into outbox as o (
+        tenant, contact_id, destination, operation, state, lane, wanted_version, waiting_since, due_at, attempts,
+        updated_at
+    )
+    select :tenant, t.contact_id, t.destination, 'upsert', 'waiting', t.lane, t.version, :now, :now, 0, :now
+    from jsonb_to_recordset(cast(:rows as jsonb)) as t(
+        contact_id uuid, destination text, version integer, lane text
+    )
+    order by t.contact_id, t.destination
+    on conflict (contact_id, destination) do update set
+        operation = 'upsert',
+        state = case when o.state in ('in_flight', 'suppressed') then o.state else 'waiting' end,
+        lane = case
+            when o.state in ('waiting', 'in_flight')
+                and array_position(array['real_time', 'near_real_time', 'batch'], o.lane)
+                  < array_position(array['real_time', 'near_real_time', 'batch'], excluded.lane)
+            then o.lane else excluded.lane end,
+        wanted_version = excluded.wanted_version,
+        waiting_since = case when o.state = 'waiting' then least(o.waiting_since, excluded.waiting_since)
+            else excluded.waiting_since end,
+        due_at = case when o.state = 'in_flight' then o.due_at else excluded.due_at end,
+        attempts = case when o.state = 'in_flight' then o.attempts else 0 end,
+        updated_at = excluded.updated_at
+    """
+)
+
+_FILL_IN = sa.text(
+    """
+    insert into outbox (
+        tenant, contact_id, destination, operation, state, lane, wanted_version, waiting_since, due_at, attempts,
+        updated_at
+    )
+    select :tenant, t.contact_id, t.destination, 'upsert', 'waiting', t.lane, t.version, :now, :now, 0, :now
+    from jsonb_to_recordset(cast(:rows as jsonb)) as t(
+        contact_id uuid, destination text, version integer, lane text
+    )
+    order by t.contact_id, t.destination
+    on conflict (contact_id, destination) do nothing
+    """
+)
+
+
+def lock_rows(connection: sa.Connection, *, tenant: str, contact_ids: Sequence[UUID]) -> dict[UUID, int]:
+    """Lock these contacts' outbox rows, and say up to which version each contact was ever wanted anywhere."""
+    wanted: dict[UUID, int] = {}
+    for row in connection.execute(_LOCK, {"tenant": tenant, "ids": uuid_array(contact_ids)}):
+        wanted[row.contact_id] = max(row.wanted_version, wanted.get(row.contact_id, 0))
+    return wanted
+
+
+def withdraw(connection: sa.Connection, *, tenant: str, contact_ids: Sequence[UUID], now: datetime) -> tuple[int, int]:
+    """Take back what was wanted for contacts that are no more: how many rows are to be archived, how many cancelled."""
+    rows = connection.execute(_WITHDRAW, {"tenant": tenant, "ids": uuid_array(contact_ids), "now": now}).all()
+    archived = sum(row.sent for row in rows)
+    return archived, len(rows) - archived
+
+
+def demand(connection: sa.Connection, demands: Iterable[Demand], *, tenant: str, now: datetime) -> None:
+    """Want these versions delivered."""
+    _send(connection, _DEMAND, demands, tenant=tenant, now=now)
+
+
+def fill_in(connection: sa.Connection, demands: Iterable[Demand], *, tenant: str, now: datetime) -> None:
+    """Want these versions delivered where nothing was wanted of the contact yet: a destination that was added later."""
+    _send(connection, _FILL_IN, demands, tenant=tenant, now=now)
+
+
+def _send(
+    connection: sa.Connection, statement: sa.TextClause, demands: Iterable[Demand], *, tenant: str, now: datetime
+) -> None:
+    rows = [
+        {
+            "contact_id": str(item.contact_id),
+            "destination": item.destination,
+            "version": item.version,
+            "lane": item.lane,
+        }
+        for item in demands
+    ]
+    if rows:
+        connection.execute(statement, {"rows": json.dumps(rows), "tenant": tenant, "now": now})
