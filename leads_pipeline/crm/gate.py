@@ -13,6 +13,9 @@ from leads_pipeline.crm.limiter import DailyQuotaSpent, Grant, Limiter
 from leads_pipeline.crm.port import CrmResponse
 from leads_pipeline.errors import CrmParked
 
+# Why a thread is turned away when the run is ending.
+STOPPING = "stopping"
+
 # How long a request to stop may go unnoticed.
 _NAP_SECONDS = 0.5
 
@@ -46,7 +49,7 @@ class Gate:
         with self._turn:
             while True:
                 if self._stopping.is_set():
-                    raise CrmParked("the run is stopping", until=self._clock.now(), reason="stopping")
+                    raise CrmParked("the run is stopping", until=self._clock.now(), reason=STOPPING)
                 asked_at = self._clock.monotonic()
                 answer = self._limiter.acquire()
                 if isinstance(answer, Grant):

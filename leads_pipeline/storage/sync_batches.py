@@ -129,5 +129,10 @@ def write_outcome(
     connection.execute(
         crm_sync_batches.update()
         .where(crm_sync_batches.c.batch_id == batch_id)
-        .values(delivered=outcome.delivered, retried=outcome.retried, dead=outcome.dead)
+        .values(
+            # Added, because a batch that holds archives and upserts is settled in two steps.
+            delivered=crm_sync_batches.c.delivered + outcome.delivered,
+            retried=crm_sync_batches.c.retried + outcome.retried,
+            dead=crm_sync_batches.c.dead + outcome.dead,
+        )
     )
