@@ -1,0 +1,13 @@
+select
+    batch_id,
+    tenant,
+    destination,
+    operation,
+    records,
+    delivered,
+    retried,
+    dead,
+    http_status,
+    sent_at,
+    answered_at
+from {{ source('leads', 'crm_sync_batches') }}
