@@ -47,8 +47,18 @@ def demo(
     console = Console(soft_wrap=True)
     settings = prepare_place(load_settings(config_file).state_path / "demo")
     if input_file:
-        leads, mapping = leads_of_file(input_file, truth_column=truth_column, map_file=map_file)
-        console.print(f"{input_file.name}: {len(leads):,} leads; " + ", ".join(mapping), highlight=False)
+        leads, mapping = leads_of_file(
+            input_file,
+            truth_column=truth_column,
+            map_file=map_file,
+            on_broken=lambda fault: console.print(f"  {fault}", style="yellow", markup=False),
+        )
+        console.print(f"{input_file.name}: {len(leads):,} leads", highlight=False)
+        used = ", ".join(f"{use.column} → {use.field}" for use in mapping.uses if use.field)
+        console.print(f"  columns: {used}", highlight=False)
+        kept = ", ".join(use.column for use in mapping.uses if not use.field and use.column != truth_column)
+        if kept:
+            console.print(f"  kept as sent: {kept}", highlight=False)
     else:
         leads = invented_leads(count, seed=seed)
         console.print(f"{len(leads):,} invented leads, seed {seed}", highlight=False)

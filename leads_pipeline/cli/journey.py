@@ -45,12 +45,12 @@ def journey(config_file: str | None, lead: str, as_json: bool) -> None:
 
 
 def _lead_ids(connection: sa.Connection, lead: str) -> list[LeadId]:
-    from leads_pipeline.domain.emails import normalise_email
+    from leads_pipeline.domain.emails import Email, parse_email
     from leads_pipeline.storage.journey import leads_of_email
 
     if "@" in lead:
-        normalised = normalise_email(lead)
-        key = normalised.key if normalised is not None else lead.strip().lower()
+        parsed = parse_email(lead)
+        key = parsed.key if isinstance(parsed, Email) else lead.strip().lower()
         return leads_of_email(connection, key, email=lead)
     try:
         return [LeadId(UUID(lead))]

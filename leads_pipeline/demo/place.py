@@ -10,6 +10,7 @@ from leads_pipeline.services.stack import free_port
 
 TENANT = "acme"
 DESTINATION = "hubspot"
+FILE_SOURCE = "file"
 TOKEN_VARIABLE = "LEADS_DEMO_SANDBOX_TOKEN"  # noqa: S105 - the name of a variable
 # Small enough that 5,000 leads run into it: about 40 requests are needed, 20 are allowed at once.
 LIMIT_REQUESTS, LIMIT_SECONDS = 20, 10
@@ -17,17 +18,17 @@ SOURCES = {
     "website": {"lane": "real_time", "priority": 60, "description": "The contact form"},
     "webinar": {"lane": "near_real_time", "priority": 50, "description": "Sign-ups from webinars"},
     "partner": {"lane": "near_real_time", "priority": 40, "description": "Leads that partners send"},
-    "file": {"lane": "near_real_time", "priority": 30, "description": "The file given with --input"},
+    FILE_SOURCE: {"lane": "near_real_time", "priority": 30, "description": "The file given with --input"},
 }
 
 
 def prepare_place(directory: Path) -> Settings:
     """Empty ``directory`` of an earlier demo, except for its database server, and write the demo's leads.yaml."""
     directory.mkdir(parents=True, exist_ok=True)
-    for leftover in ("dagster", "logs"):
-        shutil.rmtree(directory / leftover, ignore_errors=True)
-    for leftover in directory.glob("sandbox-*"):
-        leftover.unlink()
+    for name in ("dagster", "logs"):
+        shutil.rmtree(directory / name, ignore_errors=True)
+    for store in directory.glob("sandbox-*"):
+        store.unlink()
     document = {
         "version": 1,
         "state_dir": ".",

@@ -60,7 +60,8 @@ def run_demo(settings: Settings, leads: Sequence[DemoLead], *, clock: Clock, con
                 console.print(f"  the door refused {sent.refused:,} of them", highlight=False)
             seconds |= _run_job(settings, environment, console)
             started = clock.monotonic()
-            build_marts(environment, console_print=lambda text: console.print(text, highlight=False))
+            console.print("Building the marts for analysts with dbt …", highlight=False)
+            build_marts(environment)
             seconds["reporting"] = clock.monotonic() - started
             sandbox = _ask_sandbox(settings, environment[TOKEN_VARIABLE])
             with engine.connect() as connection:

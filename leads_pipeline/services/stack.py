@@ -9,6 +9,7 @@ import shutil
 import socket
 import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -124,7 +125,7 @@ class Stack:
                 command += ["--daily", str(destination.limits.daily.requests)]
                 command += ["--time-zone", destination.limits.daily.time_zone]
             url = f"{destination.base_url}/_sandbox/report"
-            services.append(Service(f"sandbox-{name}", command, environment, is_ready=lambda url=url: answers(url)))
+            services.append(Service(f"sandbox-{name}", command, environment, is_ready=partial(answers, url)))
         return services
 
     def capture_service(self, environment: dict[str, str]) -> Service:
@@ -132,7 +133,7 @@ class Stack:
             "capture",
             [*_leads(), "capture", "serve"],
             environment,
-            is_ready=lambda: answers(f"{self.capture_url}/readyz"),
+            is_ready=partial(answers, f"{self.capture_url}/readyz"),
         )
 
     def webserver_service(self, environment: dict[str, str]) -> Service:
@@ -144,7 +145,7 @@ class Stack:
             "dagster-webserver",
             command,
             environment,
-            is_ready=lambda: answers(f"{self.webserver_url}/server_info"),
+            is_ready=partial(answers, f"{self.webserver_url}/server_info"),
             ready_seconds=180,
         )
 
