@@ -8,6 +8,7 @@ sessions whose process is gone.
 import contextlib
 import os
 import secrets
+import shutil
 import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -62,19 +63,26 @@ def _clean_environment() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def server() -> Iterator[EmbeddedServer]:
-    """The session's server, without fsync. Tests that kill or stop a server make their own."""
+def session_directory() -> Iterator[Path]:
+    """A directory whose children are state directories of servers, and whose name says which process they belong to."""
+    for directory in _sessions().iterdir():
+        if not _lives(directory.name):
+            _remove_session(directory)
     directory = _sessions() / f"{os.getpid()}-{int(psutil.Process().create_time())}"
-    _remove_servers_of_dead_sessions()
-    directory.mkdir(mode=0o700, exist_ok=True)
-    server = EmbeddedServer(directory, durable=False)
+    directory.mkdir(mode=0o755, exist_ok=True)
+    yield directory
+    _remove_session(directory)
+
+
+@pytest.fixture(scope="session")
+def server(session_directory: Path) -> Iterator[EmbeddedServer]:
+    """The session's server, without fsync. Tests that kill or stop a server make their own."""
+    server = EmbeddedServer(session_directory / "server", durable=False)
     try:
         server.start()
         yield server
     finally:
         server.remove()
-        with contextlib.suppress(OSError):
-            directory.rmdir()
 
 
 @pytest.fixture(scope="session")
@@ -125,6 +133,15 @@ def tmp_state(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.fixture
+def own_state(session_directory: Path) -> Iterator[Path]:
+    """A state directory for a server of this test's own, which is stopped and deleted with it."""
+    directory = session_directory / secrets.token_hex(4)
+    directory.mkdir()
+    yield directory
+    _remove_state(directory)
+
+
 @contextlib.contextmanager
 def _maintenance(server: EmbeddedServer) -> Iterator[psycopg.Connection]:
     url = server.url().rpartition("/")[0] + "/postgres"
@@ -135,16 +152,25 @@ def _maintenance(server: EmbeddedServer) -> Iterator[psycopg.Connection]:
 def _sessions() -> Path:
     """One directory per running session, beside each other, so that a later session finds those left behind."""
     directory = Path(tempfile.gettempdir()) / f"leads_pipeline_tests-{os.geteuid()}"
-    directory.mkdir(mode=0o700, exist_ok=True)
+    directory.mkdir(mode=0o755, exist_ok=True)
     return directory
 
 
-def _remove_servers_of_dead_sessions() -> None:
-    for directory in _sessions().iterdir():
-        pid, _, started = directory.name.partition("-")
-        with contextlib.suppress(psutil.NoSuchProcess, ValueError):
-            if int(psutil.Process(int(pid)).create_time()) == int(started):
-                continue
-        EmbeddedServer(directory).remove()
-        with contextlib.suppress(OSError):
-            directory.rmdir()
+def _lives(session: str) -> bool:
+    pid, _, started = session.partition("-")
+    try:
+        return int(psutil.Process(int(pid)).create_time()) == int(started)
+    except (psutil.NoSuchProcess, ValueError):
+        return False
+
+
+def _remove_session(directory: Path) -> None:
+    with contextlib.suppress(FileNotFoundError):  # another session that starts now was quicker
+        for state in directory.iterdir():
+            _remove_state(state)
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+def _remove_state(directory: Path) -> None:
+    EmbeddedServer(directory).remove()
+    shutil.rmtree(directory, ignore_errors=True)

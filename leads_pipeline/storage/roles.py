@@ -8,7 +8,7 @@ Each also reads the version of the schema, which a service checks when it starts
 upgrading stay with the owner of the tables.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -46,10 +46,12 @@ _GRANTS: dict[str, tuple[str, ...]] = {
     ANALYST_ROLE: (
         "grant usage on schema {marts} to {role}",
         "grant select on all tables in schema {marts} to {role}",
-        # What dbt builds later, as the user of this upgrade. Other builders: see `notices`.
+        # What dbt builds later as the user of this upgrade; a dbt that runs as another one has to grant by itself.
         "alter default privileges in schema {marts} grant select on tables to {role}",
     ),
 }
+
+_INSUFFICIENT_PRIVILEGE = "42501"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +74,22 @@ def ensure_roles(connection: sa.Connection) -> RolesReport:
             connection.exec_driver_sql(_CREATE.format(role=role))
         missing = []
     connection.exec_driver_sql(f"create schema if not exists {MARTS_SCHEMA}")
-    granted = [role for role in ROLES if role not in missing]
-    for role in granted:
-        for statement in _GRANTS[role]:
-            connection.exec_driver_sql(statement.format(schema=SCHEMA, marts=MARTS_SCHEMA, role=role))
-    return RolesReport(tuple(granted), _notices(missing))
+    refused = {role: reason for role in ROLES if role not in missing and (reason := _refusal(connection, role))}
+    granted = tuple(role for role in ROLES if role not in missing and role not in refused)
+    return RolesReport(granted, (*_missing_notices(missing), *_refused_notices(refused)))
+
+
+def _refusal(connection: sa.Connection, role: str) -> str | None:
+    """Grant what ``role`` may do; why that was refused, or ``None``."""
+    try:
+        with connection.begin_nested():
+            for statement in _GRANTS[role]:
+                connection.exec_driver_sql(statement.format(schema=SCHEMA, marts=MARTS_SCHEMA, role=role))
+    except sa.exc.ProgrammingError as error:
+        if getattr(error.orig, "sqlstate", None) != _INSUFFICIENT_PRIVILEGE:
+            raise
+        return str(error.orig)
+    return None
 
 
 def _existing(connection: sa.Connection) -> set[str]:
@@ -94,7 +107,7 @@ def _may_create_roles(connection: sa.Connection) -> bool:
     )
 
 
-def _notices(missing: Sequence[str]) -> tuple[str, ...]:
+def _missing_notices(missing: Sequence[str]) -> tuple[str, ...]:
     if not missing:
         return ()
     statements = " ".join(f"create role {role} nologin;" for role in missing)
@@ -104,3 +117,10 @@ def _notices(missing: Sequence[str]) -> tuple[str, ...]:
         f"`leads db upgrade` again."
     )
     return (notice,)
+
+
+def _refused_notices(refused: Mapping[str, str]) -> tuple[str, ...]:
+    return tuple(
+        f"the role {role} did not get its privileges: {reason}. Let the owner of that object run `leads db upgrade`"
+        for role, reason in refused.items()
+    )

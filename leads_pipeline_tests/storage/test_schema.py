@@ -1,0 +1,111 @@
+"""Every column is classified, by hand, here as well as in the schema: a new one fails until somebody has decided."""
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import UUID
+
+from leads_pipeline.storage.schema import PARTITIONED, metadata
+
+# Personal: whoever reads this column learns something about a person.
+PERSONAL = {
+    "buffer": "payload consent context",
+    "raw_leads": "payload context",
+    "consent_events": "ip user_agent",
+    "validated_leads": (
+        "email_raw email email_key phone_raw phone phone_key first_name first_name_key last_name last_name_key "
+        "full_name company company_key job_title date_of_birth address address_key city city_key state postcode "
+        "postcode_key external_id message"
+    ),
+    "match_records": (
+        "email_key phone_key first_name_key last_name_key company_key date_of_birth address_key city_key postcode_key"
+    ),
+    "match_keys": "key_hash",
+    "term_frequencies": "term",
+    "golden_contacts": (
+        "email email_key phone first_name last_name company job_title date_of_birth address city state postcode"
+    ),
+    "dead_letters": "payload explanation",
+}
+
+# Not personal, although the type could hold anything: names of ours, codes of vendors, hashes, numbers in JSON.
+NOT_PERSONAL = {
+    "api_keys": "key_id tenant source key_sha256",
+    "ingest_keys": "tenant source key_sha256 body_sha256",
+    "capture_batches": "tenant source",
+    "buffer": "tenant source lane",
+    "pending": "stage tenant lane",
+    "raw_leads": "tenant source capture_lane runner_id",
+    "consent_events": "tenant purpose channel legal_basis text_version runner_id",
+    "validated_leads": "tenant source capture_lane sync_lane country attribution flags rule_version runner_id",
+    "rejected_leads": "tenant source reasons rule_version runner_id",
+    "verification_requests": "kind tenant tier provider runner_id",
+    "verifications": "kind tenant provider verdict reasons runner_id",
+    "deduped_leads": "tenant sync_lane decision runner_id",
+    "contacts": "tenant",
+    "match_records": "tenant flags",
+    "match_keys": "tenant kind",
+    "term_frequencies": "tenant field",
+    "identity_sizes": "tenant",
+    "merge_log": "tenant kind lead_ids actor evidence runner_id",
+    "match_reviews": "tenant evidence state runner_id decided_by",
+    "golden_contacts": "tenant country attribution consent provenance first_source last_source runner_id",
+    "outbox": "tenant destination operation state lane claimed_by last_verdict crm_record_id delivered_fields",
+    "crm_sync_batches": "tenant destination account endpoint operation correlation_id runner_id",
+    "sync_attempts": "tenant destination verdict code",
+    "dead_letters": "tenant destination reason code resolution",
+    "rate_limits": "account endpoint_class grants daily",
+    "lead_dispositions": "tenant state actor reason",
+}
+
+# Ids, instants, counts, weights and yes or no: not free text, so they need no entry unless they are personal.
+PLAIN_TYPES = (sa.Uuid, UUID, sa.TIMESTAMP, sa.Integer, sa.BigInteger, sa.Boolean, sa.Double)
+
+# The only table that is not about one tenant's leads: an account's quota is shared by all tenants that use it.
+WITHOUT_TENANT = {"rate_limits"}
+
+# The only personal column that no lead or contact owns: how often a value occurs among all of a tenant's records.
+PERSONAL_WITHOUT_OWNER = {"term_frequencies"}
+
+
+def _listed(lists: dict[str, str]) -> set[str]:
+    return {f"{table}.{column}" for table, columns in lists.items() for column in columns.split()}
+
+
+def _columns() -> list[sa.Column[object]]:
+    return [column for table in metadata.tables.values() for column in table.columns]
+
+
+def test_the_personal_columns_are_the_reviewed_ones() -> None:
+    flagged = {str(column) for column in _columns() if column.info.get("personal")}
+    assert flagged == _listed(PERSONAL)
+
+
+def test_every_other_column_that_could_hold_personal_data_is_reviewed_as_not_personal() -> None:
+    free = {
+        str(column)
+        for column in _columns()
+        if not column.info.get("personal") and not isinstance(column.type, PLAIN_TYPES)
+    }
+    assert free == _listed(NOT_PERSONAL)
+
+
+def test_personal_data_lives_only_in_tables_keyed_by_a_lead_or_a_contact() -> None:
+    for name in PERSONAL.keys() - PERSONAL_WITHOUT_OWNER:
+        assert {"lead_id", "contact_id"} & set(metadata.tables[name].columns.keys()), name
+
+
+def test_every_table_of_lead_data_carries_its_tenant() -> None:
+    without = {name for name, table in metadata.tables.items() if "tenant" not in table.columns}
+    assert without == WITHOUT_TENANT
+    for name in metadata.tables.keys() - WITHOUT_TENANT:
+        assert not metadata.tables[name].columns["tenant"].nullable, name
+
+
+def test_every_instant_knows_its_time_zone() -> None:
+    for column in _columns():
+        if isinstance(column.type, sa.TIMESTAMP):
+            assert column.type.timezone, str(column)
+
+
+def test_partitioned_tables_are_keyed_by_lead_first() -> None:
+    for name in PARTITIONED:
+        assert metadata.tables[name].primary_key.columns.keys()[0] == "lead_id"
