@@ -12,10 +12,11 @@ from leads_pipeline.config import load_settings
 
 @click.command()
 @click.option("--job", "job_name", default="all_lanes", show_default=True, help="The job to run.")
+@click.option("--marts", is_flag=True, help="Then build the marts for analysts with dbt.")
 @click.option("--limit", "limit_seconds", default=1800.0, show_default=True, help="Give up after so many seconds.")
 @click.option("--json", "json_path", type=click.Path(dir_okay=False, path_type=Path), help="Write the runs to a file.")
 @click.pass_obj
-def run(config_file: str | None, job_name: str, limit_seconds: float, json_path: Path | None) -> None:
+def run(config_file: str | None, job_name: str, marts: bool, limit_seconds: float, json_path: Path | None) -> None:
     """Run the Dagster job over all five assets in this process until nothing is pending.
 
     The runs stand in Dagster's storage and UI like those of the daemon. Safe beside the daemon, and safe to repeat.
@@ -31,8 +32,8 @@ def run(config_file: str | None, job_name: str, limit_seconds: float, json_path:
 
     import dagster as dg
 
-    from leads_pipeline.definitions import defs
-    from leads_pipeline.defs.local_run import LocalRun, StillWaiting, run_until_idle
+    from leads_pipeline.definitions import build_defs
+    from leads_pipeline.defs.local_run import LocalRun, StillWaiting, run_once, run_until_idle
 
     def say(done: LocalRun, waiting: StillWaiting) -> None:
         stages = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in done.seconds.items())
@@ -41,21 +42,23 @@ def run(config_file: str | None, job_name: str, limit_seconds: float, json_path:
             click.secho(f"  check failed: {check}", fg="yellow")
 
     with dg.DagsterInstance.get() as instance:
-        job = defs().get_job_def(job_name) if callable(defs) else defs.get_job_def(job_name)
         runs = run_until_idle(
-            job, instance, engine=engine, clock=SystemClock(), limit_seconds=limit_seconds, on_run=say
+            build_defs().get_job_def(job_name),
+            instance,
+            engine=engine,
+            clock=SystemClock(),
+            limit_seconds=limit_seconds,
+            on_run=say,
         )
-    engine.dispose()
-    if not runs:
-        click.echo("Nothing was pending.")
+        if not runs:
+            click.echo("Nothing was pending.")
+        engine.dispose()
+        if marts:
+            from leads_pipeline import analytics
+
+            click.echo("Building the marts with dbt …")
+            defs = analytics.build_defs(analytics.prepare(settings.state_path))
+            runs.append(run_once(defs.get_job_def("marts"), instance))
     if json_path:
-        json_path.write_text(
-            json.dumps(
-                [
-                    {"run_id": item.run_id, "seconds": item.seconds, "failed_checks": item.failed_checks}
-                    for item in runs
-                ],
-                indent=2,
-            ),
-            encoding="utf-8",
-        )
+        found = [{"run_id": done.run_id, "seconds": done.seconds, "failed_checks": done.failed_checks} for done in runs]
+        json_path.write_text(json.dumps(found, indent=2), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The marts for analysts, outside of Dagster's daemon: made ready to be loaded, and built once."""
+"""Parses the dbt project before Dagster's processes load it, so that none of them has to wait for the others' parse."""
 
 import subprocess
 import sys
@@ -6,27 +6,16 @@ from collections.abc import Mapping
 
 from leads_pipeline.errors import LeadsError
 
-_TAIL_LINES = 15
-
 
 def prepare_marts(environment: Mapping[str, str]) -> None:
-    """Parse the dbt project, so that the code location ``analytics`` loads without doing so.
+    """Do what the code location ``analytics`` would do when it is first loaded.
 
     Raises:
-        LeadsError: dbt refused; the message holds the end of what it said.
+        LeadsError: dbt refuses the project, in its own words.
     """
-    _run("prepare", environment)
-
-
-def build_marts(environment: Mapping[str, str]) -> None:
-    """Build and test every dbt model now. Raises as ``prepare_marts``."""
-    _run("build", environment)
-
-
-def _run(what: str, environment: Mapping[str, str]) -> None:
-    # dbt costs seconds to import and keeps global state: it gets a process of its own.
+    # dbt costs seconds and a hundred megabytes to import: it gets a process of its own.
     done = subprocess.run(
-        [sys.executable, "-m", "leads_pipeline.analytics", what],
+        [sys.executable, "-m", "leads_pipeline.analytics", "prepare"],
         env=dict(environment),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -36,5 +25,4 @@ def _run(what: str, environment: Mapping[str, str]) -> None:
         check=False,
     )
     if done.returncode != 0:
-        tail = "\n".join(f"    {line}" for line in done.stdout.splitlines()[-_TAIL_LINES:])
-        raise LeadsError(f"the marts could not be made ({what}); dbt's last lines:\n{tail}")
+        raise LeadsError(f"the marts cannot be made ready:\n{done.stdout.strip()}")
