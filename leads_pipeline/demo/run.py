@@ -96,9 +96,8 @@ def _run_job(settings: Settings, environment: dict[str, str], console: Console) 
     """
     console.print("Running the Dagster job over the five assets until nothing is pending …", highlight=False)
     result = settings.state_path / "logs" / "runs.json"
-    command = [
-        sys.executable, "-m", "leads_pipeline", "run", "--marts", "--limit", str(_RUN_LIMIT_SECONDS), "--json", str(result),
-    ]  # fmt: skip
+    options = ["--marts", "--limit", str(_RUN_LIMIT_SECONDS), "--json", str(result)]
+    command = [sys.executable, "-m", "leads_pipeline", "run", *options]
     process = subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8"
     )
