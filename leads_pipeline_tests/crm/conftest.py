@@ -1,0 +1,16 @@
+"""A sandbox CRM over real HTTP."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from leads_pipeline.crm.sandbox.options import SandboxOptions
+from leads_pipeline.crm.sandbox.running import SandboxServer, running_sandbox
+from leads_pipeline_tests.crm.delivering import TOKEN
+
+
+@pytest.fixture
+def sandbox() -> Iterator[SandboxServer]:
+    """HubSpot's sandbox with no limits."""
+    with running_sandbox(SandboxOptions(token=TOKEN).without_limits()) as server:
+        yield server
