@@ -1,0 +1,94 @@
+"""The code location ``analytics``: its manifest, its lineage, its automation."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from leads_pipeline import analytics
+from leads_pipeline.config import CONFIG_VARIABLE, inherited_environment
+from leads_pipeline_tests.conftest import LEADS_YAML
+
+MARTS = ("contacts_for_analysts", "lead_funnel", "sync_health")
+
+
+@pytest.fixture
+def definitions(manifest: Path) -> dg.Definitions:
+    return analytics.build_defs(manifest)
+
+
+def test_the_marts_descend_from_the_assets_of_the_hot_chain(definitions):
+    graph = definitions.resolve_asset_graph()
+    for mart in MARTS:
+        ancestors, unseen = set(), [dg.AssetKey(mart)]
+        while unseen:
+            parents = graph.get(unseen.pop()).parent_keys
+            unseen += parents - ancestors
+            ancestors |= parents
+        names = {key.to_user_string() for key in ancestors}
+        assert names & {"golden_contacts", "deduped_leads", "crm_sync_batches"}, mart
+    assert graph.get(dg.AssetKey("stg_golden_contacts")).parent_keys == {dg.AssetKey("golden_contacts")}
+
+
+def test_every_model_has_an_owner_a_group_and_a_description(definitions):
+    specs = [spec for spec in definitions.resolve_all_asset_specs() if spec.key.to_user_string() in MARTS]
+    assert len(specs) == len(MARTS)
+    assert {spec.group_name for spec in specs} == {"marts"}
+    assert all(list(spec.owners) == ["team:leads"] and spec.description for spec in specs)
+
+
+def test_the_marts_are_built_every_hour_without_a_click(definitions):
+    schedule = definitions.resolve_schedule_def("marts_hourly")
+    assert schedule.default_status is dg.DefaultScheduleStatus.RUNNING
+    assert schedule.cron_schedule == "20 * * * *"
+
+
+def test_the_project_is_parsed_once_and_again_only_after_a_change(tmp_path):
+    project = tmp_path / "dbt_project"
+    shutil.copytree(analytics.PROJECT, project, ignore=shutil.ignore_patterns("target", "logs"))
+    first = analytics.prepare(tmp_path, project=project).stat().st_mtime_ns
+    assert analytics.prepare(tmp_path, project=project).stat().st_mtime_ns == first
+    (project / "models" / "marts" / "more.sql").write_text("select 1 as one")
+    changed = analytics.prepare(tmp_path, project=project)
+    assert changed.stat().st_mtime_ns > first
+    assert "model.leads.more" in changed.read_text()
+    assert not (project / "target").exists()
+
+
+def test_a_project_that_dbt_refuses_is_reported_in_dbts_own_words(tmp_path):
+    project = tmp_path / "dbt_project"
+    shutil.copytree(analytics.PROJECT, project, ignore=shutil.ignore_patterns("target", "logs"))
+    (project / "models" / "broken.sql").write_text("select * from {{ ref('nowhere') }}")
+    with pytest.raises(analytics.ManifestError, match="nowhere"):
+        analytics.prepare(tmp_path, project=project)
+
+
+def test_the_location_loads_without_a_database_and_prepare_pays_for_the_parse(tmp_path):
+    (tmp_path / "leads.yaml").write_text(LEADS_YAML)
+    environment = inherited_environment() | {CONFIG_VARIABLE: str(tmp_path / "leads.yaml")}
+    command = [sys.executable, "-m", "leads_pipeline.analytics", "prepare"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=True)
+    manifest = Path(done.stdout.strip())
+    assert manifest.is_relative_to(tmp_path)
+    program = (
+        "from leads_pipeline.analytics import defs; print(len(list(defs().resolve_asset_graph().get_all_asset_keys())))"
+    )
+    loaded = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=120, check=True
+    )
+    assert int(loaded.stdout) >= 14
+    assert [path.name for path in (tmp_path / ".leads").iterdir()] == ["dbt"]
+
+
+def test_dbt_is_told_where_the_database_is_and_nothing_calls_home(tmp_path):
+    told = analytics.dbt_environment(
+        "postgresql://jo:p%40ss@db.example:6432/leads?sslmode=require", state_path=tmp_path
+    )
+    assert told["LEADS_DBT_HOST"] == "db.example"
+    assert (told["LEADS_DBT_PORT"], told["LEADS_DBT_USER"], told["LEADS_DBT_PASSWORD"]) == ("6432", "jo", "p@ss")
+    assert (told["LEADS_DBT_DATABASE"], told["LEADS_DBT_SSLMODE"]) == ("leads", "require")
+    assert told["DO_NOT_TRACK"] == "1"
+    assert "send_anonymous_usage_stats: false" in (analytics.PROJECT / "dbt_project.yml").read_text()
