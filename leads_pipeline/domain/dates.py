@@ -12,7 +12,7 @@ MONTH_FIRST_COUNTRIES = frozenset({"US", "PH", "FM", "GU", "MH", "PW", "PR"})
 EARLIEST_YEAR = 1000  # archives and family registers are imported too; a year of three digits is a slip
 LIKELY_AGES = range(13, 121)  # outside: kept and flagged. Forms often send today's date for "not filled in".
 
-_YEAR_FIRST = re.compile(r"(\d{4})[-/.](\d{1,2})[-/.](\d{1,2})(?:[T ]\d{2}:\d{2}.*)?")
+_YEAR_FIRST = re.compile(r"(\d{4})[-/.](\d{1,2})[-/.](\d{1,2})(?:[t ]\d{2}:\d{2}.*)?")
 _COMPACT = re.compile(r"(\d{4})(\d{2})(\d{2})")
 _YEAR_LAST = re.compile(r"(\d{1,2})([-/. ])(\d{1,2})\2(\d{4}|\d{2})(?: \d{2}:\d{2}.*)?")
 _NAMED = re.compile(

@@ -19,13 +19,14 @@ _ADDRESS_WORDS = {
     "fl", "building": "bldg", "saint": "st", "mount": "mt", "strasse": "st", "rue": "r", "platz": "pl", "gasse":
     "g", "number": "no", "nr": "no",
 }  # fmt: skip
+_NOTHING_HERE = frozenset({"na", "nan", "nil", "null"})
 _CITY_WORDS = {"saint": "st", "sainte": "ste", "mount": "mt", "fort": "ft", "city": ""}
 
 
 def is_placeholder(value: str) -> bool:
     """Whether the words mean that nothing was said."""
     compared = letters_digits_key(value)
-    return compared is None or compared in NOTHING or compared in ("na", "nil", "null", "nan")
+    return compared is None or compared in NOTHING or compared in _NOTHING_HERE
 
 
 def is_placeholder_country(value: str) -> bool:
@@ -35,7 +36,9 @@ def is_placeholder_country(value: str) -> bool:
 
 def country_code(value: str) -> str | None:
     """ISO 3166 alpha-2 of a code (two or three letters) or a name, or ``None`` if it is none of ours."""
-    words = ["saint" if word == "st" else word for word in words_key(value.replace("&", " and "))]
+    words = words_key(value.replace("&", " and "))
+    if len(words) > 1 and words[0] == "st":
+        words[0] = "saint"
     compared = letters_key("".join(words))
     return COUNTRY_NAMES.get(compared) if compared else None
 

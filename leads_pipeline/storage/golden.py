@@ -113,8 +113,9 @@ _DELETE = sa.text(
     "delete from golden_contacts where tenant = :tenant and contact_id = any(cast(:ids as uuid[])) returning contact_id"
 )
 
-# An address may pass from one contact to another, within a chunk or from a contact that waits its turn. Whoever is about
-# to change its key, or holds one that somebody else is to have, lets it go first: the unique index never sees it twice.
+# An address may pass from one contact to another, within a chunk or from a contact that waits its turn. Whoever is
+# about to change its key, or holds one that somebody else is to have, lets it go first: the unique index never sees it
+# twice.
 _RELEASE_EMAIL_KEYS = sa.text(
     """
     with incoming as materialized (
@@ -218,8 +219,8 @@ def delete_golden(connection: sa.Connection, *, tenant: str, contact_ids: Sequen
 def upsert_golden(connection: sa.Connection, rows: Sequence[GoldenRow], chunk: Chunk) -> list[UUID]:
     """Store the rows and mark the leads that they are the first to include.
 
-    Answers with the contacts that had to do without their e-mail key because an older contact of the chunk has the same:
-    identity resolution lets that not happen, and if it did, the rest of the chunk should not suffer.
+    Answers with the contacts that had to do without their e-mail key because an older contact of the chunk has the
+    same: identity resolution lets that not happen, and if it did, the rest of the chunk should not suffer.
     """
     if not rows:
         return []

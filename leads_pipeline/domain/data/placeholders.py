@@ -7,17 +7,17 @@ from leads_pipeline.domain.data import words
 # Compared without case, spaces and punctuation.
 NOTHING: frozenset[str] = words(
     """
-    aaa abc abcd abcdef anonym anonymous asd asdasd asdf asdfasdf asdfgh asdfghjkl blabla blah blank dummy empty
+    aaa abc abcd abcdef anonym anonymous asd asdasd asdf asdfasdf asdfgh asdfghjkl blabla blah dummy empty
     example fake fakename firstname foo foobar keineangabe lastname lorem loremipsum missing myname name
-    noanswer nodata noname none notapplicable notavailable notgiven nothing notknown notprovided nv qwe qwer
-    qwert qwerty qwertyuiop removed sample sdf sdfsdf secret somebody someone surname tba tbc tbd test test1
-    test123 test2 tester testing testtest testuser unbekannt undefined unknown unspecified user username vorname
+    noanswer nodata noname none notapplicable notavailable notgiven nothing notknown notprovided qwe qwer
+    qwert qwerty qwertyuiop removed sdf sdfsdf somebody someone surname tba tbc tbd test test1
+    test123 test2 testing testtest testuser unbekannt undefined unknown unspecified username vorname
     xx xxx xxxx xxxxx xyz yourname zzz
     """
 )
 
 # Real names of people too: placeholders only where nothing beside them says otherwise.
-NOTHING_OR_NAME: frozenset[str] = frozenset({"na", "nan", "nil", "null", "no", "bar", "guest", "doe", "admin"})
+NOTHING_OR_NAME: frozenset[str] = words("admin bar blank doe guest na nan nil no null sample secret tester user")
 
 # A company field that says that there is no company.
 NO_COMPANY: frozenset[str] = words(
@@ -28,18 +28,7 @@ NO_COMPANY: frozenset[str] = words(
 )
 
 # Both sides of an address must be one of these: test@test.com is nobody, test@company.com may be somebody.
-EMAIL_WORDS: frozenset[str] = NOTHING | {
-    "domain",
-    "email",
-    "mail",
-    "na",
-    "nil",
-    "no",
-    "noemail",
-    "nomail",
-    "noone",
-    "null",
-}
+EMAIL_WORDS: frozenset[str] = NOTHING | words("domain email mail na nil no noemail nomail noone null sample user")
 
 POSTCODES: frozenset[str] = frozenset({"00000", "0000", "000000", "99999", "999999", "xxxxx"})
 
