@@ -30,25 +30,31 @@ def serve(
     Raises:
         LeadsError: the address cannot be listened on.
     """
-    config = uvicorn.Config(
-        create_app(settings, database_url=database_url, clock=clock),
-        lifespan="on",
-        log_config=None,
-        access_log=False,  # addresses of people; counts are in the database
-        server_header=False,
-        forwarded_allow_ips="127.0.0.1",
-        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
-        timeout_keep_alive=30,
-    )
-    listening = _listen(host or settings.capture.host, settings.capture.port if port is None else port)
+    listening = listen(host or settings.capture.host, settings.capture.port if port is None else port)
     with listening:
         if on_listening is not None:
             address = listening.getsockname()
             on_listening(f"http://{address[0]}:{address[1]}")
-        uvicorn.Server(config).run(sockets=[listening])
+        server_for(settings, database_url=database_url, clock=clock).run(sockets=[listening])
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def server_for(settings: Settings, *, database_url: str, clock: Clock) -> uvicorn.Server:
+    """The server, not yet running."""
+    return uvicorn.Server(
+        uvicorn.Config(
+            create_app(settings, database_url=database_url, clock=clock),
+            lifespan="on",
+            log_config=None,
+            access_log=False,  # addresses of people; counts are in the database
+            server_header=False,
+            forwarded_allow_ips="127.0.0.1",
+            timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+            timeout_keep_alive=30,
+        )
+    )
+
+
+def listen(host: str, port: int) -> socket.socket:
     """Listen before anything else is started: who is told the address may connect at once."""
     try:
         return socket.create_server((host, port), backlog=2048)

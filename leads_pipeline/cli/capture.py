@@ -21,7 +21,7 @@ def capture() -> None:
 def serve(config_file: str | None, host: str | None, port: int | None) -> None:
     """Serve POST /v1/leads and POST /v1/leads/batch until SIGTERM or Ctrl-C; what was accepted is stored first."""
     from leads_pipeline.capture.server import serve as serve_capture
-    from leads_pipeline.storage.database import open_database
+    from leads_pipeline.storage.open import open_database
 
     configure_logging()
     settings = load_settings(config_file)

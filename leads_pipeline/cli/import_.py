@@ -35,7 +35,7 @@ def import_(
 ) -> None:
     """Import a CSV, Parquet or NDJSON file of leads. Importing it again stores nothing twice."""
     from leads_pipeline.steps.import_file import check_file, import_file, mapping_of, read_map_file
-    from leads_pipeline.storage.database import open_database
+    from leads_pipeline.storage.open import open_database
 
     settings = load_settings(config_file)
     tenant = configured_source(settings, tenant=tenant, source=source)

@@ -21,7 +21,7 @@ def keys() -> None:
 def create(config_file: str | None, tenant: str | None, source: str, quiet: bool) -> None:
     """Make a key and print it. It is shown this once; only its hash is kept."""
     from leads_pipeline.storage.api_keys import create_api_key
-    from leads_pipeline.storage.database import open_database
+    from leads_pipeline.storage.open import open_database
 
     settings = load_settings(config_file)
     tenant = configured_source(settings, tenant=tenant, source=source)
@@ -40,7 +40,7 @@ def create(config_file: str | None, tenant: str | None, source: str, quiet: bool
 def list_keys(config_file: str | None) -> None:
     """Show every key's id, source and state; never a key itself."""
     from leads_pipeline.storage.api_keys import list_api_keys
-    from leads_pipeline.storage.database import open_database
+    from leads_pipeline.storage.open import open_database
 
     with open_database(load_settings(config_file)).connect() as connection:
         found = list_api_keys(connection)
@@ -57,7 +57,7 @@ def list_keys(config_file: str | None) -> None:
 def revoke(config_file: str | None, key_id: str) -> None:
     """Put a key out of force; running capture services refuse it within two seconds."""
     from leads_pipeline.storage.api_keys import revoke_api_key
-    from leads_pipeline.storage.database import open_database
+    from leads_pipeline.storage.open import open_database
 
     with open_database(load_settings(config_file)).begin() as connection:
         key = revoke_api_key(connection, key_id, now=SystemClock().now())

@@ -15,9 +15,13 @@ import sqlalchemy as sa
 APPEND = """
 with incoming as materialized (
     select t.*, decode(t.key_hex, 'hex') as key_sha256, decode(t.body_hex, 'hex') as body_sha256
-    from jsonb_to_recordset(cast(%(leads)s as jsonb)) as t(
-        lead_id uuid, tenant text, source text, lane text, received_at timestamptz, key_hex text, body_hex text,
-        payload jsonb, consent jsonb, context jsonb
+    from rows from (
+        jsonb_to_recordset(cast(%(leads)s as jsonb)) as (
+            lead_id uuid, tenant text, source text, lane text, received_at timestamptz, key_hex text, body_hex text,
+            payload jsonb, consent jsonb, context jsonb
+        )
+    ) with ordinality as t(
+        lead_id, tenant, source, lane, received_at, key_hex, body_hex, payload, consent, context, place
     )
 ), known as materialized (
     select incoming.lead_id, incoming.tenant, incoming.source,
@@ -29,7 +33,7 @@ with incoming as materialized (
     insert into ingest_keys (tenant, source, key_sha256, lead_id, body_sha256, received_at)
     select tenant, source, key_sha256, lead_id, body_sha256, received_at
     from incoming
-    order by tenant, source, key_sha256, lead_id
+    order by tenant, source, key_sha256, place
     on conflict (tenant, source, key_sha256) do nothing
     returning lead_id, tenant, source
 ), buffered as (

@@ -1,0 +1,264 @@
+"""Walks the table of refusals: each is provoked over HTTP, has the one shape, and stands in the docs as it is."""
+
+import re
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.engine import make_url
+
+from leads_pipeline.capture.refusals import REFUSALS, Code
+from leads_pipeline.clock import FrozenClock
+from leads_pipeline.config import Settings
+from leads_pipeline_tests.capture.running import Capture, capture_service, with_capture
+
+SECRET = "Zaphod-Beeblebrox"
+DOCS = Path(__file__).parents[2] / "docs" / "capture.md"
+
+
+@pytest.fixture
+def capture(settings: Settings, database_url: str, engine: sa.Engine, clock: FrozenClock) -> Iterator[Capture]:
+    """A service with narrow limits."""
+    narrow = with_capture(
+        settings, max_body_bytes=4_000, max_batch_body_bytes=8_000, max_batch_leads=3, max_queued_leads=2
+    )
+    with capture_service(narrow, database_url=database_url, engine=engine, clock=clock) as running:
+        yield running
+
+
+def _batch_item(capture: Capture, raw: bytes) -> httpx.Response:
+    return capture.post_raw(raw)
+
+
+def _wrong_key(capture: Capture) -> httpx.Response:
+    return capture.post({"email": SECRET}, Authorization=f"Bearer {capture.key[:-1]}?")
+
+
+def _reused_key(capture: Capture) -> httpx.Response:
+    capture.post({"email": "a@example.org"}, **{"Idempotency-Key": "k"})
+    return capture.post({"email": SECRET}, **{"Idempotency-Key": "k"})
+
+
+def _endless_body(capture: Capture) -> httpx.Response:
+    def chunks() -> Iterator[bytes]:
+        for _ in range(40):
+            yield b'{"first_name": "' + SECRET.encode() * 100
+
+    return capture.client.post("/v1/leads", content=chunks(), headers={"Content-Type": "application/json"})
+
+
+# What PostgreSQL refuses and the door takes is not known today; should there be something, only that lead is refused.
+_REFUSE_PAYLOAD = f"""
+create function refuse_payload() returns trigger language plpgsql as $$
+begin
+    if new.payload ->> 'first_name' = '{SECRET}' then raise exception 'cannot be kept' using errcode = '22000'; end if;
+    return new;
+end $$;
+create trigger refuse_payload before insert on buffer for each row execute function refuse_payload();
+"""
+
+
+def _unstorable(capture: Capture, engine: sa.Engine) -> httpx.Response:
+    with engine.begin() as connection:
+        connection.execute(sa.text(_REFUSE_PAYLOAD))
+    leads = [{"email": "a@example.org"}, {"first_name": SECRET}, {"email": "b@example.org"}]
+    statuses = [item["status"] for item in capture.post_batch(leads)]
+    assert statuses == ["accepted", "refused", "accepted"]
+    return capture.post({"first_name": SECRET})
+
+
+def _broken_schema(capture: Capture, engine: sa.Engine) -> httpx.Response:
+    with engine.begin() as connection:
+        connection.execute(sa.text("alter table capture_batches rename to gone"))
+    return capture.post({"first_name": SECRET})
+
+
+@contextmanager
+def _commits_held_up(engine: sa.Engine) -> Iterator[None]:
+    with engine.connect() as connection:
+        connection.execute(sa.text("lock table buffer in access exclusive mode"))
+        yield
+        connection.rollback()
+
+
+def _full_queue(capture: Capture, engine: sa.Engine) -> httpx.Response:
+    def post(number: int) -> None:
+        answers.append(capture.post({"email": f"lead{number}@example.org"}))
+
+    answers: list[httpx.Response] = []
+    threads = [threading.Thread(target=post, args=[number]) for number in range(3)]
+    with _commits_held_up(engine):
+        threads[0].start()
+        _wait_until(lambda: _blocked_writers(engine) == 1)
+        for thread in threads[1:]:
+            thread.start()
+        _wait_until(lambda: _queued(capture) is None)
+        refused = capture.post({"first_name": SECRET})
+    for thread in threads:
+        thread.join()
+    assert [answer.status_code for answer in answers] == [202, 202, 202]
+    return refused
+
+
+def _blocked_writers(engine: sa.Engine) -> int:
+    statement = """
+        select count(*) from pg_stat_activity
+        where datname = current_database() and application_name = 'leads_capture writer' and wait_event_type = 'Lock'
+    """
+    with engine.connect() as connection:
+        return int(connection.execute(sa.text(statement)).scalar_one())
+
+
+def _queued(capture: Capture) -> int | None:
+    """How many wait, or ``None`` when the service says that it is full."""
+    answer = capture.client.get("/readyz")
+    return int(answer.json()["queued_leads"]) if answer.status_code == 200 else None
+
+
+def _wait_until(condition: Callable[[], bool]) -> None:
+    pause = threading.Event()
+    for _ in range(1_000):
+        if condition():
+            return
+        pause.wait(0.01)
+    raise AssertionError("waited 10 s in vain")
+
+
+@contextmanager
+def _database_gone(engine: sa.Engine) -> Iterator[None]:
+    name = engine.url.database
+    maintenance = sa.create_engine(
+        make_url(str(engine.url.set(database="postgres").render_as_string(hide_password=False))),
+        isolation_level="AUTOCOMMIT",
+    )
+    with maintenance.connect() as connection:
+        connection.execute(sa.text(f"alter database {name} allow_connections false"))
+        connection.execute(
+            sa.text("select pg_terminate_backend(pid) from pg_stat_activity where datname = :name"), {"name": name}
+        )
+        yield
+        connection.execute(sa.text(f"alter database {name} allow_connections true"))
+    maintenance.dispose()
+
+
+def _database_unavailable(capture: Capture, engine: sa.Engine) -> httpx.Response:
+    assert capture.post({"email": "before@example.org"}).status_code == 202
+    capture.clock.advance(3)  # past the patience for a reconnect, and past what is remembered of the keys
+    with _database_gone(engine):
+        assert capture.client.get("/readyz").status_code == 503
+        refused = capture.post({"first_name": SECRET}, **{"Idempotency-Key": "once"})
+    assert capture.client.get("/readyz").status_code == 200
+    assert capture.post({"first_name": SECRET}, **{"Idempotency-Key": "once"}).status_code == 202
+    return refused
+
+
+def _raw(body: bytes) -> Callable[[Capture], httpx.Response]:
+    return lambda capture: capture.post_raw(body.replace(b"%", SECRET.encode()))
+
+
+NEEDS_ENGINE: dict[Code, Callable[[Capture, sa.Engine], httpx.Response]] = {
+    Code.UNSTORABLE: _unstorable,
+    Code.INTERNAL_ERROR: _broken_schema,
+    Code.QUEUE_FULL: _full_queue,
+    Code.DATABASE_UNAVAILABLE: _database_unavailable,
+}
+SCENARIOS: dict[Code, Callable[[Capture], httpx.Response]] = {
+    Code.MALFORMED_JSON: _raw(b'{"first_name": "%"'),
+    Code.NOT_AN_ARRAY: lambda capture: capture.post({"first_name": SECRET}, "/v1/leads/batch"),
+    Code.INVALID_IDEMPOTENCY_KEY: lambda capture: capture.post({"email": SECRET}, **{"Idempotency-Key": "x" * 256}),
+    Code.UNKNOWN_SOURCE: lambda capture: capture.post({"email": SECRET}, "/v1/leads?source=nowhere"),
+    Code.BAD_KEY: _wrong_key,
+    Code.SOURCE_MISMATCH: lambda capture: capture.post({"email": SECRET}, **{"X-Leads-Source": "webinar"}),
+    Code.NOT_FOUND: lambda capture: capture.post({"email": SECRET}, f"/v2/{SECRET}"),
+    Code.METHOD_NOT_ALLOWED: lambda capture: capture.client.put("/v1/leads", json={"email": SECRET}),
+    Code.KEY_REUSED: _reused_key,
+    Code.BODY_TOO_LARGE: lambda capture: capture.post({"first_name": SECRET * 300}),
+    Code.TOO_MANY_LEADS: lambda capture: capture.post([{"email": SECRET}] * 4, "/v1/leads/batch"),
+    Code.UNSUPPORTED_MEDIA_TYPE: lambda capture: capture.client.post("/v1/leads", data={"email": SECRET}),
+    Code.NOT_AN_OBJECT: _raw(b'"%"'),
+    Code.EMPTY_LEAD: lambda capture: capture.post({}),
+    Code.WRONG_TYPE: _raw(b'{"first_name": ["%"]}'),
+    Code.NUL_CHARACTER: _raw(b'{"first_name": "%\\u0000"}'),
+    Code.LONE_SURROGATE: _raw(b'{"first_name": "%\\ud83d"}'),
+    Code.NUMBER_OUT_OF_RANGE: _raw(b'{"first_name": "%", "n": 1e400}'),
+    Code.TOO_DEEP: _raw(b'{"first_name": ' + b"[" * 1_900 + b"]" * 1_900 + b"}"),
+}
+
+
+@pytest.mark.parametrize("code", list(Code))
+def test_every_refusal_has_its_status_its_shape_and_its_hint(code: Code, capture: Capture, engine: sa.Engine) -> None:
+    answer = NEEDS_ENGINE[code](capture, engine) if code in NEEDS_ENGINE else SCENARIOS[code](capture)
+    refusal = REFUSALS[code]
+    assert answer.status_code == refusal.status, answer.text
+    assert answer.headers["content-type"] == "application/json"
+    assert set(answer.json()) == {"error"}
+    error: dict[str, Any] = answer.json()["error"]
+    assert {"code", "message", "request_id"} <= set(error) <= {"code", "message", "request_id", "field", "fields"}
+    assert error["code"] == code
+    assert error["message"] == refusal.message
+    assert answer.headers["x-request-id"] == error["request_id"]
+    hint = refusal.retry_after_seconds
+    assert answer.headers.get("retry-after") == (None if hint is None else str(hint))
+    assert SECRET not in answer.text
+    assert (hint is not None) == (refusal.status >= 500)
+
+
+def test_every_refusal_stands_in_the_docs_as_it_is() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| (\d{3}) \| ([^|]+) \| ([^|]+) \|$", DOCS.read_text(), flags=re.MULTILINE)
+    documented = {code: (int(status), message.strip(), hint.strip()) for code, status, message, hint in rows}
+    assert documented == {
+        str(refusal.code): (
+            refusal.status,
+            refusal.message,
+            f"after {refusal.retry_after_seconds} s" if refusal.retry_after_seconds else "not as it stands",
+        )
+        for refusal in REFUSALS.values()
+    }
+
+
+def test_a_body_without_an_announced_length_is_cut_off_where_it_gets_too_large(capture: Capture) -> None:
+    assert _endless_body(capture).json()["error"]["code"] == "body_too_large"
+
+
+def test_a_lead_in_a_batch_is_held_to_the_size_of_a_lead(capture: Capture) -> None:
+    small, large = {"email": "a@example.org"}, {"message": "x" * 5_000}
+    results = capture.post_batch([small, large])
+    assert [item["status"] for item in results] == ["accepted", "refused"]
+    assert results[1]["error"]["code"] == "body_too_large"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Content-Type": "application/json; charset=latin-1"},
+        {"Content-Type": "application/json", "Content-Encoding": "gzip"},
+        {"Content-Type": "text/plain"},
+        {"Content-Type": ""},
+    ],
+)
+def test_a_body_that_would_be_misread_is_refused(capture: Capture, headers: dict[str, str]) -> None:
+    assert capture.post_raw(b'{"email": "a@example.org"}', **headers).status_code == 415
+    assert capture.post_raw(b"{}", **{"Content-Type": "application/json; charset=UTF-8"}).status_code == 422
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"[", b"[}", b'[{"a": 1}', b'[{"a": 1},]', b'[{"a": 1} "b"', b"[1] 2", b'["\\ud800", "x]', b"[,]"]
+)
+def test_a_batch_that_is_not_json_as_a_whole_is_refused_as_a_whole(capture: Capture, body: bytes) -> None:
+    answer = capture.post_raw(body, "/v1/leads/batch")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "malformed_json")
+
+
+def test_a_refused_method_says_which_are_allowed(capture: Capture) -> None:
+    assert "POST" in capture.client.get("/v1/leads").headers["allow"]
+
+
+def test_no_key_is_refused_before_the_body_is_read(capture: Capture) -> None:
+    answer = capture.client.post("/v1/leads", content=b"not json", headers={"Authorization": ""})
+    assert answer.status_code == 401
+    assert answer.headers["www-authenticate"].startswith("Bearer")
