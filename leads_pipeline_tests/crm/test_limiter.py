@@ -1,0 +1,217 @@
+"""The limiter: its decision (pure), its row, and four processes that hammer it."""
+
+import json
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import sqlalchemy as sa
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from leads_pipeline.clock import SystemClock
+from leads_pipeline.config import DailyLimit, RequestLimits, WindowLimit
+from leads_pipeline.crm.limiter import (
+    MARGIN,
+    SLOTS_PER_WINDOW,
+    DailyQuotaSpent,
+    Grant,
+    Limiter,
+    LimiterState,
+    Wait,
+    WaitReason,
+    decide,
+    next_midnight,
+)
+from leads_pipeline_tests.crm.hammer import ideal_grants, most_in_any
+
+NOW = datetime(2026, 1, 15, 12, tzinfo=UTC)
+WINDOWS = (WindowLimit(requests=5, seconds=1), WindowLimit(requests=12, seconds=4))
+
+
+def _limits(*windows: tuple[int, int], daily: DailyLimit | None = None) -> RequestLimits:
+    chosen = tuple(WindowLimit(requests=requests, seconds=seconds) for requests, seconds in windows)
+    return RequestLimits(windows=chosen, daily=daily)
+
+
+@settings(max_examples=200)
+@given(gaps=st.lists(st.integers(0, 900), min_size=1, max_size=120))
+def test_no_schedule_of_callers_gets_more_than_any_window_allows(gaps: list[int]) -> None:
+    state, now, granted = LimiterState({}), NOW, []
+    for gap in gaps:
+        now += timedelta(milliseconds=gap)
+        answer, state = decide(state, now=now, limits=RequestLimits(windows=WINDOWS, daily=None))
+        if isinstance(answer, Grant):
+            granted.append(answer.stamp / 1000)
+    for window in WINDOWS:
+        assert most_in_any(granted, window.seconds) <= window.requests
+
+
+@given(gaps=st.lists(st.integers(0, 300), min_size=1, max_size=60))
+def test_whoever_waits_as_told_gets_a_grant(gaps: list[int]) -> None:
+    state, now = LimiterState({}), NOW
+    limits = RequestLimits(windows=WINDOWS, daily=None)
+    for gap in gaps:
+        now += timedelta(milliseconds=gap)
+        answer, state = decide(state, now=now, limits=limits)
+        if isinstance(answer, Wait):
+            now += timedelta(seconds=answer.seconds)
+            answer, state = decide(state, now=now, limits=limits)
+        assert isinstance(answer, Grant)
+
+
+def test_the_state_stays_small_however_large_the_limit() -> None:
+    state, limits = LimiterState({}), _limits((1_000_000, 3600))
+    for step in range(20_000):
+        _answer, state = decide(state, now=NOW + timedelta(milliseconds=300 * step), limits=limits)
+    assert len(state.logs[3600]) <= SLOTS_PER_WINDOW + 2
+
+
+def test_slots_cost_less_than_a_hundredth_of_the_window() -> None:
+    state, now, granted = LimiterState({}), NOW, 0
+    end = NOW + timedelta(seconds=100)
+    while now < end:
+        answer, state = decide(state, now=now, limits=_limits((1000, 10)))
+        granted += isinstance(answer, Grant)
+        now += timedelta(milliseconds=7) if isinstance(answer, Grant) else timedelta(seconds=answer.seconds)
+    assert granted >= 0.98 * 10_000
+
+
+def test_a_changed_limit_holds_at_once() -> None:
+    state = LimiterState({})
+    for _ in range(5):
+        answer, state = decide(state, now=NOW, limits=_limits((10, 10)))
+    assert isinstance(answer, Grant)
+    assert isinstance(decide(state, now=NOW, limits=_limits((5, 10)))[0], Wait)
+    assert isinstance(decide(state, now=NOW, limits=_limits((6, 10)))[0], Grant)
+
+
+def test_a_new_window_remembers_what_the_others_saw() -> None:
+    state = LimiterState({})
+    for _ in range(5):
+        _answer, state = decide(state, now=NOW, limits=_limits((10, 10)))
+    answer, _state = decide(state, now=NOW + timedelta(seconds=2), limits=_limits((10, 10), (5, 5)))
+    assert isinstance(answer, Wait)
+
+
+def test_a_clock_that_is_set_back_blocks_one_window_at_most() -> None:
+    state, limits = LimiterState({}), _limits((1, 10))
+    _answer, state = decide(state, now=NOW, limits=limits)
+    earlier = NOW - timedelta(hours=1)
+    answer, _state = decide(state, now=earlier, limits=limits)
+    assert isinstance(answer, Wait)
+    assert answer.seconds <= 10 + MARGIN.total_seconds() + 0.01
+
+
+def test_the_daily_quota_ends_at_the_account_s_own_midnight() -> None:
+    daily = DailyLimit(requests=2, time_zone="America/New_York")
+    state, limits = LimiterState({}), _limits((100, 1), daily=daily)
+    for _ in range(2):
+        answer, state = decide(state, now=NOW, limits=limits)
+        assert isinstance(answer, Grant)
+    answer, state = decide(state, now=NOW, limits=limits)
+    assert isinstance(answer, DailyQuotaSpent)
+    assert answer.resets_at == datetime(2026, 1, 16, 5, tzinfo=UTC)
+    assert isinstance(decide(state, now=answer.resets_at - timedelta(seconds=1), limits=limits)[0], DailyQuotaSpent)
+    assert isinstance(decide(state, now=answer.resets_at, limits=limits)[0], Grant)
+
+
+@pytest.mark.parametrize(
+    ("day", "hours"), [(datetime(2026, 3, 8, 6, tzinfo=UTC), 22), (datetime(2026, 11, 1, 5, tzinfo=UTC), 24)]
+)
+def test_a_day_with_a_change_of_the_clocks_has_its_own_length(day: datetime, hours: int) -> None:
+    """New York springs forward on 8 March 2026 and falls back on 1 November."""
+    daily = DailyLimit(requests=1, time_zone="America/New_York")
+    assert next_midnight(day, daily) - day == timedelta(hours=hours)
+
+
+def test_a_pause_holds_for_everyone_and_the_longest_wins(engine: sa.Engine) -> None:
+    limiter = Limiter(engine, account="a", limits=_limits((100, 10)))
+    limiter.pause(seconds=60)
+    limiter.pause(seconds=5)
+    answer = Limiter(engine, account="a", limits=_limits((100, 10))).acquire()
+    assert isinstance(answer, Wait)
+    assert answer.reason is WaitReason.PAUSED
+    assert 55 < answer.seconds <= 60
+    assert isinstance(Limiter(engine, account="b", limits=_limits((100, 10))).acquire(), Grant)
+
+
+def test_accounts_and_endpoint_classes_have_quotas_of_their_own(engine: sa.Engine) -> None:
+    limits = _limits((1, 10))
+    assert isinstance(Limiter(engine, account="a", limits=limits).acquire(), Grant)
+    assert isinstance(Limiter(engine, account="a", limits=limits).acquire(), Wait)
+    assert isinstance(Limiter(engine, account="b", limits=limits).acquire(), Grant)
+    assert isinstance(Limiter(engine, account="a", limits=limits, endpoint_class="search").acquire(), Grant)
+
+
+def test_a_grant_that_is_given_back_can_be_had_again(engine: sa.Engine) -> None:
+    limiter = Limiter(engine, account="a", limits=_limits((1, 10), daily=DailyLimit(requests=5)))
+    grant = limiter.acquire()
+    assert isinstance(grant, Grant)
+    assert isinstance(limiter.acquire(), Wait)
+    limiter.give_back(grant)
+    assert isinstance(limiter.acquire(), Grant)
+    with engine.connect() as connection:
+        assert connection.execute(sa.text("select daily ->> 'used' from rate_limits")).scalar_one() == "1"
+
+
+def test_a_late_answer_moves_the_grant_so_that_its_window_ends_later(engine: sa.Engine) -> None:
+    limiter = Limiter(engine, account="a", limits=_limits((1, 10)))
+    grant = limiter.acquire()
+    assert isinstance(grant, Grant)
+    with engine.begin() as connection:  # nine seconds go by
+        log = json.dumps({"10": [[grant.stamp - 9000, 1]]})
+        connection.execute(sa.text("update rate_limits set grants = cast(:log as jsonb)"), {"log": log})
+    before = limiter.acquire()
+    assert isinstance(before, Wait)
+    assert before.seconds < 1.1
+    limiter.arrived(Grant(grant.stamp - 9000))
+    after = limiter.acquire()
+    assert isinstance(after, Wait)
+    assert after.seconds > 9.9
+
+
+def test_a_grant_waits_for_whoever_holds_the_row_and_reads_the_clock_afterwards(engine: sa.Engine) -> None:
+    """A stamp taken before the lock was had would be too old, and let the window end too early."""
+    limiter = Limiter(engine, account="a", limits=_limits((10, 10)))
+    first = limiter.acquire()
+    assert isinstance(first, Grant)
+    import threading
+
+    stamps: list[int] = []
+    with engine.begin() as holder:
+        holder.execute(sa.text("select from rate_limits for update"))
+        waiting = threading.Thread(target=lambda: stamps.append(limiter.acquire().stamp))
+        waiting.start()
+        blocked = sa.text("select count(*) from pg_stat_activity where wait_event_type = 'Lock'")
+        with engine.connect() as watcher:
+            while watcher.execute(blocked).scalar_one() == 0:
+                watcher.rollback()
+        holder.execute(sa.text("select pg_sleep(0.3)"))
+        released = holder.execute(sa.text("select extract(epoch from clock_timestamp()) * 1000")).scalar_one()
+    waiting.join()
+    assert stamps[0] >= int(released)
+
+
+def hammer(database_url: str, limits: RequestLimits, *, processes: int, seconds: float) -> list[float]:
+    """Grants as ``processes`` got them within ``seconds``, in seconds of the callers' clock."""
+    starts_at = SystemClock().now().timestamp() + 4
+    command = [sys.executable, "-m", "leads_pipeline_tests.crm.hammer", database_url, limits.model_dump_json()]
+    command += [str(starts_at), str(starts_at + seconds)]
+    running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(processes)]
+    answers = [process.communicate(timeout=120)[0] for process in running]
+    assert all(process.returncode == 0 for process in running)
+    return sorted(instant for answer in answers for instant in json.loads(answer))
+
+
+@pytest.mark.slow
+def test_four_processes_stay_within_every_window_and_use_nearly_all_of_it(database_url: str) -> None:
+    limits = _limits((100, 2), (300, 10))
+    seconds = 21.0
+    granted = hammer(database_url, limits, processes=4, seconds=seconds)
+    for window in limits.windows:
+        assert most_in_any(granted, window.seconds) <= window.requests
+    ideal = ideal_grants([(window.requests, window.seconds) for window in limits.windows], seconds=seconds)
+    assert ideal == 700
+    assert len(granted) / ideal >= 0.95
