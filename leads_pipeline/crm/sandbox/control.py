@@ -106,4 +106,5 @@ def _numbers(request: Request, **defaults: int) -> dict[str, int] | None:
         numbers = {name: int(request.query_params.get(name, default)) for name, default in defaults.items()}
     except ValueError:
         return None
-    return numbers if 1 <= numbers["limit"] <= MAX_PAGE else None
+    in_range = all(0 <= number < 2**63 for number in numbers.values())  # SQLite's whole numbers
+    return numbers if in_range and 1 <= numbers["limit"] <= MAX_PAGE else None

@@ -78,7 +78,7 @@ def parse_rules(body: bytes, *, endpoints: Collection[str]) -> list[FaultRule]:
     """
     try:
         rules = msgspec.json.decode(body, type=list[FaultRule])
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise FaultRuleInvalid(f"the fault rules were not taken: {error}; kinds: {', '.join(FaultKind)}") from error
     for rule in rules:
         if rule.endpoint is not None and rule.endpoint not in endpoints:

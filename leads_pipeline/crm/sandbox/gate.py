@@ -107,7 +107,8 @@ class Gate:
             account=self._account.shared,
             endpoint=endpoint.name,
             path=request.path_params,
-            query=request.query_params,
+            # A list comes as one parameter with commas or as several of one name.
+            query={name: ",".join(request.query_params.getlist(name)) for name in request.query_params},
             body=body,
             now=self._account.clock.now(),
             correlation_id=correlation_id,

@@ -18,7 +18,16 @@ from leads_pipeline.crm.sandbox.hubspot.answers import (
     not_found,
     refused_input,
 )
-from leads_pipeline.crm.sandbox.hubspot.calls import Call, Refused, required, selected, sent_values, whole, written
+from leads_pipeline.crm.sandbox.hubspot.calls import (
+    Call,
+    Refused,
+    names_in,
+    required,
+    selected,
+    sent_values,
+    whole,
+    written,
+)
 from leads_pipeline.crm.sandbox.hubspot.properties import EMAIL
 from leads_pipeline.crm.sandbox.hubspot.writing import (
     OBJECT_ID,
@@ -88,8 +97,8 @@ def archive_batch(call: Call) -> Answer:
 def read_batch(call: Call) -> Answer:
     """Read by record id or unique value; 207 if some are not there."""
     document = call.document()
-    names = [name for name in document.get("properties") or [] if isinstance(name, str)]
-    id_property = document.get("idProperty") or OBJECT_ID
+    names = names_in(document, "properties")
+    id_property = str(document.get("idProperty") or OBJECT_ID)
     results, missing = [], []
     for item in _inputs(call, keyed=True, has_values=False):
         found = find_contact(call, item.key, id_property=id_property)

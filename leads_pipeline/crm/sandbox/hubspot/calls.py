@@ -25,6 +25,16 @@ _ALWAYS_SHOWN = frozenset(
         "hs_object_source_label", "hs_pipeline", "lastmodifieddate", "lifecyclestage",
     }
 )  # fmt: skip
+# What a new record shows besides, of features that a sandbox has no use for.
+_UNTOUCHED = {
+    "hs_associated_target_accounts": "0",
+    "hs_currently_enrolled_in_prospecting_agent": "false",
+    "hs_membership_has_accessed_private_content": "0",
+    "hs_prospecting_agent_actively_enrolled_count": "0",
+    "hs_prospecting_agent_total_enrolled_count": "0",
+    "hs_registered_member": "0",
+    "hs_sequences_actively_enrolled_count": "0",
+}
 
 
 class Refused(Exception):
@@ -62,7 +72,7 @@ class Call:
         """The body, a JSON object; else the request is refused."""
         try:
             document = msgspec.json.decode(self.body)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise Refused(invalid(f"Invalid input JSON: {error}")) from None
         if not isinstance(document, dict):
             raise Refused(invalid("Invalid input JSON on line 1, column 1: an object is needed"))
@@ -93,6 +103,14 @@ def sent_values(document: Mapping[str, Any]) -> dict[str, str | None]:
     return {name: _text(name, value) for name, value in properties.items()}
 
 
+def names_in(document: Mapping[str, Any], field: str) -> list[str]:
+    """A list of texts in a request; absent is empty."""
+    names = document.get(field) or []
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise Refused(invalid(f"Invalid input JSON on line 1, column 2: {field} must be a list of strings"))
+    return names
+
+
 def _text(name: str, value: Any) -> str | None:
     if value is None or isinstance(value, str):
         return value
@@ -111,7 +129,7 @@ def written(contact: Contact, sent: Mapping[str, str]) -> dict[str, Any]:
 
 def whole(contact: Contact) -> dict[str, Any]:
     """A record with everything that it holds, as a create answers it."""
-    return _record(contact, dict(sorted(contact.properties.items())))
+    return _record(contact, dict(sorted((_UNTOUCHED | contact.properties).items())))
 
 
 def selected(contact: Contact, names: list[str], known: Mapping[str, Any]) -> dict[str, Any]:

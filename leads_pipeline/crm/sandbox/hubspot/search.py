@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from leads_pipeline.crm.sandbox.hubspot.answers import Answer, invalid, timestamp
-from leads_pipeline.crm.sandbox.hubspot.calls import Call, Refused, selected
+from leads_pipeline.crm.sandbox.hubspot.calls import Call, Refused, names_in, selected
 from leads_pipeline.crm.sandbox.hubspot.records import whole_number
 from leads_pipeline.crm.sandbox.hubspot.store import Contact
 
@@ -39,9 +40,9 @@ def search_records(call: Call) -> Answer:
         and _holds_text(contact, text)
         and (not groups or any(all(test(contact) for test in group) for group in groups))
     ]
-    for sort in reversed(document.get("sorts") or []):
-        _sort(found, sort)
-    names = [name for name in document.get("properties") or [] if isinstance(name, str)]
+    for name, descending in reversed(_sorts(document)):
+        found.sort(key=partial(_place, name=name), reverse=descending)
+    names = names_in(document, "properties")
     page = found[after : after + limit]
     body: dict[str, Any] = {
         "total": len(found),
@@ -64,12 +65,17 @@ def _holds_text(contact: Contact, text: str) -> bool:
     return all(word in held for word in text.lower().split())
 
 
-def _sort(found: list[Contact], sort: Any) -> None:
-    if isinstance(sort, str):
-        sort = {"propertyName": sort.lstrip("-"), "direction": "DESCENDING" if sort.startswith("-") else "ASCENDING"}
-    name = str(sort.get("propertyName") if isinstance(sort, dict) else "")
-    descending = isinstance(sort, dict) and sort.get("direction") == "DESCENDING"
-    found.sort(key=lambda contact: _comparable(contact.properties.get(name, "")), reverse=descending)
+def _sorts(document: dict[str, Any]) -> list[tuple[str, bool]]:
+    """Property and whether it runs downwards; HubSpot takes ``"-name"`` as well as an object."""
+    sorts = document.get("sorts") or []
+    if not isinstance(sorts, list) or not all(isinstance(sort, str | dict) for sort in sorts):
+        raise Refused(invalid("sorts must be a list of names or objects"))
+    return [
+        (sort.lstrip("-"), sort.startswith("-"))
+        if isinstance(sort, str)
+        else (str(sort.get("propertyName")), sort.get("direction") == "DESCENDING")
+        for sort in sorts
+    ]
 
 
 def _groups(call: Call, groups: Any) -> list[list[_Filter]]:
@@ -98,9 +104,13 @@ def _filter(call: Call, item: Any) -> _Filter:
     if test is None:
         raise Refused(invalid(f"operator must be one of {', '.join(_TESTS)}"))
     value = str(item.get("value") or "")
-    values = [str(one) for one in item.get("values") or []]
+    values = names_in(item, "values")
     high = str(item.get("highValue") or "")
     return lambda contact: test(contact.properties.get(name, ""), value, values, high)
+
+
+def _place(contact: Contact, *, name: str) -> tuple[int, float, str]:
+    return _comparable(contact.properties.get(name, ""))
 
 
 def _comparable(value: str) -> tuple[int, float, str]:
