@@ -109,7 +109,9 @@ class AnalyticsResource(dg.ConfigurableResource[Settings]):
         return load_settings(self.config_file)
 
 
-def build_defs(manifest: Path, *, project: Path = PROJECT, resources: Mapping[str, Any] | None = None) -> dg.Definitions:
+def build_defs(
+    manifest: Path, *, project: Path = PROJECT, resources: Mapping[str, Any] | None = None
+) -> dg.Definitions:
     """Everything of this location, from a parsed manifest."""
     translator = DagsterDbtTranslator(
         # Two of our tables may belong to one asset: what was rejected is as much of validated_leads as what was not.

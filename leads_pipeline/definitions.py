@@ -5,9 +5,6 @@ pandas, Splink or DuckDB at import (a test holds it to that), no file read, no c
 wait belongs to ``leads_pipeline.analytics``.
 """
 
-from collections.abc import Mapping
-from typing import Any
-
 import dagster as dg
 
 from leads_pipeline.defs.assets import ASSETS
@@ -17,18 +14,19 @@ from leads_pipeline.defs.crm_io_manager import CrmIOManager
 from leads_pipeline.defs.expectations import expectations
 from leads_pipeline.defs.maintenance import maintenance, maintenance_daily
 from leads_pipeline.defs.resources import CRM_IO_MANAGER, FLOW, FlowResource
+from leads_pipeline.flows import FlowContext
 
 
-def build_defs(resources: Mapping[str, Any] | None = None) -> dg.Definitions:
-    """Everything of this location. ``resources`` replaces what runs open by themselves, by name."""
-    flow = FlowResource()
+def build_defs(flow: FlowResource | FlowContext | None = None) -> dg.Definitions:
+    """Everything of this location. ``flow`` replaces the settings and the database that a run finds by itself."""
+    flow = flow or FlowResource()
     return dg.Definitions(
         assets=ASSETS,
         asset_checks=(*SLO_CHECKS, expectations),
         jobs=(*JOBS, maintenance),
         sensors=SENSORS,
         schedules=(*SCHEDULES, maintenance_daily),
-        resources={FLOW: flow, CRM_IO_MANAGER: CrmIOManager(flow=flow), **(resources or {})},
+        resources={FLOW: flow, CRM_IO_MANAGER: CrmIOManager(flow=flow)},
         # The chain runs in one process: a process per step costs many times the work.
         executor=dg.in_process_executor,
     )

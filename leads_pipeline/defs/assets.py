@@ -5,7 +5,7 @@ them. Nothing passes from asset to asset in memory except the plan, which holds 
 asset when the flow gets a stage. Keep out: what a stage does (``steps``) and in which order chunks come (``flows``).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import dagster as dg
@@ -35,18 +35,20 @@ class LaneConfig(dg.Config):
         return tuple(Lane(name) for name in self.lanes)
 
 
-def _described(stage: Stage, *, group: str, deps: Sequence[Stage], kinds: set[str], **more: Any) -> Mapping[str, Any]:
-    return {
-        "name": stage,
-        "group_name": group,
-        "deps": [dg.AssetKey(str(dep)) for dep in deps],
-        "kinds": {"python", "postgres", *kinds},
-        "owners": ["team:leads"],
-        "tags": {"personal_data": "yes" if stage is not Stage.CRM_SYNC_BATCHES else "no"},
-        "metadata": table_metadata(stage),
-        "retry_policy": LOST_CONNECTION,
-        **more,
-    }
+def _stage_asset(
+    stage: Stage, *, group: str, after: Stage | None, kinds: frozenset[str] = frozenset(), io_manager: str | None = None
+) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
+    return dg.asset(
+        name=str(stage),
+        group_name=group,
+        deps=[str(after)] if after is not None else None,
+        kinds={"python", "postgres", *kinds},
+        owners=["team:leads"],
+        tags={"personal_data": "no" if stage is Stage.CRM_SYNC_BATCHES else "yes"},
+        metadata=table_metadata(stage),
+        retry_policy=LOST_CONNECTION,
+        io_manager_key=io_manager,
+    )
 
 
 def _drain(
@@ -59,7 +61,7 @@ def _drain(
     return dg.MaterializeResult(metadata=summary_metadata(summary))
 
 
-@dg.asset(**_described(Stage.RAW_LEADS, group="intake", deps=(), kinds=set()))
+@_stage_asset(Stage.RAW_LEADS, group="intake", after=None)
 def raw_leads(
     context: dg.AssetExecutionContext, config: LaneConfig, flow: dg.ResourceParam[FlowContext]
 ) -> dg.MaterializeResult[None]:
@@ -67,44 +69,46 @@ def raw_leads(
     return _drain(context, config, flow, Stage.RAW_LEADS)
 
 
-@dg.asset(**_described(Stage.VALIDATED_LEADS, group="intake", deps=(Stage.RAW_LEADS,), kinds=set()))
+@_stage_asset(Stage.VALIDATED_LEADS, group="intake", after=Stage.RAW_LEADS)
 def validated_leads(
     context: dg.AssetExecutionContext, config: LaneConfig, flow: dg.ResourceParam[FlowContext]
 ) -> dg.MaterializeResult[None]:
-    """Leads with e-mail, phone, names and company normalised. Unusable ones go to `rejected_leads`, with every reason."""
+    """Leads with normalised e-mail, phone, names and company. Unusable ones go to `rejected_leads`, with all reasons."""
     return _drain(context, config, flow, Stage.VALIDATED_LEADS)
 
 
-@dg.asset(**_described(Stage.DEDUPED_LEADS, group="identity", deps=(Stage.VALIDATED_LEADS,), kinds={"duckdb"}))
+@_stage_asset(Stage.DEDUPED_LEADS, group="identity", after=Stage.VALIDATED_LEADS, kinds=frozenset({"duckdb"}))
 def deduped_leads(
     context: dg.AssetExecutionContext, config: LaneConfig, flow: dg.ResourceParam[FlowContext]
 ) -> dg.MaterializeResult[None]:
-    """Which contact each lead belongs to: by rule, or by Splink's match weight over the candidates of the key index."""
+    """Which contact each lead belongs to: by rule, or by Splink's match weight over candidates from the key index."""
     return _drain(context, config, flow, Stage.DEDUPED_LEADS)
 
 
-@dg.asset(**_described(Stage.GOLDEN_CONTACTS, group="identity", deps=(Stage.DEDUPED_LEADS,), kinds=set()))
+@_stage_asset(Stage.GOLDEN_CONTACTS, group="identity", after=Stage.DEDUPED_LEADS)
 def golden_contacts(
     context: dg.AssetExecutionContext, config: LaneConfig, flow: dg.ResourceParam[FlowContext]
 ) -> dg.MaterializeResult[None]:
-    """One row per person, each field with where it came from; what the CRMs should hold is set in the same transaction."""
+    """One row per person, each field with its origin. What the CRMs should hold is set in the same transaction."""
     return _drain(context, config, flow, Stage.GOLDEN_CONTACTS)
 
 
-@dg.asset(
-    **_described(
-        Stage.CRM_SYNC_BATCHES,
-        group="delivery",
-        deps=(Stage.GOLDEN_CONTACTS,),
-        kinds={"http"},
-        io_manager_key=CRM_IO_MANAGER,
-    )
+@_stage_asset(
+    Stage.CRM_SYNC_BATCHES,
+    group="delivery",
+    after=Stage.GOLDEN_CONTACTS,
+    kinds=frozenset({"http"}),
+    io_manager=CRM_IO_MANAGER,
 )
 def crm_sync_batches(config: LaneConfig, flow: dg.ResourceParam[FlowContext]) -> dg.MaterializeResult[SyncPlan]:
     """The contacts that are due at a CRM. The rate-limited CRM I/O manager delivers them and reports how it ended."""
     with shielded("crm_sync_batches plans what is due"):
         plan = flows.plan_sync(flow, lanes=config.chosen())
-    metadata = {"planned": len(plan.outbox_ids), "planned_by_destination": counts_table(plan.by_destination)}
+    metadata: dict[str, Any] = {
+        "planned": len(plan.outbox_ids),
+        "planned_by_destination": counts_table(plan.by_destination),
+        "parked_destinations": len(plan.parked),
+    }
     return dg.MaterializeResult(value=plan, metadata=metadata)
 
 
@@ -113,8 +117,4 @@ ASSETS: tuple[dg.AssetsDefinition, ...] = (raw_leads, validated_leads, deduped_l
 
 def lanes_config(lanes: Sequence[Lane]) -> dg.RunConfig:
     """The run configuration under which all five assets serve these lanes."""
-    return dg.RunConfig(ops={stage: LaneConfig(lanes=[str(lane) for lane in lanes]) for stage in _stage_names()})
-
-
-def _stage_names() -> Iterator[str]:
-    return (str(stage) for stage in Stage)
+    return dg.RunConfig(ops={str(stage): LaneConfig(lanes=[str(lane) for lane in lanes]) for stage in Stage})

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import dagster as dg
 
+from leads_pipeline.crm.limiter import parked_destinations
 from leads_pipeline.defs.assets import ASSETS, lanes_config
 from leads_pipeline.defs.checks import OLDEST_PENDING, SLO_CHECKS, conservation, delivery_success, rejection_rate
 from leads_pipeline.defs.expectations import expectations
@@ -97,13 +98,15 @@ def _looks(flow: FlowContext) -> Iterator[tuple[Stage, ...]]:
     settings = flow.settings
     deadline = flow.clock.monotonic() + WAIT_SECONDS
     while True:
+        now = flow.clock.now()
         with flow.engine.connect() as connection:
+            parked = parked_destinations(connection, now=now)
             yield stages_due(
                 connection,
                 tenants=list(settings.tenants),
-                accounts={name: destination.account for name, destination in settings.destinations.items()},
+                destinations=[name for name in settings.destinations if name not in parked],
                 lanes=HOT_LANES,
-                now=flow.clock.now(),
+                now=now,
             )
         if flow.clock.monotonic() >= deadline:
             return

@@ -16,9 +16,8 @@ from leads_pipeline.defs.shield import LOST_CONNECTION, shielded
 from leads_pipeline.domain.stage import LeadState, Stage
 from leads_pipeline.flows import FlowContext
 from leads_pipeline.storage import measurements
-from leads_pipeline.storage.conservation import Conservation, MissingLead
+from leads_pipeline.storage.conservation import Conservation, MissingLead, missing_leads
 from leads_pipeline.storage.conservation import conservation as account_of
-from leads_pipeline.storage.conservation import missing_leads
 
 # The first missing leads by id: enough to begin a search with `leads journey`.
 MISSING_SHOWN = 20
@@ -137,7 +136,9 @@ def duplicate_emails(flow: dg.ResourceParam[FlowContext]) -> dg.AssetCheckResult
         metadata={
             "duplicate_emails": sum(tenant.emails for tenant in found),
             "contacts_involved": sum(tenant.contacts for tenant in found),
-            "tenants": markdown_table(("tenant", "e-mails", "contacts"), ((t.tenant, t.emails, t.contacts) for t in found)),
+            "tenants": markdown_table(
+                ("tenant", "e-mails", "contacts"), ((t.tenant, t.emails, t.contacts) for t in found)
+            ),
         },
     )
 

@@ -24,7 +24,7 @@ from leads_pipeline.storage.validated_sample import EXAMINED_COLUMNS, Completene
 
 ROWS_PER_SOURCE = 10_000
 
-# A source's share of rows with a field may fall this far below what it was: beyond, a column was lost or mapped wrongly.
+# A source's share of rows with a field may fall this far below what it was: beyond, a column was lost or mismapped.
 COMPLETENESS_DROP = 0.3
 BASELINE = timedelta(days=7)
 
@@ -50,17 +50,15 @@ class Outcome:
 @dg.asset_check(
     asset=str(Stage.VALIDATED_LEADS),
     name="expectations",
-    description="Great Expectations over the leads about to be matched, per source: schema, null rates, ranges, formats.",
+    description="Great Expectations over leads about to be matched, per source: schema, null rates, ranges, formats.",
     blocking=True,
     retry_policy=LOST_CONNECTION,
 )
-def expectations(
-    context: dg.AssetCheckExecutionContext, flow: dg.ResourceParam[FlowContext]
-) -> dg.AssetCheckResult:
+def expectations(context: dg.AssetCheckExecutionContext, flow: dg.ResourceParam[FlowContext]) -> dg.AssetCheckResult:
     now = flow.clock.now()
     with shielded("expectations examines validated leads"):
         with flow.engine.connect() as connection:
-            rows = rows_to_examine(connection, runner_id=context.run_id, limit_per_source=ROWS_PER_SOURCE)
+            rows = rows_to_examine(connection, runner_id=context.run.run_id, limit_per_source=ROWS_PER_SOURCE)
             baselines = completeness_since(connection, now - BASELINE)
         outcomes = examine(rows, baselines=baselines, min_sample=flow.settings.slos.min_sample, now=now)
     broken = [outcome for outcome in outcomes if not outcome.met]
@@ -85,10 +83,11 @@ def examine(
         return []
     import great_expectations as gx  # noqa: PLC0415 - see the module's docstring
     import pandas as pd  # noqa: PLC0415
+    from great_expectations.data_context.types.base import ProgressBarsConfig  # noqa: PLC0415
 
     context = gx.get_context(mode="ephemeral")
     context.enable_analytics(False)
-    context.variables.progress_bars = {"globally": False, "metric_calculations": False}
+    context.variables.progress_bars = ProgressBarsConfig(globally=False, metric_calculations=False)
     definition = (
         context.data_sources.add_pandas("validated_leads")
         .add_dataframe_asset("source")
@@ -98,7 +97,9 @@ def examine(
     frame = _derived(pd.DataFrame(list(rows)), now=now)
     outcomes: list[Outcome] = []
     for (tenant, source), part in frame.groupby(["tenant", "source"], sort=True):
-        suite = gx.ExpectationSuite(name=f"{tenant}.{source}", expectations=_suite(gx, known.get((tenant, source)), now))
+        suite = gx.ExpectationSuite(
+            name=f"{tenant}.{source}", expectations=_suite(gx, known.get((tenant, source)), now)
+        )
         report = definition.get_batch({"dataframe": part.reset_index(drop=True)}).validate(
             suite, result_format={"result_format": "BASIC", "partial_unexpected_count": 0}
         )

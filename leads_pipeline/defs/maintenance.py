@@ -26,7 +26,8 @@ RUNS_PRUNED_AT_ONCE = 4_000
 @dg.op(retry_policy=LOST_CONNECTION, description="Creates the monthly partitions that the next leads need.")
 def make_partitions(context: dg.OpExecutionContext, flow: dg.ResourceParam[FlowContext]) -> None:
     with shielded("maintenance makes partitions"), flow.engine.begin() as connection:
-        ensure_partitions(connection, now=flow.clock.now())
+        made = ensure_partitions(connection, now=flow.clock.now())
+    context.add_output_metadata({"made": len(made)})
 
 
 @dg.op(retry_policy=LOST_CONNECTION, description="Forgets posts that are older than retention.ingest_keys_days.")

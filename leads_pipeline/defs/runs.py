@@ -41,7 +41,8 @@ class Setbacks:
         """When it makes sense to ask again, or ``None`` for now."""
         if self.since is None or self.runs <= 1:
             return None
-        return self.since + min(FIRST_PAUSE * 2 ** (self.runs - 2), LONGEST_PAUSE)
+        pause: timedelta = FIRST_PAUSE * 2 ** (self.runs - 2)
+        return self.since + min(pause, LONGEST_PAUSE)
 
 
 def note_progress(instance: dg.DagsterInstance, run_id: str) -> None:

@@ -30,10 +30,10 @@ def shielded(doing: str) -> Iterator[None]:
         yield
     except (dg.Failure, dg.RetryRequested):
         raise
-    except Exception as error:  # a door: whatever it was, it is logged and answered
+    except Exception as error:  # noqa: BLE001 - a door: whatever it was, it is logged and answered
         chain = _chain(error)
         kinds = " <- ".join(_kind(item) for item in chain)
-        log.error("run_failed", doing=doing, kinds=kinds)
+        log.error("run_failed", doing=doing, kinds=kinds)  # noqa: TRY400 - a traceback quotes messages
         raise dg.Failure(
             description=f"{doing}: {_message(error)}",
             metadata={"kinds": kinds, "trace": dg.MetadataValue.md(_trace(chain))},
@@ -59,7 +59,9 @@ def _kind(error: BaseException) -> str:
 
 def _message(error: Exception) -> str:
     # Our own messages hold no values by rule; anybody else's may.
-    return str(error) if isinstance(error, LeadsError) else f"{_kind(error)}, its message is withheld: it may hold values"
+    return (
+        str(error) if isinstance(error, LeadsError) else f"{_kind(error)}, its message is withheld: it may hold values"
+    )
 
 
 def _trace(chain: list[BaseException]) -> str:

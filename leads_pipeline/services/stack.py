@@ -61,7 +61,7 @@ class Stack:
     def prepare(self) -> None:
         """Put Dagster's instance file where it keeps its run storage: outside of the repository's tracked files."""
         self.dagster_home.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(project_file("dagster.yaml"), self.dagster_home / "dagster.yaml")
+        shutil.copyfile(project_file("deploy/dagster.yaml"), self.dagster_home / "dagster.yaml")
 
     def environment(self) -> dict[str, str]:
         """What every child process inherits: ours, plus where things are. Sandboxes get a token made up here."""

@@ -5,7 +5,7 @@ Each function is one statement that an index or one pass over a table answers. A
 Nothing here returns personal data.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -141,8 +141,6 @@ _DUE = sa.text(
     """
 )
 
-_PAUSED = sa.text("select distinct account from rate_limits where paused_until > :now")
-
 
 def queues(connection: sa.Connection) -> list[Queue]:
     """Every queue that is not empty, in the order of the stages, then by tenant and lane."""
@@ -176,23 +174,22 @@ def stages_due(
     connection: sa.Connection,
     *,
     tenants: Sequence[str],
-    accounts: Mapping[str, str],
+    destinations: Sequence[str],
     lanes: Sequence[Lane],
     now: datetime,
 ) -> tuple[Stage, ...]:
     """The stages with something that a run could take now, in order.
 
-    ``accounts`` maps each configured destination to its account: while an account is paused, its contacts are not due.
-    Leads of a tenant that is not configured are not due either; their age still shows in ``queues``.
+    ``destinations`` are those that would take something; while one is parked, its contacts are not due. Neither are the
+    leads of a tenant that is not configured; their age still shows in ``queues``.
     """
-    paused = {row.account for row in connection.execute(_PAUSED, {"now": now})}
     rows = connection.execute(
         _DUE,
         {
             "tenants": list(tenants),
             "lanes": [str(lane) for lane in lanes],
             "stages": [str(s) for s in (Stage.VALIDATED_LEADS, Stage.DEDUPED_LEADS, Stage.GOLDEN_CONTACTS)],
-            "destinations": [name for name, account in accounts.items() if account not in paused],
+            "destinations": list(destinations),
             "now": now,
         },
     )

@@ -25,10 +25,8 @@ def flow(connection: sa.Connection, clock: FrozenClock) -> Flow:
     return Flow(connection, clock.now())
 
 
-def due(connection: sa.Connection, flow: Flow, *, lanes=ALL_LANES, tenants=("acme",)) -> tuple[Stage, ...]:
-    return measurements.stages_due(
-        connection, tenants=tenants, accounts={"hubspot": "sandbox"}, lanes=lanes, now=flow.now
-    )
+def due(connection, flow, *, lanes=ALL_LANES, tenants=("acme",), destinations=("hubspot",)) -> tuple[Stage, ...]:
+    return measurements.stages_due(connection, tenants=tenants, destinations=destinations, lanes=lanes, now=flow.now)
 
 
 def test_every_queue_of_the_flow_shows_with_its_oldest(connection, flow):
@@ -112,10 +110,9 @@ def test_a_delivery_is_due_again_once_its_claim_has_run_out(connection, flow):
     assert due(connection, flow) == (Stage.CRM_SYNC_BATCHES,)
 
 
-def test_deliveries_to_a_paused_account_are_not_due(connection, flow):
+def test_deliveries_to_a_destination_that_takes_nothing_are_not_due(connection, flow):
     flow.golden()
-    flow.insert("rate_limits", account="sandbox", paused_until=flow.now + timedelta(minutes=1))
-    assert due(connection, flow) == ()
+    assert due(connection, flow, destinations=()) == ()
 
 
 def test_the_sample_is_what_the_run_validated_and_what_the_batch_lane_holds_back(connection, flow, clock):
