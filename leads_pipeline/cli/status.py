@@ -37,6 +37,7 @@ def status(config_file: str | None, as_json: bool) -> None:
 def _collect(engine: Any, settings: Settings, now: datetime) -> dict[str, Any]:
     from leads_pipeline.storage import status as numbers
     from leads_pipeline.storage.conservation import conservation
+    from leads_pipeline.storage.measurements import queues
 
     with engine.connect() as connection:
         return {
@@ -46,11 +47,10 @@ def _collect(engine: Any, settings: Settings, now: datetime) -> dict[str, Any]:
                     "stage": queue.stage,
                     "tenant": queue.tenant,
                     "lane": queue.lane,
-                    "destination": queue.place,
                     "waiting": queue.waiting,
-                    "oldest_seconds": round((now - queue.oldest_since).total_seconds(), 1),
+                    "oldest_seconds": round(queue.oldest_seconds(now), 1),
                 }
-                for queue in numbers.queues(connection)
+                for queue in queues(connection)
             ],
             "tenants": [
                 {
@@ -110,11 +110,10 @@ def _waiting(queues: list[dict[str, Any]], settings: Settings) -> "Table":
     table = _table("Waiting", "Stage", "Tenant", "Lane", "Waiting", "Oldest", numbers=("Waiting", "Oldest"))
     for queue in queues:
         allowed = settings.slos.max_pending_seconds.get(queue["lane"])
-        stage = queue["stage"] + (f" → {queue['destination']}" if queue["destination"] else "")
         age = span(queue["oldest_seconds"])
         if allowed is not None and queue["oldest_seconds"] > allowed:
             age = f"[red]{age}, allowed {span(allowed)}[/]"
-        table.add_row(stage, queue["tenant"], queue["lane"], f"{queue['waiting']:,}", age)
+        table.add_row(queue["stage"], queue["tenant"], queue["lane"], f"{queue['waiting']:,}", age)
     return table
 
 

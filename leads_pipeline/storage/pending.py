@@ -26,17 +26,6 @@ class Waiting:
     since: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class QueueDepth:
-    """How much waits at one door, for one tenant and lane."""
-
-    stage: Stage
-    tenant: str
-    lane: Lane
-    waiting: int
-    oldest_since: datetime
-
-
 # A subject that waits already keeps its place; it becomes as urgent as its most urgent reason and takes the revision.
 _ENQUEUE = sa.text(
     """
@@ -126,15 +115,3 @@ def tenants_waiting(connection: sa.Connection, stage: Stage, *, lanes: Sequence[
     )
     rows = connection.execute(statement, {"stage": stage, "lanes": [str(lane) for lane in lanes], "now": now})
     return [row.tenant for row in rows]
-
-
-def queue_depths(connection: sa.Connection) -> list[QueueDepth]:
-    """Every door's queue, in the order of the stages."""
-    rows = connection.execute(
-        sa.text(
-            "select stage, tenant, lane, count(*) as waiting, min(since) as oldest_since "
-            "from pending group by stage, tenant, lane"
-        )
-    )
-    depths = [QueueDepth(Stage(r.stage), r.tenant, Lane(r.lane), r.waiting, r.oldest_since) for r in rows]
-    return sorted(depths, key=lambda depth: (list(Stage).index(depth.stage), depth.tenant, depth.lane))

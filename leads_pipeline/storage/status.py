@@ -1,23 +1,9 @@
-"""The numbers on the operator's one screen: queues and their ages, states, limits."""
+"""What the one screen shows of deliveries and of the CRM accounts; queues are in ``storage.measurements``."""
 
 from dataclasses import dataclass
 from datetime import datetime
 
 import sqlalchemy as sa
-
-from leads_pipeline.domain.stage import Stage
-
-
-@dataclass(frozen=True, slots=True)
-class Queue:
-    """What waits at the door of a stage, for one tenant and lane. At crm_sync_batches ``place`` is the destination."""
-
-    stage: Stage
-    tenant: str
-    lane: str
-    place: str | None
-    waiting: int
-    oldest_since: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,25 +23,6 @@ class Delivery:
     destination: str
     state: str
     contacts: int
-
-
-def queues(connection: sa.Connection) -> list[Queue]:
-    """Every queue of the flow, in the order of the stages."""
-    rows = connection.execute(
-        sa.text(
-            """
-            select 'raw_leads' as stage, tenant, lane, null as place, count(*) as waiting, min(received_at) as oldest
-            from buffer group by tenant, lane
-            union all
-            select stage, tenant, lane, null, count(*), min(since) from pending group by stage, tenant, lane
-            union all
-            select 'crm_sync_batches', tenant, lane, destination, count(*), min(waiting_since)
-            from outbox where state in ('waiting', 'in_flight') group by tenant, lane, destination
-            """
-        )
-    )
-    found = [Queue(Stage(r.stage), r.tenant, r.lane, r.place, r.waiting, r.oldest) for r in rows]
-    return sorted(found, key=lambda queue: (list(Stage).index(queue.stage), queue.tenant, queue.lane))
 
 
 def deliveries(connection: sa.Connection) -> list[Delivery]:

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from leads_pipeline.clock import FrozenClock
 from leads_pipeline.domain.ids import BatchId, uuid7
 from leads_pipeline.domain.stage import ALL_LANES, Chunk, Lane, Stage
-from leads_pipeline.storage.pending import Waiting, claim, enqueue, queue_depths, tenants_waiting
+from leads_pipeline.storage.pending import Waiting, claim, enqueue, tenants_waiting
 
 DOOR = Stage.VALIDATED_LEADS
 
@@ -128,14 +128,3 @@ def test_tenants_are_named_whose_work_is_due_in_the_lanes(engine: sa.Engine, clo
     assert tenants(ALL_LANES, clock.now()) == ["acme", "globex"]
     assert tenants((Lane.REAL_TIME,), clock.now()) == ["globex"]
     assert tenants(ALL_LANES, clock.now() + timedelta(minutes=2)) == ["acme", "globex", "initech"]
-
-
-def test_depths_count_and_date_each_queue(engine: sa.Engine, clock: FrozenClock):
-    put(engine, waiting(clock, ago=5), waiting(clock, ago=50))
-    put(engine, waiting(clock), stage=Stage.DEDUPED_LEADS)
-
-    with engine.connect() as connection:
-        depths = queue_depths(connection)
-
-    assert [(depth.stage, depth.waiting) for depth in depths] == [(DOOR, 2), (Stage.DEDUPED_LEADS, 1)]
-    assert depths[0].oldest_since == clock.now() - timedelta(seconds=50)

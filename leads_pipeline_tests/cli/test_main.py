@@ -1,0 +1,51 @@
+"""The command line as a whole: every group loads, errors are printed and not traced."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+from leads_pipeline.cli import _GROUPS, cli, main
+
+
+@pytest.mark.parametrize("name", sorted(_GROUPS))
+def test_every_command_loads_and_says_what_it_does(name: str):
+    command = cli.get_command(click.Context(cli), name)
+
+    assert command is not None
+    assert command.help
+    assert command.help.splitlines()[0].endswith((".", ":"))
+
+
+def test_every_module_of_commands_is_listed():
+    package = Path(sys.modules["leads_pipeline.cli"].__file__ or "").parent
+    modules = {f"leads_pipeline.cli.{path.stem}" for path in package.glob("[a-z]*.py")}
+
+    assert modules == {module for module, _attribute, _help in _GROUPS.values()}
+
+
+def test_a_wrong_configuration_exits_with_2_and_no_traceback(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    path = tmp_path / "leads.yaml"
+    path.write_text("tenants: {}", encoding="utf-8")
+
+    with pytest.raises(SystemExit) as ended:
+        main(["--config", str(path), "status"])
+
+    assert ended.value.code == 2
+    printed = capsys.readouterr().err
+    assert printed.startswith("error: ")
+    assert "tenants" in printed
+    assert "Traceback" not in printed
+
+
+def test_help_does_not_import_what_only_some_commands_need():
+    code = (
+        "import sys; from leads_pipeline.cli import cli; cli(['--help'], standalone_mode=False); "
+        "print(sorted({'dagster', 'sqlalchemy', 'pandas', 'rich', 'starlette'} & set(sys.modules)))"
+    )
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout.splitlines()[-1] == "[]"
