@@ -1,0 +1,139 @@
+"""The buffer in PostgreSQL, through the engine and through the capture service's connection."""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+import psycopg
+import pytest
+import sqlalchemy as sa
+
+from leads_pipeline.buffer.port import BufferDepth, BufferedLead, NewLead, Posted, PostResult
+from leads_pipeline.buffer.postgresql import AsyncPostgresBuffer, PostgresBuffer
+from leads_pipeline.buffer.reconnecting import ReconnectingConnection
+from leads_pipeline.domain.stage import Chunk, Lane
+from leads_pipeline.errors import DatabaseUnavailable
+from leads_pipeline.storage.database import engine_for
+from leads_pipeline.storage.ingest import purge_ingest_keys
+from leads_pipeline_tests.buffer.contract import BufferContract, Parts, captured, chunk_of, moved, new_lead, waiting
+from leads_pipeline_tests.conftest import NOW
+
+
+class _ThroughTheDoor:
+    """Appends as the capture service does, and leaves the rest to the steps' buffer."""
+
+    def __init__(self, url: str, engine: sa.Engine) -> None:
+        self._url = url
+        self._steps = PostgresBuffer(engine)
+
+    def append(self, leads: Sequence[NewLead], *, now: datetime) -> list[Posted]:
+        async def run() -> list[Posted]:
+            buffer = AsyncPostgresBuffer(ReconnectingConnection(self._url, application_name="test"))
+            try:
+                return await buffer.append([lead.encoded() for lead in leads], now=now)
+            finally:
+                await buffer.close()
+
+        return asyncio.run(run())
+
+    def move(self, connection: sa.Connection, chunk: Chunk) -> list[BufferedLead]:
+        return self._steps.move(connection, chunk)
+
+    def tenants_waiting(self, connection: sa.Connection, *, lanes: Sequence[Lane]) -> list[str]:
+        return self._steps.tenants_waiting(connection, lanes=lanes)
+
+    def depths(self, connection: sa.Connection) -> list[BufferDepth]:
+        return self._steps.depths(connection)
+
+
+class TestThroughAnEngine(BufferContract):
+    @pytest.fixture
+    def parts(self, engine: sa.Engine) -> Parts:
+        return Parts(PostgresBuffer(engine), engine)
+
+
+class TestThroughTheDoor(BufferContract):
+    @pytest.fixture
+    def parts(self, engine: sa.Engine, database_url: str) -> Parts:
+        return Parts(_ThroughTheDoor(database_url, engine), engine)
+
+
+def test_a_number_keeps_its_last_digit_on_the_way_to_raw_leads(engine: sa.Engine) -> None:
+    buffer = PostgresBuffer(engine)
+    buffer.append([new_lead({"n": 123456789012345678901234567890})], now=NOW)
+    moved(engine, buffer, chunk_of())
+    with engine.connect() as connection:
+        text = connection.execute(sa.text("select payload ->> 'n' from raw_leads")).scalar_one()
+    assert text == "123456789012345678901234567890"
+
+
+def test_one_lead_that_postgresql_refuses_does_not_hinder_its_group(engine: sa.Engine) -> None:
+    leads = [new_lead({"n": str(n)}) for n in range(9)]
+    leads[4] = new_lead({"text": "a\x00b"})
+    results = PostgresBuffer(engine).append(leads, now=NOW)
+    assert [posted.result for posted in results].count(PostResult.ACCEPTED) == 8
+    assert results[4].result is PostResult.UNSTORABLE
+    assert captured(engine) == (8, 0)
+
+
+def _kill_sessions(engine: sa.Engine, application_name: str) -> int:
+    with engine.connect() as connection:
+        killed = connection.execute(
+            sa.text("select pg_terminate_backend(pid) from pg_stat_activity where application_name = :name"),
+            {"name": application_name},
+        )
+        return len(killed.all())
+
+
+def test_a_connection_that_was_cut_is_opened_again_by_the_next_call(database_url: str, engine: sa.Engine) -> None:
+    async def run() -> None:
+        connection = ReconnectingConnection(database_url, application_name="cut me")
+        assert await connection.fetch("select 1") == [(1,)]
+        assert _kill_sessions(engine, "cut me") == 1
+        with pytest.raises(DatabaseUnavailable):
+            await connection.fetch("select 2")
+        assert await connection.fetch("select 3") == [(3,)]
+        await connection.close()
+
+    asyncio.run(run())
+
+
+def test_a_server_that_does_not_answer_is_given_up(database_url: str, engine: sa.Engine) -> None:
+    async def run() -> None:
+        connection = ReconnectingConnection(database_url, application_name="slow", answer_seconds=0.3)
+        with engine.connect() as holder:
+            holder.execute(sa.text("lock table buffer in access exclusive mode"))
+            with pytest.raises(DatabaseUnavailable):
+                await connection.fetch("select * from buffer")
+        assert await connection.fetch("select 1") == [(1,)]
+        await connection.close()
+
+    asyncio.run(run())
+
+
+def test_a_fault_of_the_statement_is_not_taken_for_a_lost_connection(database_url: str) -> None:
+    async def run() -> None:
+        connection = ReconnectingConnection(database_url, application_name="test")
+        with pytest.raises(psycopg.errors.UndefinedTable):
+            await connection.fetch("select * from nowhere")
+        await connection.close()
+
+    asyncio.run(run())
+
+
+def test_a_database_that_cannot_be_reached_is_named_so() -> None:
+    with pytest.raises(DatabaseUnavailable):
+        PostgresBuffer(engine_for("postgresql://nobody@127.0.0.1:9/nothing")).append([new_lead({"n": 1})], now=NOW)
+
+
+def test_a_key_is_forgotten_after_its_time_and_not_before(engine: sa.Engine) -> None:
+    buffer = PostgresBuffer(engine)
+    buffer.append(
+        [new_lead({"email": "old"}), new_lead({"email": "new"}, received_at=NOW + timedelta(days=1))], now=NOW
+    )
+    with engine.begin() as connection:
+        assert purge_ingest_keys(connection, received_before=NOW + timedelta(hours=1)) == 1
+        assert purge_ingest_keys(connection, received_before=NOW + timedelta(hours=1)) == 0
+    results = buffer.append([new_lead({"email": "old"}), new_lead({"email": "new"})], now=NOW)
+    assert [posted.result for posted in results] == [PostResult.ACCEPTED, PostResult.DUPLICATE]
+    assert waiting(engine, buffer) == 3
