@@ -118,7 +118,8 @@ def _waiting(queues: list[dict[str, Any]], settings: Settings) -> "Table":
 
 
 def _leads(tenants: list[dict[str, Any]]) -> "Table":
-    states = [str(state) for state in LeadState]
+    always = (LeadState.PENDING, LeadState.DELIVERED, LeadState.MERGED, LeadState.REJECTED)
+    states = [str(state) for state in LeadState if state in always or any(tenant[state] for tenant in tenants)]
     table = _table("Leads", "Tenant", "Captured", *states, "Conserved", numbers=("Captured", *states))
     for tenant in tenants:
         counts = (f"{tenant[name]:,}" for name in ("captured", *states))
