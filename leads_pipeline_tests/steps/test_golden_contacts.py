@@ -1,0 +1,399 @@
+"""The step from deduped_leads to golden_contacts and the outbox, on a real database."""
+
+import threading
+from datetime import timedelta
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from leads_pipeline.config import Settings, parse_settings
+from leads_pipeline.domain.stage import ChunkReport, Lane, Operation, OutboxState
+from leads_pipeline.steps.golden_contacts import refresh_golden_contacts
+from leads_pipeline.storage import outbox_demand, schema
+from leads_pipeline.storage.identity import lock_identity
+from leads_pipeline_tests.conftest import LEADS_YAML, NOW
+from leads_pipeline_tests.steps.rows import (
+    TENANT,
+    ask_for,
+    chunk,
+    claimed,
+    contact,
+    delivered,
+    member,
+    merge,
+    rows_of,
+)
+
+LATER = NOW + timedelta(hours=1)
+
+
+def one(engine: sa.Engine, table: sa.Table, **where: object) -> dict[str, Any]:
+    (row,) = rows_of(engine, table, **where)
+    return row
+
+
+def everything(engine: sa.Engine) -> list[list[dict[str, Any]]]:
+    tables = (schema.golden_contacts, schema.outbox, schema.deduped_leads, schema.contacts)
+    return [rows_of(engine, table) for table in tables]
+
+
+def test_nothing_pending_is_nothing_done(engine: sa.Engine, settings: Settings) -> None:
+    assert refresh_golden_contacts(engine, chunk(), settings=settings) == ChunkReport(taken=0, passed=0, counts={})
+
+
+def test_a_contacts_leads_make_its_golden_row_and_every_destination_wants_it(
+    engine: sa.Engine, settings: Settings
+) -> None:
+    person = contact(engine)
+    first = member(engine, person, email="anna@firm.com", full_name="Anna Smith", campaign="spring")
+    last = member(
+        engine, person, source="webinar", lane=Lane.REAL_TIME, received_at=LATER, phone="+14155552671",
+        last_name="Smyth", company="Acme", consent=({"granted": True},),
+    )  # fmt: skip
+    this = chunk(now=LATER)
+
+    report = refresh_golden_contacts(engine, this, settings=settings)
+
+    assert (report.taken, report.passed, report.counts["created"]) == (1, 1, 1)
+    row = one(engine, schema.golden_contacts)
+    assert {name: row[name] for name in ("contact_id", "tenant", "version", "lead_count", "batch_id", "updated_at")} == {
+        "contact_id": person, "tenant": TENANT, "version": 1, "lead_count": 2, "batch_id": this.batch_id, "updated_at": LATER,
+    }  # fmt: skip
+    assert (row["email"], row["email_key"], row["phone"]) == ("anna@firm.com", "anna@firm.com", "+14155552671")
+    assert (row["first_name"], row["last_name"], row["company"]) == ("Anna", "Smith", "Acme")
+    assert (row["first_source"], row["last_source"]) == ("website", "webinar")
+    assert (row["first_seen_at"], row["last_seen_at"]) == (NOW, LATER)
+    assert row["provenance"]["email"] == {"lead_id": str(first), "received_at": NOW.isoformat(), "rule": "only_value"}
+    assert row["attribution"]["first"]["campaign"] == "spring"
+    assert row["consent"] == {
+        "marketing": {"email": {"granted": True, "as_of": LATER.isoformat(), "lead_id": str(last)}}
+    }
+    assert {lead["golden_version"] for lead in rows_of(engine, schema.deduped_leads)} == {1}
+    wanted = one(engine, schema.outbox)
+    assert {name: wanted[name] for name in ("contact_id", "destination", "operation", "state", "lane")} == {
+        "contact_id": person, "destination": "hubspot", "operation": "upsert", "state": "waiting", "lane": "real_time",
+    }  # fmt: skip
+    assert (wanted["wanted_version"], wanted["delivered_version"], wanted["attempts"]) == (1, None, 0)
+    assert (wanted["waiting_since"], wanted["due_at"]) == (LATER, LATER)
+    assert rows_of(engine, schema.pending) == []
+
+
+def test_asking_again_changes_nothing(engine: sa.Engine, settings: Settings) -> None:
+    person = contact(engine)
+    member(engine, person, email="anna@firm.com", date_of_birth="1980-02-21", consent=({"granted": True},))
+    refresh_golden_contacts(engine, chunk(), settings=settings)
+    delivered(engine, person)
+    before = everything(engine)
+    ask_for(engine, person)
+    report = refresh_golden_contacts(engine, chunk(now=LATER), settings=settings)
+    assert (report.taken, report.counts["unchanged"], report.counts["updated"]) == (1, 1, 0)
+    assert everything(engine) == before
+
+
+def test_a_new_lead_makes_a_new_version_even_if_it_says_nothing_new(engine: sa.Engine, settings: Settings) -> None:
+    person = contact(engine)
+    first = member(engine, person, email="anna@firm.com")
+    refresh_golden_contacts(engine, chunk(), settings=settings)
+    delivered(engine, person)
+    second = member(engine, person, email="anna@firm.com", lane=Lane.BATCH, received_at=LATER)
+    refresh_golden_contacts(engine, chunk(now=LATER), settings=settings)
+    included = {lead["lead_id"]: lead["golden_version"] for lead in rows_of(engine, schema.deduped_leads)}
+    assert included == {first: 1, second: 2}
+    wanted = one(engine, schema.outbox)
+    assert (wanted["wanted_version"], wanted["delivered_version"], wanted["state"], wanted["lane"]) == (
+        2, 1, OutboxState.WAITING, Lane.BATCH,
+    )  # fmt: skip
+    assert (wanted["crm_record_id"], wanted["waiting_since"]) == ("501", LATER)
+
+
+def test_a_withdrawal_on_its_own_makes_a_new_version(engine: sa.Engine, settings: Settings) -> None:
+    person = contact(engine)
+    member(engine, person, email="anna@firm.com", consent=({"granted": True},))
+    refresh_golden_contacts(engine, chunk(), settings=settings)
+    member(engine, person, email="anna@firm.com", consent=({"granted": False, "channel": "any"},))
+    refresh_golden_contacts(engine, chunk(), settings=settings)
+    row = one(engine, schema.golden_contacts)
+    assert (row["version"], row["consent"]["marketing"]["email"]["granted"]) == (2, False)
+
+
+def test_what_waits_keeps_its_place_and_its_urgency(engine: sa.Engine, settings: Settings) -> None:
+    person = contact(engine)
+    member(engine, person, email="anna@firm.com", lane=Lane.REAL_TIME)
+    refresh_golden_contacts(engine, chunk(), settings=settings)
+    member(engine, person, email="anna@firm.com", lane=Lane.BATCH, received_at=LATER)
+    refresh_golden_contacts(engine, chunk(now=LATER), settings=settings)
+    wanted = one(engine, schema.outbox)
+    assert (wanted["wanted_version"], wanted["lane"], wanted["waiting_since"], wanted["due_at"]) == (
+        2, Lane.REAL_TIME, NOW, LATER,
+    )  # fmt: skip
+
+
+def test_a_delivery_under_way_keeps_its_claim_while_more_is_wanted(engine: sa.Engine, settings: Settings) -> None:
+    person = contact(engine)
+    member(engine, person, email="anna@firm.com")
+    refresh_golden_contacts(engine, chunk(), settings=settings)
+    claimed(engine, person)
+    member(engine, person, email="anna@firm.com", received_at=LATER)
+    refresh_golden_contacts(engine, chunk(now=LATER), settings=settings)
+    wanted = one(engine, schema.outbox)
+    assert (wanted["state"], wanted["claimed_by"], wanted["wanted_version"]) == (OutboxState.IN_FLIGHT, "token", 2)
+    assert wanted["claimed_until"] == NOW + timedelta(minutes=5)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (OutboxState.DEAD, OutboxState.WAITING),  # what was refused has changed
+        (OutboxState.SUPPRESSED, OutboxState.SUPPRESSED),
+        (OutboxState.DELIVERED, OutboxState.WAITING),
+    ],
+)
+def test_a_new_version_wakes_what_is_dead_and_not_what_is_suppressed(
+    engine: sa.Engine, settings: Settings, before: OutboxState, after: OutboxState
+) -> None:
+    person = contact(engine)
+    member(engine, person, email="anna@firm.com")
+    refresh_golden_contacts(engine, chunk(), settings=settings)
+    with engine.begin() as connection:
+        connection.execute(sa.update(schema.outbox).values(state=before, attempts=7))
+    member(engine, person, email="anna@firm.com", received_at=LATER)
+    refresh_golden_contacts(engine, chunk(now=LATER), settings=settings)
+    wanted = one(engine, schema.outbox)
+    assert (wanted["state"], wanted["attempts"], wanted["wanted_version"]) == (after, 0, 2)
+
+
+def test_merged_contacts_leave_one_golden_row_and_what_was_sent_is_archived(
+    engine: sa.Engine, settings: Settings
+) -> None:
+    old, new = contact(engine, at=NOW - timedelta(days=1)), contact(engine)
+    member(engine, old, email="anna@firm.com")
+    member(engine, new, email="anna@other.com", received_at=LATER)
+    refresh_golden_contacts(engine, chunk(), settings=settings)
+    delivered(engine, new)
+    merge(engine, new, into=old)
+
+    report = refresh_golden_contacts(engine, chunk(now=LATER), settings=settings)
+
+    assert (report.counts["removed"], report.counts["archived"], report.counts["cancelled"]) == (1, 1, 0)
+    row = one(engine, schema.golden_contacts)
+    assert (row["contact_id"], row["version"], row["lead_count"], row["email"]) == (old, 2, 2, "anna@other.com")
+    assert {lead["golden_version"] for lead in rows_of(engine, schema.deduped_leads, contact_id=old)} == {1, 2}
+    archived = one(engine, schema.outbox, contact_id=new)
+    assert (archived["operation"], archived["state"], archived["due_at"]) == (
+        Operation.ARCHIVE,
+        OutboxState.WAITING,
+        LATER,
+    )
+    assert (archived["wanted_version"], archived["delivered_version"], archived["crm_record_id"]) == (2, 1, "501")
+
+
+def test_a_merged_contact_that_was_never_sent_is_cancelled(engine: sa.Engine, settings: Settings) -> None:
+    old, new = contact(engine, at=NOW - timedelta(days=1)), contact(engine)
+    member(engine, old, email="anna@firm.com")
+    member(engine, new, email="anna@other.com")
+    refresh_golden_contacts(engine, chunk(), settings=settings)
+    merge(engine, new, into=old)
+    report = refresh_golden_contacts(engine, chunk(now=LATER), settings=settings)
+    assert (report.counts["archived"], report.counts["cancelled"]) == (0, 1)
+    cancelled = one(engine, schema.outbox, contact_id=new)
+    assert (cancelled["operation"], cancelled["state"], cancelled["wanted_version"]) == ("upsert", "cancelled", 1)
+    ask_for(engine, old)
+    again = refresh_golden_contacts(engine, chunk(now=LATER), settings=settings)
+    assert (again.counts["cancelled"], again.counts["unchanged"]) == (0, 1)
+
+
+@pytest.mark.parametrize("last_verdict", [None, "ambiguous"])
+def test_what_may_have_been_sent_is_archived_and_a_claim_is_not_taken_away(
+    engine: sa.Engine, settings: Settings, last_verdict: str | None
+) -> None:
+    old, new = contact(engine, at=NOW - timedelta(days=1)), contact(engine)
+    member(engine, old, email="anna@firm.com")
+    member(engine, new, email="anna@other.com")
+    refresh_golden_contacts(engine, chunk(), settings=settings)
+    if last_verdict is None:
+        claimed(engine, new)
+    else:
+        with engine.begin() as connection:
+            connection.execute(sa.update(schema.outbox).values(last_verdict=last_verdict))
+    merge(engine, new, into=old)
+    refresh_golden_contacts(engine, chunk(now=LATER), settings=settings)
+    archived = one(engine, schema.outbox, contact_id=new)
+    assert (archived["operation"], archived["state"], archived["wanted_version"]) == ("archive", "waiting", 2)
+    assert archived["claimed_by"] == ("token" if last_verdict is None else None)
+
+
+def test_the_survivor_takes_over_the_address_of_the_merged_in_the_same_chunk(
+    engine: sa.Engine, settings: Settings
+) -> None:
+    old, new = contact(engine, at=NOW - timedelta(days=1)), contact(engine)
+    member(engine, old, phone="+14155552671")
+    member(engine, new, email="anna@firm.com")
+    refresh_golden_contacts(engine, chunk(), settings=settings)
+    merge(engine, new, into=old)
+    refresh_golden_contacts(engine, chunk(now=LATER), settings=settings)
+    assert one(engine, schema.golden_contacts)["email_key"] == "anna@firm.com"
+
+
+def test_two_contacts_may_exchange_their_addresses(engine: sa.Engine, settings: Settings) -> None:
+    """As after an undone merge: each row's new key is the other's old one."""
+    left, right = contact(engine), contact(engine)
+    of_left, of_right = member(engine, left, email="a@firm.com"), member(engine, right, email="b@firm.com")
+    refresh_golden_contacts(engine, chunk(), settings=settings)
+    with engine.begin() as connection:
+        for lead_id, contact_id in ((of_left, right), (of_right, left)):
+            connection.execute(
+                sa.update(schema.deduped_leads)
+                .where(schema.deduped_leads.c.lead_id == lead_id)
+                .values(contact_id=contact_id, golden_version=None)
+            )
+    for asked in (left, right):  # one chunk each: the second row still holds what the first wants
+        ask_for(engine, asked)
+        refresh_golden_contacts(engine, chunk(now=LATER), settings=settings)
+    keys = {row["contact_id"]: row["email_key"] for row in rows_of(engine, schema.golden_contacts)}
+    assert keys == {left: "b@firm.com", right: "a@firm.com"}
+
+
+def test_two_contacts_of_a_chunk_with_one_address_do_not_fail_it(engine: sa.Engine, settings: Settings) -> None:
+    older, newer = contact(engine, at=NOW - timedelta(days=1)), contact(engine)
+    for person in (older, newer):
+        member(engine, person, email="anna@firm.com")
+    report = refresh_golden_contacts(engine, chunk(), settings=settings)
+    assert (report.passed, report.counts["email_conflicts"]) == (2, 1)
+    keys = {row["contact_id"]: row["email_key"] for row in rows_of(engine, schema.golden_contacts)}
+    assert keys == {older: "anna@firm.com", newer: None}
+
+
+def test_a_contact_that_was_merged_while_it_waited_is_served_as_its_survivor(
+    engine: sa.Engine, settings: Settings
+) -> None:
+    old, new = contact(engine, at=NOW - timedelta(days=1)), contact(engine)
+    member(engine, old, email="anna@firm.com")
+    member(engine, new, email="anna@other.com")
+    merge(engine, new, into=old)  # both ids stand at the door
+    report = refresh_golden_contacts(engine, chunk(), settings=settings)
+    assert (report.taken, report.passed) == (2, 1)
+    assert one(engine, schema.golden_contacts)["contact_id"] == old
+    assert [row["contact_id"] for row in rows_of(engine, schema.outbox)] == [old]
+
+
+def test_a_contact_without_leads_is_withdrawn_and_a_returning_one_counts_on(
+    engine: sa.Engine, settings: Settings
+) -> None:
+    person, other = contact(engine), contact(engine)
+    lead_id = member(engine, person, email="anna@firm.com")
+    refresh_golden_contacts(engine, chunk(), settings=settings)
+    delivered(engine, person)
+
+    def move(to: Any) -> None:
+        with engine.begin() as connection:
+            connection.execute(sa.update(schema.deduped_leads).values(contact_id=to, golden_version=None))
+        ask_for(engine, person, other)
+        refresh_golden_contacts(engine, chunk(now=LATER), settings=settings)
+
+    move(other)
+    assert one(engine, schema.golden_contacts)["contact_id"] == other
+    assert one(engine, schema.outbox, contact_id=person)["operation"] == "archive"
+    move(person)
+    row = one(engine, schema.golden_contacts)
+    wanted = one(engine, schema.outbox, contact_id=person)
+    # 1 was delivered and 2 took it back: were the new row version 1, its lead would count as delivered.
+    assert (row["contact_id"], row["version"], wanted["wanted_version"], wanted["operation"]) == (
+        person,
+        3,
+        3,
+        "upsert",
+    )
+    assert one(engine, schema.deduped_leads, lead_id=lead_id)["golden_version"] == 3
+
+
+def test_a_destination_that_was_added_later_gets_the_contacts_that_are_there(
+    engine: sa.Engine, settings: Settings
+) -> None:
+    person = contact(engine)
+    member(engine, person, email="anna@firm.com")
+    refresh_golden_contacts(engine, chunk(), settings=settings)
+    delivered(engine, person)
+    text = LEADS_YAML.replace("destinations: [hubspot]", "destinations: [hubspot, second]", 1) + (
+        "  second: {vendor: hubspot, account: other, token: {env: LEADS_HUBSPOT_TOKEN}}\n"
+    )
+    ask_for(engine, person)
+    refresh_golden_contacts(engine, chunk(now=LATER), settings=parse_settings(text, path=settings.path))
+    states = {row["destination"]: (row["state"], row["wanted_version"]) for row in rows_of(engine, schema.outbox)}
+    assert states == {"hubspot": ("delivered", 1), "second": ("waiting", 1)}
+
+
+def test_a_source_s_priority_settles_what_came_at_one_instant(engine: sa.Engine, settings: Settings) -> None:
+    person = contact(engine)
+    member(engine, person, source="import", email="anna@firm.com", company="From a list of old")
+    member(engine, person, source="website", email="anna@firm.com", company="Acme")
+    refresh_golden_contacts(engine, chunk(), settings=settings)
+    row = one(engine, schema.golden_contacts)
+    assert (row["company"], row["provenance"]["company"]["rule"]) == ("Acme", "source_priority")
+
+
+def test_a_contact_with_very_many_leads_is_one_contact(engine: sa.Engine, settings: Settings) -> None:
+    person = contact(engine)
+    member(engine, person, email="anna@firm.com")
+    with engine.begin() as connection:  # 3,000 more of the same
+        for table in ("validated_leads", "deduped_leads"):
+            columns = [column.name for column in schema.metadata.tables[table].columns if column.name != "lead_id"]
+            names = ", ".join(columns)
+            connection.execute(
+                sa.text(
+                    f"insert into {table} (lead_id, {names}) "
+                    f"select overlay(cast(lead_id as text) placing lpad(cast(n as text), 12, '0') from 25)::uuid, {names} "
+                    f"from {table}, generate_series(1, 3000) n"
+                )
+            )
+    refresh_golden_contacts(engine, chunk(), settings=settings)
+    assert one(engine, schema.golden_contacts)["lead_count"] == 3001
+
+
+def test_a_chunk_that_is_killed_before_its_commit_leaves_everything_as_it_was(
+    engine: sa.Engine, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new = contact(engine, at=NOW - timedelta(days=1)), contact(engine)
+    member(engine, old, email="anna@firm.com")
+    member(engine, new, email="anna@other.com")
+    refresh_golden_contacts(engine, chunk(), settings=settings)
+    delivered(engine, new)
+    merge(engine, new, into=old)
+    before, waiting = everything(engine), rows_of(engine, schema.pending)
+
+    class Killed(BaseException):
+        """Ends the transaction as the death of the process does: without a commit."""
+
+    def die(*_args: object, **_kwargs: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:  # the last thing that the step does
+        patch.setattr(outbox_demand, "fill_in", die)
+        with pytest.raises(Killed):
+            refresh_golden_contacts(engine, chunk(now=LATER), settings=settings)
+    assert (everything(engine), rows_of(engine, schema.pending)) == (before, waiting)
+    assert refresh_golden_contacts(engine, chunk(now=LATER), settings=settings).counts["archived"] == 1
+
+
+def test_identity_and_the_golden_record_do_not_move_at_once(engine: sa.Engine, settings: Settings) -> None:
+    person = contact(engine)
+    member(engine, person, email="anna@firm.com")
+    done = threading.Event()
+
+    def refresh() -> None:
+        refresh_golden_contacts(engine, chunk(), settings=settings)
+        done.set()
+
+    worker = threading.Thread(target=refresh)
+    with engine.begin() as connection:
+        lock_identity(connection, TENANT)
+        worker.start()
+        waiting = sa.text(
+            "select count(*) from pg_stat_activity where wait_event = 'advisory' and datname = current_database()"
+        )
+        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as watcher:
+            while watcher.execute(waiting).scalar_one() == 0:
+                assert not done.is_set(), "the step did not ask for the lock"
+    worker.join(timeout=30)
+    assert done.is_set()
+    assert one(engine, schema.golden_contacts)["contact_id"] == person
