@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from leads_pipeline.clock import SystemClock
 from leads_pipeline.config import DATABASE_URL_VARIABLE, Settings, database_url, load_settings
 from leads_pipeline.errors import ConfigError
-from leads_pipeline.storage.embedded import EmbeddedServer
+from leads_pipeline.storage.embedded import EmbeddedServer, ServerState
 
 
 @click.group()
@@ -50,7 +50,7 @@ def status(config_file: str | None) -> None:
     server = EmbeddedServer(settings.state_path)
     if configured is None:
         _print_status(server)
-        if server.status().state != "running":
+        if server.status().state is not ServerState.RUNNING:
             raise SystemExit(1)
     else:
         click.echo(f"database   {_without_password(configured)} ({DATABASE_URL_VARIABLE})")

