@@ -38,6 +38,7 @@ def sandbox() -> None:
 )  # fmt: skip
 @click.option("--store", type=click.Path(path_type=Path, dir_okay=False), help="Keep contacts in this SQLite file.")
 @click.option("--key-property", default="lead_key", show_default=True, help="Custom unique property that exists.")
+@click.option("--property", "properties", multiple=True, metavar="NAME", help="Custom text property that exists.")
 @click.option("--retry-after", is_flag=True, help="Send Retry-After with a 429 (HubSpot documents none).")
 @click.option("--seed", type=int, help="Make order, ids and faults repeatable.")
 def serve(
@@ -53,6 +54,7 @@ def serve(
     token_env: str,
     store: Path | None,
     key_property: str,
+    properties: tuple[str, ...],
     retry_after: bool,
     seed: int | None,
 ) -> None:
@@ -75,6 +77,7 @@ def serve(
         time_zone=time_zone,
         store=store,
         key_property=key_property,
+        custom_properties=properties,
         retry_after=retry_after,
     )
     if no_limits:

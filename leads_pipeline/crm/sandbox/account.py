@@ -20,7 +20,9 @@ class PlayedAccount:
         self.clock = clock
         self.random = random
         self.lock = RLock()
-        self._store = ContactStore(options.store, key_property=options.key_property)
+        self._store = ContactStore(
+            options.store, key_property=options.key_property, custom_properties=options.custom_properties
+        )
         self._begin()
 
     def reset(self) -> None:

@@ -24,6 +24,8 @@ class SandboxOptions:
     search_per_second: int | None = 5
     store: Path | None = None
     key_property: str = "lead_key"
+    # Further custom text properties that exist from the start, for mappings of one's own.
+    custom_properties: tuple[str, ...] = ()
     # HubSpot documents no Retry-After on a 429 (facts: not known); clients must live with and without.
     retry_after: bool = False
     # The specification says that results repeat the trace id; recorded answers of batch create do not.

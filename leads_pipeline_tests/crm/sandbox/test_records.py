@@ -214,6 +214,11 @@ def test_the_unique_key_property_is_there_from_the_start(started: Started):
         assert sandbox.writes_per_lead_key() == {"k1": 1}
 
 
+def test_custom_properties_can_be_there_from_the_start(started: Started):
+    with started(custom_properties=("utm_source",)) as (_sandbox, api):
+        assert api.upsert(entry("k1", utm_source="newsletter")).status_code == 200
+
+
 def test_a_property_is_made_listed_and_used(api: Api):
     definition = {
         "name": "score", "label": "Score", "type": "enumeration", "fieldType": "select",

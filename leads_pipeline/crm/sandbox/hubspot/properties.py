@@ -4,7 +4,7 @@ A subset of HubSpot's own properties, enough for leads; more are made with ``POS
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
@@ -74,8 +74,8 @@ _READ_ONLY = ("hs_object_id", "hs_object_source", "hs_object_source_id", "hs_obj
               "num_unique_conversion_events", "hs_calculated_phone_number")  # fmt: skip
 
 
-def built_in(key_property: str) -> dict[str, Property]:
-    """HubSpot's own properties, and the custom unique one that holds our key."""
+def built_in(key_property: str, custom: Iterable[str] = ()) -> dict[str, Property]:
+    """HubSpot's own properties, custom texts, and the custom unique one that holds our key."""
     known = [
         Property(EMAIL, "Email", unique=True),
         *(Property(name, name.replace("_", " ").capitalize()) for name in _TEXTS),
@@ -86,6 +86,7 @@ def built_in(key_property: str) -> dict[str, Property]:
         Property("createdate", "Create date", "datetime", "date", read_only=True),
         Property("lastmodifieddate", "Last modified date", "datetime", "date", read_only=True),
         *(Property(name, name.replace("_", " ").capitalize(), read_only=True) for name in _READ_ONLY),
+        *(Property(name, name.replace("_", " ").capitalize(), custom=True) for name in custom),
         Property(key_property, "Lead key", unique=True, custom=True),
     ]
     return {item.name: item for item in known}

@@ -67,8 +67,9 @@ class Tally:
 class ContactStore:
     """Contacts and the account's properties. Not safe for several threads: the caller holds the lock."""
 
-    def __init__(self, path: Path | None, *, key_property: str) -> None:
+    def __init__(self, path: Path | None, *, key_property: str, custom_properties: tuple[str, ...] = ()) -> None:
         self._key_property = key_property
+        self._custom_properties = custom_properties
         try:
             self._db = sqlite3.connect(path or ":memory:", isolation_level=None, check_same_thread=False)
             # The journal outlives a killed process without an fsync per request; a power cut may cost the last second.
@@ -76,7 +77,7 @@ class ContactStore:
             self._db.executescript(_SCHEMA)
         except sqlite3.Error as error:
             raise LeadsError(f"the sandbox cannot keep its contacts in {path}: {error}") from error
-        self.properties = built_in(key_property)
+        self.properties = built_in(key_property, custom_properties)
         for (definition,) in self._db.execute("select definition from custom_properties"):
             item = msgspec.json.decode(definition, type=Property)
             self.properties[item.name] = item
@@ -274,7 +275,7 @@ class ContactStore:
         with self.transaction():
             for table in ("contacts", "unique_values", "former_ids", "blocked_emails", "custom_properties"):
                 self._db.execute(f"delete from {table}")  # noqa: S608
-        self.properties = built_in(self._key_property)
+        self.properties = built_in(self._key_property, self._custom_properties)
 
     def _one(self, condition: str, value: Any) -> Contact | None:
         row = self._db.execute(f"select {_COLUMNS} from contacts where {condition}", (value,)).fetchone()  # noqa: S608
