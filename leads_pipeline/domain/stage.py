@@ -49,7 +49,7 @@ class OutboxState(StrEnum):
     DELIVERED = "delivered"  # delivered_version = wanted_version
     DEAD = "dead"  # an operator must act
     SUPPRESSED = "suppressed"  # must not be sent
-    CANCELLED = "cancelled"  # the contact was merged away before anything was sent
+    CANCELLED = "cancelled"  # never sent and not to be: the contact was merged away, or an operator gave up on it
 
 
 class Operation(StrEnum):

@@ -13,6 +13,7 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
+from leads_pipeline.domain.stage import OutboxState
 from leads_pipeline.storage.schema import dead_letters, outbox
 
 _COLUMNS = [column for column in dead_letters.c if column.name not in ("payload", "explanation")]
@@ -125,18 +126,26 @@ def wait_again(connection: sa.Connection, outbox_id: int, *, now: datetime) -> b
     """Let a dead row be sent again with a fresh budget; ``False`` when it is not dead any more."""
     updated = connection.execute(
         outbox.update()
-        .where(outbox.c.outbox_id == outbox_id, outbox.c.state == "dead")
-        .values(state="waiting", due_at=now, attempts=0, updated_at=now)
+        .where(outbox.c.outbox_id == outbox_id, outbox.c.state == OutboxState.DEAD)
+        .values(state=OutboxState.WAITING, due_at=now, attempts=0, updated_at=now)
     )
     return updated.rowcount == 1
 
 
 def take_out(connection: sa.Connection, outbox_id: int, *, now: datetime) -> bool:
-    """Let a dead row rest for good (until its contact changes); ``False`` when it is not dead any more."""
+    """Want no more of a dead row than what was delivered; ``False`` when it is not dead any more.
+
+    A later version of the contact is wanted, and sent, as usual.
+    """
+    never = outbox.c.delivered_version.is_(None)
     updated = connection.execute(
         outbox.update()
-        .where(outbox.c.outbox_id == outbox_id, outbox.c.state == "dead")
-        .values(state="suppressed", updated_at=now)
+        .where(outbox.c.outbox_id == outbox_id, outbox.c.state == OutboxState.DEAD)
+        .values(
+            state=sa.case((never, OutboxState.CANCELLED), else_=OutboxState.DELIVERED),
+            wanted_version=sa.func.coalesce(outbox.c.delivered_version, outbox.c.wanted_version),
+            updated_at=now,
+        )
     )
     return updated.rowcount == 1
 

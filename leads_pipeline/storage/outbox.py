@@ -93,7 +93,10 @@ _CLAIM = sa.text(
         order by outbox_id
         for update skip locked
     )
-    update outbox set state = 'in_flight', claimed_by = :token, claimed_until = :until, updated_at = :now
+    update outbox set
+        -- What became of a claim that ran out is unknown, and must not be forgotten when the next attempt fails.
+        last_verdict = case when state = 'in_flight' then 'ambiguous' else last_verdict end,
+        state = 'in_flight', claimed_by = :token, claimed_until = :until, updated_at = :now
     from taken where outbox.outbox_id = taken.outbox_id
     returning outbox.outbox_id, outbox.tenant, outbox.contact_id, outbox.operation, outbox.lane, outbox.wanted_version,
         outbox.delivered_version, outbox.attempts, outbox.crm_record_id, outbox.delivered_fields
@@ -127,7 +130,9 @@ _SETTLE = sa.text(
         delivered_fields = case when s.state = 'delivered' then s.fields else o.delivered_fields end,
         crm_record_id = case when s.state = 'delivered' then coalesce(s.crm_record_id, o.crm_record_id)
             else o.crm_record_id end,
-        last_verdict = s.verdict,
+        -- Ambiguous until delivered: what may be at the CRM must be archived when the contact is merged away.
+        last_verdict = case
+            when o.last_verdict = 'ambiguous' and s.state <> 'delivered' then o.last_verdict else s.verdict end,
         claimed_by = null,
         claimed_until = null,
         updated_at = :now

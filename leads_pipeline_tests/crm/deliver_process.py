@@ -1,0 +1,57 @@
+"""A process that plans and delivers, for tests that need more than one, or one that dies.
+
+python -m leads_pipeline_tests.crm.deliver_process DATABASE_URL BASE_URL NUMBERS_JSON [claimed|answered]
+
+With a fourth argument it kills itself, as kill -9 does: once a batch is ``claimed`` and not sent, or ``answered`` and
+not settled.
+"""
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Sequence
+
+from leads_pipeline.clock import FrozenClock, SystemClock
+from leads_pipeline.crm.clients import build_clients
+from leads_pipeline.crm.port import Courier, CrmClient, CrmRecord, CrmRequest, CrmResponse, RecordVerdict
+from leads_pipeline.storage.database import engine_for
+from leads_pipeline.telemetry import configure_logging
+from leads_pipeline_tests.conftest import NOW
+from leads_pipeline_tests.crm.delivering import settings_for, sync
+
+
+class Dies:
+    """A client whose process is killed around its first batch."""
+
+    def __init__(self, client: CrmClient, *, when: str) -> None:
+        self._client = client
+        self._when = when
+
+    def send(self, request: CrmRequest) -> CrmResponse:
+        return self._client.send(request)
+
+    def deliver(self, records: Sequence[CrmRecord], *, courier: Courier) -> list[RecordVerdict]:
+        if self._when == "answered":
+            self._client.deliver(records, courier=courier)
+        os.kill(os.getpid(), signal.SIGKILL)
+        raise AssertionError("a killed process goes nowhere")
+
+    def close(self) -> None:
+        self._client.close()
+
+
+def main(database_url: str, base_url: str, numbers: str, when: str | None = None) -> None:
+    configure_logging(as_json=True)
+    settings = settings_for(base_url, **json.loads(numbers))
+    engine = engine_for(database_url)
+    if when is None:
+        report = sync(engine, settings, SystemClock())
+        print(json.dumps({"delivered": report.delivered, "throttled": report.throttled}))  # noqa: T201
+    else:
+        clients = {name: Dies(client, when=when) for name, client in build_clients(settings).items()}
+        sync(engine, settings, FrozenClock(NOW), clients=clients)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,237 @@
+"""The last step: what a plan holds, what several processes do, and what a killed one leaves behind."""
+
+import json
+import signal
+import subprocess
+import sys
+from datetime import timedelta
+
+import pytest
+import sqlalchemy as sa
+
+from leads_pipeline.clock import FrozenClock, SystemClock
+from leads_pipeline.crm.courier import lease_for
+from leads_pipeline.crm.run import PlannedBatch, batches
+from leads_pipeline.crm.sandbox.options import SandboxOptions
+from leads_pipeline.crm.sandbox.running import running_sandbox
+from leads_pipeline.domain.stage import ALL_LANES, Lane, Operation
+from leads_pipeline.steps.crm_sync_batches import SyncPlan, deliver, plan_sync
+from leads_pipeline.storage.outbox import DueRow
+from leads_pipeline_tests.conftest import NOW
+from leads_pipeline_tests.crm.delivering import (
+    TOKEN,
+    Contact,
+    add_contacts,
+    outbox_rows,
+    settings_for,
+    states,
+    sync,
+)
+
+NOWHERE = settings_for("http://127.0.0.1:9")
+
+
+def _planned(engine: sa.Engine, *, limit: int = 1000, lanes: tuple[Lane, ...] = ALL_LANES) -> list[int]:
+    return list(plan_sync(engine, settings=NOWHERE, lanes=lanes, limit=limit, now=NOW).outbox_ids)
+
+
+def _ids(contacts: list[Contact]) -> list[int]:
+    return [contact.outbox_id for contact in contacts]
+
+
+def test_a_plan_claims_nothing(engine: sa.Engine) -> None:
+    contacts = add_contacts(engine, 3)
+    assert _planned(engine) == _planned(engine) == _ids(contacts)
+    assert states(engine, contacts) == {"waiting"}
+
+
+def test_a_plan_holds_only_what_is_due_in_its_lanes(engine: sa.Engine) -> None:
+    add_contacts(engine, due_at=NOW + timedelta(seconds=1))
+    add_contacts(engine, lane=Lane.BATCH)
+    urgent = add_contacts(engine, lane=Lane.REAL_TIME)
+    plan = plan_sync(engine, settings=NOWHERE, lanes=[Lane.REAL_TIME], limit=10, now=NOW)
+    assert list(plan.outbox_ids) == _ids(urgent)
+    assert plan.by_destination == {"hubspot": 1}
+
+
+def test_urgent_lanes_come_first_and_the_oldest_within_a_lane(engine: sa.Engine) -> None:
+    batch = add_contacts(engine, lane=Lane.BATCH, due_at=NOW - timedelta(hours=1))
+    newer = add_contacts(engine, lane=Lane.REAL_TIME, due_at=NOW)
+    older = add_contacts(engine, lane=Lane.REAL_TIME, due_at=NOW - timedelta(seconds=1))
+    near = add_contacts(engine, lane=Lane.NEAR_REAL_TIME)
+    assert _planned(engine) == _ids(older + newer + near + batch)
+    assert _planned(engine, limit=3) == _ids(older + newer + near)
+
+
+def test_a_tenant_s_flood_does_not_push_another_tenant_out_of_the_plan(engine: sa.Engine) -> None:
+    add_contacts(engine, 50, tenant="acme", due_at=NOW - timedelta(hours=1))
+    small = add_contacts(engine, 5, tenant="globex")
+    planned = _planned(engine, limit=10)
+    assert set(_ids(small)) <= set(planned)
+    assert len(planned) == 10
+
+
+def test_a_row_of_a_destination_that_its_tenant_no_longer_has_is_not_planned(engine: sa.Engine) -> None:
+    add_contacts(engine, destination="salesforce")
+    assert _planned(engine) == []
+
+
+def test_a_plan_that_names_a_destination_which_is_gone_delivers_nothing(engine: sa.Engine, clock: FrozenClock) -> None:
+    [contact] = add_contacts(engine, destination="salesforce")
+    plan = SyncPlan((contact.outbox_id,), {"salesforce": 1})
+    assert deliver(engine, plan, settings=NOWHERE, clock=clock, runner_id="test").requests == 0
+    assert states(engine, [contact]) == {"waiting"}
+
+
+def test_batches_are_full_and_of_one_tenant_and_the_tenants_take_turns() -> None:
+    names = ["acme", "globex", "acme", "globex", "acme", "acme", "acme"]
+    rows = [
+        DueRow(number, tenant, "hubspot", Lane.BATCH, Operation.UPSERT) for number, tenant in enumerate(names, start=1)
+    ]
+    assert batches(rows, size=2) == [
+        PlannedBatch("acme", (1, 3)),
+        PlannedBatch("globex", (2, 4)),
+        PlannedBatch("acme", (5, 6)),
+        PlannedBatch("acme", (7,)),
+    ]
+
+
+def test_real_time_contacts_are_delivered_before_a_batch_when_the_quota_is_short(
+    engine: sa.Engine, clock: FrozenClock
+) -> None:
+    bulk = add_contacts(engine, 20, lane=Lane.BATCH)
+    urgent = add_contacts(engine, 10, lane=Lane.REAL_TIME)
+    with running_sandbox(SandboxOptions(token=TOKEN).without_limits()) as sandbox:
+        settings = settings_for(sandbox.base_url, batch_size=10, daily=1)
+        assert sync(engine, settings, clock).delivered == 10
+    assert states(engine, urgent) == {"delivered"}
+    assert states(engine, bulk) == {"waiting"}
+
+
+def test_a_run_takes_no_new_batch_after_its_time(engine: sa.Engine) -> None:
+    add_contacts(engine, 30)
+    clock = FrozenClock(NOW)
+    with running_sandbox(SandboxOptions(token=TOKEN).without_limits()) as sandbox:
+        settings = settings_for(sandbox.base_url, batch_size=10, run_seconds=5, in_flight=1)
+        from leads_pipeline.crm.clients import build_clients
+
+        client = build_clients(settings)["hubspot"]
+
+        class TakesThreeSeconds:
+            send, close = client.send, client.close
+
+            def deliver(self, records, *, courier):
+                clock.advance(3)
+                return client.deliver(records, courier=courier)
+
+        assert sync(engine, settings, clock, clients={"hubspot": TakesThreeSeconds()}).delivered == 20
+        client.close()
+
+
+def test_with_the_limiter_there_is_no_429_and_without_it_there_are(engine: sa.Engine) -> None:
+    """Thirty requests against a CRM that allows ten in any two seconds."""
+    options = SandboxOptions(token=TOKEN, requests=10, window_seconds=2, daily=None)
+    add_contacts(engine, 300)
+    with running_sandbox(options) as sandbox:
+        unlimited = settings_for(sandbox.base_url, batch_size=10, requests=1_000_000, run_seconds=2)
+        assert sync(engine, unlimited, SystemClock()).throttled > 0
+        assert sandbox.report()["http_429"] > 0
+    with engine.begin() as connection:
+        connection.execute(sa.text("delete from rate_limits"))
+        connection.execute(
+            sa.text("update outbox set state = 'waiting', wanted_version = 2, due_at = :now"), {"now": NOW}
+        )
+        connection.execute(sa.text("update golden_contacts set version = 2"))
+    with running_sandbox(options) as sandbox:
+        limited = settings_for(sandbox.base_url, batch_size=10, requests=10, seconds=2)
+        report = sync(engine, limited, SystemClock())
+        seen = sandbox.report()
+    assert (report.delivered, report.throttled, seen["http_429"]) == (300, 0, 0)
+    assert seen["max_accepted_in_any_window"] == 10
+
+
+def _process(database_url: str, base_url: str, *extra: str, **numbers: float) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "leads_pipeline_tests.crm.deliver_process", database_url, base_url]
+    return subprocess.Popen([*command, json.dumps(numbers), *extra], stdout=subprocess.PIPE, text=True)
+
+
+@pytest.mark.slow
+def test_two_processes_together_stay_in_the_quota_and_send_each_contact_once(
+    engine: sa.Engine, database_url: str
+) -> None:
+    contacts = add_contacts(engine, 600)
+    with running_sandbox(SandboxOptions(token=TOKEN, requests=10, window_seconds=2, daily=None)) as sandbox:
+        numbers = {"batch_size": 20, "requests": 10, "seconds": 2}
+        running = [_process(database_url, sandbox.base_url, **numbers) for _ in range(2)]
+        reports = [json.loads(process.communicate(timeout=120)[0]) for process in running]
+        seen = sandbox.report()
+        writes = sandbox.writes_per_lead_key()
+    assert sum(report["delivered"] for report in reports) == 600
+    assert all(report["delivered"] > 0 for report in reports)
+    assert (seen["http_429"], seen["duplicates"], seen["contacts"]) == (0, 0, 600)
+    assert set(writes.values()) == {1}
+    assert seen["max_accepted_in_any_window"] <= 10
+    assert states(engine, contacts) == {"delivered"}
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize(("when", "sent"), [("claimed", 0), ("answered", 10)])
+def test_what_a_killed_process_held_is_delivered_by_the_next_one_and_nothing_is_doubled(
+    when: str, sent: int, engine: sa.Engine, database_url: str
+) -> None:
+    contacts = add_contacts(engine, 30)
+    clock = FrozenClock(NOW)
+    with running_sandbox(SandboxOptions(token=TOKEN).without_limits()) as sandbox:
+        killed = _process(database_url, sandbox.base_url, when, batch_size=10, in_flight=1)
+        killed.communicate(timeout=60)
+        assert killed.returncode == -signal.SIGKILL
+        assert sandbox.report()["contacts"] == sent
+        settings = settings_for(sandbox.base_url, batch_size=10)
+        assert sync(engine, settings, clock).delivered == 20
+        held = [row for row in outbox_rows(engine).values() if row["state"] == "in_flight"]
+        assert len(held) == 10
+        clock.advance(lease_for(settings.destinations["hubspot"].timeout_seconds).total_seconds())
+        assert sync(engine, settings, clock).delivered == 10
+        seen = sandbox.report()
+        writes = sandbox.writes_per_lead_key()
+    assert (seen["contacts"], seen["duplicates"]) == (30, 0)
+    assert max(writes.values()) == (2 if sent else 1)
+    assert states(engine, contacts) == {"delivered"}
+
+
+def test_no_log_line_holds_the_token_or_a_lead(
+    engine: sa.Engine, clock: FrozenClock, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import logging
+
+    import structlog
+
+    from leads_pipeline.telemetry import configure_logging
+
+    token = "s3cret-of-the-crm"
+    monkeypatch.setenv("LEADS_HUBSPOT_TOKEN", token)
+    configure_logging(as_json=True, level=logging.DEBUG)
+    root = logging.getLogger()
+    stream = logging.StreamHandler()
+    root.addHandler(stream)
+    before = root.level
+    root.setLevel(logging.DEBUG)
+    try:
+        with running_sandbox(SandboxOptions(token=token).without_limits()) as sandbox:
+            add_contacts(engine, 3, first_name="Grace")
+            add_contacts(engine, email="not-an-address")
+            settings = settings_for(sandbox.base_url, batch_size=2, in_flight=1)
+            sync(engine, settings, clock)
+            sandbox.set_faults([{"kind": "auth"}])
+            add_contacts(engine)
+            sync(engine, settings, clock)
+    finally:
+        root.removeHandler(stream)
+        root.setLevel(before)
+        structlog.reset_defaults()
+    output = "".join(capfd.readouterr())
+    assert "crm_batch_settled" in output
+    assert "crm_destination_parked" in output
+    assert token not in output
+    assert "Grace" not in output
+    assert "not-an-address" not in output
