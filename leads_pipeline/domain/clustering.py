@@ -1,14 +1,17 @@
 """From pairs that look alike to groups that are one person each.
 
-Plain connected components let one wrong edge join two families of records. Here edges are taken best first, and one that
-would join two groups is refused if anything known about the two groups speaks against it; what is refused goes to a
+Plain connected components let one wrong edge join two families of records. Here edges are taken best first, and one
+that would join two groups is refused if anything known about the two speaks against it; what is refused goes to a
 person. The answer does not depend on the order in which edges or records are given.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
+from typing import TypeVar
+
+Contact = TypeVar("Contact", bound=Hashable)
 
 
 class Strength(IntEnum):
@@ -75,16 +78,16 @@ class _Groups:
 def cluster(
     records: Iterable[int],
     *,
-    contact_of: Mapping[int, int],
-    contact_sizes: Mapping[int, int],
+    contact_of: Mapping[int, Contact],
+    contact_sizes: Mapping[Contact, int],
     pairs: Iterable[Edge],
     limits: Limits,
 ) -> Clustering:
     """Group ``records``.
 
     ``contact_of`` names the contact that a known record already belongs to: its records start as one group of
-    ``contact_sizes`` records in all. ``pairs`` are all that were scored, also those far below the merge weight: a pair below
-    the veto weight keeps its two groups apart.
+    ``contact_sizes`` records in all. ``pairs`` are all that were scored, also those far below the merge weight: a pair
+    below the veto weight keeps its two groups apart.
     """
     groups = _starting_groups(sorted(records), contact_of, contact_sizes)
     edges = sorted(pairs, key=lambda e: (-e.strength, -e.weight, min(e.left, e.right), max(e.left, e.right)))
@@ -108,9 +111,11 @@ def cluster(
     return Clustering({record: names[root] for record, root in groups.root_of.items()}, tuple(joined), still_apart)
 
 
-def _starting_groups(records: list[int], contact_of: Mapping[int, int], contact_sizes: Mapping[int, int]) -> _Groups:
+def _starting_groups(
+    records: list[int], contact_of: Mapping[int, Contact], contact_sizes: Mapping[Contact, int]
+) -> _Groups:
     groups = _Groups()
-    first_of: dict[int, int] = {}
+    first_of: dict[Contact, int] = {}
     for record in records:
         contact = contact_of.get(record)
         root = record if contact is None else first_of.setdefault(contact, record)

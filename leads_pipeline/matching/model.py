@@ -42,9 +42,27 @@ def _either_null(column: str) -> str:
     return f"{column}_l is null or {column}_r is null"
 
 
+def _alike(left: str, right: str, least: float) -> str:
+    return f"jaro_winkler_similarity({left}, {right}) >= {least}"
+
+
+def _if(cheap: str, dear: str) -> str:
+    """Both conditions, the dear one tried only where the cheap one holds: DuckDB evaluates all of an ``and``."""
+    return f"case when {cheap} then {dear} else false end"
+
+
 _SWAPPED = "first_name_l = last_name_r and last_name_l = first_name_r"
-_INITIAL = (
-    "(length(first_name_l) = 1 or length(first_name_r) = 1) and left(first_name_l, 1) = left(first_name_r, 1)"
+_SWAPPED_ALIKE = _if(
+    "left(first_name_l, 1) = left(last_name_r, 1) and left(last_name_l, 1) = left(first_name_r, 1)",
+    f"({_alike('first_name_l', 'last_name_r', 0.9)} or least(length(first_name_l), length(last_name_r)) = 1) and "
+    f"({_alike('last_name_l', 'first_name_r', 0.9)} or least(length(last_name_l), length(first_name_r)) = 1)",
+)
+_INITIAL = "(length(first_name_l) = 1 or length(first_name_r) = 1) and left(first_name_l, 1) = left(first_name_r, 1)"
+# Where addresses are made from names, an address that is one letter off belongs to a colleague if the names differ too.
+_NAMES_COMPATIBLE = (
+    f"(last_name_l is null or last_name_r is null or {_alike('last_name_l', 'last_name_r', 0.88)} or {_SWAPPED_ALIKE}) "
+    f"and (first_name_l is null or first_name_r is null or {_alike('first_name_l', 'first_name_r', 0.8)} "
+    f"or list_has_any(first_name_forms_l, first_name_forms_r) or ({_INITIAL}) or {_SWAPPED_ALIKE})"
 )
 
 COMPARISONS: tuple[Comparison, ...] = (
@@ -53,13 +71,14 @@ COMPARISONS: tuple[Comparison, ...] = (
         _either_null("first_name"),
         (
             Level("same", "first_name_l = first_name_r", "first_name"),
-            Level("swapped", _SWAPPED),
+            Level("swapped_with_last_name", _SWAPPED),
+            Level("swapped_and_altered", _SWAPPED_ALIKE),
             Level("short_form", "list_has_any(first_name_forms_l, first_name_forms_r)"),
             Level("initial", _INITIAL),
-            Level("typo", "jaro_winkler_similarity(first_name_l, first_name_r) >= 0.9"),
+            Level("typo", _alike("first_name_l", "first_name_r", 0.9)),
             Level(
                 "similar",
-                "jaro_winkler_similarity(first_name_l, first_name_r) >= 0.8 "
+                f"{_alike('first_name_l', 'first_name_r', 0.8)} "
                 "or starts_with(first_name_l, first_name_r) or starts_with(first_name_r, first_name_l)",
             ),
             Level("different", "else"),
@@ -67,14 +86,14 @@ COMPARISONS: tuple[Comparison, ...] = (
     ),
     Comparison(
         "last_name",
-        _either_null("last_name"),
+        # Exchanged names are one observation; the given name's comparison has counted it.
+        f"{_either_null('last_name')} or {_SWAPPED_ALIKE}",
         (
             Level("same", "last_name_l = last_name_r", "last_name"),
-            Level("swapped", _SWAPPED),
-            Level("typo", "jaro_winkler_similarity(last_name_l, last_name_r) >= 0.92"),
+            Level("typo", _alike("last_name_l", "last_name_r", 0.92)),
             Level(
                 "similar",
-                "jaro_winkler_similarity(last_name_l, last_name_r) >= 0.82 "
+                f"{_alike('last_name_l', 'last_name_r', 0.82)} "
                 "or starts_with(last_name_l, last_name_r) or starts_with(last_name_r, last_name_l)",
             ),
             Level("different", "else"),
@@ -85,9 +104,15 @@ COMPARISONS: tuple[Comparison, ...] = (
         _either_null("email"),
         (
             Level("same", "email_l = email_r"),
-            Level("typo", "damerau_levenshtein(email_l, email_r) <= 2"),
+            Level(
+                "typo",
+                _if(
+                    "abs(length(email_l) - length(email_r)) <= 2 and mailbox_digits_l = mailbox_digits_r "
+                    "and (right(email_l, 12) = right(email_r, 12) or left(email_l, 4) = left(email_r, 4))",
+                    f"damerau_levenshtein(email_l, email_r) <= 2 and {_NAMES_COMPATIBLE}",
+                ),
+            ),
             Level("same_own_mailbox_name", "own_mailbox_l = own_mailbox_r"),
-            Level("similar", "jaro_winkler_similarity(email_l, email_r) >= 0.95"),
             Level("different", "else"),
         ),
     ),
@@ -96,7 +121,7 @@ COMPARISONS: tuple[Comparison, ...] = (
         _either_null("phone"),
         (
             Level("same", "phone_l = phone_r", "phone"),
-            Level("typo", "damerau_levenshtein(phone_l, phone_r) <= 1"),
+            Level("typo", _if("length(phone_l) = length(phone_r)", "damerau_levenshtein(phone_l, phone_r) <= 1")),
             Level("different", "else"),
         ),
     ),

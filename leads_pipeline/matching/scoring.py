@@ -1,15 +1,15 @@
 """The one way into Splink: score pairs of records, with the reasons.
 
-Splink has no public call that scores an arbitrary list of pairs in a small batch; ``realtime.compare_records`` does, with
-a join of our choosing, and stands under ``internals``: the version is pinned, and a test holds the weights to the formula.
+Splink has no public call that scores an arbitrary list of pairs in a small batch; ``realtime.compare_records`` does,
+with a join of our choosing, and stands under ``internals``: the version is pinned, and a test holds the weights to the
+formula.
 
-The prior is for the number of records that the model was trained on. Twice as many records are twice as many chances that
-two strangers look alike, so every weight is shifted by log2(trained on / present); thresholds keep their meaning.
+The prior is for the number of records that the model was trained on. Twice as many records are twice as many chances
+that two strangers look alike, so every weight is shifted by log2(trained on / present): thresholds keep their meaning.
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -26,8 +26,9 @@ from leads_pipeline.matching.model import (
     shipped_parameters,
     splink_settings,
 )
+from leads_pipeline.matching.pairs import Frequencies, ScoredPair, terms_of
 
-# Below so many records a tenant's own frequencies say little; they are mixed with the model's as if from this many more.
+# A tenant's own frequencies say little while it has few records: they are mixed with the model's, as if from this many.
 FREQUENCY_PRIOR_RECORDS = 1_000
 
 _COLUMNS = {
@@ -43,31 +44,11 @@ _COLUMNS = {
     "postcode": "VARCHAR",
     "first_name_forms": ["VARCHAR"],
     "own_mailbox": "VARCHAR",
+    "mailbox_digits": "VARCHAR",
     "born_swapped": "VARCHAR",
     **{f"tf_{name}": "DOUBLE" for name in FREQUENCY_FIELDS},
 }
 _JOIN = "l.partner = r.record"
-
-
-@dataclass(frozen=True)
-class Frequencies:
-    """How often values occur among ``records`` records: (field, value) → occurrences."""
-
-    records: int
-    occurrences: Mapping[tuple[str, str], int] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class ScoredPair:
-    """Two places in the list of records, the log2 odds that they are one person, and what each comparison added.
-
-    ``evidence`` holds weights by comparison, and ``prior``; never a value. It is empty below ``explain_from``.
-    """
-
-    left: int
-    right: int
-    match_weight: float
-    evidence: dict[str, float]
 
 
 class PairScorer:
@@ -96,7 +77,10 @@ class PairScorer:
         frequencies: Frequencies,
         explain_from: float = 0.0,
     ) -> list[ScoredPair]:
-        """Score ``pairs`` of places in ``records``, in the order of the pairs' places."""
+        """Score ``pairs`` of places in ``records``, in the order of the pairs' places.
+
+        Pairs from ``explain_from`` on, and those with the same e-mail or phone, come with their evidence.
+        """
         if not pairs:
             return []
         shift = self._prior_shift(frequencies.records)
@@ -110,7 +94,8 @@ class PairScorer:
             reasons = {
                 (row[0], row[1]): row[2:]
                 for row in self._connection.execute(
-                    f"select record_l, record_r, {evidence} from {table} where match_weight >= ?",  # noqa: S608
+                    f"select record_l, record_r, {evidence} from {table} "  # noqa: S608
+                    "where match_weight >= ? or email_l = email_r or phone_l = phone_r",
                     [explain_from - shift],
                 ).fetchall()
             }
@@ -162,7 +147,7 @@ class PairScorer:
         ).fetchall()
         connection.execute(
             "create temp table leads_left as "
-            "select leads_record.*, leads_pair.r as partner from leads_pair join leads_record on leads_record.record = l"
+            "select leads_record.*, r as partner from leads_pair join leads_record on leads_record.record = l"
         ).fetchall()
         # A new interface object for each call: it remembers every table that it was ever shown.
         interface = DuckDBAPI(connection)
@@ -186,6 +171,7 @@ class PairScorer:
             "address": fields.address_key,
             "first_name_forms": given_name_forms(fields.first_name_key) if fields.first_name_key else None,
             "own_mailbox": own_mailbox(fields),
+            "mailbox_digits": _digits(fields.email_key),
             "born_swapped": f"{born[:4]}-{born[8:]}-{born[5:7]}" if born else None,
         }
         for name, term in terms.items():
@@ -213,18 +199,8 @@ class PairScorer:
             self._connection.execute(f'drop table if exists "{name}"').fetchall()
 
 
-def terms_of(fields: MatchFields) -> dict[str, str]:
-    """The values of a record whose frequency matters, by field."""
-    terms = {
-        "first_name": fields.first_name_key,
-        "last_name": fields.last_name_key,
-        "phone": fields.phone_key,
-        "company": fields.company_key,
-        "born": fields.date_of_birth.isoformat() if fields.date_of_birth else None,
-        "postcode": fields.postcode_key,
-        "city": fields.city_key,
-    }
-    return {name: term for name, term in terms.items() if term}
+def _digits(email: str | None) -> str | None:
+    return "".join(filter(str.isdigit, email.partition("@")[0])) if email else None
 
 
 def own_mailbox(fields: MatchFields) -> str | None:

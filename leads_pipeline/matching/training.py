@@ -1,7 +1,7 @@
 """From leads whose truth is known to the model's parameters.
 
-m is counted on the pairs of one person, u on pairs drawn at random, with the same comparisons that score. Pairs with the
-same e-mail are left out of m: a rule joins those, so the model must be right about the others.
+m is counted on the pairs of one person, u on pairs drawn at random, with the same comparisons that score. Pairs with
+the same e-mail are left out of m: a rule joins those, so the model must be right about the others.
 """
 
 import random
@@ -22,8 +22,9 @@ RANDOM_PAIRS = 2_000_000
 _PAIRS_AT_ONCE = 250_000
 # Added to each level's count: a level that was not seen is rare, not impossible.
 _SMOOTHING = 0.5
-# Nobody's lead is dirty enough to make a true disagreement this unlikely: it bounds what one comparison may subtract.
-_LEAST_M = 0.005
+# The chance that a field of a true pair says nothing, because it is somebody else's or out of date. Real files are
+# dirtier than invented ones; without it one disagreement would outweigh everything that agrees.
+_MIXED_UP = 0.03
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +67,14 @@ def train(records: Sequence[Labelled], *, seed: int, version: str, trained: dict
     undecided = [(a, b) for a, b in matches if not _same_email(fields[a], fields[b])]
     # Any model will do: which level a pair reaches does not depend on the parameters.
     scorer = PairScorer(_untrained())
-    m = _shares(_counted(scorer, fields, undecided), at_least=_LEAST_M)
-    u = _shares(_counted(scorer, fields, _random_pairs(records, random.Random(seed))), at_least=0.0)  # noqa: S311
+    m = _shares(_counted(scorer, fields, undecided))
+    u = _shares(_counted(scorer, fields, _random_pairs(records, random.Random(seed))))  # noqa: S311
     levels = {
-        comparison.name: {
-            level.name: (m[comparison.name][level.name], u[comparison.name][level.name]) for level in comparison.levels
+        name: {
+            level: (_rounded((1 - _MIXED_UP) * m[name][level] + _MIXED_UP * u[name][level]), _rounded(u[name][level]))
+            for level in m[name]
         }
-        for comparison in COMPARISONS
+        for name in m
     }
     prior = len(matches) / (len(records) * (len(records) - 1) / 2)
     return Parameters(version, prior, len(records), levels, trained)
@@ -99,7 +101,9 @@ def _random_pairs(records: Sequence[Labelled], rng: random.Random) -> list[tuple
 def _counted(
     scorer: PairScorer, fields: Sequence[MatchFields], pairs: Sequence[tuple[int, int]]
 ) -> dict[str, dict[str, int]]:
-    total = {comparison.name: dict.fromkeys((level.name for level in comparison.levels), 0) for comparison in COMPARISONS}
+    total = {
+        comparison.name: dict.fromkeys((level.name for level in comparison.levels), 0) for comparison in COMPARISONS
+    }
     for start in range(0, len(pairs), _PAIRS_AT_ONCE):
         for name, counts in scorer.levels(fields, pairs[start : start + _PAIRS_AT_ONCE]).items():
             for level, count in counts.items():
@@ -107,14 +111,16 @@ def _counted(
     return total
 
 
-def _shares(counts: dict[str, dict[str, int]], *, at_least: float) -> dict[str, dict[str, float]]:
+def _shares(counts: dict[str, dict[str, int]]) -> dict[str, dict[str, float]]:
     shares = {}
     for name, levels in counts.items():
         total = sum(levels.values()) + _SMOOTHING * len(levels)
-        shares[name] = {
-            level: float(f"{max((count + _SMOOTHING) / total, at_least):.4g}") for level, count in levels.items()
-        }
+        shares[name] = {level: (count + _SMOOTHING) / total for level, count in levels.items()}
     return shares
+
+
+def _rounded(share: float) -> float:
+    return float(f"{share:.4g}")
 
 
 def _untrained() -> Parameters:

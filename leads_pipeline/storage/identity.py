@@ -1,11 +1,124 @@
-"""Who is who: the tables that identity resolution reads and writes, under one lock per tenant."""
+"""Who is who, as identity resolution reads it: under one lock per tenant, and from indexes only.
+
+What a chunk reads depends on its own leads and on the cap per key, never on how many contacts there are. What
+resolution writes stands in ``storage.identity_writing``.
+"""
+
+import json
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
 
 import sqlalchemy as sa
+
+from leads_pipeline.domain.ids import ContactId
+from leads_pipeline.domain.match_keys import MatchFields
+from leads_pipeline.domain.stage import Lane
 
 # Half of the key names the lock's purpose, so that it cannot meet another use of advisory locks; the rest, the tenant.
 _LOCK_PURPOSE = 0x1EAD
 
+MATCH_FIELDS: tuple[str, ...] = tuple(MatchFields.__dataclass_fields__)
+
+
+@dataclass(frozen=True, slots=True)
+class ArrivingLead:
+    """A validated lead that waits to be told apart. ``known_*`` is what an earlier run decided."""
+
+    lead_id: UUID
+    revision: int
+    sync_lane: Lane
+    fields: MatchFields
+    flags: list[str]
+    known_revision: int | None
+    known_contact_id: ContactId | None
+
+
+@dataclass(frozen=True, slots=True)
+class KnownRecord:
+    """One distinct appearance of a contact."""
+
+    lead_id: UUID
+    contact_id: ContactId
+    fields: MatchFields
+
+
+@dataclass(frozen=True, slots=True)
+class IdentitySize:
+    records: int
+    contacts: int
+
+
 _LOCK = sa.text("select pg_advisory_xact_lock(cast(:purpose as integer), hashtext(:tenant))")
+
+_LATEST = f"""
+    select v.lead_id, v.revision, v.sync_lane, v.flags, {", ".join(f"v.{name}" for name in MATCH_FIELDS)},
+        d.revision as known_revision, d.contact_id as known_contact_id
+    from wanted
+    cross join lateral (
+        select * from validated_leads v
+        where v.lead_id = wanted.lead_id and v.tenant = :tenant
+        order by v.revision desc limit 1
+    ) v
+    left join deduped_leads d on d.lead_id = v.lead_id
+    order by v.lead_id
+"""  # noqa: S608 - names of columns
+
+_ARRIVING = sa.text(
+    f"with wanted as (select * from jsonb_to_recordset(cast(:wanted as jsonb)) as t(lead_id uuid)) {_LATEST}"  # noqa: S608
+)
+
+# Leads that no row of match_records speaks for, because an equal one did when they came.
+_UNRECORDED = sa.text(
+    f"""
+    with wanted as (
+        select d.lead_id from deduped_leads d
+        where d.contact_id = any(:contacts)
+          and not exists (select from match_records m where m.lead_id = d.lead_id)
+    ) {_LATEST}
+    """
+)
+
+# Lead ids are ordered by time: the primary key read backwards yields the newest records first and stops at the cap.
+_CANDIDATES = sa.text(
+    """
+    select wanted.key_hash, found.lead_ids
+    from jsonb_array_elements_text(cast(:keys as jsonb)) as item(value)
+    cross join lateral (select cast(item.value as bigint) as key_hash) wanted
+    cross join lateral (
+        select array_agg(newest.lead_id order by newest.lead_id desc) as lead_ids
+        from (
+            select k.lead_id from match_keys k
+            where k.tenant = :tenant and k.key_hash = wanted.key_hash
+            order by k.lead_id desc limit :limit
+        ) newest
+    ) found
+    where found.lead_ids is not null
+    """
+)
+
+_RECORDS = sa.text(
+    f"""
+    select m.lead_id, m.contact_id, {", ".join(f"m.{name}" for name in MATCH_FIELDS)}
+    from jsonb_to_recordset(cast(:wanted as jsonb)) as t(lead_id uuid)
+    join match_records m on m.lead_id = t.lead_id
+    where m.tenant = :tenant
+    order by m.lead_id
+    """  # noqa: S608 - names of columns
+)
+
+_FREQUENCIES = sa.text(
+    """
+    select f.field, f.term, f.occurrences
+    from jsonb_to_recordset(cast(:wanted as jsonb)) as t(field text, term text)
+    join term_frequencies f on f.tenant = :tenant and f.field = t.field and f.term = t.term
+    """
+)
+
+_RECORD_COUNTS = sa.text(
+    "select contact_id, count(*) as records from match_records where contact_id = any(:contacts) group by contact_id"
+)
 
 
 def lock_identity(connection: sa.Connection, tenant: str) -> None:
@@ -14,3 +127,69 @@ def lock_identity(connection: sa.Connection, tenant: str) -> None:
     Two chunks of one tenant that resolved at once would each found a contact for the same person.
     """
     connection.execute(_LOCK, {"purpose": _LOCK_PURPOSE, "tenant": tenant})
+
+
+def read_arriving(connection: sa.Connection, tenant: str, lead_ids: Iterable[UUID]) -> list[ArrivingLead]:
+    """The latest revision of each lead, by id. One that is gone is not in the answer."""
+    wanted = _json([{"lead_id": str(lead_id)} for lead_id in lead_ids])
+    return [_arriving(row) for row in connection.execute(_ARRIVING, {"tenant": tenant, "wanted": wanted})]
+
+
+def read_unrecorded(connection: sa.Connection, tenant: str, contacts: Collection[ContactId]) -> list[ArrivingLead]:
+    """The leads of these contacts that have no record of their own."""
+    rows = connection.execute(_UNRECORDED, {"tenant": tenant, "contacts": list(contacts)})
+    return [_arriving(row) for row in rows]
+
+
+def find_candidates(
+    connection: sa.Connection, tenant: str, keys: Iterable[int], *, limit: int
+) -> dict[int, list[UUID]]:
+    """For each key that somebody has, the newest ``limit`` records that share it, newest first."""
+    wanted = _json(sorted(keys))
+    rows = connection.execute(_CANDIDATES, {"tenant": tenant, "keys": wanted, "limit": limit})
+    return {row.key_hash: row.lead_ids for row in rows}
+
+
+def read_records(connection: sa.Connection, tenant: str, lead_ids: Iterable[UUID]) -> list[KnownRecord]:
+    """Known records by the id of the lead that they came from, in its order."""
+    wanted = _json([{"lead_id": str(lead_id)} for lead_id in lead_ids])
+    rows = connection.execute(_RECORDS, {"tenant": tenant, "wanted": wanted})
+    return [KnownRecord(row.lead_id, ContactId(row.contact_id), fields_of(row)) for row in rows]
+
+
+def read_frequencies(
+    connection: sa.Connection, tenant: str, terms: Iterable[tuple[str, str]]
+) -> dict[tuple[str, str], int]:
+    """How many records have each of these values; unseen ones are not in the answer."""
+    wanted = _json([{"field": name, "term": term} for name, term in sorted(terms)])
+    rows = connection.execute(_FREQUENCIES, {"tenant": tenant, "wanted": wanted})
+    return {(row.field, row.term): row.occurrences for row in rows}
+
+
+def read_size(connection: sa.Connection, tenant: str) -> IdentitySize:
+    """How many records and living contacts the tenant has."""
+    row = connection.execute(
+        sa.text("select records, contacts from identity_sizes where tenant = :tenant"), {"tenant": tenant}
+    ).one_or_none()
+    return IdentitySize(row.records, row.contacts) if row else IdentitySize(0, 0)
+
+
+def count_records(connection: sa.Connection, contacts: Collection[ContactId]) -> dict[ContactId, int]:
+    """How many distinct appearances each of these contacts has."""
+    rows = connection.execute(_RECORD_COUNTS, {"contacts": list(contacts)})
+    return {ContactId(row.contact_id): row.records for row in rows}
+
+
+def _arriving(row: Any) -> ArrivingLead:
+    known = None if row.known_contact_id is None else ContactId(row.known_contact_id)
+    return ArrivingLead(
+        row.lead_id, row.revision, Lane(row.sync_lane), fields_of(row), row.flags, row.known_revision, known
+    )
+
+
+def _fields(row: Any) -> MatchFields:
+    return MatchFields(*(getattr(row, name) for name in MATCH_FIELDS))
+
+
+def _json(value: list[Any] | list[Mapping[str, Any]]) -> str:
+    return json.dumps(value)

@@ -56,7 +56,7 @@ class _Source:
 _SOURCES = (
     _Source("website", 0.5, 0.72, 0.2, 0.55, 0.8, 0.35, 0.05, 0.25, 0.0, 0.5, 0.1, "website"),
     _Source("webinar", 0.3, 0.75, 0.22, 0.3, 0.9, 0.6, 0.0, 0.2, 0.0, 0.7, 0.25, "webinar"),
-    _Source("partner", 0.2, 0.45, 0.27, 0.85, 0.85, 0.4, 0.6, 0.8, 0.3, 0.9, 0.4, "partner"),
+    _Source("partner", 0.2, 0.45, 0.27, 0.85, 0.85, 0.4, 0.6, 0.8, 0.5, 0.9, 0.4, "partner"),
 )
 _CAMPAIGNS = ("spring-launch", "pricing-guide", "trade-fair", "summer-webinar", "partner-week", "autumn-offer")
 _MESSAGES = (
@@ -168,7 +168,7 @@ def _spoil(fields: dict[str, str], rng: random.Random) -> None:
         (0.10, "city", noise.typo),
         (0.12, "postcode", noise.typo),
         (0.15, "address", noise.typo),
-        (0.10, "date_of_birth", _date_typo),
+        (0.30, "date_of_birth", _date_typo),
         (0.20, "email", lambda text, _rng: text.upper()),
         (0.20, "first_name", noise.odd_case),
         (0.20, "last_name", noise.odd_case),
@@ -190,11 +190,17 @@ def _without_form(company: str, _rng: random.Random) -> str:
 
 
 def _date_typo(text: str, rng: random.Random) -> str:
-    """Day and month exchanged where that is a date, else another year."""
+    """Day and month exchanged, a digit off, another year, or a form's first of January."""
     year, month, day = text.split("-")
-    if int(day) <= 12 and rng.random() < 0.5:
-        return f"{year}-{day}-{month}"
-    return f"{int(year) + rng.choice((-10, -1, 1, 10))}-{month}-{day}"
+    match rng.randrange(4):
+        case 0 if int(day) <= 12:
+            return f"{year}-{day}-{month}"
+        case 1:
+            return f"{int(year) + rng.choice((-10, -1, 1, 10))}-{month}-{day}"
+        case 2:
+            return f"{year}-01-01"
+        case _:
+            return f"{year}-{month}-{int(day[:1]) % 2 + 1}{int(day[1:]) % 8 + 1}"
 
 
 def _write_name(fields: dict[str, str], source: _Source, rng: random.Random) -> None:

@@ -1,0 +1,58 @@
+"""What goes into scoring and what comes out. Light: the step imports it without loading Splink."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from leads_pipeline.domain.match_keys import MatchFields
+
+
+@dataclass(frozen=True)
+class Frequencies:
+    """How often values occur among ``records`` records: (field, value) → occurrences."""
+
+    records: int
+    occurrences: Mapping[tuple[str, str], int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredPair:
+    """Two places in the list of records, the log2 odds that they are one person, and what each comparison added.
+
+    ``evidence`` holds weights by comparison, and ``prior``; never a value. Pairs of no interest have none.
+    """
+
+    left: int
+    right: int
+    match_weight: float
+    evidence: dict[str, float]
+
+
+class Scorer(Protocol):
+    """What the step needs of ``scoring.PairScorer``."""
+
+    @property
+    def version(self) -> str: ...
+
+    def score(
+        self,
+        records: Sequence[MatchFields],
+        pairs: Sequence[tuple[int, int]],
+        *,
+        frequencies: Frequencies,
+        explain_from: float = 0.0,
+    ) -> list[ScoredPair]: ...
+
+
+def terms_of(fields: MatchFields) -> dict[str, str]:
+    """The values of a record whose frequency matters, by field."""
+    terms = {
+        "first_name": fields.first_name_key,
+        "last_name": fields.last_name_key,
+        "phone": fields.phone_key,
+        "company": fields.company_key,
+        "born": fields.date_of_birth.isoformat() if fields.date_of_birth else None,
+        "postcode": fields.postcode_key,
+        "city": fields.city_key,
+    }
+    return {name: term for name, term in terms.items() if term}
