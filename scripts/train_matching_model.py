@@ -63,10 +63,8 @@ def report(parameters: Parameters, held_out: dict[int, ScoredSet]) -> str:
     """The report, in Markdown."""
     trained = parameters.trained
     lines = ["# The shipped matching model", ""]
-    lines += [
-        f"Version {parameters.version}, trained by `scripts/train_matching_model.py` on {trained['records']:,} usable"
-    ]
-    lines += [f"leads out of {trained['leads']:,} invented ones (seed {trained['seed']})."]
+    lines += [f"Version {parameters.version}, trained by `scripts/train_matching_model.py` on {trained['records']:,}"]
+    lines += [f"usable leads out of {trained['leads']:,} invented ones (seed {trained['seed']})."]
     lines += ["No data of living people went into it."]
     lines += ["", "## On leads that it has not seen", ""]
     lines += ["Pairwise, after rules, scoring, vetoes and clustering; another seed than in training.", ""]
@@ -80,9 +78,9 @@ def report(parameters: Parameters, held_out: dict[int, ScoredSet]) -> str:
     prior = math.log2(parameters.prior / (1 - parameters.prior))
     lines += ["", "## Weights", ""]
     lines += [
-        f"Prior {prior:.2f} at {parameters.prior_records:,} records; it falls by 1 with each doubling. An agreement whose"
+        f"Prior {prior:.2f} at {parameters.prior_records:,} records; it falls by 1 with each doubling. An agreement"
     ]
-    lines += ["value has a frequency of its own weighs log2(m / frequency) instead of the weight shown.", ""]
+    lines += ["whose value has a frequency of its own weighs log2(m / frequency) instead of the weight shown.", ""]
     lines += ["| comparison | level | m | u | weight |", "|---|---|---:|---:|---:|"]
     for comparison in COMPARISONS:
         for level in comparison.levels:

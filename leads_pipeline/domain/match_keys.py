@@ -91,7 +91,7 @@ def given_name_root(name: str) -> str:
     """The full form that ``name`` is most probably short for, or ``name``: bob → robert, robert → robert."""
     namer = _nicknamer()
     forms = {name, *namer.canonicals_of(name)}
-    # The form with the most short forms is the one that parents give; the name breaks ties, so that the answer is fixed.
+    # The form with the most short forms is the one that parents give; the name itself breaks ties.
     return max(forms, key=lambda form: (len(namer.nicknames_of(form)), form))
 
 

@@ -77,7 +77,7 @@ _UNRECORDED = sa.text(
         where d.contact_id = any(:contacts)
           and not exists (select from match_records m where m.lead_id = d.lead_id)
     ) {_LATEST}
-    """
+    """  # noqa: S608 - names of columns
 )
 
 # Lead ids are ordered by time: the primary key read backwards yields the newest records first and stops at the cap.
@@ -187,7 +187,8 @@ def _arriving(row: Any) -> ArrivingLead:
     )
 
 
-def _fields(row: Any) -> MatchFields:
+def fields_of(row: Any) -> MatchFields:
+    """What is compared, from a row that has it."""
     return MatchFields(*(getattr(row, name) for name in MATCH_FIELDS))
 
 
