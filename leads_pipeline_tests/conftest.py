@@ -108,6 +108,15 @@ def database_url(server: EmbeddedServer, template: str) -> Iterator[str]:
 
 
 @pytest.fixture
+def empty_database_url(server: EmbeddedServer) -> Iterator[str]:
+    """The URL of a database of this test's own with nothing in it."""
+    name = f"empty_{secrets.token_hex(6)}"
+    yield server.drop_and_create_database(name)
+    with _maintenance(server) as connection:
+        connection.execute(f"drop database if exists {name} with (force)")
+
+
+@pytest.fixture
 def engine(database_url: str) -> Iterator[sa.Engine]:
     """An engine on a database of this test's own."""
     engine = engine_for(database_url)

@@ -159,14 +159,14 @@ class EmbeddedServer:
         if home is None:
             return False
         with locked(home.lock, wait_seconds=LOCK_SECONDS):
-            return _stop(home)
+            return _stop(home, signals=("INT", "QUIT"))
 
     def remove(self) -> None:
         """Stop the server and delete its data. There is no way back."""
         home = self._existing()
         if home is not None:
             with locked(home.lock, wait_seconds=LOCK_SECONDS):
-                _stop(home)
+                _stop(home, signals=("QUIT",))
         shutil.rmtree(self.directory, ignore_errors=True)
         if self.directory.exists():
             raise EmbeddedServerError(f"cannot delete {self.directory}; delete it by hand")
@@ -316,10 +316,11 @@ def _is_ours(home: Home, port: int) -> bool:
     return row is not None and row[0] == str(home.data)
 
 
-def _stop(home: Home) -> bool:
+def _stop(home: Home, *, signals: tuple[str, ...]) -> bool:
+    """End the server with each signal in turn: INT cuts the sessions and writes a checkpoint, QUIT just ends."""
     if not _lives(home):
         return False
-    for signal in ("INT", "QUIT"):  # fast: sessions are cut, a checkpoint is written; immediate: as after a crash
+    for signal in signals:
         deadline = time.monotonic() + STOP_SECONDS
         signalled: int | None = None
         while time.monotonic() < deadline:

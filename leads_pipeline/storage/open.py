@@ -40,7 +40,7 @@ def open_database(
         if not is_unavailable(error):
             raise
         raise DatabaseUnavailable(
-            f"cannot connect to {_shown(engine)}: {error.orig}. Check {DATABASE_URL_VARIABLE} and that the server runs"
+            f"cannot connect to {_shown(engine)}: {str(error.orig).splitlines()[0]}. Check {DATABASE_URL_VARIABLE} and that the server runs"
         ) from error
     except BaseException:
         engine.dispose()

@@ -1,0 +1,84 @@
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from leads_pipeline.clock import FrozenClock
+from leads_pipeline.config import DATABASE_URL_VARIABLE, Settings, parse_settings
+from leads_pipeline.errors import DatabaseUnavailable, SchemaOutdated
+from leads_pipeline.storage.migrate import expected_version
+from leads_pipeline.storage.open import open_database, url_of
+from leads_pipeline_tests.conftest import LEADS_YAML
+
+
+@pytest.fixture
+def embedded_settings(own_state: Path) -> Settings:
+    """Settings whose state directory is removed with its server at the end of the test."""
+    settings = parse_settings(LEADS_YAML + "\nstate_dir: .\n", path=own_state / "leads.yaml")
+    assert settings.state_path == own_state.resolve()
+    return settings
+
+
+def _version(engine: sa.Engine) -> object:
+    with engine.connect() as connection:
+        return connection.exec_driver_sql("select version_num from alembic_version").scalar_one()
+
+
+def test_a_configured_database_is_used_as_it_is(
+    database_url: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(DATABASE_URL_VARIABLE, database_url)
+    engine = open_database(settings, application_name="a door", pool_size=2)
+    try:
+        assert _version(engine) == expected_version()
+        with engine.connect() as connection:
+            assert connection.exec_driver_sql("show application_name").scalar_one() == "a door"
+            assert connection.exec_driver_sql("show time zone").scalar_one() == "UTC"
+    finally:
+        engine.dispose()
+    assert url_of(settings) == database_url
+    assert not settings.state_path.exists(), "no embedded server was made beside it"
+
+
+def test_a_configured_database_is_not_upgraded_behind_its_owners_back(
+    empty_database_url: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(DATABASE_URL_VARIABLE, empty_database_url)
+    with pytest.raises(SchemaOutdated, match="leads db upgrade"):
+        open_database(settings)
+    engine = sa.create_engine(sa.make_url(empty_database_url).set(drivername="postgresql+psycopg"))
+    with engine.connect() as connection:
+        assert connection.exec_driver_sql("select to_regnamespace('leads')").scalar_one() is None
+    engine.dispose()
+
+
+def test_a_configured_database_that_does_not_answer_is_named_without_its_password(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(DATABASE_URL_VARIABLE, "postgresql://leads:s3cret@127.0.0.1:9/leads")
+    with pytest.raises(DatabaseUnavailable, match=r"127\.0\.0\.1:9/leads.*LEADS_DATABASE_URL") as caught:
+        open_database(settings)
+    assert "s3cret" not in str(caught.value)
+
+
+def test_the_embedded_database_is_started_and_migrated(embedded_settings: Settings, clock: FrozenClock) -> None:
+    engine = open_database(embedded_settings, clock=clock)
+    try:
+        assert _version(engine) == expected_version()
+    finally:
+        engine.dispose()
+
+
+def test_opening_the_embedded_database_months_later_makes_the_partitions_that_are_due(
+    embedded_settings: Settings, clock: FrozenClock
+) -> None:
+    open_database(embedded_settings, clock=clock).dispose()
+    engine = open_database(embedded_settings, clock=FrozenClock(datetime(2026, 7, 4, tzinfo=UTC)))
+    try:
+        with engine.connect() as connection:
+            for month, made in ((4, True), (5, False), (7, True), (10, True), (11, False)):
+                found = connection.exec_driver_sql(f"select to_regclass('raw_leads_y2026m{month:02d}')").scalar_one()
+                assert (found is not None) is made, month
+    finally:
+        engine.dispose()
