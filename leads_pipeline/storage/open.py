@@ -39,8 +39,9 @@ def open_database(
         engine.dispose()
         if not is_unavailable(error):
             raise
+        reason = str(error.orig).partition("\n")[0]
         raise DatabaseUnavailable(
-            f"cannot connect to {_shown(engine)}: {str(error.orig).splitlines()[0]}. Check {DATABASE_URL_VARIABLE} and that the server runs"
+            f"cannot connect to {_shown(engine)}: {reason}. Check {DATABASE_URL_VARIABLE} and that the server runs"
         ) from error
     except BaseException:
         engine.dispose()
