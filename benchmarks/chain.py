@@ -55,7 +55,7 @@ def empty_runs(config: Path, count: int) -> dict[str, float]:
         from leads_pipeline.definitions import build_defs
         from leads_pipeline.defs.local_run import run_once
 
-        job = build_defs().get_job_def("all_lanes")
+        job = build_defs().resolve_job_def("all_lanes")
         with dg.DagsterInstance.get() as instance:
             runs = [run_once(job, instance).seconds for _run in range(count)]
     finally:

@@ -43,7 +43,7 @@ def run(config_file: str | None, job_name: str, marts: bool, limit_seconds: floa
 
     with dg.DagsterInstance.get() as instance:
         runs = run_until_idle(
-            build_defs().get_job_def(job_name),
+            build_defs().resolve_job_def(job_name),
             instance,
             engine=engine,
             clock=SystemClock(),
@@ -58,7 +58,7 @@ def run(config_file: str | None, job_name: str, marts: bool, limit_seconds: floa
 
             click.echo("Building the marts with dbt …")
             defs = analytics.build_defs(analytics.prepare(settings.state_path))
-            runs.append(run_once(defs.get_job_def("marts"), instance))
+            runs.append(run_once(defs.resolve_job_def("marts"), instance))
     if json_path:
         found = [{"run_id": done.run_id, "seconds": done.seconds, "failed_checks": done.failed_checks} for done in runs]
         json_path.write_text(json.dumps(found, indent=2), encoding="utf-8")

@@ -70,9 +70,7 @@ class Stack:
         environment |= {
             CONFIG_VARIABLE: str(self.settings.path),
             "DAGSTER_HOME": str(self.dagster_home),
-            DAGSTER_URL_VARIABLE: sqlalchemy_url(self.database_url, driver="psycopg2").render_as_string(
-                hide_password=False
-            ),
+            DAGSTER_URL_VARIABLE: dagster_url(self.database_url),
             "DAGSTER_DISABLE_TELEMETRY": "yes",
             "DO_NOT_TRACK": "1",
             "GX_ANALYTICS_ENABLED": "false",
@@ -153,6 +151,16 @@ class Stack:
         return Service(
             "dagster-daemon", [_script("dagster-daemon"), "run", "-w", str(project_file("workspace.yaml"))], environment
         )
+
+
+def dagster_url(url: str) -> str:
+    """``url`` as Dagster needs it: through psycopg2, and with its tables in the schema ``public``.
+
+    Without the search path, a database user named like our schema (the embedded server's is) would find our tables
+    first, and Dagster would take our migration's version for its own.
+    """
+    made = sqlalchemy_url(url, driver="psycopg2").update_query_dict({"options": "-csearch_path=public"})
+    return made.render_as_string(hide_password=False)
 
 
 def answers(url: str) -> bool:
