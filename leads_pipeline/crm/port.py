@@ -3,7 +3,7 @@
 A client turns records into requests and answers into one verdict per record; it holds no state and asks for no time.
 Each request goes through the ``Courier`` that it is given, which waits for the account's quota, writes the request down
 and sends it; so no request can slip past the limiter or the books. Add a destination as a module beside this one that
-passes ``leads_pipeline_tests/crm/contract.py``.
+passes ``leads_pipeline_tests/crm/test_delivery.py``.
 """
 
 from collections.abc import Mapping, Sequence

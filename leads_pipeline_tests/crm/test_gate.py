@@ -1,0 +1,84 @@
+"""Waiting for a grant: by the clock that is given, until the deadline, or until the run is told to stop."""
+
+import threading
+import time
+from datetime import timedelta
+
+import pytest
+import sqlalchemy as sa
+
+from leads_pipeline.clock import FrozenClock
+from leads_pipeline.config import DailyLimit, RequestLimits, WindowLimit
+from leads_pipeline.crm.gate import STOPPING, Gate
+from leads_pipeline.crm.limiter import Limiter, WaitReason
+from leads_pipeline.crm.port import CrmResponse
+from leads_pipeline.errors import CrmParked
+from leads_pipeline_tests.conftest import NOW
+
+
+def _gate(
+    engine: sa.Engine, clock: FrozenClock, *, requests: int = 1, daily: int | None = None, run_seconds: float = 60
+) -> Gate:
+    limits = RequestLimits(
+        windows=(WindowLimit(requests=requests, seconds=1),), daily=DailyLimit(requests=daily) if daily else None
+    )
+    limiter = Limiter(engine, account="a", limits=limits)
+    return Gate(limiter, clock=clock, deadline=clock.monotonic() + run_seconds, stopping=threading.Event())
+
+
+def test_a_full_window_is_waited_for(engine: sa.Engine) -> None:
+    clock = FrozenClock(NOW, on_sleep=time.sleep)  # the limiter goes by the database's clock, which nobody can move
+    gate = _gate(engine, clock)
+    first, second = gate.enter(), gate.enter()
+    assert second.grant.stamp - first.grant.stamp > 1000
+    assert gate.waited_seconds == pytest.approx(sum(clock.slept))
+
+
+def test_a_wait_past_the_deadline_parks_at_once(engine: sa.Engine, clock: FrozenClock) -> None:
+    gate = _gate(engine, clock, run_seconds=0.5)
+    gate.enter()
+    with pytest.raises(CrmParked) as parked:
+        gate.enter()
+    assert parked.value.reason == WaitReason.WINDOW
+    assert clock.slept == []
+
+
+def test_a_spent_day_parks_until_it_resets(engine: sa.Engine, clock: FrozenClock) -> None:
+    gate = _gate(engine, clock, requests=10, daily=1)
+    gate.enter()
+    with pytest.raises(CrmParked) as parked:
+        gate.enter()
+    assert parked.value.reason == WaitReason.DAILY
+    assert (parked.value.until.hour, parked.value.until.minute) == (0, 0)
+
+
+def test_a_run_that_stops_gives_no_more_grants(engine: sa.Engine, clock: FrozenClock) -> None:
+    gate = _gate(engine, clock, requests=10)
+    gate._stopping.set()
+    with pytest.raises(CrmParked) as parked:
+        gate.enter()
+    assert parked.value.reason == STOPPING
+
+
+def test_an_answer_that_asks_for_a_pause_stops_everyone(engine: sa.Engine, clock: FrozenClock) -> None:
+    gate, other = _gate(engine, clock, requests=10), _gate(engine, clock, requests=10)
+    gate.answered(gate.enter(), CrmResponse(status=429, body=None, pause_seconds=3600))
+    with pytest.raises(CrmParked) as parked:
+        other.enter()
+    assert parked.value.reason == WaitReason.PAUSED
+    assert timedelta(minutes=59) < parked.value.until - clock.now() <= timedelta(hours=1)
+
+
+@pytest.mark.parametrize(("took", "moved"), [(0.01, False), (0.4, True)])
+def test_only_an_answer_later_than_the_margin_moves_the_grant(
+    took: float, moved: bool, engine: sa.Engine, clock: FrozenClock
+) -> None:
+    gate = _gate(engine, clock, requests=10)
+    entry = gate.enter()
+    with engine.begin() as connection:
+        connection.execute(sa.text("select pg_sleep(0.002)"))
+    clock.advance(took)
+    gate.answered(entry, CrmResponse(status=200, body=None))
+    with engine.connect() as connection:
+        [[stamp, _count]] = connection.execute(sa.text("select grants -> '1' from rate_limits")).scalar_one()
+    assert (stamp > entry.grant.stamp) is moved

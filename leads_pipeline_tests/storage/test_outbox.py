@@ -1,0 +1,174 @@
+"""The outbox: who may claim a row, and what a settlement may change."""
+
+import json
+from datetime import timedelta
+
+import sqlalchemy as sa
+
+from leads_pipeline.domain.delivery import RecordVerdict, Verdict
+from leads_pipeline.domain.retry import NextStep
+from leads_pipeline.domain.stage import ALL_LANES, Lane, Operation, OutboxState
+from leads_pipeline.storage.outbox import (
+    _DUE,
+    Settlement,
+    claim,
+    due_rows,
+    next_due_at,
+    outbox_depths,
+    release,
+    settle,
+)
+from leads_pipeline_tests.conftest import NOW
+from leads_pipeline_tests.crm.delivering import Contact, add_contacts, change, merge_away, row_of
+
+LEASE = NOW + timedelta(seconds=60)
+
+
+def _claim(engine: sa.Engine, contacts: list[Contact], *, token: str, now=NOW) -> list[int]:
+    with engine.begin() as connection:
+        rows = claim(
+            connection, [c.outbox_id for c in contacts], token=token, until=now + timedelta(seconds=60), now=now
+        )
+    return [row.outbox_id for row in rows]
+
+
+def _settle(engine: sa.Engine, contact: Contact, verdict: Verdict, *, token: str, version: int = 1) -> list[str]:
+    state = {Verdict.DELIVERED: OutboxState.DELIVERED, Verdict.INVALID: OutboxState.DEAD}.get(
+        verdict, OutboxState.WAITING
+    )
+    settlement = Settlement(
+        RecordVerdict(contact.outbox_id, verdict, crm_record_id="77"),
+        NextStep(state, 0 if verdict is Verdict.DELIVERED else 1, NOW),
+        version,
+        ("email",),
+    )
+    with engine.begin() as connection:
+        found = settle(connection, [settlement], token=token, operation=Operation.UPSERT, now=NOW)
+    return [str(item.state) for item in found]
+
+
+def test_a_claimed_row_cannot_be_claimed_until_its_lease_has_run_out(engine: sa.Engine) -> None:
+    contacts = add_contacts(engine, 3)
+    ids = [contact.outbox_id for contact in contacts]
+    assert _claim(engine, contacts, token="a") == ids
+    assert _claim(engine, contacts, token="b", now=LEASE - timedelta(microseconds=1)) == []
+    assert _claim(engine, contacts, token="b", now=LEASE) == ids
+    assert {row_of(engine, contact)["claimed_by"] for contact in contacts} == {"b"}
+
+
+def test_two_claims_at_once_share_the_rows_and_do_not_wait_for_each_other(engine: sa.Engine) -> None:
+    contacts = add_contacts(engine, 3)
+    ids = [contact.outbox_id for contact in contacts]
+    with engine.connect() as one, engine.connect() as two:
+        two.execute(sa.text("set lock_timeout = '1s'"))
+        first = claim(one, ids[:2], token="a", until=LEASE, now=NOW)
+        second = claim(two, ids, token="b", until=LEASE, now=NOW)
+        one.commit()
+        two.commit()
+    assert [row.outbox_id for row in first] == ids[:2]
+    assert [row.outbox_id for row in second] == ids[2:]
+
+
+def test_a_row_that_is_not_due_or_not_waiting_is_not_claimed(engine: sa.Engine) -> None:
+    later = add_contacts(engine, due_at=NOW + timedelta(seconds=1))
+    dead = add_contacts(engine)
+    with engine.begin() as connection:
+        connection.execute(sa.text("update outbox set state = 'dead' where outbox_id = :id"), {"id": dead[0].outbox_id})
+    assert _claim(engine, later + dead, token="a") == []
+
+
+def test_a_settlement_after_the_lease_was_lost_changes_nothing(engine: sa.Engine) -> None:
+    [contact] = add_contacts(engine)
+    _claim(engine, [contact], token="a")
+    _claim(engine, [contact], token="b", now=LEASE)
+    assert _settle(engine, contact, Verdict.INVALID, token="a") == []
+    assert row_of(engine, contact)["state"] == "in_flight"
+    assert _settle(engine, contact, Verdict.DELIVERED, token="b") == ["delivered"]
+
+
+def test_settling_twice_changes_nothing_the_second_time(engine: sa.Engine) -> None:
+    [contact] = add_contacts(engine)
+    _claim(engine, [contact], token="a")
+    assert _settle(engine, contact, Verdict.DELIVERED, token="a") == ["delivered"]
+    assert _settle(engine, contact, Verdict.INVALID, token="a") == []
+    row = row_of(engine, contact)
+    assert (row["state"], row["crm_record_id"], row["delivered_fields"]) == ("delivered", "77", ["email"])
+
+
+def test_a_refusal_of_an_old_version_does_not_kill_the_new_one(engine: sa.Engine) -> None:
+    [contact] = add_contacts(engine)
+    _claim(engine, [contact], token="a")
+    change(engine, contact, first_name="Augusta")
+    assert _settle(engine, contact, Verdict.INVALID, token="a") == ["waiting"]
+    row = row_of(engine, contact)
+    assert (row["attempts"], row["wanted_version"], row["delivered_version"]) == (0, 2, None)
+
+
+def test_an_archive_does_not_overtake_the_upsert_that_is_under_way(engine: sa.Engine) -> None:
+    [contact] = add_contacts(engine)
+    _claim(engine, [contact], token="a")
+    merge_away(engine, contact)
+    assert row_of(engine, contact)["state"] == "waiting"
+    assert _claim(engine, [contact], token="b") == []
+    assert _settle(engine, contact, Verdict.DELIVERED, token="a") == ["waiting"]
+    assert _claim(engine, [contact], token="b") == [contact.outbox_id]
+
+
+def test_a_record_of_another_contact_in_a_conflict_is_not_taken_for_ours(engine: sa.Engine) -> None:
+    [contact] = add_contacts(engine)
+    _claim(engine, [contact], token="a")
+    _settle(engine, contact, Verdict.CONFLICT, token="a")
+    assert row_of(engine, contact)["crm_record_id"] is None
+
+
+def test_what_may_have_been_written_stays_ambiguous_until_it_is_delivered(engine: sa.Engine) -> None:
+    [contact] = add_contacts(engine)
+    verdicts = []
+    for token, verdict in [("a", Verdict.AMBIGUOUS), ("b", Verdict.TRANSIENT), ("c", Verdict.DELIVERED)]:
+        _claim(engine, [contact], token=token)
+        _settle(engine, contact, verdict, token=token)
+        verdicts.append(row_of(engine, contact)["last_verdict"])
+    assert verdicts == ["ambiguous", "ambiguous", "delivered"]
+
+
+def test_a_claim_that_ran_out_leaves_an_ambiguous_outcome(engine: sa.Engine) -> None:
+    [contact] = add_contacts(engine)
+    _claim(engine, [contact], token="a")
+    _claim(engine, [contact], token="b", now=LEASE)
+    assert row_of(engine, contact)["last_verdict"] == "ambiguous"
+
+
+def test_released_rows_can_be_claimed_at_once_and_are_charged_nothing(engine: sa.Engine) -> None:
+    [contact] = add_contacts(engine)
+    _claim(engine, [contact], token="a")
+    with engine.begin() as connection:
+        release(connection, [contact.outbox_id], token="a", now=NOW)
+    assert row_of(engine, contact)["attempts"] == 0
+    assert _claim(engine, [contact], token="b") == [contact.outbox_id]
+
+
+def test_what_is_due_is_found_by_the_index_and_not_by_reading_another_tenant_s_backlog(engine: sa.Engine) -> None:
+    add_contacts(engine, 3000, tenant="acme", due_at=NOW - timedelta(hours=1))
+    [small] = add_contacts(engine, tenant="globex")
+    doors = [{"tenant": "globex", "destination": "hubspot", "lane": "real_time", "urgency": 0}]
+    with engine.begin() as connection:
+        connection.execute(sa.text("analyze outbox"))
+        rows = due_rows(connection, doors=[("globex", "hubspot")], lanes=ALL_LANES, limit=10, now=NOW)
+        plan = connection.execute(
+            sa.text(f"explain {_DUE.text}"), {"doors": json.dumps(doors), "limit": 10, "now": NOW}
+        )
+        assert "Index Scan using ix_outbox_due" in "\n".join(plan.scalars())
+    assert [row.outbox_id for row in rows] == [small.outbox_id]
+
+
+def test_depths_and_the_next_due_time_tell_what_waits(engine: sa.Engine) -> None:
+    with engine.connect() as connection:
+        assert next_due_at(connection, lanes=ALL_LANES) is None
+    add_contacts(engine, 2, lane=Lane.BATCH, due_at=NOW + timedelta(seconds=30))
+    claimed = add_contacts(engine)
+    _claim(engine, claimed, token="a")
+    with engine.connect() as connection:
+        depths = {(d.lane, d.state): d.rows for d in outbox_depths(connection)}
+        assert next_due_at(connection, lanes=[Lane.REAL_TIME]) == LEASE
+        assert next_due_at(connection, lanes=ALL_LANES) == NOW + timedelta(seconds=30)
+    assert depths == {(Lane.BATCH, OutboxState.WAITING): 2, (Lane.REAL_TIME, OutboxState.IN_FLIGHT): 1}
