@@ -108,7 +108,7 @@ def erase_record(call: Call) -> Answer:
         else:
             return call.refuse(_no_such(key))
         for email in filter(None, emails):
-            store.block_email(email)
+            store.identities.block(email)
     return Answer(204)
 
 

@@ -1,7 +1,7 @@
 """The sandbox's contacts, in SQLite: in memory, or in a file that survives a restart and a kill.
 
-One transaction per request, committed before the answer. Which e-mail or unique value belongs to whom is a primary key,
-as it is at the vendor. Keep out: what a value may be (``properties``), and what is answered.
+One transaction per request, committed before the answer. Keep out: what a value may be (``properties``), who holds a
+unique one (``identities``), and what is answered.
 """
 
 import sqlite3
@@ -10,34 +10,31 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import msgspec
 
+from leads_pipeline.crm.sandbox.hubspot import identities
 from leads_pipeline.crm.sandbox.hubspot.answers import timestamp
+from leads_pipeline.crm.sandbox.hubspot.identities import Identities
 from leads_pipeline.crm.sandbox.hubspot.properties import EMAIL, Property, built_in
 from leads_pipeline.errors import LeadsError
 
+_VERSION = 1
 _SCHEMA = """
 create table if not exists contacts (
     id integer primary key autoincrement, properties text not null, email text, lead_key text,
-    created_at text not null, updated_at text not null, archived_at text,
-    writes integer not null, merges integer not null default 0
+    created_at text not null, updated_at text not null, archived_at text, merges integer not null default 0
 );
 create index if not exists contacts_email on contacts (lower(email)) where archived_at is null;
 create index if not exists contacts_lead_key on contacts (lead_key) where archived_at is null;
 create index if not exists contacts_updated on contacts (updated_at);
-create table if not exists unique_values (
-    property text not null, value text not null, contact_id integer not null, primary key (property, value)
-) without rowid;
-create index if not exists unique_values_contact on unique_values (contact_id);
-create table if not exists former_ids (id integer primary key, contact_id integer not null);
-create table if not exists blocked_emails (email text primary key) without rowid;
+create table if not exists key_writes (lead_key text primary key, writes integer not null) without rowid;
 create table if not exists custom_properties (name text primary key, definition text not null) without rowid;
 insert into sqlite_sequence (name, seq) select 'contacts', 171591000000
     where not exists (select 1 from sqlite_sequence where name = 'contacts');
 """
+_TABLES = ("contacts", "key_writes", "custom_properties", *identities.TABLES)
 _COLUMNS = "id, properties, created_at, updated_at, archived_at, merges"
 
 
@@ -49,8 +46,8 @@ class Contact:
     properties: dict[str, str]
     created_at: str
     updated_at: str
-    archived_at: str | None
-    merges: int
+    archived_at: str | None = None
+    merges: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +67,8 @@ class ContactStore:
     def __init__(self, path: Path | None, *, key_property: str, custom_properties: tuple[str, ...] = ()) -> None:
         self._key_property = key_property
         self._custom_properties = custom_properties
-        try:
-            self._db = sqlite3.connect(path or ":memory:", isolation_level=None, check_same_thread=False)
-            # The journal outlives a killed process without an fsync per request; a power cut may cost the last second.
-            self._db.executescript("pragma journal_mode = wal; pragma synchronous = normal;")
-            self._db.executescript(_SCHEMA)
-        except sqlite3.Error as error:
-            raise LeadsError(f"the sandbox cannot keep its contacts in {path}: {error}") from error
+        self._db = _opened(path)
+        self.identities = Identities(self._db)
         self.properties = built_in(key_property, custom_properties)
         for (definition,) in self._db.execute("select definition from custom_properties"):
             item = msgspec.json.decode(definition, type=Property)
@@ -101,33 +93,17 @@ class ContactStore:
         """A contact by its id, or by one that it had before a merge."""
         if not (contact_id.isascii() and contact_id.isdigit() and len(contact_id) < 19):
             return None
-        found = self._one("id = ?", int(contact_id))
-        if found is None:
-            survivor = self._db.execute("select contact_id from former_ids where id = ?", (int(contact_id),)).fetchone()
-            found = self._one("id = ?", survivor[0]) if survivor else None
+        found = self._find(int(contact_id)) or self._find(self.identities.survivor_of(int(contact_id)))
         return found if found is not None and (found.archived_at is not None) == archived else None
 
     def by_unique(self, name: str, value: str) -> Contact | None:
         """The living contact that holds a unique value; an e-mail also as a secondary one."""
-        holder = self.holder_of(name, value)
-        return None if holder is None else self._one("id = ?", int(holder))
+        return self._find(self.identities.holder_of(name, value))
 
-    def holder_of(self, name: str, value: str) -> str | None:
-        """The id of the living contact that holds a unique value."""
-        folded = value.strip().lower() if name == EMAIL else value
-        row = self._db.execute(
-            "select contact_id from unique_values where property = ? and value = ?", (name, folded)
-        ).fetchone()
-        return None if row is None else str(row[0])
-
-    def insert(self, values: dict[str, str], *, now: datetime) -> Contact:
+    def insert(self, values: Mapping[str, str], *, now: datetime) -> Contact:
         """A new record with HubSpot's own properties beside what was sent."""
         at = timestamp(now)
-        cursor = self._db.execute(
-            "insert into contacts (properties, created_at, updated_at, writes) values ('{}', ?, ?, 1)", (at, at)
-        )
-        assert cursor.lastrowid is not None
-        contact_id = str(cursor.lastrowid)
+        contact_id = self._new_row(None, created_at=at)
         own = {
             "createdate": at,
             "hs_all_contact_vids": contact_id,
@@ -142,79 +118,49 @@ class ContactStore:
             "lifecyclestage": "lead",
             "num_notes": "0",
         }
-        return self._keep(contact_id, own | values, at=at, changed=values, created_at=at)
+        return self._write(Contact(contact_id, {}, at, at), {**own, **values}, at=at)
 
-    def update(self, contact: Contact, values: dict[str, str], *, now: datetime) -> Contact:
+    def update(self, contact: Contact, values: Mapping[str, str], *, now: datetime) -> Contact:
         """Set values; ``""`` clears one."""
-        self._db.execute("update contacts set writes = writes + 1 where id = ?", (int(contact.id),))
-        return self._keep(
-            contact.id,
-            contact.properties | values,
-            at=timestamp(now),
-            changed=values,
-            created_at=contact.created_at,
-            before=contact.properties,
-            merges=contact.merges,
-        )
+        return self._write(contact, {**contact.properties, **values}, at=timestamp(now))
 
     def archive(self, contact: Contact, *, now: datetime) -> None:
         """Take a contact out of sight; its e-mail and unique values become free."""
-        self._db.execute("delete from unique_values where contact_id = ?", (int(contact.id),))
+        self.identities.release(int(contact.id))
         self._db.execute("update contacts set archived_at = ? where id = ?", (timestamp(now), int(contact.id)))
 
     def erase(self, contact: Contact) -> None:
         """Remove a contact for good."""
-        self._db.execute("delete from unique_values where contact_id = ?", (int(contact.id),))
-        self._db.execute("delete from former_ids where contact_id = ?", (int(contact.id),))
+        self.identities.release(int(contact.id))
+        self.identities.forget_former(int(contact.id))
         self._db.execute("delete from contacts where id = ?", (int(contact.id),))
-
-    def block_email(self, email: str) -> None:
-        """Refuse this e-mail from now on."""
-        self._db.execute("insert or ignore into blocked_emails values (?)", (email.strip().lower(),))
-
-    def is_blocked(self, email: str) -> bool:
-        """Whether the e-mail was erased under the GDPR."""
-        return self._db.execute("select 1 from blocked_emails where email = ?", (email,)).fetchone() is not None
 
     def merge(self, primary: Contact, other: Contact, *, keep_primary_id: bool, now: datetime) -> Contact:
         """Make one contact of two: the primary's values win, the other's e-mail becomes a secondary one.
 
         Both former ids, and the ids that were merged into them before, lead to the survivor.
         """
-        values = {
-            **{k: v for k, v in other.properties.items() if v},
-            **{k: v for k, v in primary.properties.items() if v},
-        }
-        former = {primary.id, other.id}
-        held = self._db.execute(
-            "select property, value from unique_values where contact_id in (?, ?)", (int(primary.id), int(other.id))
-        ).fetchall()
-        for contact in (primary, other):
-            self.archive(contact, now=now)
-            self._db.execute("delete from contacts where id = ?", (int(contact.id),))
-        merged_ids = [part for part in values.get("hs_merged_object_ids", "").split(";") if part]
-        values["hs_merged_object_ids"] = ";".join(dict.fromkeys([*merged_ids, primary.id, other.id]))
-        emails = [value for name, value in held if name == EMAIL and value != values.get(EMAIL)]
-        if emails:
-            values["hs_additional_emails"] = ";".join(sorted(emails))
-        merges = primary.merges + other.merges + 1
         at = timestamp(now)
-        cursor = self._db.execute(
-            "insert into contacts (id, properties, created_at, updated_at, writes) values (?, '{}', ?, ?, 1)",
-            (int(primary.id) if keep_primary_id else None, primary.created_at, at),
-        )
-        assert cursor.lastrowid is not None
-        survivor = str(cursor.lastrowid)
-        values["hs_object_id"] = survivor
-        for old in former:
-            self._db.execute("update former_ids set contact_id = ? where contact_id = ?", (int(survivor), int(old)))
-            if old != survivor:
-                self._db.execute("insert or replace into former_ids values (?, ?)", (int(old), int(survivor)))
-        kept = self._keep(survivor, values, at=at, changed=values, created_at=primary.created_at, merges=merges)
-        self._db.executemany(
-            "insert or ignore into unique_values values (?, ?, ?)",
-            [(EMAIL, email, int(survivor)) for email in emails],
-        )
+        values = {**other.properties, **primary.properties}
+        emails = []
+        for contact in (primary, other):
+            emails += [value for name, value in self.identities.held_by(int(contact.id)) if name == EMAIL]
+            self.identities.release(int(contact.id))
+            self._db.execute("delete from contacts where id = ?", (int(contact.id),))
+        secondary = sorted(email for email in emails if email != values.get(EMAIL))
+        merged = ";".join(c.properties.get("hs_merged_object_ids", "") for c in (primary, other)).split(";")
+        survivor = self._new_row(int(primary.id) if keep_primary_id else None, created_at=primary.created_at)
+        for former in (primary.id, other.id):
+            self.identities.lead(int(former), to=int(survivor))
+        values |= {
+            "hs_additional_emails": ";".join(secondary),
+            "hs_merged_object_ids": ";".join(filter(None, [*merged, primary.id, other.id])),
+            "hs_object_id": survivor,
+        }
+        fresh = Contact(survivor, {}, primary.created_at, at, merges=primary.merges + other.merges + 1)
+        kept = self._write(fresh, values, at=at, counted=False)
+        for email in secondary:
+            self.identities.hold(int(survivor), EMAIL, email)
         return kept
 
     def page(self, *, after: int, limit: int, archived: bool = False) -> list[Contact]:
@@ -254,71 +200,74 @@ class ContactStore:
             """
         ).fetchone()
         histogram = dict(
-            self._db.execute(
-                "select writes, count(*) from (select sum(writes) as writes from contacts "
-                "where lead_key is not null group by lead_key) group by writes order by writes"
-            ).fetchall()
+            self._db.execute("select writes, count(*) from key_writes group by writes order by writes").fetchall()
         )
         return Tally(living, archived, duplicates, sum(histogram.values()), histogram)
 
     def writes(self, *, at_least: int, after: str, limit: int) -> dict[str, int]:
-        """How often each lead key was written, archived records included; in the order of keys."""
+        """How often each lead key was written, also those of contacts that are gone; in the order of keys."""
         rows = self._db.execute(
-            "select lead_key, sum(writes) from contacts where lead_key > ? "
-            "group by lead_key having sum(writes) >= ? order by lead_key limit ?",
+            "select lead_key, writes from key_writes where lead_key > ? and writes >= ? order by lead_key limit ?",
             (after, at_least, limit),
         )
         return dict(rows.fetchall())
 
     def clear(self) -> None:
-        """Forget every contact, block and custom property."""
+        """Forget every contact, count, block and custom property."""
         with self.transaction():
-            for table in ("contacts", "unique_values", "former_ids", "blocked_emails", "custom_properties"):
+            for table in _TABLES:
                 self._db.execute(f"delete from {table}")  # noqa: S608
         self.properties = built_in(self._key_property, self._custom_properties)
 
-    def _one(self, condition: str, value: Any) -> Contact | None:
-        row = self._db.execute(f"select {_COLUMNS} from contacts where {condition}", (value,)).fetchone()  # noqa: S608
+    def _find(self, contact_id: int | None) -> Contact | None:
+        row = self._db.execute(f"select {_COLUMNS} from contacts where id = ?", (contact_id,)).fetchone()  # noqa: S608
         return None if row is None else _contact(row)
 
-    def _keep(
-        self,
-        contact_id: str,
-        values: dict[str, str],
-        *,
-        at: str,
-        changed: dict[str, str],
-        created_at: str,
-        before: Mapping[str, str] = MappingProxyType({}),
-        merges: int = 0,
-    ) -> Contact:
-        values = {name: value for name, value in values.items() if value != ""}
-        values |= {"lastmodifieddate": at, **_derived(values)}
-        for name in changed.keys() & {name for name, item in self.properties.items() if item.unique}:
-            self._db.execute("delete from unique_values where contact_id = ? and property = ?", (int(contact_id), name))
-            if name in values:
-                self._db.execute("insert into unique_values values (?, ?, ?)", (name, values[name], int(contact_id)))
+    def _new_row(self, contact_id: int | None, *, created_at: str) -> str:
+        cursor = self._db.execute(
+            "insert into contacts (id, properties, created_at, updated_at) values (?, '{}', ?, ?)",
+            (contact_id, created_at, created_at),
+        )
+        return str(cursor.lastrowid)
+
+    def _write(self, contact: Contact, values: Mapping[str, str], *, at: str, counted: bool = True) -> Contact:
+        """Give a contact's row these values; ``contact`` is as it was before."""
+        kept = {name: value for name, value in values.items() if value != ""}
+        kept |= {"lastmodifieddate": at, **_derived(kept)}
+        kept = {name: value for name, value in kept.items() if value != ""}
+        self.identities.change(int(contact.id), before=contact.properties, after=kept, known=self.properties)
+        key = kept.get(self._key_property)
         self._db.execute(
             "update contacts set properties = ?, email = ?, lead_key = ?, updated_at = ?, merges = ? where id = ?",
-            (
-                msgspec.json.encode(values).decode(),
-                values.get(EMAIL),
-                values.get(self._key_property),
-                at,
-                merges,
-                int(contact_id),
-            ),
+            (msgspec.json.encode(kept).decode(), kept.get(EMAIL), key, at, contact.merges, int(contact.id)),
         )
-        return Contact(contact_id, values, created_at, at, None, merges)
+        if key is not None and counted:
+            self._db.execute(
+                "insert into key_writes values (?, 1) on conflict (lead_key) do update set writes = writes + 1", (key,)
+            )
+        return Contact(contact.id, kept, contact.created_at, at, None, contact.merges)
 
 
-def _derived(values: dict[str, str]) -> dict[str, str]:
+def _opened(path: Path | None) -> sqlite3.Connection:
+    try:
+        database = sqlite3.connect(path or ":memory:", isolation_level=None, check_same_thread=False)
+        (version,) = database.execute("pragma user_version").fetchone()
+        (tables,) = database.execute("select count(*) from sqlite_master").fetchone()
+        if tables and version != _VERSION:
+            database.close()
+            raise LeadsError(f"{path} is not a store of this version's sandbox CRM; delete it or name another file")
+        # The journal outlives a killed process without an fsync per request; a power cut may cost the last second.
+        database.executescript("pragma journal_mode = wal; pragma synchronous = normal;")
+        database.executescript(_SCHEMA + identities.SCHEMA + f"pragma user_version = {_VERSION};")
+    except sqlite3.Error as error:
+        raise LeadsError(f"the sandbox cannot keep its contacts in {path}: {error}") from error
+    return database
+
+
+def _derived(values: Mapping[str, str]) -> dict[str, str]:
     name = " ".join(part for part in (values.get("firstname"), values.get("lastname")) if part)
     email = values.get(EMAIL, "")
-    derived = {"hs_full_name_or_email": name or email}
-    if email:
-        derived["hs_email_domain"] = email.rpartition("@")[2]
-    return {key: value for key, value in derived.items() if value}
+    return {"hs_full_name_or_email": name or email, "hs_email_domain": email.rpartition("@")[2]}
 
 
 def _contact(row: Any) -> Contact:

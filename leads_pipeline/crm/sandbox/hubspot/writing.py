@@ -86,12 +86,13 @@ def _taken(call: Call, values: Mapping[str, str], *, by_other_than: str | None) 
     for name, value in values.items():
         if not value or not store.properties[name].unique:
             continue
-        if name == EMAIL and store.is_blocked(value):
+        if name == EMAIL and store.identities.is_blocked(value):
             fault = PropertyFault(EMAIL, "GDPR_BLOCKLISTED", "email has been GDPR blacklisted")
             return invalid_properties([fault])
-        holder = store.holder_of(name, value)
-        if holder is None or holder == by_other_than:
+        held_by = store.identities.holder_of(name, value)
+        if held_by is None or str(held_by) == by_other_than:
             continue
+        holder = str(held_by)
         if name == EMAIL:
             return already_exists(holder)
         message = f"{holder} already has that value."
