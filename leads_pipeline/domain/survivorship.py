@@ -53,7 +53,7 @@ class GoldenRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class _Group:
+class Group:
     """Fields that survive together. ``quality`` ranks a lead's values before anything else, higher first."""
 
     fields: tuple[str, ...]
@@ -61,8 +61,8 @@ class _Group:
 
 
 # What decided, in the order in which it is asked.
-_CRITERIA = ("better_quality", "most_recent", "source_priority", "most_frequent", "longest", "lead_id")
-_ONLY = "only_value"  # nothing had to be decided: all who say anything say this
+CRITERIA = ("better_quality", "most_recent", "source_priority", "most_frequent", "longest", "lead_id")
+ONLY_VALUE = "only_value"  # nothing had to be decided: all who say anything say this
 
 
 def survive(members: Iterable[Member]) -> GoldenRecord:
@@ -80,7 +80,7 @@ def survive(members: Iterable[Member]) -> GoldenRecord:
     leads = sorted(latest.values(), key=lambda member: (member.received_at, member.lead_id))
     values: dict[str, Value] = dict.fromkeys(GOLDEN_FIELDS)
     provenance: dict[str, dict[str, str]] = {}
-    for group in _GROUPS:
+    for group in GROUPS:
         winner = _winner(leads, group)
         if winner is None:
             continue
@@ -102,11 +102,13 @@ def survive(members: Iterable[Member]) -> GoldenRecord:
     )
 
 
-def _winner(leads: Sequence[Member], group: _Group) -> tuple[Member, str] | None:
+def _winner(leads: Sequence[Member], group: Group) -> tuple[Member, str] | None:
     """The lead whose values of the group survive, and the criterion that set it apart; ``None`` if none has any."""
     candidates = [member for member in leads if any(member.values.get(name) is not None for name in group.fields)]
     if not candidates:
         return None
+    if len(candidates) == 1:  # most contacts have one lead
+        return candidates[0], ONLY_VALUE
     said = {member.lead_id: _comparable(member, group) for member in candidates}
     frequency = Counter(said.values())
 
@@ -124,13 +126,13 @@ def _winner(leads: Sequence[Member], group: _Group) -> tuple[Member, str] | None
     best = max(candidates, key=rank)
     others = [member for member in candidates if said[member.lead_id] != said[best.lead_id]]
     if not others:
-        return best, _ONLY
+        return best, ONLY_VALUE
     runner_up = max(others, key=rank)
     decided_by = next(i for i, (a, b) in enumerate(zip(rank(best), rank(runner_up), strict=True)) if a != b)
-    return best, _CRITERIA[decided_by]
+    return best, CRITERIA[decided_by]
 
 
-def _comparable(member: Member, group: _Group) -> tuple[str | None, ...]:
+def _comparable(member: Member, group: Group) -> tuple[str | None, ...]:
     """What the lead says in this group, with spelling that means nothing taken off."""
     said = (member.values.get(name) for name in group.fields)
     return tuple(None if value is None else letters_digits_key(str(value)) or str(value) for value in said)
@@ -179,12 +181,12 @@ def _birth_quality(member: Member) -> int:
     return -int("date_unlikely" in member.flags) - int("date_ambiguous" in member.flags)
 
 
-_GROUPS: tuple[_Group, ...] = (
-    _Group(("email", "email_key"), _email_quality),
-    _Group(("phone",), _any_value),
-    _Group(("first_name", "last_name"), _name_quality),
-    _Group(("company",), _any_value),
-    _Group(("job_title",), _any_value),
-    _Group(("date_of_birth",), _birth_quality),
-    _Group(("address", "city", "state", "postcode", "country"), _address_quality),
+GROUPS: tuple[Group, ...] = (
+    Group(("email", "email_key"), _email_quality),
+    Group(("phone",), _any_value),
+    Group(("first_name", "last_name"), _name_quality),
+    Group(("company",), _any_value),
+    Group(("job_title",), _any_value),
+    Group(("date_of_birth",), _birth_quality),
+    Group(("address", "city", "state", "postcode", "country"), _address_quality),
 )

@@ -1,13 +1,15 @@
 """Which values a golden contact keeps."""
 
+import re
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 from uuid import UUID
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from leads_pipeline.domain.survivorship import GOLDEN_FIELDS, Member, Value, survive
+from leads_pipeline.domain.survivorship import CRITERIA, GOLDEN_FIELDS, GROUPS, ONLY_VALUE, Member, Value, survive
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 NAME = ("first_name", "last_name")
@@ -190,3 +192,12 @@ def test_how_the_leads_were_batched_makes_no_difference(first: list[Member], sec
     latest = {member.lead_id: member for member in [*first, *second]}
     survive(first)
     assert survive(latest.values()) == survive(sorted(latest.values(), key=lambda m: m.lead_id, reverse=True))
+
+
+def test_the_documented_rules_and_groups_are_those_of_the_code() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "golden-contacts.md").read_text(encoding="utf-8")
+    before, _, after = text.partition("## What belongs together")
+    assert re.findall(r"^\| `(\w+)` \|", before, flags=re.MULTILINE) == [ONLY_VALUE, *CRITERIA]
+    groups = re.findall(r"^\| ((?:`\w+`(?:, )?)+) \|", after, flags=re.MULTILINE)
+    assert {tuple(re.findall(r"\w+", group)) for group in groups} == {group.fields for group in GROUPS}
+    assert {name for group in GROUPS for name in group.fields} == set(GOLDEN_FIELDS)
