@@ -6,33 +6,39 @@ asset when the flow gets a stage. Keep out: what a stage does (``steps``) and in
 """
 
 from collections.abc import Callable, Sequence
+from enum import Enum
 from typing import Any
 
 import dagster as dg
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from leads_pipeline import flows
 from leads_pipeline.defs.metadata import counts_table, summary_metadata, table_metadata
 from leads_pipeline.defs.resources import CRM_IO_MANAGER
 from leads_pipeline.defs.runs import note_progress
 from leads_pipeline.defs.shield import LOST_CONNECTION, shielded
-from leads_pipeline.domain.stage import ALL_LANES, Lane, Stage
+from leads_pipeline.domain.stage import Lane, Stage
 from leads_pipeline.flows import FlowContext
 from leads_pipeline.steps.crm_sync_batches import SyncPlan
+
+
+class LaneChoice(Enum):
+    """``Lane`` for run configuration, where Dagster shows and checks the names of an enumeration's members."""
+
+    real_time = Lane.REAL_TIME
+    near_real_time = Lane.NEAR_REAL_TIME
+    batch = Lane.BATCH
 
 
 class LaneConfig(dg.Config):
     """Which lanes a run serves."""
 
-    lanes: list[str] = Field([str(lane) for lane in ALL_LANES], description="real_time, near_real_time, batch")
-
-    @field_validator("lanes")
-    @classmethod
-    def _known(cls, value: list[str]) -> list[str]:
-        return [str(Lane(name)) for name in value]
+    lanes: list[LaneChoice] = Field(
+        default_factory=lambda: list(LaneChoice), description="The lanes to take leads from."
+    )
 
     def chosen(self) -> tuple[Lane, ...]:
-        return tuple(Lane(name) for name in self.lanes)
+        return tuple(choice.value for choice in self.lanes)
 
 
 def _stage_asset(
@@ -73,7 +79,7 @@ def raw_leads(
 def validated_leads(
     context: dg.AssetExecutionContext, config: LaneConfig, flow: dg.ResourceParam[FlowContext]
 ) -> dg.MaterializeResult[None]:
-    """Leads with normalised e-mail, phone, names and company. Unusable ones go to `rejected_leads`, with all reasons."""
+    """Leads with normalised e-mail, phone, names and company. Unusable ones go to `rejected_leads` with all reasons."""
     return _drain(context, config, flow, Stage.VALIDATED_LEADS)
 
 
@@ -117,4 +123,5 @@ ASSETS: tuple[dg.AssetsDefinition, ...] = (raw_leads, validated_leads, deduped_l
 
 def lanes_config(lanes: Sequence[Lane]) -> dg.RunConfig:
     """The run configuration under which all five assets serve these lanes."""
-    return dg.RunConfig(ops={str(stage): LaneConfig(lanes=[str(lane) for lane in lanes]) for stage in Stage})
+    choices = [LaneChoice(lane) for lane in lanes]
+    return dg.RunConfig(ops={str(stage): LaneConfig(lanes=choices) for stage in Stage})

@@ -1,0 +1,168 @@
+"""The SLO checks: what each of them says when its promise is broken, and that a stopped pipeline breaks one."""
+
+from datetime import timedelta
+
+import dagster as dg
+import pytest
+import sqlalchemy as sa
+
+from leads_pipeline_tests.defs.conftest import verdicts
+
+ALL = {
+    "crm_sync_batches.conservation",
+    "crm_sync_batches.delivery_success",
+    "golden_contacts.duplicate_emails",
+    "validated_leads.rejection_rate",
+    "raw_leads.oldest_pending",
+    "validated_leads.oldest_pending",
+    "deduped_leads.oldest_pending",
+    "golden_contacts.oldest_pending",
+    "crm_sync_batches.oldest_pending",
+}
+
+
+@pytest.fixture
+def check(run):
+    """Run the SLO checks and return the names of those that failed."""
+
+    def failing() -> set[str]:
+        result = run("slo_checks")
+        assert verdicts(result).keys() == ALL
+        return {name for name, passed in verdicts(result).items() if not passed}
+
+    return failing
+
+
+def evaluation(result: dg.ExecuteInProcessResult, name: str) -> dict[str, object]:
+    [found] = [item for item in result.get_asset_check_evaluations() if item.check_name == name]
+    return {key: item.value for key, item in found.metadata.items()}
+
+
+def test_an_empty_product_keeps_every_promise(check):
+    assert check() == set()
+
+
+def test_leads_at_every_place_of_the_flow_keep_every_promise(check, seeding):
+    with seeding() as flow:
+        flow.one_of_each()
+    assert check() == set()
+
+
+@pytest.mark.parametrize("table", ["buffer", "raw_leads", "deduped_leads", "golden_contacts", "outbox", "pending"])
+def test_a_lost_row_fails_conservation_and_the_lead_is_named_by_its_id_alone(run, seeding, engine, table):
+    with seeding() as flow:
+        flow.one_of_each()
+    with engine.begin() as connection:
+        connection.execute(sa.text(f"delete from {table} where ctid = (select min(ctid) from {table})"))
+    result = run("slo_checks")
+    assert [name for name, passed in verdicts(result).items() if not passed] == ["crm_sync_batches.conservation"]
+    found = evaluation(result, "conservation")
+    assert found["captured"] == 12
+    assert found["missing"] or found["unaccounted"]
+    assert "example.com" not in str(found)
+
+
+def test_a_missing_lead_is_listed_with_what_it_lacks(run, seeding, engine):
+    with seeding() as flow:
+        lead = flow.delivered()
+    with engine.begin() as connection:
+        connection.execute(sa.text("delete from outbox"))
+    found = evaluation(run("slo_checks"), "conservation")
+    assert f"| acme | {lead} | outbox |" in found["missing_leads"]
+
+
+@pytest.mark.parametrize(
+    ("place", "asset"),
+    [
+        ("buffered", "raw_leads"),
+        ("at_validation", "validated_leads"),
+        ("at_dedupe", "deduped_leads"),
+        ("at_golden", "golden_contacts"),
+        ("golden", "crm_sync_batches"),
+    ],
+)
+def test_a_pipeline_that_has_stopped_fails_the_age_of_the_stage_where_leads_wait(check, seeding, clock, place, asset):
+    with seeding() as flow:
+        getattr(flow, place)()
+    assert check() == set()
+    clock.advance(121)
+    assert check() == {f"{asset}.oldest_pending"}
+
+
+def test_each_lane_has_its_own_patience(check, seeding, clock):
+    with seeding(lane="near_real_time", source="webinar") as flow, seeding(lane="batch", source="import") as batch:
+        flow.buffered()
+        batch.buffered()
+    clock.advance(599)
+    assert check() == set()
+    clock.advance(2)
+    assert check() == {"raw_leads.oldest_pending"}
+
+
+def test_a_source_whose_leads_are_mostly_rejected_fails(check, seeding, clock):
+    with seeding() as flow:
+        for _ in range(10):
+            flow.rejected()
+        for _ in range(9):
+            flow.delivered()
+    assert check() == set(), "19 leads prove nothing"
+    with seeding() as flow:
+        flow.delivered()
+    assert check() == {"validated_leads.rejection_rate"}
+    clock.advance(25 * 3600)
+    assert check() == set(), "the window has passed"
+
+
+def test_a_large_healthy_source_does_not_hide_a_broken_one(check, seeding):
+    with seeding() as flow, seeding(source="webinar") as broken:
+        for _ in range(100):
+            flow.delivered()
+        for _ in range(20):
+            broken.rejected()
+    assert check() == {"validated_leads.rejection_rate"}
+
+
+def test_deliveries_that_end_dead_fail(check, seeding, clock):
+    with seeding() as flow:
+        for _ in range(19):
+            flow.delivered()
+        flow.dead()
+    assert check() == {"crm_sync_batches.delivery_success"}
+    clock.advance(25 * 3600)
+    assert check() == set(), "the window has passed"
+
+
+def test_one_address_in_two_golden_contacts_fails(run, seeding, engine):
+    with engine.begin() as connection:
+        connection.execute(sa.text("drop index uq_golden_contacts_tenant_email_key"))
+    with seeding() as flow:
+        for _ in range(2):
+            flow.insert("golden_contacts", email="one@example.com", email_key="one@example.com")
+    result = run("slo_checks")
+    assert not verdicts(result)["golden_contacts.duplicate_emails"]
+    found = evaluation(result, "duplicate_emails")
+    assert (found["duplicate_emails"], found["contacts_involved"]) == (1, 2)
+    assert "one@example.com" not in str(found)
+
+
+def test_checks_report_numbers_that_dagster_can_plot(run, seeding, clock):
+    with seeding() as flow:
+        flow.one_of_each()
+    clock.advance(30)
+    result = run("slo_checks")
+    assert evaluation(result, "conservation")["pending"] == 5
+    assert evaluation(result, "rejection_rate")["rejection_rate"] == pytest.approx(1 / 8)
+    assert evaluation(result, "delivery_success")["success_rate"] == 0.5
+    ages = [
+        item.metadata["oldest_seconds"].value
+        for item in result.get_asset_check_evaluations()
+        if item.check_name == "oldest_pending"
+    ]
+    assert ages == [30.0] * 5
+
+
+def test_the_window_of_a_check_is_judged_by_the_clock_of_the_run(check, seeding, clock):
+    clock.advance(timedelta(days=400).total_seconds())
+    with seeding() as flow:
+        flow.buffered()
+    assert check() == set()

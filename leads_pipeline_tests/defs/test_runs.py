@@ -1,0 +1,234 @@
+"""Real Dagster runs of the hot chain: leads in the buffer, contacts in the sandbox CRM."""
+
+from datetime import timedelta
+
+import dagster as dg
+import pytest
+import sqlalchemy as sa
+
+from leads_pipeline.crm.sandbox.faults import FaultKind, FaultRule
+from leads_pipeline.defs.crm_io_manager import CrmIOManager
+from leads_pipeline_tests.defs.conftest import metadata_of, verdicts
+from leads_pipeline_tests.defs.rows import Flow
+
+JANE = {
+    "email": "jane.quayside@harbour-example.com",
+    "phone": "+1 415 555 0123",
+    "first_name": "Janette",
+    "last_name": "Doewright",
+    "company": "Doewright Shipping",
+}
+
+# Fails once, then works: `nextval` is not undone when the transaction is.
+FAIL_ONCE = """
+create sequence tries;
+create function fail_once() returns trigger language plpgsql as $$ begin
+    if nextval('tries') = 1 then {what}; end if;
+    return new;
+end $$;
+create trigger fail_once before insert on raw_leads for each row execute function fail_once();
+"""
+
+FAIL_ALWAYS = """
+create function fail_always() returns trigger language plpgsql as $$ begin
+    raise exception 'cannot take %', new.payload;
+end $$;
+create trigger fail_always before insert on raw_leads for each row execute function fail_always();
+"""
+
+
+def execute(engine: sa.Engine, statements: str) -> None:
+    with engine.begin() as connection:
+        connection.exec_driver_sql(statements)
+
+
+def test_a_micro_batch_brings_urgent_leads_to_the_crm_and_leaves_the_batch_lane(run, seeding, sandbox, count):
+    with seeding() as flow, seeding(lane="batch", source="import") as batch:
+        for _ in range(3):
+            flow.buffered()
+        batch.buffered()
+    result = run("near_real_time")
+    assert result.success
+    assert len(list(sandbox.contacts())) == 3
+    assert count("buffer") == 1
+    assert run("batch").success
+    assert len(list(sandbox.contacts())) == 4
+    assert count("buffer") == 0
+
+
+def test_every_asset_reports_counts_that_dagster_can_plot(run, seeding):
+    with seeding() as flow:
+        flow.buffered()
+        flow.buffered(payload={"message": "no way to reach me"})
+    result = run("near_real_time")
+    validated = metadata_of(result, "validated_leads")
+    assert (validated["taken"], validated["passed"]) == (2, 1)
+    for asset in ("raw_leads", "validated_leads", "deduped_leads", "golden_contacts"):
+        reported = metadata_of(result, asset)
+        assert {"taken", "passed", "chunks", "seconds", "remaining", "oldest_wait_seconds"} <= reported.keys()
+        assert all(isinstance(value, int | float) for value in reported.values())
+
+
+def test_the_io_manager_reports_what_was_delivered(run, seeding):
+    with seeding() as flow:
+        flow.buffered()
+        flow.buffered()
+    reported = metadata_of(run("near_real_time"), "crm_sync_batches")
+    assert (reported["planned"], reported["delivered"], reported["retried"], reported["dead"]) == (2, 2, 0, 0)
+    assert reported["requests"] >= 1
+
+
+def test_the_io_manager_reports_what_was_refused_for_good(run, seeding, sandbox, count):
+    with seeding() as flow:
+        leads = [flow.buffered() for _ in range(3)]
+    sandbox.set_faults([FaultRule(FaultKind.PER_RECORD_ERROR, match=str(leads[0]))])
+    result = run("near_real_time")
+    reported = metadata_of(result, "crm_sync_batches")
+    assert result.success
+    assert (reported["delivered"], reported["dead"]) == (2, 1)
+    assert count("dead_letters") == 1
+
+
+def test_the_io_manager_reports_what_will_be_sent_again(run, seeding, sandbox):
+    with seeding() as flow:
+        flow.buffered()
+    sandbox.set_faults([FaultRule(FaultKind.HTTP_503)])
+    result = run("near_real_time")
+    reported = metadata_of(result, "crm_sync_batches")
+    assert result.success
+    assert (reported["delivered"], reported["dead"]) == (0, 0)
+    assert reported["retried"] >= 1
+
+
+def test_what_was_delivered_cannot_be_loaded_as_an_input(flow_context):
+    with pytest.raises(dg.DagsterInvariantViolationError, match="deps="):
+        CrmIOManager(flow=flow_context).load_input(dg.build_input_context())
+
+
+def test_every_row_carries_the_run_that_wrote_it(run, seeding, engine):
+    with seeding() as flow:
+        flow.buffered()
+    result = run("near_real_time")
+    with engine.connect() as connection:
+        for table in ("raw_leads", "validated_leads", "deduped_leads", "golden_contacts", "crm_sync_batches"):
+            runners = set(connection.execute(sa.text(f"select runner_id from {table}")).scalars())
+            assert runners == {result.run_id}, table
+
+
+def test_a_lost_connection_is_retried_within_the_run(run, seeding, engine, sandbox):
+    with seeding() as flow:
+        flow.buffered()
+    execute(engine, FAIL_ONCE.format(what="perform pg_terminate_backend(pg_backend_pid())"))
+    result = run("near_real_time")
+    assert result.success
+    assert len(result.filter_events(lambda event: event.event_type is dg.DagsterEventType.STEP_UP_FOR_RETRY)) == 1
+    assert len(list(sandbox.contacts())) == 1
+
+
+def test_another_failure_is_not_retried_within_the_run_and_loses_nothing(run, seeding, engine, count, sandbox):
+    with seeding() as flow:
+        flow.buffered()
+    execute(engine, FAIL_ONCE.format(what="raise exception 'no'"))
+    failed = run("near_real_time")
+    assert not failed.success
+    assert failed.filter_events(lambda event: event.event_type is dg.DagsterEventType.STEP_UP_FOR_RETRY) == []
+    assert count("buffer") == 1
+    assert run("near_real_time").success
+    assert len(list(sandbox.contacts())) == 1
+
+
+def test_duplicate_addresses_in_golden_stop_the_delivery(run, seeding, engine, sandbox):
+    execute(engine, "drop index uq_golden_contacts_tenant_email_key")
+    with seeding() as flow:
+        flow.buffered()
+        for _ in range(2):
+            flow.insert("golden_contacts", email="one@example.com", email_key="one@example.com")
+    result = run("near_real_time")
+    assert not result.success
+    assert verdicts(result) == {"golden_contacts.duplicate_emails": False}
+    assert list(sandbox.contacts()) == []
+
+
+def test_bad_validated_leads_stop_the_batch_job_until_they_are_mended(run, seeding, engine, sandbox, count):
+    with seeding(lane="batch", source="import") as flow:
+        flow.at_dedupe(email="not an address", phone="555", phone_key="555")
+        flow.at_dedupe()
+    blocked = run("batch")
+    assert not blocked.success
+    assert not verdicts(blocked)["validated_leads.expectations"]
+    assert count("deduped_leads") == 0
+    again = run("batch")
+    assert not again.success, "bad rows of an earlier run were let through"
+    execute(engine, "update validated_leads set email = email_key, phone = null, phone_key = null")
+    mended = run("batch")
+    assert mended.success
+    assert verdicts(mended)["validated_leads.expectations"]
+    assert count("deduped_leads") == 2
+    assert len(list(sandbox.contacts())) == 2
+
+
+def test_the_near_real_time_job_does_not_ask_great_expectations(run, seeding, count):
+    with seeding() as flow:
+        flow.at_dedupe(phone="555", phone_key="555")
+    result = run("near_real_time")
+    assert result.success
+    assert verdicts(result) == {"golden_contacts.duplicate_emails": True}
+    assert count("deduped_leads") == 1
+
+
+def test_the_job_for_people_takes_every_lane_and_all_its_checks_pass(run, seeding, count):
+    with seeding() as flow, seeding(lane="batch", source="import") as batch:
+        flow.buffered()
+        batch.buffered()
+    result = run("all_lanes")
+    assert result.success
+    assert len(verdicts(result)) == 10
+    assert [name for name, passed in verdicts(result).items() if not passed] == []
+    assert count("buffer") == 0
+
+
+def test_no_value_of_a_lead_reaches_dagsters_storage(run, seeding, engine, stored_instance, sandbox):
+    with seeding() as flow, seeding(lane="batch", source="import") as batch:
+        flow.buffered(payload=JANE, consent=[{"granted": True, "purpose": "marketing", "channel": "email"}])
+        batch.at_dedupe(email=f"{JANE['email']} is not an address", last_name=JANE["last_name"])
+    assert run("near_real_time", instance=stored_instance).success
+    assert len(list(sandbox.contacts())) == 1
+    assert not run("batch", instance=stored_instance).success
+    assert run("slo_checks", instance=stored_instance).success
+    with seeding() as flow:
+        flow.buffered(payload=JANE)
+    execute(engine, FAIL_ALWAYS)
+    failed = run("near_real_time", instance=stored_instance)
+    assert not failed.success
+    stored = everything_in_public(engine)
+    assert failed.run_id in stored
+    assert "RaiseException" in stored
+    for value in (*JANE.values(), "harbour-example", "4155550123"):
+        assert value.lower() not in stored.lower(), f"Dagster stored {value!r}"
+
+
+def everything_in_public(engine: sa.Engine) -> str:
+    """All that Dagster has stored, as one text."""
+    texts = []
+    with engine.connect() as connection:
+        tables = connection.execute(sa.text("select tablename from pg_tables where schemaname = 'public'")).scalars()
+        for table in tables:
+            rows = sa.text(f"select coalesce(string_agg(t::text, ' '), '') from public.{table} t")
+            texts.append(connection.execute(rows).scalar_one())
+    return " ".join(texts)
+
+
+def test_maintenance_makes_partitions_forgets_posts_and_prunes_runs(run, seeding, clock, engine, instance, count):
+    with seeding() as flow:
+        flow.insert("ingest_keys", lead_id=Flow(flow.connection, clock.now()).new_lead())
+        flow.insert("ingest_keys", source="old", received_at=clock.now() - timedelta(days=31))
+    old, recent = run("slo_checks").run_id, run("batch").run_id
+    [record] = instance.get_run_records(dg.RunsFilter(run_ids=[old]))
+    clock.advance((record.create_timestamp - clock.now()).total_seconds() + 3 * 86_400)
+    assert run("maintenance").success
+    assert not instance.has_run(old)
+    assert instance.has_run(recent)
+    assert count("ingest_keys") == 0
+    with engine.connect() as connection:
+        month = clock.now().strftime("raw_leads_y%Ym%m")
+        assert connection.execute(sa.text("select to_regclass(:name)"), {"name": month}).scalar_one()
