@@ -1,5 +1,6 @@
 """The capture service as a process: uvicorn around ``app``."""
 
+import os
 import socket
 from collections.abc import Callable
 
@@ -59,6 +60,7 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), backlog=2048)
     except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error)
         raise LeadsError(
-            f"capture cannot listen on {host}:{port}: {error.strerror}; stop what listens there or name another --port"
+            f"capture cannot listen on {host}:{port}: {reason}; stop what listens there or name another --port"
         ) from error

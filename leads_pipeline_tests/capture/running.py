@@ -1,7 +1,7 @@
 """A capture service on a free port, with real HTTP and a real database."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -74,3 +74,25 @@ def capture_service(
         httpx.Client(base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=30, trust_env=False) as client,
     ):
         yield Capture(client, url, key, clock, settings)
+
+
+_pause = threading.Event()
+
+
+def wait_until(condition: Callable[[], bool], *, seconds: float = 60) -> None:
+    """Ask again and again until it holds."""
+    for _ in range(int(seconds / 0.02)):
+        if condition():
+            return
+        _pause.wait(0.02)
+    raise AssertionError(f"waited {seconds} s in vain")
+
+
+def blocked_writers(engine: sa.Engine) -> int:
+    """How many capture services wait for a lock in the middle of a commit."""
+    statement = """
+        select count(*) from pg_stat_activity
+        where datname = current_database() and application_name = 'leads_capture writer' and wait_event_type = 'Lock'
+    """
+    with engine.connect() as connection:
+        return int(connection.execute(sa.text(statement)).scalar_one())

@@ -15,7 +15,7 @@ from sqlalchemy.engine import make_url
 from leads_pipeline.capture.refusals import REFUSALS, Code
 from leads_pipeline.clock import FrozenClock
 from leads_pipeline.config import Settings
-from leads_pipeline_tests.capture.running import Capture, capture_service, with_capture
+from leads_pipeline_tests.capture.running import Capture, blocked_writers, capture_service, wait_until, with_capture
 
 SECRET = "Zaphod-Beeblebrox"
 DOCS = Path(__file__).parents[2] / "docs" / "capture.md"
@@ -94,10 +94,10 @@ def _full_queue(capture: Capture, engine: sa.Engine) -> httpx.Response:
     threads = [threading.Thread(target=post, args=[number]) for number in range(3)]
     with _commits_held_up(engine):
         threads[0].start()
-        _wait_until(lambda: _blocked_writers(engine) == 1)
+        wait_until(lambda: blocked_writers(engine) == 1)
         for thread in threads[1:]:
             thread.start()
-        _wait_until(lambda: _queued(capture) is None)
+        wait_until(lambda: _queued(capture) is None)
         refused = capture.post({"first_name": SECRET})
     for thread in threads:
         thread.join()
@@ -105,28 +105,10 @@ def _full_queue(capture: Capture, engine: sa.Engine) -> httpx.Response:
     return refused
 
 
-def _blocked_writers(engine: sa.Engine) -> int:
-    statement = """
-        select count(*) from pg_stat_activity
-        where datname = current_database() and application_name = 'leads_capture writer' and wait_event_type = 'Lock'
-    """
-    with engine.connect() as connection:
-        return int(connection.execute(sa.text(statement)).scalar_one())
-
-
 def _queued(capture: Capture) -> int | None:
     """How many wait, or ``None`` when the service says that it is full."""
     answer = capture.client.get("/readyz")
     return int(answer.json()["queued_leads"]) if answer.status_code == 200 else None
-
-
-def _wait_until(condition: Callable[[], bool]) -> None:
-    pause = threading.Event()
-    for _ in range(1_000):
-        if condition():
-            return
-        pause.wait(0.01)
-    raise AssertionError("waited 10 s in vain")
 
 
 @contextmanager
