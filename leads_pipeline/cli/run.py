@@ -8,6 +8,7 @@ import click
 
 from leads_pipeline.clock import SystemClock
 from leads_pipeline.config import load_settings
+from leads_pipeline.domain.stage import Stage
 
 
 @click.command()
@@ -36,8 +37,9 @@ def run(config_file: str | None, job_name: str, marts: bool, limit_seconds: floa
     from leads_pipeline.defs.local_run import LocalRun, StillWaiting, run_once, run_until_idle
 
     def say(done: LocalRun, waiting: StillWaiting) -> None:
-        stages = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in done.seconds.items())
-        click.echo(f"run {done.run_id[:8]}: {stages}; {waiting.count:,} still wait")
+        stages = ", ".join(f"{stage} {done.seconds[stage]:.1f} s" for stage in Stage if stage in done.seconds)
+        checks = f"{done.passed_checks} checks passed"
+        click.echo(f"run {done.run_id[:8]}: {stages}; {checks}; {waiting.count:,} still wait")
         for check in done.failed_checks:
             click.secho(f"  check failed: {check}", fg="yellow")
 

@@ -35,10 +35,11 @@ class RunFailed(LeadsError):
 
 @dataclass(frozen=True, slots=True)
 class LocalRun:
-    """One run: how long each asset took, and the names of checks that did not pass."""
+    """One run: how long each of its steps took, how many checks passed, and the names of those that did not."""
 
     run_id: str
     seconds: dict[str, float]
+    passed_checks: int
     failed_checks: tuple[str, ...]
 
 
@@ -70,6 +71,7 @@ def run_once(job: dg.JobDefinition, instance: dg.DagsterInstance) -> LocalRun:
     )
     seconds: dict[str, float] = {}
     failed_steps: list[str] = []
+    passed_checks = 0
     failed_checks: list[str] = []
     for event in result.all_events:
         if event.is_step_success and event.step_key:
@@ -78,6 +80,7 @@ def run_once(job: dg.JobDefinition, instance: dg.DagsterInstance) -> LocalRun:
             failed_steps.append(event.step_key)
         elif event.event_type is dg.DagsterEventType.ASSET_CHECK_EVALUATION:
             evaluation = event.asset_check_evaluation_data
+            passed_checks += evaluation.passed
             if not evaluation.passed:
                 failed_checks.append(f"{evaluation.asset_key.to_user_string()}: {evaluation.check_name}")
     if not result.success:
@@ -85,7 +88,7 @@ def run_once(job: dg.JobDefinition, instance: dg.DagsterInstance) -> LocalRun:
             f"run {result.run_id} failed in {', '.join(failed_steps) or 'its start'}; nothing was lost, what it held "
             "is pending again. Its events stand under Runs in the UI (`leads dev`)"
         )
-    return LocalRun(result.run_id, seconds, tuple(failed_checks))
+    return LocalRun(result.run_id, seconds, passed_checks, tuple(failed_checks))
 
 
 def run_until_idle(

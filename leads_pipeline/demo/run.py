@@ -131,7 +131,7 @@ def _ask_sandbox(settings: Settings, token: str) -> SandboxView:
     return SandboxView(
         requests=seen["requests"],
         http_429=seen["http_429"],
-        records=seen["records"],
+        records=seen["records_written"],
         contacts=seen["contacts"],
         duplicates=seen["duplicates"],
         max_requests_in_any_window=seen["max_requests_in_any_window"],
