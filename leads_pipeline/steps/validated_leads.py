@@ -1,5 +1,6 @@
 """From ``raw_leads`` to ``validated_leads`` or ``rejected_leads``."""
 
+import json
 from collections import Counter
 from collections.abc import Callable, Mapping
 from datetime import date
@@ -56,9 +57,9 @@ def validate_leads(
 
 
 def _verdict(validator: Validator, raw: RawLead, *, country: str, today: date) -> ValidLead | Rejection:
-    """The validator's verdict; a lead on which it breaks is quarantined, so that its neighbours are not."""
+    """The validator's verdict; a lead on which it, or reading the payload, breaks is quarantined alone."""
     try:
-        return validator(raw.payload, country=country, today=today)
+        return validator(json.loads(raw.payload), country=country, today=today)
     except Exception as error:  # noqa: BLE001 - a fault in a rule must not hold up every other lead
         # Not the error's words: they may quote the lead.
         _log.error("validator_failed", lead_id=str(raw.lead_id), error_type=type(error).__name__)

@@ -18,19 +18,22 @@ from leads_pipeline.domain.validation import Rejection, ValidLead
 
 @dataclass(frozen=True, slots=True)
 class RawLead:
-    """A lead as it was sent, with the revision that is to be judged."""
+    """A lead as it was sent, with the revision that is to be judged.
+
+    ``payload`` is JSON text: PostgreSQL keeps numbers that Python refuses to read, and one must not fail a chunk.
+    """
 
     lead_id: UUID
     revision: int
     source: str
     capture_lane: Lane
     received_at: datetime
-    payload: Mapping[str, object]
+    payload: str
 
 
 _READ_RAW = sa.text(
     """
-    select t.revision, r.lead_id, r.source, r.capture_lane, r.received_at, r.payload
+    select t.revision, r.lead_id, r.source, r.capture_lane, r.received_at, cast(r.payload as text) as payload
     from jsonb_to_recordset(cast(:wanted as jsonb)) as t(lead_id uuid, revision integer)
     join raw_leads r on r.lead_id = t.lead_id
     where r.tenant = :tenant

@@ -153,7 +153,7 @@ def _members(draw: st.DrawFn) -> list[Member]:
     return found
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(_members(), st.randoms(use_true_random=False), st.data())
 def test_order_and_repetition_make_no_difference(members: list[Member], random: object, data: st.DataObject) -> None:
     repeated = members + data.draw(st.lists(st.sampled_from(members), max_size=5))
@@ -161,7 +161,7 @@ def test_order_and_repetition_make_no_difference(members: list[Member], random: 
     assert survive(repeated) == survive(members)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(_members())
 def test_every_group_comes_from_one_lead_that_says_just_that(members: list[Member]) -> None:
     golden = survive(members)
@@ -175,7 +175,7 @@ def test_every_group_comes_from_one_lead_that_says_just_that(members: list[Membe
             assert all(member.values[name] is None for member in members for name in group)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(_members())
 def test_an_own_mailbox_is_never_passed_over(members: list[Member]) -> None:
     own = {

@@ -1,5 +1,6 @@
 """Rows to begin a test of a step with, written as the step before would have written them."""
 
+import json
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
@@ -82,7 +83,7 @@ def member(
     with engine.begin() as connection:
         insert_validated_leads(
             connection,
-            [(RawLead(lead_id, 1, source, lane, received_at, payload), lead)],
+            [(RawLead(lead_id, 1, source, lane, received_at, json.dumps(payload)), lead)],
             chunk(tenant=tenant, now=received_at),
         )
         connection.execute(

@@ -351,6 +351,31 @@ def test_a_source_s_priority_settles_what_came_at_one_instant(engine: sa.Engine,
     assert (row["company"], row["provenance"]["company"]["rule"]) == ("Acme", "source_priority")
 
 
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0)])
+@pytest.mark.parametrize("together", [True, False])
+def test_the_order_and_the_chunks_in_which_leads_come_make_no_difference(
+    engine: sa.Engine, settings: Settings, order: tuple[int, ...], *, together: bool
+) -> None:
+    leads: list[dict[str, Any]] = [
+        {"source": "import", "email": "anna@firm.com", "company": "Acme", "consent": ({"granted": True},)},
+        {"email": "sales@firm.com", "full_name": "Anna Smith", "company": "Widget Works"},
+        {"received_at": LATER, "phone": "+14155552671", "first_name": "Ann", "consent": ({"granted": False},)},
+    ]
+    person = contact(engine)
+    for number in order:
+        member(engine, person, **leads[number])
+        if not together:
+            refresh_golden_contacts(engine, chunk(), settings=settings)
+    refresh_golden_contacts(engine, chunk(), settings=settings)
+    row = one(engine, schema.golden_contacts)
+    assert row["version"] == (1 if together else 3)
+    assert {name: row[name] for name in ("email", "first_name", "last_name", "company", "phone", "lead_count")} == {
+        "email": "anna@firm.com", "first_name": "Anna", "last_name": "Smith", "company": "Widget Works",
+        "phone": "+14155552671", "lead_count": 3,
+    }  # fmt: skip
+    assert row["consent"]["marketing"]["email"]["granted"] is False
+
+
 def test_a_contact_with_very_many_leads_is_one_contact(engine: sa.Engine, settings: Settings) -> None:
     person = contact(engine)
     member(engine, person, email="anna@firm.com")

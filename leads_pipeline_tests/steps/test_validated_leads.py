@@ -120,6 +120,19 @@ def test_a_lead_on_which_the_validator_breaks_is_quarantined_and_its_neighbours_
     assert "poison@firm.com" not in printed.out + printed.err
 
 
+def test_a_number_that_python_refuses_to_read_quarantines_its_lead_alone(engine: sa.Engine, settings: Settings) -> None:
+    poison = raw_lead(engine, {"email": "poison@firm.com"})
+    good = raw_lead(engine, {"email": "anna@firm.com"})
+    with engine.begin() as connection:
+        connection.execute(
+            sa.text("update raw_leads set payload = cast(:payload as jsonb) where lead_id = :lead_id"),
+            {"payload": f'{{"email": "poison@firm.com", "external_id": {"9" * 5_000}}}', "lead_id": poison},
+        )
+    assert validate_leads(engine, chunk(), settings=settings).passed == 1
+    assert [row["lead_id"] for row in rows_of(engine, schema.rejected_leads)] == [poison]
+    assert [row["lead_id"] for row in rows_of(engine, schema.validated_leads)] == [good]
+
+
 def test_a_chunk_that_is_killed_before_its_commit_leaves_its_leads_at_the_door(
     engine: sa.Engine, settings: Settings
 ) -> None:
