@@ -52,10 +52,11 @@ def _refresh(connection: sa.Connection, chunk: Chunk, claimed: Sequence[Waiting]
     merged = golden.merged_away(connection, tenant=tenant, survivors=living)
     versions = outbox_demand.lock_rows(connection, tenant=tenant, contact_ids=[*living, *merged])
     refreshed = _refreshed(connection, chunk, living, versions, settings, _lanes(claimed))
-    emptied = set(living).difference(item.row.contact_id for item in refreshed)
-    gone = [*merged, *sorted(emptied)]
-    removed = golden.delete_golden(connection, tenant=tenant, contact_ids=gone)
-    archived, cancelled = outbox_demand.withdraw(connection, tenant=tenant, contact_ids=gone, now=chunk.now)
+    lanes = {item.row.contact_id: item.lane for item in refreshed}
+    emptied = dict.fromkeys(contact_id for contact_id in living if contact_id not in lanes)
+    gone = {**emptied, **{other: lanes.get(survivor) for other, survivor in merged.items()}}
+    removed = golden.delete_golden(connection, tenant=tenant, contact_ids=list(gone))
+    archived, cancelled = outbox_demand.withdraw(connection, gone, tenant=tenant, now=chunk.now)
     changed = [item for item in refreshed if item.changed]
     conflicts = golden.upsert_golden(connection, [item.row for item in changed], chunk)
     if conflicts:

@@ -67,7 +67,10 @@ _LIVING = sa.text(
 )
 
 _MERGED_AWAY = sa.text(
-    "select contact_id from contacts where tenant = :tenant and merged_into = any(cast(:ids as uuid[]))"
+    """
+    select contact_id, merged_into from contacts
+    where tenant = :tenant and merged_into = any(cast(:ids as uuid[]))
+    """
 )
 
 _MEMBERS = sa.text(
@@ -162,10 +165,10 @@ def living_contacts(connection: sa.Connection, *, tenant: str, contact_ids: Iter
     return sorted({row.contact_id for row in rows})
 
 
-def merged_away(connection: sa.Connection, *, tenant: str, survivors: Sequence[UUID]) -> list[UUID]:
-    """The contacts that were merged into ``survivors``."""
+def merged_away(connection: sa.Connection, *, tenant: str, survivors: Sequence[UUID]) -> dict[UUID, UUID]:
+    """The contacts that were merged into ``survivors``, each with its survivor."""
     rows = connection.execute(_MERGED_AWAY, {"tenant": tenant, "ids": uuid_array(survivors)})
-    return [row.contact_id for row in rows]
+    return {row.contact_id: row.merged_into for row in rows}
 
 
 def read_members(

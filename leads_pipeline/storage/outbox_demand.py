@@ -5,7 +5,7 @@ or operation has moved on and lets the row wait again.
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -37,18 +37,23 @@ _LOCK = sa.text(
 )
 
 # Never sent: nothing is there to take back. Otherwise the destination must forget the record; an unanswered or
-# ambiguous request counts as sent.
+# ambiguous request counts as sent. An archive is as urgent as the survivor: until it is done, the destination may
+# refuse the survivor for an address that the other record still holds.
 _WITHDRAW = sa.text(
     """
     with gone as materialized (
-        select outbox_id,
-            delivered_version is not null or crm_record_id is not null or claimed_by is not null
-                or coalesce(last_verdict = 'ambiguous', false) as sent
-        from outbox
-        where tenant = :tenant and contact_id = any(cast(:ids as uuid[]))
-            and operation = 'upsert' and state <> 'cancelled'
+        select o.outbox_id,
+            case when array_position(array['real_time', 'near_real_time', 'batch'], t.lane)
+                    < array_position(array['real_time', 'near_real_time', 'batch'], o.lane)
+                then t.lane else o.lane end as lane,
+            o.delivered_version is not null or o.crm_record_id is not null or o.claimed_by is not null
+                or coalesce(o.last_verdict = 'ambiguous', false) as sent
+        from jsonb_to_recordset(cast(:rows as jsonb)) as t(contact_id uuid, lane text)
+        join outbox o on o.contact_id = t.contact_id
+        where o.tenant = :tenant and o.operation = 'upsert' and o.state <> 'cancelled'
     )
     update outbox o set
+        lane = gone.lane,
         operation = case when gone.sent then 'archive' else o.operation end,
         state = case when gone.sent then 'waiting' else 'cancelled' end,
         wanted_version = case when gone.sent then o.wanted_version + 1 else o.wanted_version end,
@@ -115,9 +120,15 @@ def lock_rows(connection: sa.Connection, *, tenant: str, contact_ids: Sequence[U
     return wanted
 
 
-def withdraw(connection: sa.Connection, *, tenant: str, contact_ids: Sequence[UUID], now: datetime) -> tuple[int, int]:
-    """Take back what was wanted for contacts that are no more: how many rows are to be archived, how many cancelled."""
-    rows = connection.execute(_WITHDRAW, {"tenant": tenant, "ids": uuid_array(contact_ids), "now": now}).all()
+def withdraw(
+    connection: sa.Connection, contacts: Mapping[UUID, Lane | None], *, tenant: str, now: datetime
+) -> tuple[int, int]:
+    """Take back what was wanted for contacts that are no more: how many rows are to be archived, how many cancelled.
+
+    ``contacts`` gives each the lane of its survivor, if it has one.
+    """
+    given = json.dumps([{"contact_id": str(contact_id), "lane": lane} for contact_id, lane in contacts.items()])
+    rows = connection.execute(_WITHDRAW, {"rows": given, "tenant": tenant, "now": now}).all()
     archived = sum(row.sent for row in rows)
     return archived, len(rows) - archived
 
