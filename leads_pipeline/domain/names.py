@@ -18,13 +18,13 @@ from leads_pipeline.domain.text import cleaned, letters_digits_key, letters_key
 
 _TITLES = words(
     """
-    dame dipl dipling diplkfm dott dottssa dr father fr frau fru herr hr ing lady lord m madam madame mag miss
+    dame dipl dipling diplkfm dott dottssa dr father fr frau fru herr hr ing lady lord madam madame mag miss
     mlle mme monsieur mr mrs ms mx prof professor rev reverend senor senora sir sr sra srta
     """
 )
 _SUFFIXES = words(
     """
-    ba bsc cpa dds esq ii iii iv jnr jr llb llm ma mag mba md msc phd snr sr
+    bsc cpa dds esq ii iii iv jnr jr llb llm mba md msc phd snr sr
     """
 )
 # Written small inside a name: Ludwig van Beethoven.
@@ -34,7 +34,7 @@ _PARTICLES = words(
     van vom von y zu zum zur
     """
 )
-_LINK = re.compile(r"https?://|www\.|[a-z0-9-]\.(?:com|net|org|ru|info|biz|xyz|top|io|co)\b", re.IGNORECASE)
+_LINK = re.compile(r"https?://|www\.|[a-z0-9-]{2}\.(?:com|net|org|ru|info|biz|xyz|top|io|co)\b", re.IGNORECASE)
 _WORD = re.compile(r"[^\W\d_]+", re.UNICODE)
 _PLAIN_WORD = re.compile(r"[A-Za-z]{3,}", re.ASCII)
 

@@ -20,6 +20,8 @@ def named(*, first: str | None = None, last: str | None = None, full: str | None
         ("anna", "mcdonald", ("Anna", "McDonald")),
         ("ludwig", "van beethoven", ("Ludwig", "van Beethoven")),
         ("JD", "SMITH", ("JD", "Smith")),
+        ("M. Night", "P.Top", ("M. Night", "P.Top")),
+        ("Yo-Yo", "Li Ma", ("Yo-Yo", "Li Ma")),
         ("DeShawn", "MacLeod", ("DeShawn", "MacLeod")),
         ("\ufeffAnna\u200b", " Smith\t", ("Anna", "Smith")),
         ("Dr. Anna", "Smith, PhD", ("Anna", "Smith")),
