@@ -1,16 +1,15 @@
 """The limiter: its decision (pure), its row, and four processes that hammer it."""
 
 import json
-import subprocess
-import sys
+import runpy
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from leads_pipeline.clock import SystemClock
 from leads_pipeline.config import DailyLimit, RequestLimits, WindowLimit
 from leads_pipeline.crm.limiter import (
     MARGIN,
@@ -24,7 +23,10 @@ from leads_pipeline.crm.limiter import (
     decide,
     next_midnight,
 )
-from leads_pipeline_tests.crm.hammer import ideal_grants, most_in_any
+
+# The test and the published figures are one program.
+benchmark = runpy.run_path(str(Path(__file__).resolve().parents[2] / "benchmarks/limiter.py"))
+most_in_any = benchmark["most_in_any"]
 
 NOW = datetime(2026, 1, 15, 12, tzinfo=UTC)
 WINDOWS = (WindowLimit(requests=5, seconds=1), WindowLimit(requests=12, seconds=4))
@@ -194,24 +196,12 @@ def test_a_grant_waits_for_whoever_holds_the_row_and_reads_the_clock_afterwards(
     assert stamps[0] >= int(released)
 
 
-def hammer(database_url: str, limits: RequestLimits, *, processes: int, seconds: float) -> list[float]:
-    """Grants as ``processes`` got them within ``seconds``, in seconds of the callers' clock."""
-    starts_at = SystemClock().now().timestamp() + 4
-    command = [sys.executable, "-m", "leads_pipeline_tests.crm.hammer", database_url, limits.model_dump_json()]
-    command += [str(starts_at), str(starts_at + seconds)]
-    running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(processes)]
-    answers = [process.communicate(timeout=120)[0] for process in running]
-    assert all(process.returncode == 0 for process in running)
-    return sorted(instant for answer in answers for instant in json.loads(answer))
-
-
 @pytest.mark.slow
 def test_four_processes_stay_within_every_window_and_use_nearly_all_of_it(database_url: str) -> None:
     limits = _limits((100, 2), (300, 10))
-    seconds = 21.0
-    granted = hammer(database_url, limits, processes=4, seconds=seconds)
+    granted = benchmark["hammer"](database_url, "leads_pipeline", limits, seconds=21.0)
     for window in limits.windows:
         assert most_in_any(granted, window.seconds) <= window.requests
-    ideal = ideal_grants([(window.requests, window.seconds) for window in limits.windows], seconds=seconds)
+    ideal = benchmark["ideal_grants"](limits.windows, seconds=21.0)
     assert ideal == 700
     assert len(granted) / ideal >= 0.95
