@@ -13,7 +13,6 @@ import contextlib
 import os
 import secrets
 import shutil
-import socket
 import time
 from dataclasses import dataclass
 from enum import StrEnum
@@ -24,11 +23,19 @@ from psycopg import sql
 from psycopg.pq import Ping
 
 from leads_pipeline.errors import EmbeddedServerError
+from leads_pipeline.storage.embedded_access import (
+    SUPERUSER,
+    is_ours,
+    password_of,
+    read_port,
+    url_for,
+    usable_port,
+    write_private,
+)
+from leads_pipeline.storage.embedded_binaries import POSTGRESQL_MAJOR, WAY_OUT
 from leads_pipeline.storage.embedded_home import (
     LOCK_SECONDS,
-    POSTGRESQL_MAJOR,
     SYSTEM_DIRECTORY,
-    WAY_OUT,
     Home,
     existing_home,
     give_to_server,
@@ -39,7 +46,6 @@ from leads_pipeline.storage.embedded_lock import is_locked, locked, try_lock
 from leads_pipeline.storage.embedded_process import living_postmaster, log_tail, ping
 
 DATABASE = "leads"
-SUPERUSER = "leads"
 
 # Crash recovery replays up to max_wal_size of log: minutes on a slow disk. Giving up early would leave a server that
 # comes up behind our back.
@@ -131,20 +137,20 @@ class EmbeddedServer:
             EmbeddedServerError: it does not run.
         """
         home = self._existing()
-        port = _read_port(home) if home else None
-        if home is None or port is None or not _lives(home) or not _is_ours(home, port):
+        port = read_port(home) if home else None
+        if home is None or port is None or not _lives(home) or not is_ours(home, port):
             raise EmbeddedServerError(f"the embedded PostgreSQL in {self.directory} does not run; `leads db start`")
-        return _url(port, _password(home), DATABASE)
+        return url_for(port, password_of(home), DATABASE)
 
     def status(self) -> ServerStatus:
         """What is known about the server, without changing anything."""
         home = self._existing()
         if home is None:
             return ServerStatus(ServerState.ABSENT, self.directory, None, None, None)
-        port, pid = _read_port(home), living_postmaster(home.data)
+        port, pid = read_port(home), living_postmaster(home.data)
         if not _lives(home):
             state = ServerState.STOPPED
-        elif port is not None and _is_ours(home, port):
+        elif port is not None and is_ours(home, port):
             state = ServerState.RUNNING
         else:
             state = ServerState.STARTING
@@ -182,15 +188,15 @@ class EmbeddedServer:
 
     def _start(self, home: Home) -> str:
         """Bring the server up. Called under the lock."""
-        password = _password(home)
+        password = password_of(home)
         if not (home.data / "PG_VERSION").exists():
             # Held by an initdb whose starter was killed, and handed to ours.
             with locked(home.alive, wait_seconds=_INITDB_SECONDS) as alive:
                 self._initialise(home, alive)
         _check_version(home)
         port = self._bring_up(home)
-        _create_database(_url(port, password, "postgres"), DATABASE)
-        return _url(port, password, DATABASE)
+        _create_database(url_for(port, password, "postgres"), DATABASE)
+        return url_for(port, password, DATABASE)
 
     def _initialise(self, home: Home, alive: int) -> None:
         """Make the data directory beside its place, then rename it: a killed starter leaves nothing half made."""
@@ -204,7 +210,7 @@ class EmbeddedServer:
         try:
             partial.mkdir(mode=0o700)
             give_to_server(partial, home)
-            _write_private(password_file, home.password.read_text(encoding="ascii"))
+            write_private(password_file, home.password.read_text(encoding="ascii"))
             give_to_server(password_file, home)
             made = home.run(
                 [
@@ -234,11 +240,11 @@ class EmbeddedServer:
 
     def _bring_up(self, home: Home) -> int:
         """Wait until our server answers, launching it if nothing runs. Returns its port."""
-        port = _read_port(home)
+        port = read_port(home)
         launches = 0
         began = time.monotonic()
         while time.monotonic() < began + START_SECONDS:
-            if port is not None and _lives(home) and ping(port) == Ping.OK and _is_ours(home, port):
+            if port is not None and _lives(home) and ping(port) == Ping.OK and is_ours(home, port):
                 return port
             # While any process of the server lives, it is starting, recovering or going down: wait for either end.
             alive = None if _lives(home) else try_lock(home.alive)
@@ -247,7 +253,7 @@ class EmbeddedServer:
                     if launches == _MAX_LAUNCHES:
                         break
                     launches += 1
-                    port = _usable_port(home)
+                    port = usable_port(home)
                     self._launch(home, port, alive)
                 finally:
                     os.close(alive)  # the postmaster has its own
@@ -306,16 +312,6 @@ def _lives(home: Home) -> bool:
     return is_locked(home.alive) or living_postmaster(home.data) is not None
 
 
-def _is_ours(home: Home, port: int) -> bool:
-    """Whether the server on ``port`` takes our password and runs over our data: another may have taken the port."""
-    try:
-        with psycopg.connect(_url(port, _password(home), "postgres"), connect_timeout=5) as connection:
-            row = connection.execute("select current_setting('data_directory')").fetchone()
-    except psycopg.OperationalError:
-        return False
-    return row is not None and row[0] == str(home.data)
-
-
 def _stop(home: Home, *, signals: tuple[str, ...]) -> bool:
     """End the server with each signal in turn: INT cuts the sessions and writes a checkpoint, QUIT just ends."""
     if not _lives(home):
@@ -344,57 +340,3 @@ def _check_version(home: Home) -> None:
             f"{home.data} was made by PostgreSQL {version}, this version of leads brings {POSTGRESQL_MAJOR}. Dump it "
             f"with the version that made it and restore the dump here, {WAY_OUT}"
         )
-
-
-def _usable_port(home: Home) -> int:
-    """The remembered port if it is free, else another, remembered from now on."""
-    for wanted in (_read_port(home) or 0, 0):
-        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as candidate:
-            # As PostgreSQL does: the last server's closed connections do not block the port.
-            candidate.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                candidate.bind(("127.0.0.1", wanted))
-            except OSError:
-                continue
-            port = int(candidate.getsockname()[1])
-        _write_private(home.port, str(port))
-        return port
-    raise EmbeddedServerError(f"no free TCP port on 127.0.0.1 for the embedded PostgreSQL; free one, {WAY_OUT}")
-
-
-def _read_port(home: Home) -> int | None:
-    try:
-        return int(home.port.read_text(encoding="ascii"))
-    except (FileNotFoundError, ValueError):
-        return None
-
-
-def _password(home: Home) -> str:
-    """The superuser's password, made once. Only under the lock may it be missing."""
-    try:
-        return home.password.read_text(encoding="ascii")
-    except FileNotFoundError:
-        pass
-    if (home.data / "PG_VERSION").exists():
-        raise EmbeddedServerError(
-            f"{home.password} is gone, and with it the way into {home.data}. Restore it, delete the directory "
-            f"{home.directory} with its data, {WAY_OUT}"
-        )
-    password = secrets.token_urlsafe(24)
-    _write_private(home.password, password)
-    return password
-
-
-def _write_private(path: Path, text: str) -> None:
-    """Write a file of mode 600 in one step as seen from outside."""
-    partial = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w", encoding="ascii") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.rename(path)
-
-
-def _url(port: int, password: str, database: str) -> str:
-    return f"postgresql://{SUPERUSER}:{password}@127.0.0.1:{port}/{database}"

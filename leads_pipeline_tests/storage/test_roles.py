@@ -6,10 +6,15 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 
+from leads_pipeline.buffer.port import NewLead, PostResult
+from leads_pipeline.buffer.postgresql import PostgresBuffer
 from leads_pipeline.clock import FrozenClock
+from leads_pipeline.domain.ids import uuid7
+from leads_pipeline.domain.stage import Lane
+from leads_pipeline.storage.api_keys import KEYS_IN_FORCE
 from leads_pipeline.storage.database import engine_for
 from leads_pipeline.storage.embedded import EmbeddedServer
-from leads_pipeline.storage.migrate import upgrade
+from leads_pipeline.storage.migrate import require_current, upgrade
 from leads_pipeline.storage.roles import ANALYST_ROLE, CAPTURE_ROLE, MARTS_SCHEMA, PIPELINE_ROLE, ROLES
 from leads_pipeline.storage.schema import metadata
 
@@ -86,6 +91,32 @@ def test_a_role_cannot_log_in_or_rule(engine: sa.Engine, role: str) -> None:
 @pytest.mark.parametrize("statement", [STORE_A_LEAD, COUNT_A_BATCH, CLAIM_A_KEY, "select * from api_keys"])
 def test_the_door_can_do_its_work(engine: sa.Engine, statement: str) -> None:
     _run(engine, CAPTURE_ROLE, statement)
+
+
+@pytest.fixture
+def door_url(server: EmbeddedServer, database_url: str) -> Iterator[str]:
+    """The database's URL for a login of the capture service, which a DBA has granted nothing but its role."""
+    login, password = f"door_{secrets.token_hex(4)}", secrets.token_hex(8)
+    with psycopg.connect(server.url(), autocommit=True) as connection:
+        connection.execute(f"create role {login} login password '{password}' in role {CAPTURE_ROLE}")  # type: ignore[arg-type]
+        yield sa.make_url(database_url).set(username=login, password=password).render_as_string(hide_password=False)
+        connection.execute(f"drop role {login}")  # type: ignore[arg-type]
+
+
+def test_the_doors_own_statements_run_with_nothing_but_its_role(door_url: str, clock: FrozenClock) -> None:
+    lead = NewLead(
+        lead_id=uuid7(clock.now()), tenant="acme", source="website", lane=Lane.REAL_TIME, received_at=clock.now(),
+        key_hex="01", body_hex="02", payload={"email": "ada@example.org"}, consent=[], context={},
+    )  # fmt: skip
+    engine = engine_for(door_url)
+    try:
+        require_current(engine)
+        posted = [PostgresBuffer(engine).append([lead], now=clock.now())[0].result for _ in range(2)]
+        with engine.connect() as connection:
+            assert connection.exec_driver_sql(KEYS_IN_FORCE).all() == []
+    finally:
+        engine.dispose()
+    assert posted == [PostResult.ACCEPTED, PostResult.ACCEPTED], "the second is the same post, tried again"
 
 
 @pytest.mark.parametrize(
