@@ -1,6 +1,7 @@
 """The verdict on a whole lead, and the table of rules."""
 
 import re
+from dataclasses import fields
 from datetime import date
 from pathlib import Path
 
@@ -10,7 +11,8 @@ from hypothesis import strategies as st
 
 from leads_pipeline.domain.lead import CANONICAL_FIELDS, FIELD_NAMES
 from leads_pipeline.domain.rules import NOTES, RULE_VERSION, RULES, RULES_BY_KEY, Effect
-from leads_pipeline.domain.validation import Rejection, ValidLead, validate
+from leads_pipeline.domain.validation import ATTRIBUTION_FIELDS, Rejection, ValidLead, validate
+from leads_pipeline.storage import schema
 
 TODAY = date(2026, 1, 15)
 DOCUMENT = Path(__file__).parents[2] / "docs" / "validation.md"
@@ -169,6 +171,17 @@ def test_a_value_over_its_limit_is_left_out_whole(field: object) -> None:
 def test_numbers_from_spreadsheets_are_read_as_what_they_were() -> None:
     lead = valid(phone=14155552671.0, postcode=90210.0, last_name="Smith", date_of_birth=19800221)
     assert (lead.phone, lead.postcode, lead.date_of_birth) == ("+14155552671", "90210", date(1980, 2, 21))
+
+
+def test_every_canonical_field_has_a_place_in_a_valid_lead_and_every_column_a_value() -> None:
+    places = {field.name for field in fields(ValidLead)}
+    assert set(FIELD_NAMES) == (set(FIELD_NAMES) & places) | set(ATTRIBUTION_FIELDS)
+    columns = {column.name for column in schema.validated_leads.columns}
+    assert columns - places == {
+        "lead_id", "revision", "tenant", "source", "capture_lane", "sync_lane", "received_at", "rule_version", "batch_id",
+        "runner_id", "validated_at",
+    }  # fmt: skip
+    assert places <= columns
 
 
 def test_every_rule_can_be_told_apart_and_says_what_to_do() -> None:
