@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -96,3 +97,26 @@ def test_the_crm_s_own_pause_wins_when_it_is_longer(verdict: Verdict) -> None:
 def test_a_delivered_record_has_its_budget_back() -> None:
     step = _step(Verdict.DELIVERED, attempts=7)
     assert (step.state, step.attempts) == (OutboxState.DELIVERED, 0)
+
+
+def test_the_schedule_in_the_docs_is_the_one_that_is_computed() -> None:
+    written = (Path(__file__).resolve().parents[2] / "docs/delivery.md").read_text(encoding="utf-8")
+    assert "\n".join(_table(DEFAULT)) in written
+
+
+def _table(policy: RetryPolicy) -> list[str]:
+    """The retries up to the ceiling, and the last one."""
+    lines, least, most = [], 0.0, 0.0
+    waits = list(schedule(policy))
+    for number, (shortest, longest) in enumerate(waits, start=1):
+        least, most = least + shortest, most + longest
+        if number == len(waits) or waits[number - 2] != waits[number - 1]:
+            cells = [_plain(shortest), _plain(longest), _plain(least), _plain(most)]
+            lines.append(f"| {number} | {' | '.join(cells)} |")
+    return lines
+
+
+def _plain(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:g} s"
+    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
