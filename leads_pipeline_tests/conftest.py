@@ -65,10 +65,8 @@ def _clean_environment() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def session_directory() -> Iterator[Path]:
     """A directory whose children are state directories of servers, and whose name says which process they belong to."""
-    for directory in _sessions().iterdir():
-        if not _lives(directory.name):
-            _remove_session(directory)
-    directory = _sessions() / f"{os.getpid()}-{int(psutil.Process().create_time())}"
+    remove_dead_sessions()
+    directory = sessions() / f"{os.getpid()}-{int(psutil.Process().create_time())}"
     directory.mkdir(mode=0o755, exist_ok=True)
     yield directory
     _remove_session(directory)
@@ -77,7 +75,9 @@ def session_directory() -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def server(session_directory: Path) -> Iterator[EmbeddedServer]:
     """The session's server, without fsync. Tests that kill or stop a server make their own."""
-    server = EmbeddedServer(session_directory / "server", durable=False)
+    state = session_directory / "server"
+    state.mkdir()
+    server = EmbeddedServer(state, durable=False)
     try:
         server.start()
         yield server
@@ -158,11 +158,18 @@ def _maintenance(server: EmbeddedServer) -> Iterator[psycopg.Connection]:
         yield connection
 
 
-def _sessions() -> Path:
+def sessions() -> Path:
     """One directory per running session, beside each other, so that a later session finds those left behind."""
     directory = Path(tempfile.gettempdir()) / f"leads_pipeline_tests-{os.geteuid()}"
     directory.mkdir(mode=0o755, exist_ok=True)
     return directory
+
+
+def remove_dead_sessions() -> None:
+    """End the servers of sessions whose process is gone, and delete their files."""
+    for directory in sessions().iterdir():
+        if not _lives(directory.name):
+            _remove_session(directory)
 
 
 def _lives(session: str) -> bool:

@@ -21,6 +21,7 @@ import pytest
 
 from leads_pipeline.errors import EmbeddedServerError
 from leads_pipeline.storage.embedded import EmbeddedServer, ServerState
+from leads_pipeline_tests.conftest import remove_dead_sessions, sessions
 
 STARTER = Path(__file__).with_name("starter.py")
 PR_SET_CHILD_SUBREAPER = 36
@@ -217,6 +218,18 @@ def test_a_pid_file_that_names_another_program_does_not_stop_a_start(own_server:
     assert own_server.status().state is ServerState.STOPPED
     assert not own_server.stop(), "and that program is not ours to end"
     assert _scalar(own_server.start(), "select 1") == 1
+
+
+def test_the_server_of_a_test_session_that_was_killed_is_removed_by_the_next(server: EmbeddedServer) -> None:
+    state = sessions() / "1-0" / "server"  # process 1 did not start in 1970
+    state.mkdir(parents=True)
+    left_over = EmbeddedServer(state, durable=False)
+    left_over.start()
+    remove_dead_sessions()
+    assert left_over.status().state is ServerState.ABSENT
+    assert _postmasters(left_over) == []
+    assert not state.parent.exists()
+    assert server.status().state is ServerState.RUNNING
 
 
 @pytest.fixture
