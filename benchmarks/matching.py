@@ -3,8 +3,8 @@
     python benchmarks/matching.py [--quick] [--json PATH] [--input FILE --truth COLUMN] [--leads N] [--chunk N]
 
 It runs the product's own step on a PostgreSQL of its own, from validated leads on. Beside it stands the floor: the same
-leads joined by equal e-mail addresses alone, which is what a CRM does by itself. Accuracy is pairwise, over the leads that
-validation accepts.
+leads joined by equal e-mail addresses alone, which is what a CRM does by itself. Accuracy is pairwise, over the leads
+that validation accepts.
 """
 
 import argparse
@@ -142,7 +142,9 @@ def run(engine: sa.Engine, settings: Settings, posts: Sequence[Posted], *, chunk
 
 def _contacts(engine: sa.Engine) -> dict[UUID, UUID]:
     with engine.connect() as connection:
-        rows = connection.execute(sa.text("select lead_id, contact_id from deduped_leads where tenant = :t"), {"t": TENANT})
+        rows = connection.execute(
+            sa.text("select lead_id, contact_id from deduped_leads where tenant = :t"), {"t": TENANT}
+        )
         return {row.lead_id: row.contact_id for row in rows}
 
 
@@ -160,7 +162,9 @@ def show(result: Result, *, name: str) -> None:
     table.add_row("seconds", f"{result.seconds:.1f}", "")
     table.add_row("leads a second", f"{result.accepted / result.seconds:,.0f}", "")
     first, last = result.chunk_seconds_median_first_tenth, result.chunk_seconds_median_last_tenth
-    table.add_row(f"chunk of {result.chunk:,}: first, last tenth", f"{first:.2f} s, {last:.2f} s ({last / first:.1f}x)", "")
+    table.add_row(
+        f"chunk of {result.chunk:,}: first, last tenth", f"{first:.2f} s, {last:.2f} s ({last / first:.1f}x)", ""
+    )
     table.add_row("worst chunk", f"{result.chunk_seconds_worst:.2f} s", "")
     table.add_row("candidates a lead", f"{result.candidates / result.accepted:.1f}", "")
     table.add_row("pairs for a person", f"{result.reviews:,}", "")

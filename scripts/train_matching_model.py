@@ -12,7 +12,7 @@ import sys
 from datetime import date
 
 from leads_pipeline.domain.clustering import Limits
-from leads_pipeline.matching.evaluation import ScoredSet, score_set
+from leads_pipeline.matching.evaluation import Labelled, ScoredSet, score_set
 from leads_pipeline.matching.model import COMPARISONS, PARAMETERS_FILE, Parameters, model_directory
 from leads_pipeline.matching.scoring import PairScorer
 from leads_pipeline.matching.training import RANDOM_PAIRS, labelled, train
@@ -29,7 +29,7 @@ CAP = 100
 
 def main() -> int:
     arguments = _arguments()
-    records = labelled(generate_leads(arguments.leads, seed=arguments.seed), today=TODAY)
+    records = invented(arguments.leads, seed=arguments.seed)
     parameters = train(
         records,
         seed=arguments.seed,
@@ -43,9 +43,7 @@ def main() -> int:
     )
     scorer = PairScorer(parameters)
     held_out = {
-        size: score_set(
-            labelled(generate_leads(size, seed=arguments.seed + 1), today=TODAY), scorer, max_candidates_per_key=CAP
-        )
+        size: score_set(invented(size, seed=arguments.seed + 1), scorer, max_candidates_per_key=CAP)
         for size in (arguments.leads // 4, arguments.leads, arguments.leads * 2)
     }
     written = {PARAMETERS_FILE: parameters.to_json(), REPORT_FILE: report(parameters, held_out)}
@@ -57,6 +55,12 @@ def main() -> int:
         (model_directory() / name).write_text(text, encoding="utf-8")
     print(written[REPORT_FILE])
     return 0
+
+
+def invented(count: int, *, seed: int) -> list[Labelled]:
+    """Generated leads as identity resolution sees them; re-posts never reach it."""
+    leads = generate_leads(count, seed=seed)
+    return labelled(((lead.payload, lead.truth) for lead in leads if lead.repost_of is None), today=TODAY)
 
 
 def report(parameters: Parameters, held_out: dict[int, ScoredSet]) -> str:
@@ -78,7 +82,7 @@ def report(parameters: Parameters, held_out: dict[int, ScoredSet]) -> str:
     prior = math.log2(parameters.prior / (1 - parameters.prior))
     lines += ["", "## Weights", ""]
     lines += [
-        f"Prior {prior:.2f} at {parameters.prior_records:,} records; it falls by 1 with each doubling. An agreement"
+        f"Prior {prior:.2f} at {parameters.prior_contacts:,} contacts; it falls by 1 with each doubling. An agreement"
     ]
     lines += ["whose value has a frequency of its own weighs log2(m / frequency) instead of the weight shown.", ""]
     lines += ["| comparison | level | m | u | weight |", "|---|---|---:|---:|---:|"]

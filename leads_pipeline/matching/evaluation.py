@@ -7,10 +7,9 @@ from itertools import combinations
 from typing import TypeVar
 
 from leads_pipeline.domain.clustering import Edge, Limits, Strength, cluster
-from leads_pipeline.domain.match_keys import match_keys
+from leads_pipeline.domain.match_keys import MatchFields, match_keys
 from leads_pipeline.domain.match_rules import Rule, decided_by_rule
-from leads_pipeline.matching.pairs import Frequencies, Scorer, terms_of
-from leads_pipeline.matching.training import Labelled
+from leads_pipeline.matching.pairs import Scorer, count_terms
 
 Id = TypeVar("Id", bound=Hashable)
 
@@ -49,6 +48,14 @@ def _pairs(sizes: Counter[Hashable] | Counter[tuple[Hashable, Hashable]]) -> int
     return sum(size * (size - 1) // 2 for size in sizes.values())
 
 
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """A record and the person whom it is known to be about."""
+
+    fields: MatchFields
+    truth: str
+
+
 @dataclass(frozen=True)
 class ScoredSet:
     """A labelled set with every candidate pair scored: cut-offs can be tried without scoring again."""
@@ -74,8 +81,7 @@ def score_set(records: Sequence[Labelled], scorer: Scorer, *, max_candidates_per
     """Block and score a whole set in memory, as if it came in one chunk."""
     pairs = candidate_pairs(records, max_candidates_per_key=max_candidates_per_key)
     fields = [record.fields for record in records]
-    terms = Counter(term for item in fields for term in terms_of(item).items())
-    scored = scorer.score(fields, pairs, frequencies=Frequencies(len(records), terms), explain_from=float("inf"))
+    scored = scorer.score(fields, pairs, frequencies=count_terms(fields), explain_from=float("inf"))
     edges = [
         Edge(pair.left, pair.right, pair.match_weight, _strength(records[pair.left], records[pair.right]))
         for pair in scored

@@ -2,7 +2,7 @@
 
 The comparisons are ours. Splink's own e-mail comparison scores equal user names, which counts a person's name twice
 where work addresses are made from names; an equal user name counts here only if it says more than the name does.
-``parameters.json`` holds what was learned: m and u of every level, the prior and the number of records that it is for.
+``parameters.json`` holds what was learned: m and u of every level, the prior and the number of contacts that it is for.
 Add a comparison here, then train again (``scripts/train_matching_model.py``).
 """
 
@@ -58,12 +58,20 @@ _SWAPPED_ALIKE = _if(
     f"({_alike('last_name_l', 'first_name_r', 0.9)} or least(length(last_name_l), length(first_name_r)) = 1)",
 )
 _INITIAL = "(length(first_name_l) = 1 or length(first_name_r) = 1) and left(first_name_l, 1) = left(first_name_r, 1)"
+_GIVEN_NAMES_COMPATIBLE = (
+    f"(first_name_l is null or first_name_r is null or {_alike('first_name_l', 'first_name_r', 0.8)} "
+    f"or list_has_any(first_name_forms_l, first_name_forms_r) or ({_INITIAL}) or coalesce({_SWAPPED_ALIKE}, false))"
+)
 # Where addresses are made from names, an address that is one letter off belongs to a colleague if the names differ too.
 _NAMES_COMPATIBLE = (
-    f"(last_name_l is null or last_name_r is null or {_alike('last_name_l', 'last_name_r', 0.88)} or {_SWAPPED_ALIKE}) "
-    f"and (first_name_l is null or first_name_r is null or {_alike('first_name_l', 'first_name_r', 0.8)} "
-    f"or list_has_any(first_name_forms_l, first_name_forms_r) or ({_INITIAL}) or {_SWAPPED_ALIKE})"
+    f"(last_name_l is null or last_name_r is null or {_alike('last_name_l', 'last_name_r', 0.88)} "
+    f"or coalesce({_SWAPPED_ALIKE}, false)) and {_GIVEN_NAMES_COMPATIBLE}"
 )
+# A telephone number is a company's or a family's as often as a person's. With another given name it says nothing of
+# who it is; and it says where one works, so the company's name is no second clue, nor the office's address a third.
+_SHARED_PHONE = _if("phone_l = phone_r", f"not {_GIVEN_NAMES_COMPATIBLE}")
+_SAME_PHONE = "coalesce(phone_l = phone_r, false)"
+_SAME_COMPANY = "coalesce(company_l = company_r, false)"
 
 COMPARISONS: tuple[Comparison, ...] = (
     Comparison(
@@ -118,7 +126,7 @@ COMPARISONS: tuple[Comparison, ...] = (
     ),
     Comparison(
         "phone",
-        _either_null("phone"),
+        f"{_either_null('phone')} or {_SHARED_PHONE}",
         (
             Level("same", "phone_l = phone_r", "phone"),
             Level("typo", _if("length(phone_l) = length(phone_r)", "damerau_levenshtein(phone_l, phone_r) <= 1")),
@@ -140,7 +148,7 @@ COMPARISONS: tuple[Comparison, ...] = (
     ),
     Comparison(
         "company",
-        _either_null("company"),
+        f"{_either_null('company')} or {_SAME_PHONE}",
         (
             Level("same", "company_l = company_r", "company"),
             Level("typo", "jaro_winkler_similarity(company_l, company_r) >= 0.93"),
@@ -150,9 +158,15 @@ COMPARISONS: tuple[Comparison, ...] = (
     # One comparison for all that says where somebody is: a street implies a postcode, which implies a town.
     Comparison(
         "place",
-        f"({_either_null('postcode')}) and ({_either_null('city')})",
+        f"(({_either_null('postcode')}) and ({_either_null('city')})) or {_SAME_PHONE} or {_SAME_COMPANY}",
         (
-            Level("same_address", "address_l = address_r and (postcode_l = postcode_r or city_l = city_r)"),
+            Level(
+                "same_address",
+                _if(
+                    "address_l = address_r and (postcode_l = postcode_r or city_l = city_r)",
+                    _GIVEN_NAMES_COMPATIBLE,
+                ),
+            ),
             Level("same_postcode", "postcode_l = postcode_r", "postcode"),
             Level("postcode_typo", "damerau_levenshtein(postcode_l, postcode_r) <= 1"),
             Level("same_city", "city_l = city_r", "city"),
@@ -169,7 +183,7 @@ class Parameters:
 
     version: str
     prior: float
-    prior_records: int
+    prior_contacts: int
     levels: dict[str, dict[str, tuple[float, float]]]
     trained: dict[str, Any]
 
@@ -180,7 +194,7 @@ class Parameters:
             comparison: {level: (item["m"], item["u"]) for level, item in found.items()}
             for comparison, found in document["levels"].items()
         }
-        return cls(document["version"], document["prior"], document["prior_records"], levels, document["trained"])
+        return cls(document["version"], document["prior"], document["prior_contacts"], levels, document["trained"])
 
     def to_json(self) -> str:
         levels = {
@@ -190,7 +204,7 @@ class Parameters:
         document = {
             "version": self.version,
             "prior": self.prior,
-            "prior_records": self.prior_records,
+            "prior_contacts": self.prior_contacts,
             "trained": self.trained,
             "levels": levels,
         }

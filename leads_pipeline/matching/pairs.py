@@ -1,6 +1,7 @@
 """What goes into scoring and what comes out. Light: the step imports it without loading Splink."""
 
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -9,9 +10,9 @@ from leads_pipeline.domain.match_keys import MatchFields
 
 @dataclass(frozen=True)
 class Frequencies:
-    """How often values occur among ``records`` records: (field, value) → occurrences."""
+    """How many of ``contacts`` contacts have a value: (field, value) → occurrences."""
 
-    records: int
+    contacts: int
     occurrences: Mapping[tuple[str, str], int] = field(default_factory=dict)
 
 
@@ -26,6 +27,22 @@ class ScoredPair:
     right: int
     match_weight: float
     evidence: dict[str, float]
+
+
+def count_terms(records: Iterable[MatchFields]) -> Frequencies:
+    """How common each value is among ``records`` that nobody has told apart yet.
+
+    Records of one name are taken for one person: a file sorted by person would otherwise make each of its rare names
+    look common.
+    """
+    bearers: dict[tuple[str, str], set[tuple[str | None, str | None]]] = defaultdict(set)
+    names = set()
+    for record in records:
+        name = record.first_name_key, record.last_name_key
+        names.add(name)
+        for term in terms_of(record).items():
+            bearers[term].add(name)
+    return Frequencies(len(names), {term: len(found) for term, found in bearers.items()})
 
 
 class Scorer(Protocol):

@@ -4,7 +4,7 @@ Splink has no public call that scores an arbitrary list of pairs in a small batc
 with a join of our choosing, and stands under ``internals``: the version is pinned, and a test holds the weights to the
 formula.
 
-The prior is for the number of records that the model was trained on. Twice as many records are twice as many chances
+The prior is for the number of contacts that the model was trained on. Twice as many contacts are twice as many chances
 that two strangers look alike, so every weight is shifted by log2(trained on / present): thresholds keep their meaning.
 """
 
@@ -28,8 +28,8 @@ from leads_pipeline.matching.model import (
 )
 from leads_pipeline.matching.pairs import Frequencies, ScoredPair, terms_of
 
-# A tenant's own frequencies say little while it has few records: they are mixed with the model's, as if from this many.
-FREQUENCY_PRIOR_RECORDS = 1_000
+# A tenant's own frequencies say little while it has few contacts: they are mixed with the model's, as from this many.
+FREQUENCY_PRIOR_CONTACTS = 1_000
 
 _COLUMNS = {
     "record": "INTEGER",
@@ -83,7 +83,7 @@ class PairScorer:
         """
         if not pairs:
             return []
-        shift = self._prior_shift(frequencies.records)
+        shift = self._prior_shift(frequencies.contacts)
         evidence = ", ".join(_evidence_columns())
         table = self._compare(records, pairs, frequencies)
         try:
@@ -110,7 +110,7 @@ class PairScorer:
     def levels(self, records: Sequence[MatchFields], pairs: Sequence[tuple[int, int]]) -> dict[str, dict[str, int]]:
         """How many of the pairs reach each level: comparison → level → pairs. What training counts."""
         counts: dict[str, dict[str, int]] = {}
-        table = self._compare(records, pairs, Frequencies(records=1))
+        table = self._compare(records, pairs, Frequencies(contacts=1))
         try:
             for comparison in COMPARISONS:
                 # Splink numbers the levels from the last (0) up; -1 is missing.
@@ -127,8 +127,8 @@ class PairScorer:
             self._drop_tables()
         return counts
 
-    def _prior_shift(self, records: int) -> float:
-        return math.log2(self.parameters.prior_records / max(records, FREQUENCY_PRIOR_RECORDS))
+    def _prior_shift(self, contacts: int) -> float:
+        return math.log2(self.parameters.prior_contacts / max(contacts, FREQUENCY_PRIOR_CONTACTS))
 
     def _compare(
         self, records: Sequence[MatchFields], pairs: Sequence[tuple[int, int]], frequencies: Frequencies
@@ -179,10 +179,10 @@ class PairScorer:
         return row
 
     def _frequency(self, name: str, term: str, frequencies: Frequencies) -> float:
-        """The share of records with this value, leaning on the model's average where there are few records."""
+        """The share of contacts with this value, leaning on the model's average where there are few contacts."""
         seen = max(frequencies.occurrences.get((name, term), 1), 1)
-        expected = self.parameters.average_frequency(name) * FREQUENCY_PRIOR_RECORDS
-        return (seen + expected) / (frequencies.records + FREQUENCY_PRIOR_RECORDS)
+        expected = self.parameters.average_frequency(name) * FREQUENCY_PRIOR_CONTACTS
+        return (seen + expected) / (frequencies.contacts + FREQUENCY_PRIOR_CONTACTS)
 
     def _drop_tables(self) -> None:
         # By SQL: Splink refuses to drop what came out of its statement cache.

@@ -6,17 +6,16 @@ the same e-mail are left out of m: a rule joins those, so the model must be righ
 
 import random
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from itertools import combinations
 from typing import Any
 
 from leads_pipeline.domain.match_keys import MatchFields
 from leads_pipeline.domain.validation import ValidLead, validate
+from leads_pipeline.matching.evaluation import Labelled
 from leads_pipeline.matching.model import COMPARISONS, Parameters
 from leads_pipeline.matching.scoring import PairScorer
-from leads_pipeline.synthetic import SyntheticLead
 
 RANDOM_PAIRS = 2_000_000
 _PAIRS_AT_ONCE = 250_000
@@ -27,22 +26,10 @@ _SMOOTHING = 0.5
 _MIXED_UP = 0.03
 
 
-@dataclass(frozen=True, slots=True)
-class Labelled:
-    """A record and the person whom it is known to be about."""
-
-    fields: MatchFields
-    truth: str
-
-
-def labelled(leads: Sequence[SyntheticLead], *, today: date, country: str = "US") -> list[Labelled]:
-    """The usable leads as identity resolution would see them; re-posts never reach it."""
-    records = []
-    for lead in leads:
-        valid = validate(lead.payload, country=country, today=today) if lead.repost_of is None else None
-        if isinstance(valid, ValidLead):
-            records.append(Labelled(fields_of(valid), lead.truth))
-    return records
+def labelled(posts: Iterable[tuple[Mapping[str, object], str]], *, today: date, country: str = "US") -> list[Labelled]:
+    """The usable ones of ``posts`` (payload, truth) as identity resolution would see them."""
+    judged = ((validate(payload, country=country, today=today), truth) for payload, truth in posts)
+    return [Labelled(fields_of(lead), truth) for lead, truth in judged if isinstance(lead, ValidLead)]
 
 
 def fields_of(lead: ValidLead) -> MatchFields:
@@ -77,7 +64,7 @@ def train(records: Sequence[Labelled], *, seed: int, version: str, trained: dict
         for name in m
     }
     prior = len(matches) / (len(records) * (len(records) - 1) / 2)
-    return Parameters(version, prior, len(records), levels, trained)
+    return Parameters(version, prior, len({record.truth for record in records}), levels, trained)
 
 
 def true_pairs(records: Sequence[Labelled]) -> list[tuple[int, int]]:

@@ -19,7 +19,7 @@ from leads_pipeline.domain.match_keys import MatchFields, match_keys
 from leads_pipeline.domain.match_rules import Rule, decided_by_rule
 from leads_pipeline.domain.resolution import Reason, Record, Resolution, resolve
 from leads_pipeline.domain.stage import Chunk, ChunkReport, Lane, Stage
-from leads_pipeline.matching.pairs import Frequencies, ScoredPair, Scorer, terms_of
+from leads_pipeline.matching.pairs import Frequencies, ScoredPair, Scorer, count_terms, terms_of
 from leads_pipeline.storage import identity, identity_writing
 from leads_pipeline.storage.identity import ArrivingLead
 from leads_pipeline.storage.identity_writing import Appearance, Assigned
@@ -121,11 +121,11 @@ class _Chunk:
         contact_of = {leads[item.place].lead_id: item.contact_id for item in resolution.assignments}
         return _Resolved(contact_of, {merge.other: merge.survivor for merge in resolution.merges}, counts)
 
-    def _with_forgotten(self, unsettled: Sequence[ArrivingLead]) -> tuple[list[MatchFields], list[ArrivingLead]]:
+    def _with_forgotten(self, unsettled: Sequence[ArrivingLead]) -> tuple[int, list[ArrivingLead]]:
         """Take a corrected lead's record away, and speak again for the leads for which it spoke."""
         corrected = {lead.lead_id: _contact(lead) for lead in unsettled if lead.known_contact_id is not None}
         if not corrected:
-            return [], list(unsettled)
+            return 0, list(unsettled)
         forgotten = identity_writing.remove_appearances(self._connection, list(corrected))
         unheard = identity.read_unrecorded(self._connection, self._chunk.tenant, set(corrected.values()))
         known = {lead.lead_id for lead in unsettled}
@@ -161,13 +161,13 @@ class _Chunk:
     def _weigh(
         self, records: Sequence[Record], pairs: Sequence[tuple[int, int]]
     ) -> tuple[list[Edge], dict[tuple[int, int], ScoredPair]]:
-        arriving = [record for record in records if record.arriving]
-        terms = Counter(term for record in arriving for term in terms_of(record.fields).items())
         # Only an arriving record's values can agree with another's, so only theirs are looked up.
+        arriving = count_terms(record.fields for record in records if record.arriving)
+        terms = arriving.occurrences
         known = identity.read_frequencies(self._connection, self._chunk.tenant, terms) if pairs else {}
         size = identity.read_size(self._connection, self._chunk.tenant)
         frequencies = Frequencies(
-            size.records + len(arriving), {term: count + known.get(term, 0) for term, count in terms.items()}
+            size.contacts + arriving.contacts, {term: count + known.get(term, 0) for term, count in terms.items()}
         )
         scored = self._scorer.score(
             [record.fields for record in records],
@@ -203,11 +203,9 @@ class _Chunk:
         records: Sequence[Record],
         resolution: Resolution,
         assigned: Sequence[Assigned],
-        forgotten: Sequence[MatchFields],
+        forgotten: int,
     ) -> None:
-        appearances = _new_appearances(leads, records, resolution)
-        terms = Counter(term for item in appearances for term in terms_of(item.fields).items())
-        terms.subtract(term for fields in forgotten for term in terms_of(fields).items())
+        appearances, terms = _new_appearances(leads, records, resolution)
         connection, chunk = self._connection, self._chunk
         identity_writing.write_contacts(connection, chunk, resolution.foundings)
         identity_writing.write_merges(connection, chunk, resolution.merges)
@@ -218,28 +216,38 @@ class _Chunk:
             connection,
             chunk.tenant,
             terms,
-            records=len(appearances) - len(forgotten),
+            records=len(appearances) - forgotten,
             contacts=len(resolution.foundings) - len(resolution.merges),
         )
 
 
 def _new_appearances(
     leads: Sequence[ArrivingLead], records: Sequence[Record], resolution: Resolution
-) -> list[Appearance]:
-    """The arriving records that show their contact as nobody has seen it: a re-post must not lengthen the lists."""
+) -> tuple[list[Appearance], Counter[tuple[str, str]]]:
+    """The arriving records that show their contact as nobody has seen it, and the values that are new to their contact.
+
+    A re-post must not lengthen the lists of candidates, and a person who writes often must not make a name look common.
+    """
     survivors = {merge.other: merge.survivor for merge in resolution.merges}
-    seen = {
-        (survivors.get(record.contact_id, record.contact_id), record.fields)
-        for record in records
-        if not record.arriving and record.contact_id is not None
-    }
-    appearances = []
+    seen: set[tuple[ContactId, MatchFields]] = set()
+    known: set[tuple[ContactId, str, str]] = set()
+    for record in records:
+        if not record.arriving and record.contact_id is not None:
+            contact = survivors.get(record.contact_id, record.contact_id)
+            seen.add((contact, record.fields))
+            known.update((contact, *term) for term in terms_of(record.fields).items())
+    appearances: list[Appearance] = []
+    terms: Counter[tuple[str, str]] = Counter()
     for item in resolution.assignments:
         lead = leads[item.place]
-        if (item.contact_id, lead.fields) not in seen:
-            seen.add((item.contact_id, lead.fields))
-            appearances.append(Appearance(lead.lead_id, item.contact_id, lead.fields, lead.flags))
-    return appearances
+        if (item.contact_id, lead.fields) in seen:
+            continue
+        seen.add((item.contact_id, lead.fields))
+        appearances.append(Appearance(lead.lead_id, item.contact_id, lead.fields, lead.flags))
+        new = [term for term in terms_of(lead.fields).items() if (item.contact_id, *term) not in known]
+        known.update((item.contact_id, *term) for term in new)
+        terms.update(new)
+    return appearances, terms
 
 
 def _strength(left: Record, right: Record) -> Strength:

@@ -18,7 +18,7 @@ from leads_pipeline.domain.ids import ContactId, uuid7
 from leads_pipeline.domain.match_keys import MatchFields, match_keys
 from leads_pipeline.domain.resolution import Founding, Merge, Reason, Review
 from leads_pipeline.domain.stage import Chunk, Lane
-from leads_pipeline.storage.identity import MATCH_FIELDS, fields_of
+from leads_pipeline.storage.identity import MATCH_FIELDS
 
 _FIELD_TYPES = {"date_of_birth": "date"}
 _FIELD_LIST = ", ".join(MATCH_FIELDS)
@@ -69,9 +69,7 @@ _INSERT_KEYS = sa.text(
     """
 )
 
-_DELETE_RECORDS = sa.text(
-    f"delete from match_records where lead_id = any(:leads) returning {_FIELD_LIST}"  # noqa: S608 - names of columns
-)
+_DELETE_RECORDS = sa.text("delete from match_records where lead_id = any(:leads)")
 _DELETE_KEYS = sa.text("delete from match_keys where lead_id = any(:leads)")
 
 # Ordered, so that two tenants' chunks cannot wait for each other in a circle.
@@ -82,7 +80,7 @@ _ADD_FREQUENCIES = sa.text(
     from jsonb_to_recordset(cast(:rows as jsonb)) as t(field text, term text, added integer)
     order by t.field, t.term
     on conflict (tenant, field, term) do update set
-        occurrences = greatest(term_frequencies.occurrences + excluded.occurrences, 0)
+        occurrences = term_frequencies.occurrences + excluded.occurrences
     """
 )
 
@@ -248,20 +246,21 @@ def write_appearances(connection: sa.Connection, tenant: str, appearances: Seque
     _send(connection, _INSERT_KEYS, keys, tenant=tenant)
 
 
-def remove_appearances(connection: sa.Connection, leads: Collection[UUID]) -> list[MatchFields]:
-    """Forget the records of leads that were corrected; what they looked like is answered."""
-    if not leads:
-        return []
-    rows = connection.execute(_DELETE_RECORDS, {"leads": list(leads)}).all()
+def remove_appearances(connection: sa.Connection, leads: Collection[UUID]) -> int:
+    """Forget the records of leads that were corrected; how many there were is answered."""
     connection.execute(_DELETE_KEYS, {"leads": list(leads)})
-    return [fields_of(row) for row in rows]
+    return connection.execute(_DELETE_RECORDS, {"leads": list(leads)}).rowcount
 
 
 def add_to_statistics(
     connection: sa.Connection, tenant: str, terms: Counter[tuple[str, str]], *, records: int, contacts: int
 ) -> None:
-    """Count ``terms`` (field, value) and sizes up, or down where the number is negative."""
-    rows = [{"field": name, "term": term, "added": added} for (name, term), added in terms.items() if added]
+    """Count up how many contacts have each of ``terms`` (field, value), and the tenant's sizes.
+
+    Frequencies are never counted down: a merge or a correction leaves a value counted once too often, which only makes
+    the next agreement on it weigh a little less.
+    """
+    rows = [{"field": name, "term": term, "added": added} for (name, term), added in terms.items()]
     _send(connection, _ADD_FREQUENCIES, rows, tenant=tenant)
     connection.execute(_ADD_SIZE, {"tenant": tenant, "records": records, "contacts": contacts})
 
