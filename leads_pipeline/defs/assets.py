@@ -61,9 +61,9 @@ def _drain(
     context: dg.AssetExecutionContext, config: LaneConfig, flow: FlowContext, stage: Stage
 ) -> dg.MaterializeResult[None]:
     with shielded(f"{stage} takes what is pending"):
-        summary = flows.drain(flow, stage, lanes=config.chosen(), runner_id=context.run_id)
+        summary = flows.drain(flow, stage, lanes=config.chosen(), runner_id=context.run.run_id)
     if summary.taken > 0:
-        note_progress(context.instance, context.run_id)
+        note_progress(context.instance, context.run.run_id)
     return dg.MaterializeResult(metadata=summary_metadata(summary))
 
 

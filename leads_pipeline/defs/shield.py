@@ -33,7 +33,7 @@ def shielded(doing: str) -> Iterator[None]:
     except Exception as error:  # noqa: BLE001 - a door: whatever it was, it is logged and answered
         chain = _chain(error)
         kinds = " <- ".join(_kind(item) for item in chain)
-        log.error("run_failed", doing=doing, kinds=kinds)  # noqa: TRY400 - a traceback quotes messages
+        log.error("run_failed", doing=doing, kinds=kinds, at=_frames(chain[-1:])[-1])  # noqa: TRY400 - a traceback quotes messages
         raise dg.Failure(
             description=f"{doing}: {_message(error)}",
             metadata={"kinds": kinds, "trace": dg.MetadataValue.md(_trace(chain))},
@@ -64,10 +64,14 @@ def _message(error: Exception) -> str:
     )
 
 
-def _trace(chain: list[BaseException]) -> str:
-    lines = [
+def _frames(chain: list[BaseException]) -> list[str]:
+    """Where each exception of the chain passed, the first cause first, without source lines or messages."""
+    return [
         f"{_kind(error)} at {Path(frame.filename).name}:{frame.lineno} in {frame.name}"
         for error in reversed(chain)
         for frame in traceback.extract_tb(error.__traceback__)
     ]
-    return "\n".join(["```", *lines, "```"])
+
+
+def _trace(chain: list[BaseException]) -> str:
+    return "\n".join(["```", *_frames(chain), "```"])

@@ -10,6 +10,8 @@ from leads_pipeline.domain.ids import uuid7
 from leads_pipeline.storage.validated_sample import EXAMINED_COLUMNS, Completeness
 from leads_pipeline_tests.conftest import NOW
 
+pytestmark = pytest.mark.usefixtures("expectations_imported")
+
 
 def row(**values: Any) -> dict[str, Any]:
     """A validated lead as the sample reads it."""

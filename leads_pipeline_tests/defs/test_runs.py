@@ -11,6 +11,8 @@ from leads_pipeline.defs.crm_io_manager import CrmIOManager
 from leads_pipeline_tests.defs.conftest import metadata_of, verdicts
 from leads_pipeline_tests.defs.rows import Flow
 
+pytestmark = pytest.mark.usefixtures("expectations_imported")
+
 JANE = {
     "email": "jane.quayside@harbour-example.com",
     "phone": "+1 415 555 0123",
@@ -31,7 +33,7 @@ create trigger fail_once before insert on raw_leads for each row execute functio
 
 FAIL_ALWAYS = """
 create function fail_always() returns trigger language plpgsql as $$ begin
-    raise exception 'cannot take %', new.payload;
+    raise exception using message = 'cannot take ' || new.payload;
 end $$;
 create trigger fail_always before insert on raw_leads for each row execute function fail_always();
 """

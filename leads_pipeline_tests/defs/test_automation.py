@@ -1,0 +1,178 @@
+"""When runs are asked for: the database says whether, Dagster's storage says whether now."""
+
+from datetime import UTC, datetime
+
+import dagster as dg
+import pytest
+import sqlalchemy as sa
+
+from leads_pipeline.clock import FrozenClock
+from leads_pipeline.definitions import build_defs
+from leads_pipeline.defs.automation import POLL_SECONDS, WAIT_SECONDS, batch_hourly, leads_waiting
+from leads_pipeline.defs.automation import slo_checks_every_five_minutes as slo_schedule
+from leads_pipeline.defs.runs import FINISHED, FIRST_PAUSE, LONGEST_PAUSE, UNFINISHED, Setbacks
+from leads_pipeline.flows import FlowContext
+
+POISON = """
+create function poison() returns trigger language plpgsql as $$ begin raise exception 'no'; end $$;
+create trigger poison before insert on raw_leads for each row execute function poison();
+"""
+
+
+@pytest.fixture
+def clock() -> FrozenClock:
+    """Dagster stamps runs with the machine's time, so these tests begin there."""
+    return FrozenClock(datetime.now(UTC))
+
+
+@pytest.fixture
+def tick(instance, flow_context):
+    """Evaluate the sensor once."""
+
+    def evaluate(flow: FlowContext = flow_context) -> dg.RunRequest | dg.SkipReason:
+        return leads_waiting(dg.build_sensor_context(instance=instance, resources={"flow": flow}))
+
+    return evaluate
+
+
+def leave_unfinished(instance: dg.DagsterInstance, job: str, status: dg.DagsterRunStatus) -> None:
+    """A run of a job in a state, as if another process had it."""
+    instance.create_run_for_job(build_defs().resolve_job_def(job), status=status)
+
+
+def test_nothing_is_asked_for_when_nothing_waits_and_the_tick_ends_in_time(tick, clock):
+    assert isinstance(tick(), dg.SkipReason)
+    assert WAIT_SECONDS <= sum(clock.slept) <= WAIT_SECONDS + POLL_SECONDS
+
+
+def test_a_waiting_lead_is_asked_for_at_once(tick, seeding, clock):
+    with seeding() as flow:
+        flow.buffered()
+    asked = tick()
+    assert asked.tags["leads/due"] == "raw_leads"
+    assert clock.slept == []
+
+
+def test_a_lead_that_comes_during_the_tick_is_asked_for_in_it(tick, seeding, clock):
+    def arrive(_seconds: float) -> None:
+        with seeding() as flow:
+            flow.buffered()
+
+    clock._on_sleep = arrive
+    assert isinstance(tick(), dg.RunRequest)
+    assert clock.slept == [POLL_SECONDS]
+
+
+def test_the_batch_lane_is_left_to_its_schedule(tick, seeding):
+    with seeding(lane="batch", source="import") as flow:
+        flow.buffered()
+    assert isinstance(tick(), dg.SkipReason)
+
+
+def test_a_delivery_that_is_due_again_is_work(tick, seeding):
+    with seeding() as flow:
+        flow.golden()
+    assert tick().tags["leads/due"] == "crm_sync_batches"
+
+
+def test_a_parked_destination_is_not_asked_for(tick, seeding, clock):
+    with seeding() as flow:
+        flow.golden()
+        later = datetime.fromtimestamp(clock.now().timestamp() + 60, tz=UTC)
+        flow.insert("rate_limits", account="sandbox", endpoint_class="destination:hubspot", paused_until=later)
+    assert isinstance(tick(), dg.SkipReason)
+    clock.advance(60)
+    assert isinstance(tick(), dg.RunRequest)
+
+
+def test_every_status_of_a_run_is_known_as_finished_or_not():
+    assert {*UNFINISHED, *FINISHED} == set(dg.DagsterRunStatus) - {dg.DagsterRunStatus.MANAGED}
+
+
+# Dagster creates no queued run outside of a code location.
+@pytest.mark.parametrize("status", [status for status in UNFINISHED if status is not dg.DagsterRunStatus.QUEUED])
+def test_at_most_one_run_is_in_flight(tick, seeding, instance, status):
+    with seeding() as flow:
+        flow.buffered()
+    leave_unfinished(instance, "near_real_time", status)
+    assert "under way" in tick().skip_message
+
+
+def test_a_run_of_another_job_does_not_hold_it_up(tick, seeding, instance):
+    with seeding() as flow:
+        flow.buffered()
+    leave_unfinished(instance, "batch", dg.DagsterRunStatus.STARTED)
+    assert isinstance(tick(), dg.RunRequest)
+
+
+def test_after_a_failed_run_it_asks_again(tick, run, seeding, engine, count):
+    with seeding() as flow:
+        flow.buffered()
+    with engine.begin() as connection:
+        connection.exec_driver_sql(POISON)
+    first = tick()
+    assert not run("near_real_time").success
+    again = tick()
+    assert isinstance(again, dg.RunRequest)
+    assert (first.run_key, again.run_key) == (None, None), "a run key is honoured once ever, failed runs included"
+    with engine.begin() as connection:
+        connection.exec_driver_sql("drop trigger poison on raw_leads")
+    assert run("near_real_time").success
+    assert count("buffer") == 0
+
+
+def test_work_that_fails_every_time_is_asked_for_less_and_less_often(tick, run, seeding, engine, clock):
+    with seeding() as flow:
+        flow.buffered()
+    with engine.begin() as connection:
+        connection.exec_driver_sql(POISON)
+    for _ in range(3):
+        assert not run("near_real_time").success
+    assert "3 runs came to nothing" in tick().skip_message
+    clock.advance(LONGEST_PAUSE.total_seconds())
+    assert isinstance(tick(), dg.RunRequest)
+
+
+def test_runs_that_succeed_without_moving_anything_are_setbacks_too(tick, run, seeding):
+    for _ in range(2):
+        assert run("near_real_time").success
+    with seeding() as flow:
+        flow.buffered()
+    assert "2 runs came to nothing" in tick().skip_message
+
+
+def test_a_run_that_moved_something_ends_a_row_of_setbacks(tick, run, seeding):
+    for _ in range(3):
+        assert run("near_real_time").success
+    with seeding() as flow:
+        flow.buffered()
+    assert run("near_real_time").success
+    with seeding() as flow:
+        flow.buffered()
+    assert isinstance(tick(), dg.RunRequest)
+
+
+def test_the_pause_doubles_up_to_its_cap(clock):
+    pauses = [Setbacks(runs, clock.now()).pause_ends() for runs in range(9)]
+    assert pauses[:2] == [None, None]
+    waits = [pause - clock.now() for pause in pauses[2:]]
+    assert waits[:3] == [FIRST_PAUSE, FIRST_PAUSE * 2, FIRST_PAUSE * 4]
+    assert waits[-1] == LONGEST_PAUSE
+
+
+def test_a_database_that_is_gone_fails_the_tick_instead_of_looking_quiet(tick, flow_context):
+    gone = FlowContext(
+        engine=sa.create_engine("postgresql+psycopg://nobody@127.0.0.1:9/nowhere", connect_args={"connect_timeout": 2}),
+        settings=flow_context.settings,
+        clock=flow_context.clock,
+    )
+    with pytest.raises(dg.Failure, match="OperationalError"):
+        tick(gone)
+
+
+@pytest.mark.parametrize(("schedule", "job"), [(batch_hourly, "batch"), (slo_schedule, "slo_checks")])
+def test_a_schedule_does_not_pile_up_runs(schedule, job):
+    with dg.DagsterInstance.local_temp() as instance:
+        assert isinstance(schedule(dg.build_schedule_context(instance)), dg.RunRequest)
+        leave_unfinished(instance, job, dg.DagsterRunStatus.STARTED)
+        assert isinstance(schedule(dg.build_schedule_context(instance)), dg.SkipReason)
