@@ -137,6 +137,14 @@ class Limiter:
                 self._save(connection, state)
         return answer
 
+    def peek(self) -> Grant | Wait | DailyQuotaSpent:
+        """What ``acquire`` would say. Takes no grant and no lock, so it may be wrong a moment later."""
+        with self._engine.connect() as connection:
+            row = connection.execute(_READ, self._key).one_or_none()
+            now = row.locked_at if row else connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
+            state = _state_of(row) if row else LimiterState({})
+        return decide(state, now=now, limits=self._limits, margin=self._margin)[0]
+
     def arrived(self, grant: Grant) -> None:
         """Move the grant's stamp to now: call it when the answer came later than the margin."""
         self._move(grant, to_now=True)
@@ -173,9 +181,7 @@ class Limiter:
         if row is None:
             connection.execute(_CREATE, self._key)
             row = connection.execute(_LOCK, self._key).one()
-        logs = {int(seconds): [(ms, count) for ms, count in log] for seconds, log in row.grants.items()}
-        daily: dict[str, Any] = row.daily
-        return LimiterState(logs, daily.get("day"), daily.get("used", 0), row.paused_until), row.locked_at
+        return _state_of(row), row.locked_at
 
     def _save(self, connection: sa.Connection, state: LimiterState) -> None:
         values = {
@@ -226,6 +232,12 @@ _LOCK = sa.text(
     select grants, daily, paused_until, clock_timestamp() as locked_at from locked
     """
 )
+_READ = sa.text(
+    """
+    select grants, daily, paused_until, clock_timestamp() as locked_at from rate_limits
+    where account = :account and endpoint_class = :endpoint_class
+    """
+)
 _CREATE = sa.text(
     """
     insert into rate_limits (account, endpoint_class, grants, daily, updated_at)
@@ -241,6 +253,11 @@ _SAVE = sa.text(
     where account = :account and endpoint_class = :endpoint_class
     """
 )
+
+
+def _state_of(row: Any) -> LimiterState:
+    logs = {int(seconds): [(ms, count) for ms, count in log] for seconds, log in row.grants.items()}
+    return LimiterState(logs, row.daily.get("day"), row.daily.get("used", 0), row.paused_until)
 
 
 def _milliseconds(instant: datetime) -> int:

@@ -19,6 +19,7 @@ from leads_pipeline.crm.batch import SettledBatch, claim_batch, settle_batch
 from leads_pipeline.crm.courier import BatchCourier, Tally, lease_for
 from leads_pipeline.crm.gate import STOPPING, Entry, Gate
 from leads_pipeline.crm.limiter import Limiter, WaitReason, park_destination
+from leads_pipeline.crm.parking import AUTH, Parked
 from leads_pipeline.crm.port import CrmClient
 from leads_pipeline.domain.ids import BatchId, uuid7
 from leads_pipeline.domain.retry import AUTH_PAUSE, RetryPolicy
@@ -28,16 +29,6 @@ from leads_pipeline.storage.outbox import DueRow
 from leads_pipeline.telemetry import get_logger
 
 log = get_logger(__name__)
-
-AUTH = "auth"
-
-
-@dataclass(frozen=True, slots=True)
-class Parked:
-    """Why a destination was left before its work was done: auth, daily, paused, or window (the run's time was up)."""
-
-    reason: str
-    until: datetime
 
 
 @dataclass(frozen=True, slots=True)

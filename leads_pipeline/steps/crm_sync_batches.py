@@ -18,9 +18,9 @@ import sqlalchemy as sa
 from leads_pipeline.clock import Clock
 from leads_pipeline.config import Settings
 from leads_pipeline.crm.clients import build_clients
-from leads_pipeline.crm.limiter import parked_destinations
+from leads_pipeline.crm.parking import Parked, parked_now
 from leads_pipeline.crm.port import CrmClient
-from leads_pipeline.crm.run import DestinationRun, Parked, run_all
+from leads_pipeline.crm.run import DestinationRun, run_all
 from leads_pipeline.domain.stage import Lane
 from leads_pipeline.storage.outbox import DueRow, due_rows, read_rows
 
@@ -31,7 +31,7 @@ class SyncPlan:
 
     outbox_ids: tuple[int, ...]
     by_destination: Mapping[str, int]
-    parked: Mapping[str, datetime] = field(default_factory=dict)  # destinations that were left out, and until when
+    parked: Mapping[str, Parked] = field(default_factory=dict)  # destinations that were left out
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,15 +56,18 @@ class SyncReport:
 
 
 def plan_sync(engine: sa.Engine, *, settings: Settings, lanes: Sequence[Lane], limit: int, now: datetime) -> SyncPlan:
-    """The rows that are due at ``now``, at most ``limit``. Claims nothing; two plans may name the same row."""
+    """The rows that are due at ``now``, at most ``limit``. Claims nothing; two plans may name the same row.
+
+    A destination that could not be asked within one run is left out, and named as parked.
+    """
+    parked = parked_now(engine, settings=settings, now=now)
+    doors = [
+        (tenant, destination)
+        for tenant, tenant_settings in settings.tenants.items()
+        for destination in tenant_settings.destinations
+        if destination not in parked
+    ]
     with engine.connect() as connection:
-        parked = parked_destinations(connection, now=now)
-        doors = [
-            (tenant, destination)
-            for tenant, tenant_settings in settings.tenants.items()
-            for destination in tenant_settings.destinations
-            if destination not in parked
-        ]
         rows = due_rows(connection, doors=doors, lanes=lanes, limit=limit, now=now)
     return SyncPlan(
         outbox_ids=tuple(row.outbox_id for row in rows),
@@ -92,7 +95,7 @@ def deliver(
         ConfigError: a token's environment variable is not set.
     """
     if not plan.outbox_ids:
-        return SyncReport()
+        return SyncReport(parked=plan.parked)
     with engine.connect() as connection:
         rows = read_rows(connection, plan.outbox_ids)
     by_destination: dict[str, list[DueRow]] = defaultdict(list)
@@ -120,10 +123,10 @@ def deliver(
         if clients is None:
             for client in chosen.values():
                 client.close()
-    return _report(runs)
+    return _report(runs, parked=plan.parked)
 
 
-def _report(runs: Sequence[DestinationRun]) -> SyncReport:
+def _report(runs: Sequence[DestinationRun], *, parked: Mapping[str, Parked]) -> SyncReport:
     counts: Counter[str] = Counter()
     quota: dict[str, int] = {}
     for run in runs:
@@ -140,5 +143,5 @@ def _report(runs: Sequence[DestinationRun]) -> SyncReport:
         throttled=counts["throttled"],
         waited_seconds=sum(run.gate.waited_seconds for run in runs),
         quota_remaining=quota,
-        parked={run.name: run.parked for run in runs if run.parked is not None},
+        parked={**parked, **{run.name: run.parked for run in runs if run.parked is not None}},
     )

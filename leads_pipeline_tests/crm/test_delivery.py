@@ -348,6 +348,8 @@ def test_the_daily_quota_is_spent_to_the_last_request_and_then_the_destination_i
     assert (report.delivered, report.requests) == (20, 2)
     assert report.parked["hubspot"].reason == "daily"
     assert report.parked_until is not None
+    plan = plan_sync(engine, settings=settings, lanes=ALL_LANES, limit=1000, now=clock.now())
+    assert (plan.outbox_ids, plan.parked["hubspot"].reason) == ((), "daily")
     raised = settings_for(sandbox.base_url, batch_size=10, daily=3)
     assert sync(engine, raised, clock).delivered == 10
 

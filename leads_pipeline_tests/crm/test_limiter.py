@@ -147,6 +147,14 @@ def test_accounts_and_endpoint_classes_have_quotas_of_their_own(engine: sa.Engin
     assert isinstance(Limiter(engine, account="a", limits=limits, endpoint_class="search").acquire(), Grant)
 
 
+def test_a_look_at_the_limiter_takes_nothing(engine: sa.Engine) -> None:
+    limiter = Limiter(engine, account="a", limits=_limits((1, 10)))
+    assert isinstance(limiter.peek(), Grant)
+    assert isinstance(limiter.peek(), Grant)
+    assert isinstance(limiter.acquire(), Grant)
+    assert isinstance(limiter.peek(), Wait)
+
+
 def test_a_grant_that_is_given_back_can_be_had_again(engine: sa.Engine) -> None:
     limiter = Limiter(engine, account="a", limits=_limits((1, 10), daily=DailyLimit(requests=5)))
     grant = limiter.acquire()
