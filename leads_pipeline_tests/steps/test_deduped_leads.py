@@ -74,7 +74,7 @@ def arrive_all(
         leads.append((RawLead(lead_id, revision, "website", lane, at, payload), lead))
     with engine.begin() as connection:
         insert_validated_leads(connection, leads, chunk(tenant=tenant))
-        enqueue(connection, Stage.DEDUPED_LEADS, [Waiting(lead_id, tenant, lane, revision, at) for lead_id in ids])
+        enqueue(connection, Stage.DEDUPED_LEADS, [Waiting(lead_id, tenant, lane, revision, NOW) for lead_id in ids])
     return list(ids)
 
 

@@ -1,0 +1,116 @@
+"""Blocking keys."""
+
+from dataclasses import fields as dataclass_fields
+from datetime import date
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from leads_pipeline.domain.match_keys import (
+    MatchFields,
+    given_name_forms,
+    given_name_root,
+    match_keys,
+    sound,
+)
+
+NAMES = st.one_of(st.none(), st.text(alphabet="abcdefghijklmnopqrstuvwxyz", min_size=1, max_size=8))
+FIELDS = st.builds(
+    MatchFields,
+    email_key=st.one_of(st.none(), st.from_regex(r"[a-z0-9.]{1,9}@[a-z]{2,6}\.com", fullmatch=True)),
+    phone_key=st.one_of(st.none(), st.from_regex(r"\+[1-9][0-9]{6,11}", fullmatch=True)),
+    first_name_key=NAMES,
+    last_name_key=NAMES,
+    company_key=NAMES,
+    date_of_birth=st.one_of(st.none(), st.dates()),
+    address_key=NAMES,
+    city_key=NAMES,
+    postcode_key=NAMES,
+)
+
+
+def kinds(left: MatchFields, right: MatchFields) -> set[str]:
+    return {key.kind for key in set(match_keys(left)) & set(match_keys(right))}
+
+
+@given(FIELDS)
+def test_keys_are_distinct_repeatable_and_fit_a_signed_64_bit_column(fields: MatchFields) -> None:
+    keys = match_keys(fields)
+    assert len({key.key_hash for key in keys}) == len(keys)
+    assert match_keys(fields) == keys
+    assert all(-(2**63) <= key.key_hash < 2**63 for key in keys)
+    assert len(keys) <= 20
+
+
+def test_nothing_known_has_no_key() -> None:
+    assert match_keys(MatchFields()) == []
+
+
+@given(FIELDS)
+def test_a_given_and_a_family_name_may_be_exchanged(fields: MatchFields) -> None:
+    if not fields.first_name_key or not fields.last_name_key:
+        return
+    # Short forms of given names are looked up in the place of the given name only.
+    if given_name_root(fields.first_name_key) != fields.first_name_key:
+        return
+    if given_name_root(fields.last_name_key) != fields.last_name_key:
+        return
+    values = {field.name: getattr(fields, field.name) for field in dataclass_fields(fields)}
+    swapped = MatchFields(**{**values, "first_name_key": fields.last_name_key, "last_name_key": fields.first_name_key})
+    assert {"name", "name_sound", "name_start"} <= kinds(fields, swapped)
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "kind"),
+    [
+        (MatchFields(email_key="a@b.com"), MatchFields(email_key="a@b.com"), "email"),
+        (MatchFields(phone_key="+14155552671"), MatchFields(phone_key="+14155552671"), "phone"),
+        (
+            MatchFields(first_name_key="bob", last_name_key="miller"),
+            MatchFields(first_name_key="robert", last_name_key="miller"),
+            "name",
+        ),
+        (
+            MatchFields(first_name_key="anna", last_name_key="schmidt"),
+            MatchFields(first_name_key="ana", last_name_key="schmitt"),
+            "name_sound",
+        ),
+        (
+            MatchFields(email_key="jo.smith@firm.com"),
+            MatchFields(email_key="jo.smith@other.com"),
+            "mailbox",
+        ),
+        (MatchFields(email_key="jo.smith@firm.com"), MatchFields(email_key="jo.smtih@firm.com"), "mailbox_start"),
+        (MatchFields(email_key="jo.smith@firm.com"), MatchFields(email_key="joe.smith@firm.com"), "mailbox_end"),
+        (MatchFields(date_of_birth=date(1980, 2, 29)), MatchFields(date_of_birth=date(1980, 2, 29)), "born"),
+        (
+            MatchFields(last_name_key="meyer", company_key="acme"),
+            MatchFields(last_name_key="meier", company_key="acme"),
+            "last_company",
+        ),
+    ],
+)
+def test_what_is_probably_one_person_shares_a_key(left: MatchFields, right: MatchFields, kind: str) -> None:
+    assert kind in kinds(left, right)
+
+
+def test_equal_values_of_different_kinds_are_different_keys() -> None:
+    assert not kinds(MatchFields(postcode_key="2134"), MatchFields(address_key="2134"))
+
+
+def test_a_short_mailbox_name_is_nobodys_in_particular() -> None:
+    assert not kinds(MatchFields(email_key="info@firm.com"), MatchFields(email_key="info@other.com"))
+
+
+@pytest.mark.parametrize(
+    ("name", "root"), [("bob", "robert"), ("robert", "robert"), ("kate", "katherine"), ("zoltan", "zoltan")]
+)
+def test_a_short_form_leads_to_its_full_form(name: str, root: str) -> None:
+    assert given_name_root(name) == root
+    assert {name, root} <= set(given_name_forms(name))
+
+
+@pytest.mark.parametrize(("name", "code"), [("robert", "r163"), ("rupert", "r163"), ("tymczak", "t522"), ("a", "a")])
+def test_sound_is_soundex(name: str, code: str) -> None:
+    assert sound(name) == code
