@@ -23,7 +23,6 @@ def dev(config_file: str | None, port: int) -> None:
 
     Sensors and schedules run: a lead that is posted reaches the CRM by itself. Ctrl-C, or SIGTERM, stops all of it.
     """
-    from leads_pipeline.services.marts import prepare_marts
     from leads_pipeline.services.stack import Stack
     from leads_pipeline.services.supervisor import Supervisor, stop_on_signals
     from leads_pipeline.storage.embedded import EmbeddedServer
@@ -39,7 +38,6 @@ def dev(config_file: str | None, port: int) -> None:
             stack.check_ports(dagster=True)
             stack.prepare()
             environment = stack.environment()
-            prepare_marts(environment)
             with Supervisor(log_directory=settings.state_path / "logs", clock=clock) as supervisor:
                 for service in stack.services(environment, dagster=True):
                     if not stop_asked.is_set():

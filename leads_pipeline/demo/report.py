@@ -7,11 +7,11 @@ from rich.console import Console
 from rich.table import Table
 
 _STATE_WORDS = {
-    "delivered": "the contact is in the CRM, this lead founded it",
-    "merged": "the contact is in the CRM, this lead joined it",
-    "rejected": "unusable: kept, with every reason",
+    "delivered": "in the CRM: founded its contact",
+    "merged": "in the CRM: joined a contact",
+    "rejected": "unusable: kept, with the reasons",
     "pending": "on the way",
-    "dead": "the CRM will not take it; an operator decides",
+    "dead": "the CRM refuses it: a dead letter",
     "suppressed": "must not be sent",
     "discarded": "taken out by an operator",
     "erased": "deleted on request",
@@ -21,12 +21,12 @@ _STATE_WORDS = {
 def print_figures(console: Console, figures: dict[str, Any]) -> None:
     """Where the leads are, who they are, what the CRM saw, and how long it took."""
     leads = _table("Leads")
-    leads.add_row("captured through the door", _number(figures["captured"]), "acknowledged after their commit")
+    leads.add_row("captured through the door", _number(figures["captured"]), "acknowledged after the commit")
     leads.add_row("re-posts recognised", _number(figures["duplicates_posted"]), "answered with the first lead's id")
     for state, words in _STATE_WORDS.items():
         if figures[state] or state in ("delivered", "merged", "rejected", "pending"):
             leads.add_row(f"  {state}", _number(figures[state]), words)
-    law = "holds: the states add up to what was captured" if figures["conserved"] else "BROKEN"
+    law = "holds: the states add up" if figures["conserved"] else "BROKEN"
     leads.add_row("conservation", "", law)
     console.print(leads)
 
@@ -36,9 +36,9 @@ def print_figures(console: Console, figures: dict[str, Any]) -> None:
     )
     if figures["matching"]:
         matching = figures["matching"]
-        identity.add_row("precision", f"{matching['precision']:.3f}", "of the pairs put together, share that is right")
-        identity.add_row("recall", f"{matching['recall']:.3f}", "of the pairs that belong together, share found")
-        identity.add_row("F1", f"{matching['f1']:.3f}", "pairwise, against the known truth")
+        identity.add_row("precision", f"{matching['precision']:.3f}", "right among pairs put together")
+        identity.add_row("recall", f"{matching['recall']:.3f}", "found among pairs that belong")
+        identity.add_row("F1", f"{matching['f1']:.3f}", "pairwise, valid leads, known truth")
     console.print(identity)
 
     crm = figures["crm"]
@@ -62,7 +62,7 @@ def _table(title: str) -> Table:
     table = Table(
         title=title, title_justify="left", title_style="bold", box=box.SIMPLE, show_header=False, pad_edge=False
     )
-    table.add_column(min_width=28)
+    table.add_column(min_width=26)
     table.add_column(justify="right", min_width=10)
     table.add_column(style="dim")
     return table

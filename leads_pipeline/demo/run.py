@@ -19,6 +19,7 @@ from leads_pipeline.demo.figures import SandboxView, collect
 from leads_pipeline.demo.place import DESTINATION, TENANT, TOKEN_VARIABLE
 from leads_pipeline.domain.stage import Stage
 from leads_pipeline.errors import LeadsError
+from leads_pipeline.services.marts import marts_being_prepared
 from leads_pipeline.services.stack import Stack
 from leads_pipeline.services.supervisor import Supervisor
 from leads_pipeline.storage.api_keys import create_api_key
@@ -47,7 +48,10 @@ def run_demo(settings: Settings, leads: Sequence[DemoLead], *, clock: Clock, con
         stack.prepare()
         environment = stack.environment()
         keys = _make_keys(engine, settings, clock)
-        with Supervisor(log_directory=settings.state_path / "logs", clock=clock) as supervisor:
+        with (
+            Supervisor(log_directory=settings.state_path / "logs", clock=clock) as supervisor,
+            marts_being_prepared(environment),
+        ):
             for service in stack.services(environment, dagster=False):
                 supervisor.start(service)
             seconds: dict[str, float] = {}

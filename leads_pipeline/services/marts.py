@@ -2,19 +2,21 @@
 
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 from leads_pipeline.errors import LeadsError
 
 
-def prepare_marts(environment: Mapping[str, str]) -> None:
-    """Do what the code location ``analytics`` would do when it is first loaded.
+@contextmanager
+def marts_being_prepared(environment: Mapping[str, str]) -> Iterator[None]:
+    """Do beside the block what the code location ``analytics`` would do when it is first loaded.
 
     Raises:
-        LeadsError: dbt refuses the project, in its own words.
+        LeadsError: dbt refuses the project, in its own words; raised when the block ends.
     """
     # dbt costs seconds and a hundred megabytes to import: it gets a process of its own.
-    done = subprocess.run(
+    process = subprocess.Popen(
         [sys.executable, "-m", "leads_pipeline.analytics", "prepare"],
         env=dict(environment),
         stdin=subprocess.DEVNULL,
@@ -22,7 +24,13 @@ def prepare_marts(environment: Mapping[str, str]) -> None:
         stderr=subprocess.STDOUT,
         text=True,
         encoding="utf-8",
-        check=False,
     )
-    if done.returncode != 0:
-        raise LeadsError(f"the marts cannot be made ready:\n{done.stdout.strip()}")
+    try:
+        yield
+        said, _errors = process.communicate()
+        if process.returncode != 0:
+            raise LeadsError(f"the marts cannot be made ready:\n{said.strip()}")
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
