@@ -13,6 +13,7 @@ import contextlib
 import os
 import secrets
 import shutil
+import signal
 import time
 from dataclasses import dataclass
 from enum import StrEnum
@@ -56,6 +57,8 @@ _POLL_SECONDS = 0.05
 _MAX_LAUNCHES = 5
 # An initdb whose starter was killed goes on alone for as long as an initdb takes: seconds, more on a slow disk.
 _INITDB_SECONDS = 120.0
+# The log is set aside at a start once it is longer; one older one is kept.
+_MAX_LOG_BYTES = 16 * 1024 * 1024
 
 # Passed on the command line, so that they are this version's whatever the data directory was made with.
 _PARAMETERS = {
@@ -125,7 +128,7 @@ class EmbeddedServer:
         try:
             with locked(home.lock, wait_seconds=LOCK_SECONDS):
                 return self._start(home)
-        except OSError as error:
+        except (OSError, psycopg.Error) as error:
             raise EmbeddedServerError(
                 f"cannot start the embedded PostgreSQL in {home.directory}: {error}. Mend that, {WAY_OUT}"
             ) from error
@@ -188,6 +191,7 @@ class EmbeddedServer:
 
     def _start(self, home: Home) -> str:
         """Bring the server up. Called under the lock."""
+        _remove_partial(home)
         password = password_of(home)
         if not (home.data / "PG_VERSION").exists():
             # Held by an initdb whose starter was killed, and handed to ours.
@@ -200,11 +204,7 @@ class EmbeddedServer:
 
     def _initialise(self, home: Home, alive: int) -> None:
         """Make the data directory beside its place, then rename it: a killed starter leaves nothing half made."""
-        for left_over in home.directory.glob("*.partial-*"):
-            if left_over.is_dir():
-                shutil.rmtree(left_over, ignore_errors=True)
-            else:
-                left_over.unlink(missing_ok=True)
+        _remove_partial(home, directories=True)
         partial = home.directory / f"data.partial-{secrets.token_hex(4)}"
         password_file = home.directory / f"password.partial-{secrets.token_hex(4)}"
         try:
@@ -268,6 +268,9 @@ class EmbeddedServer:
         # PostgreSQL takes any process that has the pid in this file for a living postmaster, a zombie too, and would
         # refuse to start. We hold the lock that says that nothing of the last one is left.
         (home.data / "postmaster.pid").unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            if home.log.stat().st_size > _MAX_LOG_BYTES:
+                home.log.rename(home.log.with_name(f"{home.log.name}.1"))
         parameters = {**_PARAMETERS, **({} if self._durable else _NOT_DURABLE), "port": str(port)}
         options = " ".join(f"-c {name}={value}" for name, value in parameters.items())
         launched = home.run(
@@ -316,14 +319,14 @@ def _stop(home: Home, *, signals: tuple[str, ...]) -> bool:
     """End the server with each signal in turn: INT cuts the sessions and writes a checkpoint, QUIT just ends."""
     if not _lives(home):
         return False
-    for signal in signals:
+    for name in signals:
         deadline = time.monotonic() + STOP_SECONDS
         signalled: int | None = None
         while time.monotonic() < deadline:
             # It may be so young that its pid is not written yet.
             pid = living_postmaster(home.data)
             if pid is not None and pid != signalled:
-                home.run([str(home.binaries / "pg_ctl"), "kill", signal, str(pid)])
+                _signal(home, pid, name)
                 signalled = pid
             if not _lives(home):
                 return True
@@ -331,6 +334,24 @@ def _stop(home: Home, *, signals: tuple[str, ...]) -> bool:
     raise EmbeddedServerError(
         f"the embedded PostgreSQL in {home.directory} does not stop. The end of {home.log}:\n{log_tail(home.log)}"
     )
+
+
+def _signal(home: Home, pid: int, name: str) -> None:
+    try:
+        os.kill(pid, signal.Signals[f"SIG{name}"])
+    except ProcessLookupError:
+        pass
+    except PermissionError:  # root without the capability to signal others
+        home.run([str(home.binaries / "pg_ctl"), "kill", name, str(pid)])
+
+
+def _remove_partial(home: Home, *, directories: bool = False) -> None:
+    """Remove what a killed starter left half made: directories only when its initdb, which goes on alone, has ended."""
+    for left_over in home.directory.glob("*.partial-*"):
+        if not left_over.is_dir():
+            left_over.unlink(missing_ok=True)
+        elif directories:
+            shutil.rmtree(left_over, ignore_errors=True)
 
 
 def _check_version(home: Home) -> None:

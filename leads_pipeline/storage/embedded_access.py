@@ -56,7 +56,7 @@ def password_of(home: Home) -> str:
 
 def write_private(path: Path, text: str) -> None:
     """Write a file of mode 600 in one step as seen from outside."""
-    partial = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
+    partial = path.with_name(f"{path.name}.partial-{secrets.token_hex(4)}")
     descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w", encoding="ascii") as file:
         file.write(text)

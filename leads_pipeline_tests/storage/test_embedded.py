@@ -183,6 +183,17 @@ def test_the_log_holds_no_value_of_a_failed_statement(server: EmbeddedServer, da
     assert secret not in log
 
 
+def test_a_long_log_is_set_aside_at_a_start(own_server: EmbeddedServer) -> None:
+    own_server.start()
+    own_server.stop()
+    log = own_server.directory / "log" / "postgres.log"
+    with log.open("ab") as file:
+        file.truncate(20 * 1024 * 1024)
+    own_server.start()
+    assert log.stat().st_size < 100_000
+    assert log.with_name("postgres.log.1").stat().st_size > 10_000_000
+
+
 def test_a_server_that_cannot_start_shows_the_end_of_its_log_and_the_way_out(own_server: EmbeddedServer) -> None:
     own_server.start()
     own_server.stop()

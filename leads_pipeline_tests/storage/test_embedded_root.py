@@ -19,6 +19,7 @@ import psutil
 import psycopg
 import pytest
 
+from leads_pipeline.storage.embedded import EmbeddedServer
 from leads_pipeline.storage.embedded_binaries import installed_binaries
 
 STARTER = Path(__file__).with_name("starter.py")
@@ -161,9 +162,28 @@ def test_roots_data_and_password_are_closed_to_others(place: Place) -> None:
 
 
 @as_root
+def test_root_can_stop_it_after_an_upgrade_of_the_binaries(place: Place) -> None:
+    answer = place.start()
+    [binaries] = place.system_directory.glob("binaries-*")
+    binaries.rename(place.system_directory / "binaries-old")
+    server = EmbeddedServer(place.state, system_directory=place.system_directory)
+    assert server.stop()
+    assert not psutil.pid_exists(int(answer["pid"])) or psutil.Process(int(answer["pid"])).status() == "zombie"
+    assert place.start()["url"] == answer["url"]
+
+
+@as_root
 def test_root_runs_it_with_the_capabilities_of_a_container(place: Place) -> None:
     answer = place.start(prefix=("setpriv", f"--bounding-set={CONTAINER}"), umask=0o077)
     assert _works(answer), answer
+
+
+@as_root
+def test_root_can_stop_it_without_the_power_to_signal_others(place: Place) -> None:
+    answer = place.start(prefix=("setpriv", f"--bounding-set={CONTAINER},-kill"))
+    place.processes[0].communicate()  # it removes its server
+    assert psycopg.pq.PGconn.ping(answer["url"].encode()) == psycopg.pq.Ping.NO_RESPONSE
+    assert place.processes[0].returncode == 0
 
 
 @as_root
