@@ -78,12 +78,12 @@ def upgrade(config_file: str | None) -> None:
     Works on LEADS_DATABASE_URL if that is set, else on the embedded PostgreSQL.
     """
     from leads_pipeline.storage import migrate
-    from leads_pipeline.storage.database import engine_for, translated_errors
-    from leads_pipeline.storage.open import url_of
+    from leads_pipeline.storage.database import engine_for
+    from leads_pipeline.storage.open import explained_refusals, url_of
 
     engine = engine_for(url_of(load_settings(config_file)), application_name="leads db upgrade")
     try:
-        with translated_errors("upgrading the schema"):
+        with explained_refusals(engine):
             report = migrate.upgrade(engine, now=SystemClock().now())
     finally:
         engine.dispose()
@@ -127,12 +127,13 @@ def _print_status(server: EmbeddedServer) -> None:
 
 
 def _print_schema(found: str) -> bool:
-    from leads_pipeline.storage.database import engine_for, translated_errors
+    from leads_pipeline.storage.database import engine_for
     from leads_pipeline.storage.migrate import current_version, expected_version
+    from leads_pipeline.storage.open import explained_refusals
 
     engine = engine_for(found, pool_size=1, application_name="leads db status")
     try:
-        with translated_errors(f"connecting to {_without_password(found)}"), engine.connect() as connection:
+        with explained_refusals(engine), engine.connect() as connection:
             version = current_version(connection)
     finally:
         engine.dispose()

@@ -1,13 +1,19 @@
 """How a door gets its database: from ``LEADS_DATABASE_URL`` or from the embedded server, with the right schema."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import sqlalchemy as sa
 
 from leads_pipeline.clock import Clock, SystemClock
 from leads_pipeline.config import DATABASE_URL_VARIABLE, Settings, database_url
-from leads_pipeline.errors import DatabaseUnavailable
+from leads_pipeline.errors import DatabaseError, DatabaseUnavailable
 from leads_pipeline.storage.database import engine_for, is_unavailable
 from leads_pipeline.storage.embedded import EmbeddedServer
 from leads_pipeline.storage.migrate import is_ready, require_current, upgrade
+from leads_pipeline.storage.roles import ROLES
+
+_INSUFFICIENT_PRIVILEGE = "42501"
 
 
 def open_database(
@@ -24,29 +30,45 @@ def open_database(
 
     Raises:
         EmbeddedServerError: the embedded server cannot run here.
-        DatabaseUnavailable: the configured database cannot be reached.
+        DatabaseUnavailable: the configured database cannot be reached, or refuses the login.
+        DatabaseError: the configured user may not read the schema.
         SchemaOutdated: its schema is not this version's.
     """
     configured = database_url()
     url = configured or EmbeddedServer(settings.state_path).start()
     engine = engine_for(url, pool_size=pool_size, application_name=application_name)
     try:
-        if configured is not None:
-            require_current(engine)
-        elif not is_ready(engine, now=(now := (clock or SystemClock()).now())):
-            upgrade(engine, now=now)
-    except sa.exc.DBAPIError as error:
-        engine.dispose()
-        if not is_unavailable(error):
-            raise
-        reason = str(error.orig).partition("\n")[0]
-        raise DatabaseUnavailable(
-            f"cannot connect to {_shown(engine)}: {reason}. Check {DATABASE_URL_VARIABLE} and that the server runs"
-        ) from error
+        with explained_refusals(engine):
+            if configured is not None:
+                require_current(engine)
+            elif not is_ready(engine, now=(now := (clock or SystemClock()).now())):
+                upgrade(engine, now=now)
     except BaseException:
         engine.dispose()
         raise
     return engine
+
+
+@contextmanager
+def explained_refusals(engine: sa.Engine) -> Iterator[None]:
+    """Turn what a server says to a first connection into an error that names the database and what to do.
+
+    For first contact only: it quotes the server, which does not yet know a lead.
+    """
+    try:
+        yield
+    except sa.exc.DBAPIError as error:
+        reason = str(error.orig).partition("\n")[0]
+        if getattr(error.orig, "sqlstate", None) == _INSUFFICIENT_PRIVILEGE:
+            raise DatabaseError(
+                f"{_shown(engine)} refused this user: {reason}. Grant the user one of the roles {', '.join(ROLES)}, or "
+                f"use the owner of the tables"
+            ) from error
+        if not is_unavailable(error):
+            raise
+        raise DatabaseUnavailable(
+            f"cannot connect to {_shown(engine)}: {reason}. Check {DATABASE_URL_VARIABLE} and that the server runs"
+        ) from error
 
 
 def url_of(settings: Settings) -> str:

@@ -1,12 +1,14 @@
+import secrets
 from datetime import UTC, datetime
 from pathlib import Path
 
+import psycopg
 import pytest
 import sqlalchemy as sa
 
 from leads_pipeline.clock import FrozenClock
 from leads_pipeline.config import DATABASE_URL_VARIABLE, Settings, parse_settings
-from leads_pipeline.errors import DatabaseUnavailable, SchemaOutdated
+from leads_pipeline.errors import DatabaseError, DatabaseUnavailable, SchemaOutdated
 from leads_pipeline.storage.migrate import expected_version
 from leads_pipeline.storage.open import open_database, url_of
 from leads_pipeline_tests.conftest import LEADS_YAML
@@ -60,6 +62,19 @@ def test_a_configured_database_that_does_not_answer_is_named_without_its_passwor
     with pytest.raises(DatabaseUnavailable, match=r"127\.0\.0\.1:9/leads.*LEADS_DATABASE_URL") as caught:
         open_database(settings)
     assert "s3cret" not in str(caught.value)
+
+
+def test_a_login_without_any_of_our_roles_is_told_which_to_ask_for(
+    database_url: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    login = f"stranger_{secrets.token_hex(4)}"
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute(f"create role {login} login password 'x'")  # type: ignore[arg-type]
+        url = sa.make_url(database_url).set(username=login, password="x").render_as_string(hide_password=False)
+        monkeypatch.setenv(DATABASE_URL_VARIABLE, url)
+        with pytest.raises(DatabaseError, match=r"permission denied for schema leads.*leads_pipeline"):
+            open_database(settings)
+        connection.execute(f"drop role {login}")  # type: ignore[arg-type]
 
 
 def test_the_embedded_database_is_started_and_migrated(embedded_settings: Settings, clock: FrozenClock) -> None:
