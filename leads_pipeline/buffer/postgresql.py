@@ -15,7 +15,7 @@ from leads_pipeline.buffer.reconnecting import ReconnectingConnection
 from leads_pipeline.domain.ids import uuid7
 from leads_pipeline.domain.stage import Chunk, Lane
 from leads_pipeline.storage.database import translated_errors
-from leads_pipeline.storage.ingest import APPEND, DEPTHS, MOVE, TENANTS_WAITING
+from leads_pipeline.storage.ingest import APPEND, APPEND_SETTING, DEPTHS, MOVE, TENANTS_WAITING
 
 # SQLSTATE 54: a limit of the program, such as the size of one jsonb value. With DataError, a refusal of this value.
 _PROGRAM_LIMIT_CLASS = "54"
@@ -36,6 +36,7 @@ class PostgresBuffer:
                 continue
             try:
                 with translated_errors("storing leads"), self._engine.begin() as connection:
+                    connection.exec_driver_sql("set local {} = {}".format(*APPEND_SETTING))
                     rows = connection.exec_driver_sql(APPEND, append_parameters(group, now=now)).all()
             except sa.exc.DBAPIError as error:
                 if not refuses_value(error.orig):
@@ -81,8 +82,9 @@ class PostgresBuffer:
 class AsyncPostgresBuffer:
     """The buffer for the capture service: one connection of its own, one statement a commit."""
 
-    def __init__(self, connection: ReconnectingConnection) -> None:
-        self._connection = connection
+    def __init__(self, url: str, *, application_name: str) -> None:
+        name, value = APPEND_SETTING
+        self._connection = ReconnectingConnection(url, application_name=application_name, session={name: value})
 
     async def append(self, leads: Sequence[EncodedLead], *, now: datetime) -> list[Posted]:
         found: dict[UUID, Posted] = {}

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import psycopg
@@ -19,10 +20,18 @@ ANSWER_SECONDS = 10.0
 class ReconnectingConnection:
     """Runs one statement at a time, each in its own transaction; reconnects before the next one if it must."""
 
-    def __init__(self, url: str, *, application_name: str, answer_seconds: float = ANSWER_SECONDS) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        application_name: str,
+        answer_seconds: float = ANSWER_SECONDS,
+        session: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         self._url = sqlalchemy_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
         self._application_name = application_name
         self._answer_seconds = answer_seconds
+        self._session = {"search_path": f"{SCHEMA},public", "timezone": "UTC", "jit": "off", **session}
         self._connection: psycopg.AsyncConnection[TupleRow] | None = None
         self._lock = asyncio.Lock()
 
@@ -60,7 +69,7 @@ class ReconnectingConnection:
             autocommit=True,
             connect_timeout=CONNECT_SECONDS,
             application_name=self._application_name,
-            options=f"-c search_path={SCHEMA},public -c timezone=UTC -c jit=off",
+            options=" ".join(f"-c {name}={value}" for name, value in self._session.items()),
             keepalives_idle=5,
             keepalives_interval=2,
             keepalives_count=3,

@@ -56,10 +56,11 @@ class Door:
         self.settings = settings
         self.clock = clock
         self._reader = ReconnectingConnection(database_url, application_name="leads_capture keys")
-        self._writer = ReconnectingConnection(database_url, application_name="leads_capture writer")
         self.keys = KeyRing(self._reader, clock=clock)
         self.commits = GroupCommit(
-            AsyncPostgresBuffer(self._writer), clock=clock, max_queued=settings.capture.max_queued_leads
+            AsyncPostgresBuffer(database_url, application_name="leads_capture writer"),
+            clock=clock,
+            max_queued=settings.capture.max_queued_leads,
         )
 
     async def check_database(self) -> None:

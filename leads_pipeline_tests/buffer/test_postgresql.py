@@ -9,12 +9,12 @@ import pytest
 import sqlalchemy as sa
 
 from leads_pipeline.buffer.port import BufferDepth, BufferedLead, NewLead, Posted, PostResult
-from leads_pipeline.buffer.postgresql import AsyncPostgresBuffer, PostgresBuffer
+from leads_pipeline.buffer.postgresql import AsyncPostgresBuffer, PostgresBuffer, append_parameters
 from leads_pipeline.buffer.reconnecting import ReconnectingConnection
 from leads_pipeline.domain.stage import Chunk, Lane
 from leads_pipeline.errors import DatabaseUnavailable
 from leads_pipeline.storage.database import engine_for
-from leads_pipeline.storage.ingest import purge_ingest_keys
+from leads_pipeline.storage.ingest import APPEND, APPEND_SETTING, purge_ingest_keys
 from leads_pipeline_tests.buffer.contract import BufferContract, Parts, captured, chunk_of, moved, new_lead, waiting
 from leads_pipeline_tests.conftest import NOW
 
@@ -28,7 +28,7 @@ class _ThroughTheDoor:
 
     def append(self, leads: Sequence[NewLead], *, now: datetime) -> list[Posted]:
         async def run() -> list[Posted]:
-            buffer = AsyncPostgresBuffer(ReconnectingConnection(self._url, application_name="test"))
+            buffer = AsyncPostgresBuffer(self._url, application_name="test")
             try:
                 return await buffer.append([lead.encoded() for lead in leads], now=now)
             finally:
@@ -74,6 +74,25 @@ def test_one_lead_that_postgresql_refuses_does_not_hinder_its_group(engine: sa.E
     assert [posted.result for posted in results].count(PostResult.ACCEPTED) == 8
     assert results[4].result is PostResult.UNSTORABLE
     assert captured(engine) == (8, 0)
+
+
+@pytest.mark.parametrize("keys", [0, 3, 20_000])
+def test_a_commit_costs_the_same_however_many_keys_are_known(engine: sa.Engine, keys: int) -> None:
+    """A plan is kept as long as its connection, so already the plan for an empty table must not read it whole."""
+    with engine.begin() as connection:
+        connection.execute(
+            sa.text(
+                "insert into ingest_keys select 'acme', 'website', sha256(n::text::bytea), gen_random_uuid(), '', now()"
+                " from generate_series(1, :keys) as n"
+            ),
+            {"keys": keys},
+        )
+        connection.execute(sa.text("analyze ingest_keys"))
+        connection.exec_driver_sql("set local {} = {}".format(*APPEND_SETTING))
+        parameters = append_parameters([new_lead({"n": n}).encoded() for n in range(100)], now=NOW)
+        plan = "\n".join(row[0] for row in connection.exec_driver_sql("explain " + APPEND, parameters))
+    assert "Index Scan using pk_ingest_keys" in plan
+    assert "Seq Scan" not in plan
 
 
 def _kill_sessions(engine: sa.Engine, application_name: str) -> int:
