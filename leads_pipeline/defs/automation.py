@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import dagster as dg
 
-from leads_pipeline.crm.limiter import parked_destinations
+from leads_pipeline.crm.parking import parked_now
 from leads_pipeline.defs.assets import ASSETS, lanes_config
 from leads_pipeline.defs.checks import OLDEST_PENDING, SLO_CHECKS, conservation, delivery_success, rejection_rate
 from leads_pipeline.defs.expectations import expectations
@@ -96,17 +96,16 @@ def leads_waiting(
 def _looks(flow: FlowContext) -> Iterator[tuple[Stage, ...]]:
     """What is due, again and again until the tick has waited long enough."""
     settings = flow.settings
+    parked = parked_now(flow.engine, settings=settings, now=flow.clock.now())
     deadline = flow.clock.monotonic() + WAIT_SECONDS
     while True:
-        now = flow.clock.now()
         with flow.engine.connect() as connection:
-            parked = parked_destinations(connection, now=now)
             yield stages_due(
                 connection,
                 tenants=list(settings.tenants),
                 destinations=[name for name in settings.destinations if name not in parked],
                 lanes=HOT_LANES,
-                now=now,
+                now=flow.clock.now(),
             )
         if flow.clock.monotonic() >= deadline:
             return

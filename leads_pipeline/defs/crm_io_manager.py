@@ -11,7 +11,7 @@ from typing import Any, Never
 import dagster as dg
 
 from leads_pipeline import flows
-from leads_pipeline.defs.metadata import counts_table
+from leads_pipeline.defs.metadata import markdown_table
 from leads_pipeline.defs.runs import note_progress
 from leads_pipeline.defs.shield import shielded
 from leads_pipeline.flows import FlowContext
@@ -38,11 +38,11 @@ class CrmIOManager(dg.ConfigurableIOManager):
 
 
 def report_metadata(report: SyncReport) -> dict[str, Any]:
-    """The report's numbers by name, so that Dagster plots them; a table where it counts by something."""
-    metadata: dict[str, Any] = {}
-    for name, value in asdict(report).items():
-        if isinstance(value, int | float):
-            metadata[name] = value
-        elif isinstance(value, dict):
-            metadata[name] = counts_table(value)
+    """The report's numbers by name, what is left of each quota included, so that Dagster plots them."""
+    metadata: dict[str, Any] = {name: value for name, value in asdict(report).items() if isinstance(value, int | float)}
+    metadata |= {f"{name} quota left": left for name, left in report.quota_remaining.items()}
+    if report.parked:
+        metadata["parked"] = markdown_table(
+            ("destination", "until", "why"), ((name, item.until, item.reason) for name, item in report.parked.items())
+        )
     return metadata

@@ -33,7 +33,7 @@ create trigger fail_once before insert on raw_leads for each row execute functio
 
 FAIL_ALWAYS = """
 create function fail_always() returns trigger language plpgsql as $$ begin
-    raise exception using message = 'cannot take ' || new.payload;
+    raise exception using message = 'cannot take ' || new.payload::text;
 end $$;
 create trigger fail_always before insert on raw_leads for each row execute function fail_always();
 """
