@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -24,6 +25,7 @@ from leads_pipeline.config import CONFIG_VARIABLE, DATABASE_URL_VARIABLE, Settin
 from leads_pipeline.storage.database import engine_for
 from leads_pipeline.storage.embedded import EmbeddedServer
 from leads_pipeline.storage.migrate import upgrade
+from leads_pipeline.storage.roles import CAPTURE_ROLE
 from leads_pipeline_tests.capture.running import blocked_writers, make_key, running_service, wait_until
 from leads_pipeline_tests.conftest import LEADS_YAML, NOW
 
@@ -318,3 +320,25 @@ def test_two_services_share_the_keys_of_posts(database_url: str, engine: sa.Engi
         ]
     assert [answer.status_code for answer in answers] == [202, 200, 200]
     assert len({answer.json()["lead_id"] for answer in answers}) == 1
+
+
+def test_the_door_needs_no_more_than_the_privileges_of_its_role(
+    engine: sa.Engine, settings: Settings, clock: FrozenClock
+) -> None:
+    login, password = f"door_{secrets.token_hex(4)}", secrets.token_hex(8)
+    headers = {"Authorization": f"Bearer {make_key(engine, clock)}"}
+    with engine.begin() as connection:
+        connection.execute(sa.text(f"create role {login} login password '{password}' in role {CAPTURE_ROLE}"))
+    url = engine.url.set(username=login, password=password).render_as_string(hide_password=False)
+    try:
+        with (
+            running_service(settings, database_url=url, clock=clock) as address,
+            httpx.Client(base_url=address, headers=headers, trust_env=False) as client,
+        ):
+            answers = [client.post("/v1/leads", json={"number": "1"}).status_code for _ in range(2)]
+            assert answers == [202, 200]
+            assert client.get("/readyz").status_code == 200
+    finally:
+        with engine.begin() as connection:
+            connection.execute(sa.text(f"drop role {login}"))
+    assert stored_keys(engine) == ["1"]
