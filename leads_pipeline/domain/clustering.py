@@ -1,7 +1,7 @@
 """From pairs that look alike to groups that are one person each.
 
 Plain connected components let one wrong edge join two families of records. Here edges are taken best first, and one
-that would join two groups is refused if anything known about the two speaks against it; what is refused goes to a
+that would join two groups is put to the vote of all pairs between them that were scored; what is refused goes to a
 person. The answer does not depend on the order in which edges or records are given.
 """
 
@@ -87,11 +87,11 @@ def cluster(
 
     ``contact_of`` names the contact that a known record already belongs to: its records start as one group of
     ``contact_sizes`` records in all. ``pairs`` are all that were scored, also those far below the merge weight: a pair
-    below the veto weight keeps its two groups apart.
+    below the veto weight votes to keep its two groups apart, one from the merge weight on votes to join them.
     """
     groups = _starting_groups(sorted(records), contact_of, contact_sizes)
     edges = sorted(pairs, key=lambda e: (-e.strength, -e.weight, min(e.left, e.right), max(e.left, e.right)))
-    against = _vetoes(edges, limits.veto_weight)
+    ballots = _ballots(edges, limits)
     joined: list[Edge] = []
     refused: list[Edge] = []
     for edge in edges:
@@ -100,7 +100,7 @@ def cluster(
         one, other = groups.root_of[edge.left], groups.root_of[edge.right]
         if one == other:
             continue
-        if edge.strength is not Strength.IDENTITY and _speaks_against(groups, one, other, edge, against, limits):
+        if edge.strength is not Strength.IDENTITY and _speaks_against(groups, one, other, edge, ballots, limits):
             refused.append(edge)
             continue
         groups.join(one, other)
@@ -128,17 +128,23 @@ def _starting_groups(
     return groups
 
 
-def _vetoes(edges: Iterable[Edge], veto_weight: float) -> dict[int, set[int]]:
-    against: dict[int, set[int]] = defaultdict(set)
+def _ballots(edges: Iterable[Edge], limits: Limits) -> dict[int, list[tuple[int, int]]]:
+    """For each record the others that it was compared with, and how the pair votes: 1 to join, -1 to stay apart."""
+    ballots: dict[int, list[tuple[int, int]]] = defaultdict(list)
     for edge in edges:
-        if edge.strength is Strength.MODEL and edge.weight < veto_weight:
-            against[edge.left].add(edge.right)
-            against[edge.right].add(edge.left)
-    return against
+        if edge.strength is not Strength.MODEL or edge.weight >= limits.merge_weight:
+            vote = 1
+        elif edge.weight < limits.veto_weight:
+            vote = -1
+        else:
+            continue
+        ballots[edge.left].append((edge.right, vote))
+        ballots[edge.right].append((edge.left, vote))
+    return ballots
 
 
 def _speaks_against(
-    groups: _Groups, one: int, other: int, edge: Edge, against: Mapping[int, set[int]], limits: Limits
+    groups: _Groups, one: int, other: int, edge: Edge, ballots: Mapping[int, list[tuple[int, int]]], limits: Limits
 ) -> bool:
     small, big = sorted((groups.groups[one], groups.groups[other]), key=lambda group: len(group.records))
     if edge.strength is Strength.MODEL:
@@ -148,4 +154,6 @@ def _speaks_against(
         if small.size + big.size > limits.max_records:
             return True
     members = set(big.records)
-    return any(not members.isdisjoint(against[record]) for record in small.records if record in against)
+    votes = [vote for record in small.records for other_record, vote in ballots[record] if other_record in members]
+    # A tie is two records that are joined only by a third and are unlike each other: the usual false chain.
+    return sum(votes) <= 0

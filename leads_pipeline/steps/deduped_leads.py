@@ -25,7 +25,7 @@ from leads_pipeline.storage.identity import ArrivingLead
 from leads_pipeline.storage.identity_writing import Appearance, Assigned
 from leads_pipeline.storage.pending import Waiting, claim, enqueue
 
-# A scored pair of two groups below this keeps them apart, whatever else joins them (docs/matching.md).
+# A scored pair below this votes against joining its two groups (docs/matching.md has what other values did).
 VETO_WEIGHT = -3.0
 
 

@@ -45,6 +45,12 @@ def test_a_pair_that_speaks_against_keeps_two_groups_apart_and_the_edge_is_refus
     assert found.refused == (Edge(1, 2, 10.0),)
 
 
+def test_a_pair_that_speaks_against_can_be_outvoted() -> None:
+    edges = [Edge(0, 1, 20.0), Edge(1, 2, 10.0), Edge(0, 2, -4.0)]
+    found = clustered(4, [*edges, Edge(0, 3, 19.0), Edge(2, 3, 9.0)])
+    assert groups(found) == {frozenset({0, 1, 2, 3})}
+
+
 def test_the_better_edge_wins_where_only_one_can() -> None:
     edges = [Edge(0, 2, 12.0), Edge(1, 2, 10.0), Edge(0, 1, -9.0)]
     assert groups(clustered(3, edges)) == {frozenset({0, 2}), frozenset({1})}
@@ -121,12 +127,16 @@ def test_every_record_is_in_one_group_named_by_its_smallest_member_and_contacts_
 
 
 @given(EDGES)
-def test_no_group_holds_a_vetoed_pair_unless_identity_forced_it(edges: list[Edge]) -> None:
+def test_two_records_that_are_unlike_are_together_only_if_others_vouch_for_it(edges: list[Edge]) -> None:
     ordinary = [edge for edge in edges if edge.strength is Strength.MODEL]
     found = clustered(COUNT, ordinary)
     for edge in ordinary:
-        if edge.weight < LIMITS.veto_weight:
-            assert found.group_of[edge.left] != found.group_of[edge.right]
+        together = [
+            e for e in ordinary if {found.group_of[e.left], found.group_of[e.right]} == {found.group_of[edge.left]}
+        ]
+        if edge.weight < LIMITS.veto_weight and edge in together:
+            against = sum(e.weight < LIMITS.veto_weight for e in together)
+            assert sum(e.weight >= LIMITS.merge_weight for e in together) > against
 
 
 @given(EDGES)

@@ -1,0 +1,81 @@
+"""The shipped parameters, and the way from labelled leads to parameters."""
+
+import math
+from datetime import date
+
+import pytest
+
+from leads_pipeline.matching import training
+from leads_pipeline.matching.evaluation import Labelled
+from leads_pipeline.matching.model import (
+    COMPARISONS,
+    FREQUENCY_FIELDS,
+    PARAMETERS_FILE,
+    Parameters,
+    model_directory,
+    shipped_parameters,
+    splink_settings,
+)
+from leads_pipeline.matching.training import labelled, train
+from leads_pipeline.synthetic import generate_leads
+
+TODAY = date(2026, 1, 1)
+
+
+def invented(count: int, *, seed: int) -> list[Labelled]:
+    return labelled(((lead.payload, lead.truth) for lead in generate_leads(count, seed=seed)), today=TODAY)
+
+
+def test_the_shipped_parameters_cover_every_level_of_the_code() -> None:
+    parameters = shipped_parameters()
+    assert {name: set(levels) for name, levels in parameters.levels.items()} == {
+        comparison.name: {level.name for level in comparison.levels} for comparison in COMPARISONS
+    }
+    for levels in parameters.levels.values():
+        assert math.isclose(sum(m for m, _u in levels.values()), 1.0, abs_tol=0.01)
+        assert math.isclose(sum(u for _m, u in levels.values()), 1.0, abs_tol=0.01)
+    assert 0 < parameters.prior < 0.01
+
+
+def test_agreement_speaks_for_and_disagreement_against() -> None:
+    for name, levels in shipped_parameters().levels.items():
+        same, different = next(iter(levels.values())), levels["different"]
+        assert same[0] / same[1] > 32, name
+        assert different[0] < different[1], name
+
+
+def test_fields_with_frequencies_are_those_of_the_comparisons() -> None:
+    used = {level.frequency_of for comparison in COMPARISONS for level in comparison.levels} - {None}
+    assert set(FREQUENCY_FIELDS) == used
+
+
+def test_parameters_survive_their_file() -> None:
+    parameters = shipped_parameters()
+    assert Parameters.from_json(parameters.to_json()) == parameters
+    assert (model_directory() / PARAMETERS_FILE).read_text(encoding="utf-8") == parameters.to_json()
+
+
+def test_the_report_is_about_the_shipped_parameters() -> None:
+    report = (model_directory() / "report.md").read_text(encoding="utf-8")
+    for comparison in COMPARISONS:
+        for level in comparison.levels:
+            m, u = shipped_parameters().levels[comparison.name][level.name]
+            assert f"| {m:.4g} | {u:.4g} | {math.log2(m / u):+.2f} |" in report, (comparison.name, level.name)
+
+
+def test_splink_accepts_the_settings() -> None:
+    from splink import SettingsCreator
+
+    settings = SettingsCreator.from_path_or_dict(splink_settings(shipped_parameters()))
+    assert len(settings.comparisons) == len(COMPARISONS)
+
+
+def test_training_is_repeatable_and_learns_what_the_leads_show(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "RANDOM_PAIRS", 20_000)
+    records = invented(1_500, seed=4)
+    first = train(records, seed=1, version="test", trained={"leads": 1_500})
+    assert train(records, seed=1, version="test", trained={"leads": 1_500}) == first
+    assert first.prior_contacts == len({record.truth for record in records})
+    same_m, same_u = first.levels["last_name"]["same"]
+    assert same_m > 0.6
+    assert same_u < 0.01

@@ -1,0 +1,186 @@
+"""The way into Splink: the weights are the model's, whatever Splink's internals do."""
+
+import math
+from datetime import date
+
+import pytest
+
+from leads_pipeline.domain.match_keys import MatchFields
+from leads_pipeline.matching.model import COMPARISONS
+from leads_pipeline.matching.pairs import Frequencies, ScoredPair, count_terms, terms_of
+from leads_pipeline.matching.scoring import FREQUENCY_PRIOR_CONTACTS, PairScorer, own_mailbox
+
+MANY = Frequencies(contacts=50_000)
+ANNA = MatchFields(
+    email_key="anna.kowalczyk@northwind.com",
+    phone_key="+14155552671",
+    first_name_key="anna",
+    last_name_key="kowalczyk",
+    company_key="northwind",
+    date_of_birth=date(1980, 4, 5),
+    city_key="graz",
+    postcode_key="8010",
+)
+
+
+def scored(scorer: PairScorer, left: MatchFields, right: MatchFields, frequencies: Frequencies = MANY) -> ScoredPair:
+    (pair,) = scorer.score([left, right], [(0, 1)], frequencies=frequencies, explain_from=-math.inf)
+    return pair
+
+
+def level(scorer: PairScorer, comparison: str, name: str) -> float:
+    m, u = scorer.parameters.levels[comparison][name]
+    return math.log2(m / u)
+
+
+def prior(scorer: PairScorer, contacts: int) -> float:
+    odds = scorer.parameters.prior / (1 - scorer.parameters.prior)
+    return math.log2(odds) + math.log2(scorer.parameters.prior_contacts / contacts)
+
+
+def test_a_weight_is_the_prior_and_the_sum_of_the_levels(scorer: PairScorer) -> None:
+    left = MatchFields(first_name_key="anna", last_name_key="kowalczyk", date_of_birth=date(1980, 4, 5))
+    right = MatchFields(first_name_key="annna", last_name_key="kowalczik", date_of_birth=date(1980, 4, 6))
+    expected = {
+        "prior": prior(scorer, 50_000),
+        "first_name": level(scorer, "first_name", "typo"),
+        "last_name": level(scorer, "last_name", "typo"),
+        "born": level(scorer, "born", "one_character"),
+    }
+    found = scored(scorer, left, right)
+    assert found.evidence == pytest.approx(expected, abs=0.001)
+    assert found.match_weight == pytest.approx(sum(expected.values()), abs=0.001)
+
+
+def test_agreement_weighs_by_how_common_the_value_is_among_contacts(scorer: PairScorer) -> None:
+    name = MatchFields(last_name_key="smith")
+    m, u = scorer.parameters.levels["last_name"]["same"]
+    for occurrences in (1, 40, 4_000):
+        frequencies = Frequencies(50_000, {("last_name", "smith"): occurrences})
+        frequency = (occurrences + u * FREQUENCY_PRIOR_CONTACTS) / (50_000 + FREQUENCY_PRIOR_CONTACTS)
+        found = scored(scorer, name, name, frequencies)
+        assert found.evidence["last_name"] == pytest.approx(math.log2(m / frequency), abs=0.01)
+
+
+def test_twice_the_contacts_take_one_from_every_weight(scorer: PairScorer) -> None:
+    other = MatchFields(first_name_key="annna")
+    some = scored(scorer, MatchFields(first_name_key="anna"), other, Frequencies(20_000))
+    more = scored(scorer, MatchFields(first_name_key="anna"), other, Frequencies(40_000))
+    assert some.match_weight - more.match_weight == pytest.approx(1.0, abs=1e-6)
+
+
+def test_the_order_within_a_pair_does_not_matter(scorer: PairScorer) -> None:
+    other = MatchFields(
+        first_name_key="kowalczyk", last_name_key="anna", email_key="anna.kowalczik@northwind.com", city_key="gratz"
+    )
+    assert scored(scorer, ANNA, other).evidence == scored(scorer, other, ANNA).evidence
+
+
+def test_pairs_come_back_in_the_order_of_their_places_with_evidence_where_it_is_wanted(scorer: PairScorer) -> None:
+    stranger = MatchFields(first_name_key="bertil", last_name_key="quist", city_key="linz")
+    records = [ANNA, stranger, MatchFields(email_key=ANNA.email_key, first_name_key="zoe", last_name_key="other")]
+    found = scorer.score(records, [(1, 2), (0, 1), (0, 2)], frequencies=MANY, explain_from=100.0)
+    assert [(pair.left, pair.right) for pair in found] == [(0, 1), (0, 2), (1, 2)]
+    assert [bool(pair.evidence) for pair in found] == [False, True, False]  # the same e-mail is always explained
+    assert scorer.score(records, [], frequencies=MANY) == []
+
+
+def test_the_second_call_gives_what_the_first_gave_and_leaves_no_tables(scorer: PairScorer) -> None:
+    other = MatchFields(first_name_key="ana", last_name_key="kowalczyk", city_key="graz")
+    first, second = scored(scorer, ANNA, other), scored(scorer, ANNA, other)
+    assert first == second
+    assert scorer._connection.execute("select count(*) from duckdb_tables()").fetchall() == [(0,)]
+    different = scored(scorer, ANNA, MatchFields(first_name_key="zoe", last_name_key="quist"))
+    assert different.match_weight < first.match_weight
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "comparison", "name"),
+    [
+        ({"first_name_key": "bob"}, {"first_name_key": "robert"}, "first_name", "short_form"),
+        ({"first_name_key": "j"}, {"first_name_key": "john"}, "first_name", "initial"),
+        ({"first_name_key": "anna"}, {"first_name_key": "peter"}, "first_name", "different"),
+        ({"last_name_key": "smith"}, {"last_name_key": "okafor"}, "last_name", "different"),
+        ({"date_of_birth": date(1980, 4, 5)}, {"date_of_birth": date(1980, 5, 4)}, "born", "day_and_month_swapped"),
+        ({"date_of_birth": date(1980, 4, 5)}, {"date_of_birth": date(1955, 11, 30)}, "born", "different"),
+        ({"phone_key": "+14155552671"}, {"phone_key": "+14155552672"}, "phone", "typo"),
+        ({"phone_key": "+14155552671"}, {"phone_key": "+441632960001"}, "phone", "different"),
+        ({"company_key": "northwind"}, {"company_key": "nortwhind"}, "company", "typo"),
+        ({"postcode_key": "8010"}, {"postcode_key": "8011"}, "place", "postcode_typo"),
+        ({"email_key": "kowalczyk@a.com"}, {"email_key": "kowalczk@a.com"}, "email", "typo"),
+        ({"email_key": "skyfall88@a.com"}, {"email_key": "skyfall88@b.org"}, "email", "same_own_mailbox_name"),
+        ({"email_key": "skyfall88@a.com"}, {"email_key": "skyfall89@a.com"}, "email", "different"),
+    ],
+)
+def test_each_degree_of_agreement_is_told_from_the_others(
+    scorer: PairScorer, left: dict[str, object], right: dict[str, object], comparison: str, name: str
+) -> None:
+    evidence = scored(scorer, MatchFields(**left), MatchFields(**right)).evidence  # type: ignore[arg-type]
+    assert evidence[comparison] == pytest.approx(level(scorer, comparison, name), abs=0.001)
+    assert evidence.keys() == {"prior", comparison}
+
+
+def test_exchanged_names_are_one_clue_and_not_two(scorer: PairScorer) -> None:
+    evidence = scored(
+        scorer,
+        MatchFields(first_name_key="anna", last_name_key="kowalczyk"),
+        MatchFields(first_name_key="kowalczyk", last_name_key="anna"),
+    ).evidence
+    assert evidence["first_name"] == pytest.approx(level(scorer, "first_name", "swapped_with_last_name"), abs=0.001)
+    assert "last_name" not in evidence
+
+
+def test_a_switchboard_is_no_clue_for_people_of_other_names_and_the_company_no_second_one(scorer: PairScorer) -> None:
+    office = {"phone_key": "+14155552671", "company_key": "northwind", "postcode_key": "8010"}
+    colleagues = scored(
+        scorer,
+        MatchFields(first_name_key="anna", **office),
+        MatchFields(first_name_key="peter", **office),  # type: ignore[arg-type]
+    ).evidence
+    assert colleagues.keys() == {"prior", "first_name"}
+    herself = scored(
+        scorer,
+        MatchFields(first_name_key="anna", **office),
+        MatchFields(first_name_key="anna", **office),  # type: ignore[arg-type]
+    ).evidence
+    assert herself.keys() == {"prior", "first_name", "phone"}
+
+
+def test_an_address_one_letter_off_is_a_colleagues_if_the_names_differ(scorer: PairScorer) -> None:
+    left = MatchFields(email_key="lester@firm.com", first_name_key="ann", last_name_key="lester")
+    right = MatchFields(email_key="fester@firm.com", first_name_key="ian", last_name_key="fester-okafor")
+    evidence = scored(scorer, left, right).evidence
+    assert evidence["email"] == pytest.approx(level(scorer, "email", "different"), abs=0.001)
+
+
+@pytest.mark.parametrize(
+    ("email", "own"),
+    [
+        ("anna.kowalczyk@firm.com", None),
+        ("akowalczyk@firm.com", None),
+        ("kowalczyk_a@firm.com", None),
+        ("info@firm.com", None),
+        ("skyfall@firm.com", "skyfall"),
+        ("anna.kowalczyk77@firm.com", "anna.kowalczyk77"),
+    ],
+)
+def test_a_mailbox_name_that_the_name_explains_is_no_evidence_of_its_own(email: str, own: str | None) -> None:
+    assert own_mailbox(MatchFields(email_key=email, first_name_key="anna", last_name_key="kowalczyk")) == own
+
+
+def test_people_of_one_name_count_once_towards_its_frequency() -> None:
+    records = [
+        MatchFields(first_name_key="anna", last_name_key="smith", city_key="graz"),
+        MatchFields(first_name_key="anna", last_name_key="smith"),
+        MatchFields(first_name_key="peter", last_name_key="smith", city_key="graz"),
+    ]
+    counted = count_terms(records)
+    assert counted.contacts == 2
+    assert counted.occurrences == {
+        ("last_name", "smith"): 2, ("first_name", "anna"): 1, ("first_name", "peter"): 1, ("city", "graz"): 2,
+    }  # fmt: skip
+
+
+def test_every_field_with_a_frequency_is_looked_up() -> None:
+    fields = {level.frequency_of for comparison in COMPARISONS for level in comparison.levels} - {None}
+    assert set(terms_of(ANNA)) == fields
