@@ -126,6 +126,8 @@ def import_file(
         raise NotFound(f"{settings.path} has no source {source!r} of a tenant {tenant!r}")
     file = open_lead_file(path)
     destination = rejected_file or path.with_name(f"{path.name}.rejected.{file.rejected_suffix}")
+    if destination.resolve() == path.resolve():
+        raise ImportFileError(f"{path} cannot be its own error file; name another with --rejected")
     buffer = PostgresBuffer(engine)
     results: Counter[PostResult] = Counter()
     with _Rejects(file, destination) as rejects:

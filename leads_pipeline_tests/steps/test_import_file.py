@@ -267,6 +267,14 @@ def test_an_error_file_that_cannot_be_written_stops_the_import(importer: Importe
     path = importer.file("people.csv", HEADER + "broken\n")
     with pytest.raises(ImportFileError, match="--rejected"):
         importer.run(path, rejected_file=importer.directory / "missing" / "rejected.csv")
+    with pytest.raises(ImportFileError, match="its own error file"):
+        importer.run(path, rejected_file=path)
+    assert path.read_text() == HEADER + "broken\n"
+
+
+def test_years_may_be_column_names(importer: Importer) -> None:
+    importer.run(importer.file("people.csv", "email,2025,2026\na@example.org,1,2\n"))
+    assert importer.buffered()[0].payload == {"email": "a@example.org", "2025": "1", "2026": "2"}
 
 
 def test_read_leads_yields_lines_fields_and_consent(importer: Importer) -> None:

@@ -41,7 +41,7 @@ class CsvFile:
         header = self._cells(lines[0])
         if header is None:
             raise ImportFileError(f"{path}: the first line does not read as column names: its quotes do not close")
-        if any("@" in cell or cell.strip().replace(".", "", 1).isdigit() for cell in header):
+        if any("@" in cell for cell in header) or all(_is_number(cell) for cell in header):
             raise ImportFileError(
                 f"{path}: the first line looks like a row, not like column names; put a line with the names above it"
             )
@@ -142,6 +142,10 @@ def _is_utf8(line: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return True
+
+
+def _is_number(cell: str) -> bool:
+    return cell.strip().replace(".", "", 1).isdigit()
 
 
 def _delimiter(lines: list[str]) -> str:

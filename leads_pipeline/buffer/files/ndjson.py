@@ -5,6 +5,7 @@ Objects inside a lead become columns with dotted names, so that ``{"name": {"fir
 """
 
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ _REASONS = {
 
 
 class NdjsonFile:
-    """A file with one JSON object a line. It is read once for its columns: a late one may be the e-mail address."""
+    """A file with one JSON object a line. ``columns`` reads all of it: a late one may be the e-mail address."""
 
     kind = "NDJSON"
     rejected_suffix = "ndjson"
@@ -34,13 +35,16 @@ class NdjsonFile:
     def __init__(self, path: Path) -> None:
         self._path = path
         self.total = path.stat().st_size
+
+    @cached_property
+    def columns(self) -> tuple[str, ...]:
         seen: dict[str, None] = {}
         for row in self.rows():
             if isinstance(row, FileRow):
                 seen.update(dict.fromkeys(row.values))
         if not seen:
-            raise ImportFileError(f"{path} holds no line that is a JSON object")
-        self.columns = tuple(name for name in seen if name != "consent")
+            raise ImportFileError(f"{self._path} holds no line that is a JSON object")
+        return tuple(name for name in seen if name != "consent")
 
     def rows(self) -> Iterator[FileRow | BrokenRow]:
         position = 0

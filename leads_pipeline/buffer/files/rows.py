@@ -29,10 +29,14 @@ class LeadFile(Protocol):
     """A file that was found readable."""
 
     kind: str
-    columns: tuple[str, ...]
     total: int  # where ``position`` ends
     rejected_suffix: str  # csv or ndjson: the form in which its broken rows are kept
     rejected_header: bytes  # the first line of that
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The names of its columns; asking may read the whole file."""
+        ...
 
     def rows(self) -> Iterator[FileRow | BrokenRow]:
         """Every row from the beginning, a few at a time in memory."""
