@@ -193,7 +193,7 @@ class PipelineSettings(Model):
 class MatchingSettings(Model):
     """When two leads are one person. Weights are log2 Bayes factors (Splink match weights)."""
 
-    merge_weight: float = Field(6.0, description="At or above: merged.")
+    merge_weight: float = Field(5.0, description="At or above: merged.")
     review_weight: float = Field(3.0, description="At or above, below merge_weight: put before a person.")
     max_candidates_per_key: Annotated[int, Field(gt=0)] = Field(
         100, description="A key shared by more records than this yields only its newest ones."
