@@ -11,6 +11,7 @@ that two strangers look alike, so every weight is shifted by log2(trained on / p
 import math
 from collections.abc import Sequence
 from functools import lru_cache
+from hashlib import sha256
 from typing import Any
 
 import duckdb
@@ -57,7 +58,10 @@ class PairScorer:
     def __init__(self, parameters: Parameters) -> None:
         self.parameters = parameters
         self._settings = splink_settings(parameters)
-        self._connection = duckdb.connect(":memory:")
+        # Making the SQL is most of an uncached call. Splink's cache is one for the process: the key names the model.
+        self._cache_key = f"leads_pipeline:{sha256(_json(self._settings).encode()).hexdigest()}"
+        # What is used is built in; nothing is to be fetched from the network behind our back.
+        self._connection = duckdb.connect(":memory:", config={"autoinstall_known_extensions": "false"})
 
     @classmethod
     def load(cls) -> "PairScorer":
@@ -156,7 +160,7 @@ class PairScorer:
             "leads_record",
             self._settings,
             interface,
-            sql_cache_key=f"leads:{self.parameters.version}:{id(self.parameters)}",
+            sql_cache_key=self._cache_key,
             join_condition=_JOIN,
         )
         return str(compared.physical_name)

@@ -72,13 +72,11 @@ _INSERT_KEYS = sa.text(
 _DELETE_RECORDS = sa.text("delete from match_records where lead_id = any(:leads)")
 _DELETE_KEYS = sa.text("delete from match_keys where lead_id = any(:leads)")
 
-# Ordered, so that two tenants' chunks cannot wait for each other in a circle.
 _ADD_FREQUENCIES = sa.text(
     """
     insert into term_frequencies (tenant, field, term, occurrences)
     select :tenant, t.field, t.term, t.added
     from jsonb_to_recordset(cast(:rows as jsonb)) as t(field text, term text, added integer)
-    order by t.field, t.term
     on conflict (tenant, field, term) do update set
         occurrences = term_frequencies.occurrences + excluded.occurrences
     """
