@@ -10,7 +10,8 @@ from leads_pipeline.clock import FrozenClock
 from leads_pipeline.crm.sandbox.running import SandboxServer
 from leads_pipeline.domain.retry import AUTH_PAUSE
 from leads_pipeline.domain.stage import ALL_LANES
-from leads_pipeline.steps.crm_sync_batches import plan_sync
+from leads_pipeline.steps.crm_sync_batches import deliver, plan_sync
+from leads_pipeline.storage.outbox import claim
 from leads_pipeline_tests.crm.delivering import (
     add_contacts,
     change,
@@ -265,6 +266,68 @@ def test_an_email_that_another_of_our_contacts_holds_is_never_taken_over(
         str(holder.contact_id): "new@example.com",
         str(taker.contact_id): "ada@example.com",
     }
+
+
+def test_a_contact_that_has_a_crm_record_does_not_take_over_a_second_one(
+    engine: sa.Engine, clock: FrozenClock, sandbox: SandboxServer
+) -> None:
+    [contact] = add_contacts(engine, email="ada@example.com")
+    settings = settings_for(sandbox.base_url)
+    sync(engine, settings, clock)
+    _create(sandbox, {"email": "new@example.com"})
+    change(engine, contact, email="new@example.com")
+    report = sync(engine, settings, clock)
+    assert (report.retried, report.requests) == (1, 1)
+    assert [c["properties"].get("lead_key") for c in sandbox.contacts()] == [str(contact.contact_id), None]
+
+
+def test_the_lease_of_a_batch_that_needs_many_requests_is_extended(
+    engine: sa.Engine, clock: FrozenClock, sandbox: SandboxServer
+) -> None:
+    from leads_pipeline.crm.clients import build_clients
+
+    _create(sandbox, {"email": "ada@example.com"})
+    [contact] = add_contacts(engine, email="ada@example.com")
+    settings = settings_for(sandbox.base_url, run_seconds=600)
+    client = build_clients(settings)["hubspot"]
+    stolen = []
+
+    class TakesAMinuteARequest:
+        deliver, close = client.deliver, client.close
+
+        def send(self, request):
+            clock.advance(60)
+            with engine.begin() as connection:
+                now = clock.now()
+                stolen.extend(claim(connection, [contact.outbox_id], token="thief", until=now, now=now))
+            return client.send(request)
+
+    report = sync(engine, settings, clock, clients={"hubspot": TakesAMinuteARequest()})
+    client.close()
+    assert (report.delivered, report.requests, stolen) == (1, 3, [])
+
+
+def test_a_plan_that_was_carried_out_already_asks_nothing_and_costs_no_quota(
+    engine: sa.Engine, clock: FrozenClock, sandbox: SandboxServer
+) -> None:
+    add_contacts(engine, 3)
+    settings = settings_for(sandbox.base_url)
+    plan = plan_sync(engine, settings=settings, lanes=ALL_LANES, limit=10, now=clock.now())
+    reports = [deliver(engine, plan, settings=settings, clock=clock, runner_id="test") for _ in range(2)]
+    assert [(report.delivered, report.requests) for report in reports] == [(3, 1), (0, 0)]
+    with engine.connect() as connection:
+        assert connection.execute(sa.text("select daily ->> 'used' from rate_limits")).scalar_one() == "1"
+
+
+def test_a_row_whose_contact_is_gone_is_cancelled_and_not_sent(
+    engine: sa.Engine, clock: FrozenClock, sandbox: SandboxServer
+) -> None:
+    [contact] = add_contacts(engine)
+    with engine.begin() as connection:
+        connection.execute(sa.text("delete from golden_contacts"))
+    report = sync(engine, settings_for(sandbox.base_url), clock)
+    assert (report.cancelled, report.requests) == (1, 0)
+    assert row_of(engine, contact)["state"] == "cancelled"
 
 
 def test_a_merged_away_contact_is_archived_before_its_survivor_takes_its_email(
