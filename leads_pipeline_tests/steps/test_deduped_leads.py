@@ -181,15 +181,13 @@ def test_a_bridging_lead_merges_two_contacts_and_the_older_one_survives(
 ) -> None:
     old = arrive(engine, {"email": "anna@private.com", "full_name": "Anna Kowalczyk"})
     dedupe_leads(engine, chunk(), settings=settings, scorer=scorer)
-    young = arrive(engine, {"phone": "+14155552671", "full_name": "Anna Kowalczyk-Meier", "company": "Northwind"})
+    young = arrive(engine, {"phone": "+14155552671", "full_name": "Anna Meier", "company": "Northwind"})
     later = NOW + timedelta(minutes=5)
     dedupe_leads(engine, chunk(now=later), settings=settings, scorer=scorer)
     assert len(set(contact_of(engine).values())) == 2
     survivor, other = contact_of(engine)[old], contact_of(engine)[young]
 
-    bridge = arrive(
-        engine, {"email": "anna@private.com", "phone": "+14155552671", "full_name": "Anna Kowalczyk-Meier"}, at=later
-    )
+    bridge = arrive(engine, {"email": "anna@private.com", "phone": "+14155552671", "full_name": "Anna Meier"}, at=later)
     report = dedupe_leads(engine, chunk(now=later), settings=settings, scorer=scorer)
 
     assert report.counts["merged_contacts"] == 1
