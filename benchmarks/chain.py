@@ -2,8 +2,8 @@
 
     python benchmarks/chain.py [--quick] [--json PATH] [--input FILE --truth COLUMN]
 
-The floor is a run of the same job with nothing to do: what Dagster costs before any lead is touched. Each stage is given
-in leads a second and as a multiple of its own empty step.
+The floor is a run of the same job with nothing to do: what Dagster costs before any lead is touched. Each stage is
+given in leads a second and as a multiple of its own empty step.
 """
 
 import argparse
@@ -47,7 +47,7 @@ def empty_runs(config: Path, count: int) -> dict[str, float]:
     settings = load_settings(str(config))
     engine = open_database(settings)
     try:
-        stack = Stack(settings, engine.url.render_as_string(hide_password=False))
+        stack = Stack(settings)
         stack.prepare()
         os.environ.update(stack.environment())
         import dagster as dg

@@ -34,7 +34,7 @@ def dev(config_file: str | None, port: int) -> None:
         click.echo("Starting PostgreSQL …")
         engine = open_database(settings)
         try:
-            stack = Stack(settings, engine.url.render_as_string(hide_password=False), webserver_port=port)
+            stack = Stack(settings, webserver_port=port)
             stack.check_ports(dagster=True)
             stack.prepare()
             environment = stack.environment()

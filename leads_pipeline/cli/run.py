@@ -27,7 +27,7 @@ def run(config_file: str | None, job_name: str, marts: bool, limit_seconds: floa
 
     settings = load_settings(config_file)
     engine = open_database(settings)
-    stack = Stack(settings, engine.url.render_as_string(hide_password=False))
+    stack = Stack(settings)
     stack.prepare()
     os.environ.update(stack.environment())  # Dagster finds its instance, and the resources their settings, there
 

@@ -44,7 +44,7 @@ def run_demo(settings: Settings, leads: Sequence[DemoLead], *, clock: Clock, con
     server.drop_and_create_database(DATABASE)
     engine = open_database(settings)
     try:
-        stack = Stack(settings, engine.url.render_as_string(hide_password=False))
+        stack = Stack(settings)
         stack.prepare()
         environment = stack.environment()
         keys = _make_keys(engine, settings, clock)

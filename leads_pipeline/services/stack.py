@@ -24,9 +24,7 @@ from leads_pipeline.config import (
 )
 from leads_pipeline.errors import ConfigError, LeadsError
 from leads_pipeline.services.supervisor import Service
-from leads_pipeline.storage.database import sqlalchemy_url
 
-DAGSTER_URL_VARIABLE = "LEADS_DAGSTER_POSTGRES_URL"
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -35,7 +33,6 @@ class Stack:
     """Everything that a configuration needs running, on this machine."""
 
     settings: Settings
-    database_url: str
     webserver_port: int = 3000
 
     def local_sandboxes(self) -> dict[str, DestinationSettings]:
@@ -61,7 +58,7 @@ class Stack:
     def prepare(self) -> None:
         """Put Dagster's instance file where it keeps its run storage: outside of the repository's tracked files."""
         self.dagster_home.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(project_file("deploy/dagster.yaml"), self.dagster_home / "dagster.yaml")
+        shutil.copyfile(project_file("dagster.yaml"), self.dagster_home / "dagster.yaml")
 
     def environment(self) -> dict[str, str]:
         """What every child process inherits: ours, plus where things are. Sandboxes get a token made up here."""
@@ -70,7 +67,6 @@ class Stack:
         environment |= {
             CONFIG_VARIABLE: str(self.settings.path),
             "DAGSTER_HOME": str(self.dagster_home),
-            DAGSTER_URL_VARIABLE: dagster_url(self.database_url),
             "DAGSTER_DISABLE_TELEMETRY": "yes",
             "DO_NOT_TRACK": "1",
             "GX_ANALYTICS_ENABLED": "false",
@@ -151,16 +147,6 @@ class Stack:
         return Service(
             "dagster-daemon", [_script("dagster-daemon"), "run", "-w", str(project_file("workspace.yaml"))], environment
         )
-
-
-def dagster_url(url: str) -> str:
-    """``url`` as Dagster needs it: through psycopg2, and with its tables in the schema ``public``.
-
-    Without the search path, a database user named like our schema (the embedded server's is) would find our tables
-    first, and Dagster would take our migration's version for its own.
-    """
-    made = sqlalchemy_url(url, driver="psycopg2").update_query_dict({"options": "-csearch_path=public"})
-    return made.render_as_string(hide_password=False)
 
 
 def answers(url: str) -> bool:

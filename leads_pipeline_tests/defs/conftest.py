@@ -11,12 +11,11 @@ import pytest
 import sqlalchemy as sa
 
 from leads_pipeline.clock import Clock, FrozenClock
-from leads_pipeline.config import Settings, parse_settings, project_file
+from leads_pipeline.config import CONFIG_VARIABLE, DATABASE_URL_VARIABLE, Settings, parse_settings, project_file
 from leads_pipeline.crm.sandbox.options import SandboxOptions
 from leads_pipeline.crm.sandbox.running import SandboxServer, running_sandbox
 from leads_pipeline.definitions import build_defs
 from leads_pipeline.flows import FlowContext
-from leads_pipeline.services.stack import dagster_url
 from leads_pipeline_tests.conftest import LEADS_YAML
 from leads_pipeline_tests.defs.rows import Flow
 
@@ -64,8 +63,9 @@ def stored_instance(database_url: str, tmp_path: Path, monkeypatch: pytest.Monke
     """An instance as our dagster.yaml makes it, its storage in the test's database."""
     home = tmp_path / "dagster"
     home.mkdir()
-    (home / "dagster.yaml").write_bytes(project_file("deploy/dagster.yaml").read_bytes())
-    monkeypatch.setenv("LEADS_DAGSTER_POSTGRES_URL", dagster_url(database_url))
+    (home / "dagster.yaml").write_bytes(project_file("dagster.yaml").read_bytes())
+    monkeypatch.setenv(CONFIG_VARIABLE, str(project_file("leads.yaml")))
+    monkeypatch.setenv(DATABASE_URL_VARIABLE, database_url)
     monkeypatch.setenv("DAGSTER_HOME", str(home))
     with dg.DagsterInstance.from_config(str(home)) as instance:
         yield instance
