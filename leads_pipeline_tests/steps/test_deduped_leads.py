@@ -370,6 +370,13 @@ def test_chunks_of_any_size_give_nearly_the_same_people(
             pass
         contacts = contact_of(engine)
         found.append({number: contacts[lead_id] for number, lead_id in enumerate(ids)})
+    with engine.connect() as connection:  # a CRM holds one contact per address
+        shared = (
+            "select email_key from match_records where tenant = :t and email_key is not null "
+            "group by email_key having count(distinct contact_id) > 1"
+        )
+        for tenant in (TENANT, "globex"):
+            assert connection.execute(sa.text(shared), {"t": tenant}).all() == []
     truth = {number: post.truth for number, post in enumerate(valid)}
     at_once, in_pieces = (pairwise(truth, groups) for groups in found)
     assert at_once.precision > 0.95
