@@ -2,6 +2,7 @@
 
 import json
 import signal
+import sys
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -20,9 +21,7 @@ def sandbox() -> None:
 
 @sandbox.command()
 @click.option("--vendor", type=click.Choice(["hubspot"]), default="hubspot", show_default=True, help="Whom it plays.")
-@click.option(
-    "--host", default="127.0.0.1", show_default=True, help="Address to listen on; it has no other protection."
-)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8090, show_default=True, help="0 takes a free one.")
 @click.option("--requests", type=click.IntRange(min=1), default=100, show_default=True, help="Requests in the window.")
 @click.option(
@@ -65,6 +64,7 @@ def serve(
     from leads_pipeline.crm.sandbox.app import create_app
     from leads_pipeline.crm.sandbox.options import SandboxOptions
     from leads_pipeline.crm.sandbox.serving import base_url, listen, serve_until_stopped
+    from leads_pipeline.telemetry import configure_logging
 
     if time_zone not in available_timezones():
         raise click.BadParameter("an IANA time zone such as UTC or Europe/Vienna", param_hint="--time-zone")
@@ -82,11 +82,12 @@ def serve(
     )
     if no_limits:
         options = options.without_limits()
+    configure_logging()
+    # Also before uvicorn listens to signals, and when it raises the same one again after its end: leave with 0.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda _number, _frame: sys.exit(0))
     bound = listen(host, port)
     app = create_app(options, clock=SystemClock(), random=Random(seed))  # noqa: S311
-    # uvicorn raises the signal again once it has ended; the process is to end with 0 then.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda _number, _frame: None)
 
     def announce() -> None:
         limit = "no limits" if no_limits else f"{requests} requests / {window_seconds:g} s, {daily:,} a day"

@@ -18,6 +18,9 @@ from leads_pipeline.crm.sandbox.hubspot.calls import Call, Refused
 from leads_pipeline.crm.sandbox.hubspot.endpoints import CONTACTS, Endpoint
 from leads_pipeline.crm.sandbox.limits import AccountLimits, Admission, Policy
 from leads_pipeline.crm.sandbox.network import misbehave
+from leads_pipeline.telemetry import get_logger
+
+_logger = get_logger(__name__)
 
 MAX_BODY_BYTES = 16 * 1024 * 1024
 
@@ -117,6 +120,9 @@ class Gate:
             return endpoint.operation(call)
         except Refused as refused:
             return call.refuse(refused.refusal)
+        except Exception:
+            _logger.exception("sandbox_operation_failed", endpoint=endpoint.name)
+            return failed(500, "internal error")
 
     def _knows_token(self, authorization: str) -> bool:
         scheme, _, token = authorization.partition(" ")

@@ -1,7 +1,6 @@
 """uvicorn, bent to what a sandbox needs: a port known before it starts, connections that can be reset, quiet logs."""
 
 import asyncio
-import contextlib
 import socket
 from collections.abc import Callable
 from typing import Any
@@ -78,7 +77,5 @@ def base_url(bound: socket.socket) -> str:
 
 
 def serve_until_stopped(app: Starlette, bound: socket.socket, *, on_started: Callable[[], None]) -> None:
-    """Serve until SIGINT or SIGTERM, then end in order and return."""
-    server = SandboxHttpServer(app, on_started=on_started)
-    with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises the signal again when it has ended
-        server.run(sockets=[bound])
+    """Serve until SIGINT or SIGTERM, end in order, and raise the signal again, as uvicorn does."""
+    SandboxHttpServer(app, on_started=on_started).run(sockets=[bound])

@@ -1,5 +1,6 @@
 """What outlives the sandbox."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from structlog.testing import capture_logs
 
 from leads_pipeline.crm.sandbox.running import SandboxServer, running_sandbox
 from leads_pipeline.errors import LeadsError
@@ -64,6 +66,35 @@ def test_without_a_file_everything_is_forgotten(started: Started):
 def test_a_file_that_cannot_be_opened_is_named(tmp_path: Path, started: Started):
     with pytest.raises(LeadsError, match="nowhere"), started(store=tmp_path / "nowhere" / "contacts.sqlite"):
         pass
+
+
+def test_a_file_of_something_else_is_not_touched(tmp_path: Path, started: Started):
+    import sqlite3
+
+    store = tmp_path / "notes.sqlite"
+    with contextlib.closing(sqlite3.connect(store)) as database:
+        database.execute("create table notes (text)")
+
+    with pytest.raises(LeadsError, match="another file"), started(store=store):
+        pass
+
+    with contextlib.closing(sqlite3.connect(store)) as database:
+        assert database.execute("select name from sqlite_master").fetchall() == [("notes",)]
+
+
+def test_a_failure_of_the_sandbox_itself_is_answered_and_logged(tmp_path: Path, started: Started):
+    import sqlite3
+
+    store = tmp_path / "contacts.sqlite"
+    with started(store=store) as (_sandbox, api), capture_logs() as logged:
+        with contextlib.closing(sqlite3.connect(store)) as database:
+            database.execute("drop table key_writes")
+        response = api.upsert(entry("k1", email="ann@example.com"))
+
+        assert response.status_code == 500
+        assert response.json()["correlationId"] == response.headers["X-HubSpot-Correlation-Id"]
+        assert api.get("/ann@example.com", idProperty="email").status_code == 404
+    assert [(line["event"], line["endpoint"]) for line in logged] == [("sandbox_operation_failed", "batch/upsert")]
 
 
 def test_a_port_that_is_taken_is_named():
