@@ -1,10 +1,14 @@
 """The shipped parameters, and the way from labelled leads to parameters."""
 
 import math
+import subprocess
+import sys
 from datetime import date
+from pathlib import Path
 
 import pytest
 
+from leads_pipeline.config import MatchingSettings
 from leads_pipeline.matching import training
 from leads_pipeline.matching.evaluation import Labelled
 from leads_pipeline.matching.model import (
@@ -17,8 +21,10 @@ from leads_pipeline.matching.model import (
     splink_settings,
 )
 from leads_pipeline.matching.training import labelled, train
+from leads_pipeline.steps.deduped_leads import VETO_WEIGHT
 from leads_pipeline.synthetic import generate_leads
 
+ROOT = Path(__file__).parents[2]
 TODAY = date(2026, 1, 1)
 
 
@@ -79,3 +85,17 @@ def test_training_is_repeatable_and_learns_what_the_leads_show(monkeypatch: pyte
     same_m, same_u = first.levels["last_name"]["same"]
     assert same_m > 0.6
     assert same_u < 0.01
+
+
+def test_the_documentation_states_the_cut_offs() -> None:
+    text = (ROOT / "docs" / "matching.md").read_text(encoding="utf-8")
+    settings = MatchingSettings()
+    assert f"`matching.merge_weight` ({settings.merge_weight:g})" in text
+    assert f"`matching.review_weight` ({settings.review_weight:g})" in text
+    assert f"below {VETO_WEIGHT:g} against" in text
+
+
+@pytest.mark.slow
+def test_the_shipped_model_is_what_its_script_gives() -> None:
+    script = ROOT / "scripts" / "train_matching_model.py"
+    subprocess.run([sys.executable, str(script), "--check"], check=True, timeout=280)
