@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import threading
+from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -19,6 +20,7 @@ from leads_pipeline.domain.validation import ValidLead, validate
 from leads_pipeline.matching.evaluation import pairwise
 from leads_pipeline.matching.scoring import PairScorer
 from leads_pipeline.steps.deduped_leads import dedupe_leads
+from leads_pipeline.steps.golden_contacts import refresh_golden_contacts
 from leads_pipeline.storage import schema
 from leads_pipeline.storage.identity import lock_identity, read_size
 from leads_pipeline.storage.leads import RawLead, insert_validated_leads
@@ -406,3 +408,20 @@ def test_importing_the_step_loads_neither_splink_nor_duckdb_nor_pandas() -> None
     )
     answer = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == "[]"
+
+
+def test_the_golden_step_takes_what_is_handed_over_chunk_after_chunk(
+    engine: sa.Engine, settings: Settings, scorer: PairScorer
+) -> None:
+    posts = [post for post in generate_leads(500, seed=8) if not post.truth.startswith("nobody")]
+    arrive_all(engine, [dict(post.payload) for post in posts])
+    while dedupe_leads(engine, chunk(limit=120), settings=settings, scorer=scorer).taken:
+        # Between two chunks, so that contacts with a golden record are merged and joined too.
+        while refresh_golden_contacts(engine, chunk(limit=50), settings=settings).taken:
+            pass
+    leads = rows_of(engine, schema.deduped_leads)
+    golden = {row["contact_id"]: row["lead_count"] for row in rows_of(engine, schema.golden_contacts)}
+    assert golden == Counter(row["contact_id"] for row in leads)
+    assert all(row["golden_version"] is not None for row in leads)
+    living = {row["contact_id"] for row in rows_of(engine, schema.contacts, merged_into=None)}
+    assert living == golden.keys()
