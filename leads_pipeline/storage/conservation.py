@@ -112,7 +112,8 @@ delivery as (
     where d.golden_version is not null
     group by d.lead_id
 ),
-lead_states as (
+-- Materialised: a reader's `limit` would else make the planner look for the few missing ones lead by lead.
+lead_states as materialized (
     select k.tenant, k.lead_id,
         case
             when disposed.lead_id is not null then disposed.state
@@ -181,7 +182,7 @@ _MISSING = sa.text(f"{_STATES}{_TRAILS}")
 def conservation(connection: sa.Connection, *, destinations: Mapping[str, Sequence[str]]) -> list[Conservation]:
     """Every tenant's account, by name. ``destinations``: where each tenant's contacts must be delivered.
 
-    Reads every lead once: about a second for 300,000 of them.
+    Reads every lead once: 2.5 s for 300,000 of them, measured on two busy cores.
     """
     counts: dict[str, dict[str, int]] = {}
     for row in connection.execute(_ACCOUNT, {"destinations": _as_json(destinations)}):

@@ -234,3 +234,12 @@ def test_maintenance_makes_partitions_forgets_posts_and_prunes_runs(run, seeding
     with engine.connect() as connection:
         month = clock.now().strftime("raw_leads_y%Ym%m")
         assert connection.execute(sa.text("select to_regclass(:name)"), {"name": month}).scalar_one()
+
+
+def test_an_asset_that_is_materialised_by_hand_serves_every_lane(definitions, instance, seeding, count):
+    with seeding() as flow, seeding(lane="batch", source="import") as batch:
+        flow.buffered()
+        batch.buffered()
+    chain = definitions.resolve_implicit_global_asset_job_def()
+    assert chain.execute_in_process(instance=instance, asset_selection=[dg.AssetKey("raw_leads")]).success
+    assert count("buffer") == 0
