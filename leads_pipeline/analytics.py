@@ -26,6 +26,7 @@ from leads_pipeline.config import Settings, inherited_environment, load_settings
 from leads_pipeline.errors import LeadsError
 from leads_pipeline.storage.database import sqlalchemy_url
 from leads_pipeline.storage.open import url_of
+from leads_pipeline.telemetry import configure_logging
 
 PROJECT = project_file("dbt_project")
 
@@ -181,6 +182,7 @@ def _environment(values: Mapping[str, str]) -> Iterator[None]:
 
 @dg.definitions
 def defs() -> dg.Definitions:
+    configure_logging()
     return build_defs(prepare(load_settings().state_path))
 
 

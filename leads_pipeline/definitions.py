@@ -15,6 +15,7 @@ from leads_pipeline.defs.expectations import expectations
 from leads_pipeline.defs.maintenance import maintenance, maintenance_daily
 from leads_pipeline.defs.resources import CRM_IO_MANAGER, FLOW, FlowResource
 from leads_pipeline.flows import FlowContext
+from leads_pipeline.telemetry import configure_logging
 
 
 def build_defs(flow: FlowResource | FlowContext | None = None) -> dg.Definitions:
@@ -34,4 +35,5 @@ def build_defs(flow: FlowResource | FlowContext | None = None) -> dg.Definitions
 
 @dg.definitions
 def defs() -> dg.Definitions:
+    configure_logging()  # this location is a door: unconfigured, the logger would print tracebacks with their values
     return build_defs()

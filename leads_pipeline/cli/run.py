@@ -35,6 +35,7 @@ def run(config_file: str | None, job_name: str, marts: bool, limit_seconds: floa
 
     from leads_pipeline.definitions import build_defs
     from leads_pipeline.defs.local_run import LocalRun, StillWaiting, run_once, run_until_idle
+    from leads_pipeline.flows import FlowContext
 
     def say(done: LocalRun, waiting: StillWaiting) -> None:
         stages = ", ".join(f"{stage} {done.seconds[stage]:.1f} s" for stage in Stage if stage in done.seconds)
@@ -47,8 +48,7 @@ def run(config_file: str | None, job_name: str, marts: bool, limit_seconds: floa
         runs = run_until_idle(
             build_defs().resolve_job_def(job_name),
             instance,
-            engine=engine,
-            clock=SystemClock(),
+            FlowContext(engine, settings, SystemClock()),
             limit_seconds=limit_seconds,
             on_run=say,
         )

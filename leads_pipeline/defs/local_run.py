@@ -11,21 +11,27 @@ from datetime import datetime
 import dagster as dg
 import sqlalchemy as sa
 
-from leads_pipeline.clock import Clock
+from leads_pipeline.crm.parking import parked_now
 from leads_pipeline.errors import LeadsError
+from leads_pipeline.flows import FlowContext
 
 # What is due later (a retry with backoff) is waited for in steps of at most this.
 _NAP_SECONDS = 2.0
 
+# A destination that refuses us is asked again when its pause ends: what waits for it is not due before.
 _WAITING = """
-select (select count(*) from buffer) + (select count(*) from pending)
-       + (select count(*) from outbox where state in ('waiting', 'in_flight')) as waiting,
-       least(
-           (select min(received_at) from buffer),
-           (select min(due_at) from pending),
-           (select min(case state when 'waiting' then due_at else claimed_until end)
-            from outbox where state in ('waiting', 'in_flight'))
-       ) as next_due
+with due as (
+    select received_at as due_at, null as destination from buffer
+    union all
+    select due_at, null from pending
+    union all
+    select case state when 'waiting' then due_at else claimed_until end, destination
+    from outbox where state in ('waiting', 'in_flight')
+)
+select count(*) as waiting,
+       count(*) filter (where destination = any(:parked)) as parked,
+       min(due_at) filter (where destination is null or destination <> all(:parked)) as next_due
+from due
 """
 
 
@@ -45,17 +51,24 @@ class LocalRun:
 
 @dataclass(frozen=True, slots=True)
 class StillWaiting:
-    """How much is not at its end yet, and when the next of it is due."""
+    """How much is not at its end yet, and when the next of it is due.
+
+    ``parked`` of it wait for destinations that must not be asked for now; ``why`` says which and until when.
+    """
 
     count: int
     next_due: datetime | None
+    parked: int
+    why: str
 
 
-def still_waiting(engine: sa.Engine) -> StillWaiting:
+def still_waiting(context: FlowContext) -> StillWaiting:
     """What is in the buffer, at a stage's door, or in the outbox."""
-    with engine.connect() as connection:
-        row = connection.execute(sa.text(_WAITING)).one()
-    return StillWaiting(row.waiting, row.next_due)
+    parked = parked_now(context.engine, settings=context.settings, now=context.clock.now())
+    with context.engine.connect() as connection:
+        row = connection.execute(sa.text(_WAITING), {"parked": list(parked)}).one()
+    why = ", ".join(f"{name} until {item.until:%Y-%m-%d %H:%M} UTC ({item.reason})" for name, item in parked.items())
+    return StillWaiting(row.waiting, row.next_due, row.parked, why)
 
 
 def run_once(job: dg.JobDefinition, instance: dg.DagsterInstance) -> LocalRun:
@@ -66,7 +79,7 @@ def run_once(job: dg.JobDefinition, instance: dg.DagsterInstance) -> LocalRun:
     """
     result = job.execute_in_process(
         instance=instance,
-        run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+        run_config={**(job.run_config or {}), "loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
         raise_on_error=False,
     )
     seconds: dict[str, float] = {}
@@ -94,9 +107,8 @@ def run_once(job: dg.JobDefinition, instance: dg.DagsterInstance) -> LocalRun:
 def run_until_idle(
     job: dg.JobDefinition,
     instance: dg.DagsterInstance,
+    context: FlowContext,
     *,
-    engine: sa.Engine,
-    clock: Clock,
     limit_seconds: float,
     on_run: Callable[[LocalRun, StillWaiting], None],
 ) -> list[LocalRun]:
@@ -104,11 +116,15 @@ def run_until_idle(
 
     Raises:
         RunFailed: as ``run_once``.
-        LeadsError: something still waits after ``limit_seconds``; the message says how much.
+        LeadsError: something still waits after ``limit_seconds``, or only for destinations that must not be asked now;
+            the message says how much and why.
     """
     runs: list[LocalRun] = []
+    clock = context.clock
     started = clock.monotonic()
-    while (waiting := still_waiting(engine)).count:
+    while (waiting := still_waiting(context)).count:
+        if waiting.count == waiting.parked:
+            raise LeadsError(f"{waiting.count} contacts wait for a destination that is parked: {waiting.why}")
         if clock.monotonic() - started > limit_seconds:
             raise LeadsError(
                 f"after {limit_seconds:.0f} s and {len(runs)} runs {waiting.count} still wait; "
@@ -120,5 +136,5 @@ def run_until_idle(
             continue
         run = run_once(job, instance)
         runs.append(run)
-        on_run(run, still_waiting(engine))
+        on_run(run, still_waiting(context))
     return runs

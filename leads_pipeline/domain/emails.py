@@ -108,6 +108,8 @@ def _judge_domain(domain: str) -> _Domain | None:
     except EmailNotValidError:
         return None
     name = found.ascii_domain
+    if len(name.rpartition(".")[2]) < 2:
+        return None  # no top-level domain has one letter; a CRM refuses it, and it is nearly always a slip
     suggestion = suggested_domain(name)
     flags: list[str] = []
     if suggestion is not None:

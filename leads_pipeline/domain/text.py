@@ -4,6 +4,7 @@
 Keep out: what a field means, which is the business of the field's own module.
 """
 
+import re
 import unicodedata
 
 from anyascii import anyascii
@@ -65,3 +66,9 @@ def words_key(value: str) -> list[str]:
     """The words of ``value``: runs of Latin letters and digits, transliterated, lower case."""
     latin = (value if value.isascii() else anyascii(value)).lower().replace("'", "").replace("’", "")
     return "".join(c if "a" <= c <= "z" or "0" <= c <= "9" else " " for c in latin).split()
+
+
+def without_query(url: str) -> str:
+    """An address of a page without its query, fragment and user information."""
+    page = re.split(r"[?#]", url, maxsplit=1)[0]
+    return re.sub(r"^([a-zA-Z][a-zA-Z0-9+.-]*://)[^/]*@", r"\1", page)

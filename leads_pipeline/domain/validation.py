@@ -12,7 +12,7 @@ from datetime import date
 from leads_pipeline.domain import companies, dates, emails, names, phones, places
 from leads_pipeline.domain.lead import FIELDS_BY_NAME
 from leads_pipeline.domain.rules import NOTES, Effect, Finding
-from leads_pipeline.domain.text import as_text, cleaned, cleaned_lines
+from leads_pipeline.domain.text import as_text, cleaned, cleaned_lines, without_query
 
 ATTRIBUTION_FIELDS: tuple[str, ...] = ("lead_source", "campaign", "utm_source", "utm_medium", "landing_page")
 # Fields without rules of their own for "n/a" and its like.
@@ -92,6 +92,9 @@ class _Reading:
         for name in ("job_title", "external_id", "message"):
             values[name] = self._text(name)
         attribution = {name: text for name in ATTRIBUTION_FIELDS if (text := self._text(name)) is not None}
+        if "landing_page" in attribution:
+            # Attribution is not personal data, and a form's address may carry what was typed into it.
+            attribution["landing_page"] = without_query(attribution["landing_page"])
         if not _is_usable(values):
             unusable = Finding("nothing_identifying", "lead", "no_identity")
             return Rejection((unusable, *(f for f in self._findings if f.rule.effect is Effect.DROPS)))

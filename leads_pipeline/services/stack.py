@@ -17,6 +17,7 @@ import httpx
 
 from leads_pipeline.config import (
     CONFIG_VARIABLE,
+    HUBSPOT_MAPPING,
     DestinationSettings,
     Settings,
     inherited_environment,
@@ -108,11 +109,14 @@ class Stack:
         services = []
         for name, destination in self.local_sandboxes().items():
             window = destination.limits.windows[0]
+            own_properties = sorted(set(destination.mapping.values()) - set(HUBSPOT_MAPPING.values()))
             command = [
                 *_leads(), "sandbox", "serve", "--vendor", destination.vendor,
                 "--host", "127.0.0.1", "--port", str(_port(destination)),
                 "--requests", str(window.requests), "--per", str(window.seconds),
                 "--token-env", destination.token.env,
+                "--key-property", destination.key_property,
+                *(part for name in own_properties for part in ("--property", name)),
                 "--store", str(self.settings.state_path / f"sandbox-{name}.sqlite"),
             ]  # fmt: skip
             if destination.limits.daily:

@@ -46,7 +46,7 @@ class Service:
 
 
 class Supervisor:
-    """Runs services side by side. A context manager: leaving it stops all of them, the last started first."""
+    """Runs services side by side. A context manager: leaving it stops all of them."""
 
     def __init__(self, *, log_directory: Path, clock: Clock) -> None:
         self._log_directory = log_directory
@@ -109,14 +109,17 @@ class Supervisor:
                     )
 
     def stop(self) -> None:
-        """End every service, the last started first; kill what has not ended after ``STOP_SECONDS``."""
-        for service, process in reversed(self._running):
+        """Ask every service to end, then wait; kill what has not ended after ``STOP_SECONDS``."""
+        # All at once: the web server and the daemon each take seconds to end their code servers.
+        for _service, process in reversed(self._running):
             if process.poll() is None:
                 process.terminate()
-                try:
-                    process.wait(STOP_SECONDS)
-                except subprocess.TimeoutExpired:
-                    log.warning("service_killed", service=service.name, waited_seconds=STOP_SECONDS)
+        deadline = self._clock.monotonic() + STOP_SECONDS
+        for service, process in reversed(self._running):
+            try:
+                process.wait(max(0.0, deadline - self._clock.monotonic()))
+            except subprocess.TimeoutExpired:
+                log.warning("service_killed", service=service.name, waited_seconds=STOP_SECONDS)
             # The session's other processes (code servers) end with their parent; what is left would hold the ports.
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(process.pid, signal.SIGKILL)

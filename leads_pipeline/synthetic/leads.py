@@ -234,7 +234,8 @@ def _consent(source: _Source, rng: random.Random) -> list[dict[str, Any]]:
 
 
 def _unusable(number: int, rng: random.Random) -> SyntheticLead:
-    payload = dict(rng.choice(_UNUSABLE))
+    # Each came from a page of its own, so that two of them are not one lead that was posted twice.
+    payload = {**rng.choice(_UNUSABLE), "landing_page": f"https://www.example.com/offers/{number}"}
     return SyntheticLead("website", payload, [], f"nobody{number:06d}", None, rng.random() * PERIOD)
 
 

@@ -193,3 +193,10 @@ def test_a_key_is_the_key_of_itself(local: str, domain: str) -> None:
     if isinstance(email, Email):
         again = parse_email(email.key)
         assert not isinstance(again, Email) or again.key == email.key
+
+
+def test_a_top_level_domain_of_one_letter_is_no_domain() -> None:
+    fault = parse_email("ellie@oguzmanco.m")
+
+    assert isinstance(fault, EmailFault)
+    assert fault.value_class == "bad_domain"

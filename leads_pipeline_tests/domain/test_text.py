@@ -5,7 +5,15 @@ import unicodedata
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from leads_pipeline.domain.text import as_text, cleaned, cleaned_lines, letters_digits_key, letters_key, words_key
+from leads_pipeline.domain.text import (
+    as_text,
+    cleaned,
+    cleaned_lines,
+    letters_digits_key,
+    letters_key,
+    without_query,
+    words_key,
+)
 
 
 @settings(max_examples=300, deadline=None)
@@ -37,3 +45,9 @@ def test_only_what_a_person_could_have_typed_is_text() -> None:
 def test_infinity_is_text_like_any_other() -> None:
     assert as_text(float("inf")) == "inf"
     assert as_text(float("nan")) == "nan"
+
+
+def test_the_address_of_a_page_is_kept_without_what_was_typed_into_its_form() -> None:
+    assert without_query("https://www.acme.example/demo?email=ada%40b.co#thanks") == "https://www.acme.example/demo"
+    assert without_query("https://ada:secret@acme.example/demo") == "https://acme.example/demo"
+    assert without_query("/demo") == "/demo"
