@@ -1,7 +1,7 @@
 """Starts processes, watches them and stops all of them, whatever ends the supervisor.
 
 Children get default signal dispositions (a background shell job hands down ignored ones, and Dagster would then outlive
-its Ctrl-C), a session of their own (so that one Ctrl-C stops them in our order, not all at once) and, on Linux, a
+its Ctrl-C), a session of their own (so that Ctrl-C reaches the supervisor, which ends them cleanly) and, on Linux, a
 death signal: if the supervisor is killed, they end too.
 """
 
