@@ -82,7 +82,7 @@ def collect(
         "validated": counts.validated,
         "contacts": counts.contacts,
         **states,
-        "conserved": bool(accounts) and all(account.conserved for account in accounts),
+        "conserved": all(account.conserved for account in accounts),
         "matching": _matching(connection, truth_of),
         "crm": {
             "requests": sandbox.requests,

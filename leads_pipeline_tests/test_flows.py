@@ -1,0 +1,250 @@
+"""The steps in their order, over a real database and a sandbox CRM, and what status and journey say of it."""
+
+import json
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from click.testing import CliRunner
+
+from leads_pipeline import flows
+from leads_pipeline.buffer.port import NewLead
+from leads_pipeline.buffer.postgresql import PostgresBuffer
+from leads_pipeline.cli import cli
+from leads_pipeline.clock import FrozenClock, SystemClock
+from leads_pipeline.config import DATABASE_URL_VARIABLE, parse_settings
+from leads_pipeline.crm.sandbox.options import SandboxOptions
+from leads_pipeline.crm.sandbox.running import SandboxServer, running_sandbox
+from leads_pipeline.domain.ids import LeadId, uuid7
+from leads_pipeline.domain.stage import ALL_LANES, Chunk, ChunkReport, Lane, Stage
+from leads_pipeline.flows import DRAINED_STAGES, FlowContext, StageFailed, drain
+from leads_pipeline.storage.conservation import conservation
+from leads_pipeline.storage.journey import lead_journey, leads_of_email
+from leads_pipeline_tests.conftest import LEADS_YAML
+
+ADA = {"email": "Ada.Byron@engines.example", "first_name": "Ada", "last_name": "Byron", "company": "Analytical Engines"}
+
+
+@pytest.fixture
+def sandbox() -> Iterator[SandboxServer]:
+    with running_sandbox(SandboxOptions()) as running:
+        yield running
+
+
+@pytest.fixture
+def context(engine: sa.Engine, sandbox: SandboxServer, tmp_state: Path) -> FlowContext:
+    text = LEADS_YAML.replace("http://127.0.0.1:9", sandbox.base_url)
+    (tmp_state / "leads.yaml").write_text(text, encoding="utf-8")
+    return FlowContext(engine, parse_settings(text, path=tmp_state / "leads.yaml"), SystemClock())
+
+
+def capture(context: FlowContext, *payloads: dict, tenant: str = "acme", lane: Lane = Lane.REAL_TIME) -> list[LeadId]:
+    now = context.clock.now()
+    leads = [
+        NewLead(
+            lead_id=uuid7(now),
+            tenant=tenant,
+            source="website",
+            lane=lane,
+            received_at=now,
+            key_hex=uuid7(now).hex.rjust(64, "0"),
+            body_hex="0" * 64,
+            payload=payload,
+            consent=[{"granted": True, "purpose": "marketing", "channel": "email"}],
+            context={"ip": "203.0.113.7"},
+        )
+        for payload in payloads
+    ]
+    PostgresBuffer(context.engine).append(leads, now=now)
+    return [LeadId(lead.lead_id) for lead in leads]
+
+
+def run_chain(context: FlowContext) -> None:
+    for stage in DRAINED_STAGES:
+        drain(context, stage, lanes=ALL_LANES, runner_id="test")
+    flows.deliver(context, flows.plan_sync(context, lanes=ALL_LANES), runner_id="test")
+
+
+def test_a_lead_travels_from_the_buffer_to_the_crm(context: FlowContext, sandbox: SandboxServer):
+    capture(context, ADA)
+
+    run_chain(context)
+
+    (contact,) = sandbox.contacts()
+    assert contact["properties"]["email"] == "ada.byron@engines.example"
+    assert contact["properties"]["firstname"] == "Ada"
+
+
+def test_every_stage_reports_what_it_took_and_what_is_left(context: FlowContext):
+    capture(context, ADA, {"email": "no address"})
+
+    reports = {stage: drain(context, stage, lanes=ALL_LANES, runner_id="test") for stage in DRAINED_STAGES}
+
+    assert [(reports[stage].taken, reports[stage].passed) for stage in DRAINED_STAGES] == [
+        (2, 2),
+        (2, 1),
+        (1, 1),
+        (1, 1),
+    ]
+    assert reports[Stage.VALIDATED_LEADS].counts["rejected"] == 1
+    assert {report.remaining for report in reports.values()} == {0}
+
+
+def test_what_is_not_in_the_lanes_that_were_asked_for_stays_and_is_counted(context: FlowContext):
+    capture(context, ADA, lane=Lane.BATCH)
+
+    report = drain(context, Stage.RAW_LEADS, lanes=(Lane.REAL_TIME,), runner_id="test")
+    other = drain(context, Stage.RAW_LEADS, lanes=(Lane.BATCH,), runner_id="test")
+
+    assert (report.taken, report.remaining, other.taken) == (0, 0, 1)
+
+
+def test_one_tenants_flood_does_not_hold_up_anothers_lead(context: FlowContext, monkeypatch: pytest.MonkeyPatch):
+    """Round robin: the small tenant's only chunk is taken right after the flood's first."""
+    small = context.settings.model_copy(
+        update={"pipeline": context.settings.pipeline.model_copy(update={"chunk_size": 5})}
+    )
+    capture(context, *({"email": f"p{number}@engines.example"} for number in range(50)))
+    capture(context, ADA, tenant="globex")
+    order: list[str] = []
+    move = flows.move_raw_leads
+
+    def noted(engine: sa.Engine, chunk: Chunk) -> ChunkReport:
+        order.append(chunk.tenant)
+        return move(engine, chunk)
+
+    monkeypatch.setattr(flows, "move_raw_leads", noted)
+
+    drain(FlowContext(context.engine, small, context.clock), Stage.RAW_LEADS, lanes=ALL_LANES, runner_id="test")
+
+    assert order[:3] == ["acme", "globex", "acme"]
+    assert order.count("acme") == 10
+
+
+def test_a_tenant_whose_chunk_fails_does_not_hold_up_the_others(context: FlowContext, monkeypatch: pytest.MonkeyPatch):
+    capture(context, ADA)
+    capture(context, ADA, tenant="globex")
+    move = flows.move_raw_leads
+
+    def breaks_for_acme(engine: sa.Engine, chunk: Chunk) -> ChunkReport:
+        if chunk.tenant == "acme":
+            raise ZeroDivisionError("ada.byron@engines.example")
+        return move(engine, chunk)
+
+    monkeypatch.setattr(flows, "move_raw_leads", breaks_for_acme)
+
+    with pytest.raises(StageFailed, match="acme failed with ZeroDivisionError") as failed:
+        drain(context, Stage.RAW_LEADS, lanes=ALL_LANES, runner_id="test")
+
+    assert "ada.byron" not in str(failed.value)
+    with context.engine.connect() as connection:
+        left = connection.execute(sa.text("select tenant from buffer")).scalars().all()
+    assert left == ["acme"], "the broken chunk is pending again, the other tenant was served"
+
+
+def test_a_stage_stops_taking_chunks_when_its_time_is_up(context: FlowContext, monkeypatch: pytest.MonkeyPatch):
+    capture(context, *({"email": f"p{number}@engines.example"} for number in range(6)))
+    pipeline = context.settings.pipeline.model_copy(update={"chunk_size": 2, "run_seconds": 1.0})
+    clock = FrozenClock(context.clock.now() + timedelta(seconds=1))
+    move = flows.move_raw_leads
+
+    def slow(engine: sa.Engine, chunk: Chunk) -> ChunkReport:
+        clock.advance(0.7)
+        return move(engine, chunk)
+
+    monkeypatch.setattr(flows, "move_raw_leads", slow)
+    settings = context.settings.model_copy(update={"pipeline": pipeline})
+
+    report = drain(FlowContext(context.engine, settings, clock), Stage.RAW_LEADS, lanes=ALL_LANES, runner_id="test")
+
+    assert (report.chunks, report.taken, report.remaining) == (2, 4, 2)
+    assert report.oldest_wait_seconds is not None
+
+
+def test_a_journey_holds_every_decision_in_order_and_no_value(context: FlowContext):
+    (lead_id,) = capture(context, ADA)
+    run_chain(context)
+
+    with context.engine.connect() as connection:
+        journey = lead_journey(connection, lead_id)
+
+    assert journey is not None
+    tables = [event.table for event in journey.events]
+    expected = ["raw_leads", "validated_leads", "deduped_leads", "golden_contacts", "sync_attempts", "outbox"]
+    assert [table for table in dict.fromkeys(tables) if table in expected] == expected
+    assert [event.at for event in journey.events] == sorted(event.at for event in journey.events)
+    assert "consent given" in [event.event for event in journey.events]
+    told = json.dumps([event.details for event in journey.events], default=str).lower()
+    assert not [value for value in (*ADA.values(), "203.0.113.7") if value.lower() in told]
+
+
+def test_leads_are_found_by_an_address_wherever_they_are(context: FlowContext):
+    (delivered,) = capture(context, ADA)
+    run_chain(context)
+    (rejected,) = capture(context, {"email": "ada.byron@engines..example"})
+    drain(context, Stage.RAW_LEADS, lanes=ALL_LANES, runner_id="test")
+    drain(context, Stage.VALIDATED_LEADS, lanes=ALL_LANES, runner_id="test")
+    (waiting,) = capture(context, ADA)
+
+    with context.engine.connect() as connection:
+        found = leads_of_email(connection, "ada.byron@engines.example", email=ADA["email"])
+        broken = leads_of_email(connection, "", email="ada.byron@engines..example")
+
+    assert set(found) == {delivered, waiting}
+    assert broken == [rejected]
+
+
+def test_status_and_journey_print_for_people_and_for_machines(
+    context: FlowContext, database_url: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv(DATABASE_URL_VARIABLE, database_url)
+    (lead_id,) = capture(context, ADA)
+    run_chain(context)
+    capture(context, {"email": "bob@engines.example"}, lane=Lane.BATCH)
+    base = ["--config", str(context.settings.path)]
+
+    status = CliRunner().invoke(cli, [*base, "status"])
+    as_json = json.loads(CliRunner().invoke(cli, [*base, "status", "--json"]).output)
+    journey = CliRunner().invoke(cli, [*base, "journey", "Ada.Byron@engines.example"])
+    lines = CliRunner().invoke(cli, [*base, "journey", str(lead_id), "--json"]).output.splitlines()
+
+    assert status.exit_code == 0, status.output
+    assert "raw_leads" in status.output
+    assert "delivered" in status.output
+    assert as_json["tenants"][0]["captured"] == 2
+    assert as_json["tenants"][0]["conserved"] is True
+    assert [queue["waiting"] for queue in as_json["queues"]] == [1]
+    assert as_json["requests_last_day"] == [{"account": "sandbox", "requests": 1, "throttled": 0}]
+    assert str(lead_id) in journey.output
+    assert {json.loads(line)["lead_id"] for line in lines} == {str(lead_id)}
+
+
+def test_a_lead_that_nobody_knows_is_said_to_be_unknown(
+    context: FlowContext, database_url: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv(DATABASE_URL_VARIABLE, database_url)
+    base = ["--config", str(context.settings.path)]
+
+    unknown = CliRunner().invoke(cli, [*base, "journey", str(uuid7(context.clock.now()))])
+    nonsense = CliRunner().invoke(cli, [*base, "journey", "hello"])
+
+    assert "there is no lead" in str(unknown.exception)
+    assert "neither a lead id" in nonsense.output
+
+
+def test_the_chain_conserves_leads_whatever_is_sent(context: FlowContext):
+    capture(context, ADA, {**ADA, "phone": "+1 212 555 0134"}, {"email": "?"}, {}, {"first_name": "\u202e"})
+
+    run_chain(context)
+
+    destinations = {name: tenant.destinations for name, tenant in context.settings.tenants.items()}
+    with context.engine.connect() as connection:
+        (account,) = conservation(connection, destinations=destinations)
+    assert account.conserved
+    assert {str(state): leads for state, leads in account.states.items() if leads} == {
+        "delivered": 1,
+        "merged": 1,
+        "rejected": 3,
+    }
