@@ -6,6 +6,7 @@ what its answer means; see the destination's module.
 
 import threading
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 
@@ -13,10 +14,14 @@ import sqlalchemy as sa
 
 from leads_pipeline.clock import Clock
 from leads_pipeline.crm.gate import Entry, Gate
-from leads_pipeline.crm.port import CrmClient, CrmRequest, CrmResponse, Quota
+from leads_pipeline.crm.port import CrmClient, CrmRecord, CrmRequest, CrmResponse, Quota
 from leads_pipeline.domain.ids import BatchId, uuid7
+from leads_pipeline.errors import CrmParked
 from leads_pipeline.storage.outbox import extend_claims
 from leads_pipeline.storage.sync_batches import RequestRow, write_answer, write_request
+
+# Why a batch goes no further when its claim ran out and somebody else has taken a record of it.
+CLAIM_LOST = "claim_lost"
 
 
 class Tally:
@@ -64,6 +69,11 @@ class BatchCourier:
         self._token = token
         self._row = first
         self._tally = tally
+        self._outbox_ids: tuple[int, ...] = ()
+
+    def take(self, records: Sequence[CrmRecord]) -> None:
+        """Name the records that the next requests are about; they must still be ours whenever one is sent."""
+        self._outbox_ids = tuple(record.outbox_id for record in records)
 
     def __call__(self, request: CrmRequest) -> CrmResponse:
         entry, self._entry = self._entry, None
@@ -78,9 +88,14 @@ class BatchCourier:
             entry = self._gate.enter()
         now = self._clock.now()
         with self._engine.begin() as connection:
-            write_request(connection, replace(row, sent_at=now))
-            # A poisoned batch takes many requests; the lease must outlive the last one.
-            extend_claims(connection, token=self._token, until=now + self._lease)
+            # A poisoned batch takes many requests; the lease must outlive the last one. The wait for the quota may have
+            # outlived the lease: whoever has claimed a record since sends a newer version, which ours must not follow.
+            ours = extend_claims(connection, self._outbox_ids, token=self._token, until=now + self._lease)
+            if ours:
+                write_request(connection, replace(row, sent_at=now))
+        if not ours:
+            self._gate.turn_back(entry)
+            raise CrmParked("another worker has claimed records of this batch", until=now, reason=CLAIM_LOST)
         response = self._client.send(request)
         self._gate.answered(entry, response)
         self._tally.saw(response)

@@ -122,6 +122,7 @@ class DestinationRun:
         try:
             for operation in (Operation.ARCHIVE, Operation.UPSERT):
                 if records := batch.records_of(operation):
+                    courier.take(records)
                     answered = self._client.deliver(records, courier=courier)
                     now = self._clock.now()
                     with self._engine.begin() as connection:

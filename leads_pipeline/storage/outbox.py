@@ -103,6 +103,21 @@ _CLAIM = sa.text(
     """  # noqa: S608 - no value is spliced in
 )
 
+# In the order of the other statements that lock these rows, so that no two of them can deadlock.
+_EXTEND = sa.text(
+    """
+    with mine as materialized (
+        select outbox_id from outbox
+        where outbox_id = any(:ids) and claimed_by = :token
+        order by outbox_id
+        for update
+    )
+    update outbox set claimed_until = :until
+    from mine where outbox.outbox_id = mine.outbox_id
+    returning outbox.outbox_id
+    """
+)
+
 # What was sent is known to be there even if more is wanted by now; then the row waits again with a fresh budget.
 _SETTLE = sa.text(
     """
@@ -211,11 +226,10 @@ def wanted_contacts(connection: sa.Connection, contact_ids: Sequence[UUID]) -> d
     return {row["contact_id"]: dict(row) for row in rows.mappings()}
 
 
-def extend_claims(connection: sa.Connection, *, token: str, until: datetime) -> None:
-    """Keep what ``token`` has claimed until ``until``."""
-    connection.execute(
-        sa.text("update outbox set claimed_until = :until where claimed_by = :token"), {"token": token, "until": until}
-    )
+def extend_claims(connection: sa.Connection, outbox_ids: Sequence[int], *, token: str, until: datetime) -> bool:
+    """Keep these rows for ``token`` until ``until``; ``False`` when somebody else has claimed one of them since."""
+    rows = connection.execute(_EXTEND, {"ids": list(outbox_ids), "token": token, "until": until}).all()
+    return len(rows) == len(outbox_ids)
 
 
 def settle(

@@ -307,6 +307,38 @@ def test_the_lease_of_a_batch_that_needs_many_requests_is_extended(
     assert (report.delivered, report.requests, stolen) == (1, 3, [])
 
 
+def test_a_batch_whose_lease_another_worker_has_taken_over_sends_nothing_more(
+    engine: sa.Engine, clock: FrozenClock, sandbox: SandboxServer
+) -> None:
+    """It would write an old version over the newer one that the other worker may have sent meanwhile."""
+    from leads_pipeline.crm.clients import build_clients
+
+    _create(sandbox, {"email": "ada@example.com"})
+    taken_over, left = add_contacts(engine, email="ada@example.com"), add_contacts(engine)
+    settings = settings_for(sandbox.base_url, run_seconds=6000)
+    client = build_clients(settings)["hubspot"]
+
+    class TakesAnHour:
+        deliver, close = client.deliver, client.close
+
+        def send(self, request):
+            response = client.send(request)
+            clock.advance(3600)
+            with engine.begin() as connection:
+                now = clock.now()
+                until = now + timedelta(hours=2)
+                claim(connection, [taken_over[0].outbox_id], token="other", until=until, now=now)
+            return response
+
+    report = sync(engine, settings, clock, clients={"hubspot": TakesAnHour()})
+    client.close()
+    assert report.requests == 1
+    assert row_of(engine, taken_over[0])["claimed_by"] == "other"
+    assert row_of(engine, left[0])["state"] == "delivered"
+    with engine.connect() as connection:
+        assert connection.execute(sa.text("select daily ->> 'used' from rate_limits")).scalar_one() == "1"
+
+
 def test_a_plan_that_was_carried_out_already_asks_nothing_and_costs_no_quota(
     engine: sa.Engine, clock: FrozenClock, sandbox: SandboxServer
 ) -> None:

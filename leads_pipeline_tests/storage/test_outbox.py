@@ -10,9 +10,11 @@ from leads_pipeline.domain.retry import NextStep
 from leads_pipeline.domain.stage import ALL_LANES, Lane, Operation, OutboxState
 from leads_pipeline.storage.outbox import (
     _DUE,
+    _EXTEND,
     Settlement,
     claim,
     due_rows,
+    extend_claims,
     next_due_at,
     outbox_depths,
     release,
@@ -159,6 +161,26 @@ def test_what_is_due_is_found_by_the_index_and_not_by_reading_another_tenant_s_b
         )
         assert "Index Scan using ix_outbox_due" in "\n".join(plan.scalars())
     assert [row.outbox_id for row in rows] == [small.outbox_id]
+
+
+def test_a_lease_is_extended_only_while_every_row_is_still_held(engine: sa.Engine) -> None:
+    contacts = add_contacts(engine, 2)
+    ids = _claim(engine, contacts, token="a")
+    later = LEASE + timedelta(seconds=60)
+    with engine.begin() as connection:
+        assert extend_claims(connection, ids, token="a", until=later)
+    assert {row_of(engine, contact)["claimed_until"] for contact in contacts} == {later}
+    _claim(engine, contacts[:1], token="b", now=later)
+    with engine.begin() as connection:
+        assert not extend_claims(connection, ids, token="a", until=later + timedelta(seconds=60))
+
+
+def test_a_lease_is_extended_without_reading_the_whole_outbox(engine: sa.Engine) -> None:
+    with engine.begin() as connection:
+        connection.execute(sa.text("set local enable_seqscan = off"))
+        values = {"ids": [1, 2], "token": "a", "until": NOW}
+        plan = "\n".join(connection.execute(sa.text(f"explain {_EXTEND.text}"), values).scalars())
+    assert "Seq Scan" not in plan
 
 
 def test_depths_and_the_next_due_time_tell_what_waits(engine: sa.Engine) -> None:
