@@ -13,6 +13,7 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from leads_pipeline.domain.stage import Lane
+from leads_pipeline.storage.dead_letters import supersede
 from leads_pipeline.storage.golden import uuid_array
 
 
@@ -49,7 +50,8 @@ _WITHDRAW = sa.text(
             o.delivered_version is not null or o.crm_record_id is not null or o.claimed_by is not null
                 or coalesce(o.last_verdict = 'ambiguous', false) as sent
         from jsonb_to_recordset(cast(:rows as jsonb)) as t(contact_id uuid, lane text)
-        join outbox o on o.contact_id = t.contact_id
+        -- A look-up for each contact: after a bulk load without statistics, a join read all that the tenant has for each.
+        cross join lateral (select * from outbox where outbox.contact_id = t.contact_id offset 0) o
         where o.tenant = :tenant and o.operation = 'upsert' and o.state <> 'cancelled'
     )
     update outbox o set
@@ -62,7 +64,7 @@ _WITHDRAW = sa.text(
         attempts = 0,
         updated_at = :now
     from gone where o.outbox_id = gone.outbox_id
-    returning gone.sent
+    returning o.outbox_id, gone.sent
     """
 )
 
@@ -125,10 +127,13 @@ def withdraw(
 ) -> tuple[int, int]:
     """Take back what was wanted for contacts that are no more: how many rows are to be archived, how many cancelled.
 
-    ``contacts`` gives each the lane of its survivor, if it has one.
+    ``contacts`` gives each the lane of its survivor, if it has one. Their dead letters are closed: nobody could redrive or
+    discard them any more.
     """
     given = json.dumps([{"contact_id": str(contact_id), "lane": lane} for contact_id, lane in contacts.items()])
     rows = connection.execute(_WITHDRAW, {"rows": given, "tenant": tenant, "now": now}).all()
+    if rows:
+        supersede(connection, [row.outbox_id for row in rows], now=now)
     archived = sum(row.sent for row in rows)
     return archived, len(rows) - archived
 

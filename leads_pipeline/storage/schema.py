@@ -470,6 +470,7 @@ dead_letters = _table(
     _when("died_at"),
     _when("resolved_at", nullable=True),
     _text("resolution", nullable=True),
+    sa.Index("ix_dead_letters_open", "outbox_id", postgresql_where=sa.text("resolved_at is null")),
 )
 
 # What a limiter remembers, one row per account and class of endpoint; the row's lock is the queue for all processes.

@@ -8,9 +8,11 @@ import pytest
 import sqlalchemy as sa
 
 from leads_pipeline.config import Settings, parse_settings
+from leads_pipeline.domain.ids import uuid7
 from leads_pipeline.domain.stage import ChunkReport, Lane, Operation, OutboxState
 from leads_pipeline.steps.golden_contacts import refresh_golden_contacts
 from leads_pipeline.storage import outbox_demand, schema
+from leads_pipeline.storage.dead_letters import DeadLetter, write_dead_letters
 from leads_pipeline.storage.identity import lock_identity
 from leads_pipeline_tests.conftest import LEADS_YAML, NOW
 from leads_pipeline_tests.steps.rows import (
@@ -221,6 +223,47 @@ def test_a_merged_contact_that_was_never_sent_is_cancelled(engine: sa.Engine, se
     ask_for(engine, old)
     again = refresh_golden_contacts(engine, chunk(now=LATER), settings=settings)
     assert (again.counts["cancelled"], again.counts["unchanged"]) == (0, 1)
+
+
+def test_a_dead_letter_of_a_merged_contact_is_closed(engine: sa.Engine, settings: Settings) -> None:
+    """Its row is cancelled: redriving or discarding it would do nothing, and it would stand on the screen for ever."""
+    old, new = contact(engine, at=NOW - timedelta(days=1)), contact(engine)
+    member(engine, old, email="anna@firm.com")
+    member(engine, new, email="anna@other.com")
+    refresh_golden_contacts(engine, chunk(), settings=settings)
+    dead = one(engine, schema.outbox, contact_id=new)
+    letter = DeadLetter(
+        uuid7(NOW), TENANT, new, "hubspot", dead["outbox_id"], 1, reason="invalid", code="X", attempts=1, died_at=NOW
+    )
+    with engine.begin() as connection:
+        connection.execute(sa.text("update outbox set state = 'dead' where contact_id = :id"), {"id": new})
+        write_dead_letters(connection, [letter])
+    merge(engine, new, into=old)
+    refresh_golden_contacts(engine, chunk(now=LATER), settings=settings)
+    closed = one(engine, schema.dead_letters)
+    assert (closed["resolved_at"], closed["resolution"]) == (LATER, "superseded")
+
+
+def test_withdrawing_many_contacts_costs_a_look_up_each_also_without_statistics(engine: sa.Engine) -> None:
+    with engine.begin() as connection:
+        connection.execute(sa.text("alter table outbox set (autovacuum_enabled = off)"))
+        connection.execute(
+            sa.text(
+                """
+                insert into outbox (
+                    tenant, contact_id, destination, operation, state, lane, wanted_version, waiting_since, due_at,
+                    updated_at
+                )
+                select 'acme', gen_random_uuid(), 'hubspot', 'upsert', 'waiting', 'batch', 1, :now, :now, :now
+                from generate_series(1, 20000)
+                """
+            ),
+            {"now": NOW},
+        )
+        values = {"tenant": "acme", "now": NOW, "rows": "[]"}
+        plan = "\n".join(connection.execute(sa.text(f"explain {outbox_demand._WITHDRAW.text}"), values).scalars())
+    assert "uq_outbox_contact_id_destination" in plan
+    assert "ix_outbox_tenant_state" not in plan
 
 
 @pytest.mark.parametrize("last_verdict", [None, "ambiguous"])

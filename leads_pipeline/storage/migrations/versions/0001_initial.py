@@ -450,6 +450,9 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("dead_letter_id", name="pk_dead_letters"),
     )
     op.create_index("ix_dead_letters_contact_id", "dead_letters", ["contact_id"])
+    op.create_index(
+        "ix_dead_letters_open", "dead_letters", ["outbox_id"], postgresql_where=sa.text("resolved_at is null")
+    )
 
     op.create_table(
         "rate_limits",
