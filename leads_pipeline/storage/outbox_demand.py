@@ -50,7 +50,7 @@ _WITHDRAW = sa.text(
             o.delivered_version is not null or o.crm_record_id is not null or o.claimed_by is not null
                 or coalesce(o.last_verdict = 'ambiguous', false) as sent
         from jsonb_to_recordset(cast(:rows as jsonb)) as t(contact_id uuid, lane text)
-        -- A look-up for each contact: after a bulk load without statistics, a join read all that the tenant has for each.
+        -- A look-up for each contact: after a bulk load, without statistics, a join read the tenant's rows for each.
         cross join lateral (select * from outbox where outbox.contact_id = t.contact_id offset 0) o
         where o.tenant = :tenant and o.operation = 'upsert' and o.state <> 'cancelled'
     )
@@ -127,8 +127,8 @@ def withdraw(
 ) -> tuple[int, int]:
     """Take back what was wanted for contacts that are no more: how many rows are to be archived, how many cancelled.
 
-    ``contacts`` gives each the lane of its survivor, if it has one. Their dead letters are closed: nobody could redrive or
-    discard them any more.
+    ``contacts`` gives each the lane of its survivor, if it has one. Their dead letters are closed: nobody could redrive
+    or discard them any more.
     """
     given = json.dumps([{"contact_id": str(contact_id), "lane": lane} for contact_id, lane in contacts.items()])
     rows = connection.execute(_WITHDRAW, {"rows": given, "tenant": tenant, "now": now}).all()
