@@ -168,13 +168,22 @@ class Limiter:
     def _move(self, grant: Grant, *, to_now: bool) -> None:
         with self._engine.begin() as connection:
             state, now = self._lock(connection)
-            for seconds, log in state.logs.items():
-                if _take(log, grant.stamp) and to_now:
+            logs = _with_new_windows(state.logs, self._limits.windows)
+            for seconds, log in logs.items():
+                _take(log, grant.stamp, seconds=seconds)
+                if to_now:
+                    # Also when its slot has aged out: the CRM may have got it only now.
                     _add(log, _milliseconds(now), seconds=seconds)
-            used = state.used_today
-            if not to_now and self._limits.daily and state.day == _day(_instant(grant.stamp), self._limits.daily):
-                used -= 1
-            self._save(connection, LimiterState(state.logs, state.day, used, state.paused_until))
+            day, used = state.day, state.used_today
+            if self._limits.daily is not None:
+                granted_on = _day(_instant(grant.stamp), self._limits.daily)
+                today = _day(now, self._limits.daily)
+                if not to_now and day == granted_on:
+                    used -= 1
+                elif to_now and today != granted_on:
+                    # It came in on one of two days, and nobody knows which: both count it.
+                    day, used = today, (used if day == today else 0) + 1
+            self._save(connection, LimiterState(logs, day, used, state.paused_until))
 
     def _lock(self, connection: sa.Connection) -> tuple[LimiterState, datetime]:
         row = connection.execute(_LOCK, self._key).one_or_none()
@@ -300,20 +309,24 @@ def _wait_ms(log: Log, *, window: WindowLimit, stamp: int, margin_ms: int) -> in
 
 def _add(log: Log, stamp: int, *, seconds: int) -> None:
     """Count one grant; slots take the time of their last grant, so that rounding makes callers wait, never hurry."""
-    slot_ms = max(1, seconds * 1000 // SLOTS_PER_WINDOW)
+    slot_ms = _slot_ms(seconds)
     if log and log[-1][0] // slot_ms == stamp // slot_ms:
         log[-1] = (max(log[-1][0], stamp), log[-1][1] + 1)
     else:
         log.append((stamp, 1))
 
 
-def _take(log: Log, stamp: int) -> bool:
-    """Remove one grant from the slot that holds ``stamp``; ``False`` when it has aged out."""
+def _take(log: Log, stamp: int, *, seconds: int) -> None:
+    """Remove one grant from the slot that holds ``stamp``, unless it has aged out; never another's grant."""
+    slot_ms = _slot_ms(seconds)
     for index, (ms, count) in enumerate(log):
-        if ms >= stamp:
+        if ms // slot_ms == stamp // slot_ms:
             if count > 1:
                 log[index] = (ms, count - 1)
             else:
                 del log[index]
-            return True
-    return False
+            return
+
+
+def _slot_ms(seconds: int) -> int:
+    return max(1, seconds * 1000 // SLOTS_PER_WINDOW)

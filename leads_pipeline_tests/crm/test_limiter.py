@@ -182,6 +182,43 @@ def test_a_late_answer_moves_the_grant_so_that_its_window_ends_later(engine: sa.
     assert after.seconds > 9.9
 
 
+def _remember(engine: sa.Engine, **values: object) -> None:
+    """Set what the row of the only limiter remembers."""
+    with engine.begin() as connection:
+        for name, value in values.items():
+            statement = sa.text(f"update rate_limits set {name} = cast(:value as jsonb)")
+            connection.execute(statement, {"value": json.dumps(value)})
+
+
+def test_an_answer_that_comes_after_its_window_still_counts_and_moves_no_other_grant(engine: sa.Engine) -> None:
+    """The request may have reached the CRM a moment ago: the window around its answer must hold it."""
+    limiter = Limiter(engine, account="a", limits=_limits((2, 10)))
+    other = limiter.acquire()
+    assert isinstance(other, Grant)
+    limiter.arrived(Grant(other.stamp - 15_000))
+    answer = limiter.acquire()
+    assert isinstance(answer, Wait)
+    assert answer.seconds < 10.1  # the other grant stands where it stood: its place is free first
+
+
+def test_giving_back_a_grant_that_has_aged_out_frees_nobody_else_s(engine: sa.Engine) -> None:
+    limiter = Limiter(engine, account="a", limits=_limits((1, 10)))
+    other = limiter.acquire()
+    assert isinstance(other, Grant)
+    limiter.give_back(Grant(other.stamp - 15_000))
+    assert isinstance(limiter.acquire(), Wait)
+
+
+def test_a_request_that_was_under_way_at_midnight_counts_on_both_days(engine: sa.Engine) -> None:
+    limiter = Limiter(engine, account="a", limits=_limits((100, 10), daily=DailyLimit(requests=1)))
+    grant = limiter.acquire()
+    assert isinstance(grant, Grant)
+    yesterday = datetime.fromtimestamp(grant.stamp / 1000, tz=UTC) - timedelta(days=1)
+    _remember(engine, daily={"day": f"{yesterday.date().isoformat()} UTC", "used": 1})
+    limiter.arrived(Grant(grant.stamp - 86_400_000))
+    assert isinstance(limiter.acquire(), DailyQuotaSpent)
+
+
 def test_a_grant_waits_for_whoever_holds_the_row_and_reads_the_clock_afterwards(engine: sa.Engine) -> None:
     """A stamp taken before the lock was had would be too old, and let the window end too early."""
     limiter = Limiter(engine, account="a", limits=_limits((10, 10)))
