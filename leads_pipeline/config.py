@@ -253,6 +253,20 @@ class Settings(Model):
                     raise ValueError(f"tenants.{tenant}.destinations names {destination!r}; defined: {known}")
         return self
 
+    @model_validator(mode="after")
+    def _accounts_have_one_limit(self) -> Self:
+        """Two limits would be two ways to count one quota, and the larger would win."""
+        first_of: dict[str, str] = {}
+        for name, settings in self.destinations.items():
+            first = first_of.setdefault(settings.account, name)
+            one, other = self.destinations[first].limits, settings.limits
+            if set(one.windows) != set(other.windows) or one.daily != other.daily:
+                raise ValueError(
+                    f"destinations.{name}.limits differ from destinations.{first}.limits, and both spend the quota of "
+                    f"the account {settings.account!r}; allowed: the same windows and the same daily limit"
+                )
+        return self
+
     @property
     def path(self) -> Path:
         """The file that these settings came from."""
@@ -329,7 +343,9 @@ def _fault(item: Any) -> str:
         return f"{path}: required, but missing"
     if item["type"] == "extra_forbidden":
         return f"{path}: there is no such key"
-    if item["type"] == "model_type" and item["ctx"]["class_name"] == SecretRef.__name__:
+    # A secret where its variable's name should stand is not the name's pattern: it must not be repeated either.
+    misplaced = item["type"] == "string_pattern_mismatch" and item["loc"][-1] == "env"
+    if misplaced or (item["type"] == "model_type" and item["ctx"]["class_name"] == SecretRef.__name__):
         return f"{path}: a secret stands in the environment, not in this file: write {{env: NAME}}"
     value = item["input"]
     shown = "" if isinstance(value, dict | list | BaseModel) else f" = {value!r}"

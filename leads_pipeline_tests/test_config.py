@@ -81,6 +81,21 @@ def test_a_secret_written_into_the_file_is_refused_without_being_repeated():
     assert "pat-na1" not in fault
 
 
+def test_a_secret_written_in_place_of_its_variable_s_name_is_not_repeated():
+    [fault] = faults_of(MINIMAL.replace("CRM_TOKEN", "pat-na1-secret"))
+
+    assert fault.startswith("destinations.crm.token.env: a secret stands in the environment")
+    assert "pat-na1" not in fault
+
+
+def test_destinations_of_one_account_must_state_one_limit():
+    second = "  copy: {vendor: hubspot, account: main, token: {env: CRM_TOKEN}, limits: {daily: LIMIT}}\n"
+
+    [fault] = faults_of(MINIMAL + second.replace("LIMIT", "{requests: 250000, time_zone: Europe/Vienna}"))
+    assert "destinations.copy.limits differ from destinations.crm.limits" in fault
+    parse_settings(MINIMAL + second.replace("LIMIT", "{requests: 250000}"), path=Path("leads.yaml"))
+
+
 def test_a_destination_that_is_not_defined_is_named():
     (fault,) = faults_of(MINIMAL.replace("destinations: [crm]", "destinations: [salesforce]"))
 
