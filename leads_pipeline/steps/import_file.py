@@ -199,6 +199,7 @@ class _Rejects:
             return
         if self._out is None:
             try:
+                self._destination.touch(mode=0o600)  # it holds people; a file that is there keeps its mode
                 self._out = self._destination.open("wb")
             except OSError as error:
                 raise ImportFileError(

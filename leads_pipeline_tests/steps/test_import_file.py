@@ -109,6 +109,7 @@ def test_a_broken_row_is_named_by_its_line_and_kept_and_the_rest_is_imported(
     assert "bad@example.org" not in found
     assert summary.rejected_file == importer.directory / "people.csv.rejected.csv"
     assert summary.rejected_file.read_text() == HEADER + row + "\n"
+    assert summary.rejected_file.stat().st_mode & 0o777 == 0o600
 
 
 def test_bytes_that_are_not_utf8_cost_their_row_and_are_kept_as_they_are(importer: Importer) -> None:

@@ -63,6 +63,13 @@ def test_without_a_file_everything_is_forgotten(started: Started):
         assert list(sandbox.contacts()) == []
 
 
+def test_only_its_owner_may_read_the_store(tmp_path: Path, started: Started):
+    store = tmp_path / "contacts.sqlite"
+    with started(store=store):
+        modes = {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
+    assert modes == {0o600}
+
+
 def test_a_file_that_cannot_be_opened_is_named(tmp_path: Path, started: Started):
     with pytest.raises(LeadsError, match="nowhere"), started(store=tmp_path / "nowhere" / "contacts.sqlite"):
         pass

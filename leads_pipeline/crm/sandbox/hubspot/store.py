@@ -250,6 +250,8 @@ class ContactStore:
 
 def _opened(path: Path | None) -> sqlite3.Connection:
     try:
+        if path is not None and not path.exists():
+            path.touch(mode=0o600)  # it holds people; SQLite would take the umask's mode
         database = sqlite3.connect(path or ":memory:", isolation_level=None, check_same_thread=False)
         (version,) = database.execute("pragma user_version").fetchone()
         (tables,) = database.execute("select count(*) from sqlite_master").fetchone()
@@ -259,7 +261,7 @@ def _opened(path: Path | None) -> sqlite3.Connection:
         # The journal outlives a killed process without an fsync per request; a power cut may cost the last second.
         database.executescript("pragma journal_mode = wal; pragma synchronous = normal;")
         database.executescript(_SCHEMA + identities.SCHEMA + f"pragma user_version = {_VERSION};")
-    except sqlite3.Error as error:
+    except (OSError, sqlite3.Error) as error:
         raise LeadsError(f"the sandbox cannot keep its contacts in {path}: {error}") from error
     return database
 
