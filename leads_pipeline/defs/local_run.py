@@ -18,6 +18,10 @@ from leads_pipeline.flows import FlowContext
 # What is due later (a retry with backoff) is waited for in steps of at most this.
 _NAP_SECONDS = 2.0
 
+# What is due and not served by the job (another lane, a destination that is no longer configured) would be asked for
+# again at once, a run a second, until the time is up.
+_FRUITLESS_RUNS = 3
+
 # A destination that refuses us is asked again when its pause ends: what waits for it is not due before.
 _WAITING = """
 with due as (
@@ -116,10 +120,11 @@ def run_until_idle(
 
     Raises:
         RunFailed: as ``run_once``.
-        LeadsError: something still waits after ``limit_seconds``, or only for destinations that must not be asked now;
-            the message says how much and why.
+        LeadsError: something still waits after ``limit_seconds``, or only for destinations that must not be asked now,
+            or several runs moved nothing; the message says how much and why.
     """
     runs: list[LocalRun] = []
+    fruitless = 0
     clock = context.clock
     started = clock.monotonic()
     while (waiting := still_waiting(context)).count:
@@ -136,5 +141,13 @@ def run_until_idle(
             continue
         run = run_once(job, instance)
         runs.append(run)
-        on_run(run, still_waiting(context))
+        after = still_waiting(context)
+        on_run(run, after)
+        moved = (after.count, after.next_due) != (waiting.count, waiting.next_due)
+        fruitless = 0 if moved else fruitless + 1
+        if fruitless == _FRUITLESS_RUNS:
+            raise LeadsError(
+                f"{after.count} wait, and {fruitless} runs of {job.name} moved none of them: it does not serve their "
+                "lane, tenant or destination; `leads status` says where they are"
+            )
     return runs

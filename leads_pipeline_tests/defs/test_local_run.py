@@ -1,0 +1,49 @@
+"""The chain in this process: it runs until nothing is pending, and ends where no run can help."""
+
+import pytest
+import sqlalchemy as sa
+
+from leads_pipeline.defs.local_run import LocalRun, run_until_idle
+from leads_pipeline.errors import LeadsError
+
+
+@pytest.fixture
+def until_idle(definitions, instance, flow_context):
+    """Run a job until nothing is pending; what ran is in ``runs``."""
+    runs: list[LocalRun] = []
+
+    def execute(job: str) -> list[LocalRun]:
+        return run_until_idle(
+            definitions.resolve_job_def(job),
+            instance,
+            flow_context,
+            limit_seconds=600,
+            on_run=lambda run, _waiting: runs.append(run),
+        )
+
+    execute.runs = runs
+    return execute
+
+
+def test_it_runs_until_nothing_is_pending(until_idle, seeding, count):
+    with seeding() as flow:
+        flow.buffered()
+    until_idle("near_real_time")
+    assert (len(until_idle.runs), count("golden_contacts"), count("pending")) == (1, 1, 0)
+
+
+def test_it_ends_when_what_waits_is_for_a_destination_that_is_no_longer_configured(until_idle, seeding, engine):
+    with seeding() as flow:
+        flow.golden()
+    with engine.begin() as connection:
+        connection.execute(sa.text("update outbox set destination = 'gone'"))
+    with pytest.raises(LeadsError, match="1 wait, and 3 runs of near_real_time moved none"):
+        until_idle("near_real_time")
+    assert len(until_idle.runs) == 3
+
+
+def test_it_ends_when_what_waits_is_of_another_lane(until_idle, seeding):
+    with seeding() as flow:
+        flow.buffered()
+    with pytest.raises(LeadsError, match="3 runs of batch moved none"):
+        until_idle("batch")
