@@ -1,5 +1,6 @@
 """Destinations that must not be asked for now, and why."""
 
+from collections.abc import Container
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -32,3 +33,13 @@ def parked_now(engine: sa.Engine, *, settings: Settings, now: datetime) -> dict[
         if not isinstance(answer, Grant) and answer.seconds > settings.pipeline.run_seconds:
             parked.setdefault(name, Parked(answer.reason, now + timedelta(seconds=answer.seconds)))
     return parked
+
+
+def open_doors(settings: Settings, *, parked: Container[str]) -> list[tuple[str, str]]:
+    """Every tenant with each of its destinations that may be asked now."""
+    return [
+        (tenant, destination)
+        for tenant, tenant_settings in settings.tenants.items()
+        for destination in tenant_settings.destinations
+        if destination not in parked
+    ]

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import dagster as dg
 
-from leads_pipeline.crm.parking import parked_now
+from leads_pipeline.crm.parking import open_doors, parked_now
 from leads_pipeline.defs.assets import ASSETS, lanes_config
 from leads_pipeline.defs.checks import OLDEST_PENDING, SLO_CHECKS, conservation, delivery_success, rejection_rate
 from leads_pipeline.defs.expectations import expectations
@@ -97,13 +97,14 @@ def _looks(flow: FlowContext) -> Iterator[tuple[Stage, ...]]:
     """What is due, again and again until the tick has waited long enough."""
     settings = flow.settings
     parked = parked_now(flow.engine, settings=settings, now=flow.clock.now())
+    doors = open_doors(settings, parked=parked)
     deadline = flow.clock.monotonic() + WAIT_SECONDS
     while True:
         with flow.engine.connect() as connection:
             yield stages_due(
                 connection,
                 tenants=list(settings.tenants),
-                destinations=[name for name in settings.destinations if name not in parked],
+                doors=doors,
                 lanes=HOT_LANES,
                 now=flow.clock.now(),
             )

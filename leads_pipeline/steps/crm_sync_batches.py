@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from leads_pipeline.clock import Clock
 from leads_pipeline.config import Settings
 from leads_pipeline.crm.clients import build_clients
-from leads_pipeline.crm.parking import Parked, parked_now
+from leads_pipeline.crm.parking import Parked, open_doors, parked_now
 from leads_pipeline.crm.port import CrmClient
 from leads_pipeline.crm.run import DestinationRun, run_all
 from leads_pipeline.domain.stage import Lane
@@ -61,12 +61,7 @@ def plan_sync(engine: sa.Engine, *, settings: Settings, lanes: Sequence[Lane], l
     A destination that could not be asked within one run is left out, and named as parked.
     """
     parked = parked_now(engine, settings=settings, now=now)
-    doors = [
-        (tenant, destination)
-        for tenant, tenant_settings in settings.tenants.items()
-        for destination in tenant_settings.destinations
-        if destination not in parked
-    ]
+    doors = open_doors(settings, parked=parked)
     with engine.connect() as connection:
         rows = due_rows(connection, doors=doors, lanes=lanes, limit=limit, now=now)
     return SyncPlan(

@@ -5,7 +5,8 @@ Each function is one statement that an index or one pass over a table answers. A
 Nothing here returns personal data.
 """
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -133,10 +134,15 @@ _DUE = sa.text(
     union all
     select 'crm_sync_batches'
     where exists (
-        select from outbox
-        where destination = any(:destinations) and lane = any(:lanes) and due_at <= :now
-            and (state = 'waiting' or state = 'in_flight' and claimed_until <= :now)
-            and tenant = any(:tenants)
+        select from jsonb_to_recordset(cast(:doors as jsonb)) as door(tenant text, destination text)
+        cross join unnest(cast(:lanes as text[])) as served(lane)
+        cross join lateral (
+            select from outbox o
+            where o.destination = door.destination and o.tenant = door.tenant and o.lane = served.lane
+                and o.due_at <= :now and o.state in ('waiting', 'in_flight')
+                and (o.claimed_until is null or o.claimed_until <= :now)
+            limit 1
+        ) first
     )
     """
 )
@@ -174,14 +180,15 @@ def stages_due(
     connection: sa.Connection,
     *,
     tenants: Sequence[str],
-    destinations: Sequence[str],
+    doors: Iterable[tuple[str, str]],
     lanes: Sequence[Lane],
     now: datetime,
 ) -> tuple[Stage, ...]:
     """The stages with something that a run could take now, in order.
 
-    ``destinations`` are those that would take something; while one is parked, its contacts are not due. Neither are the
-    leads of a tenant that is not configured; their age still shows in ``queues``.
+    ``doors`` are the tenants' destinations that would take something; while one is parked, its contacts are not due.
+    Neither are those of a destination that the tenant no longer has, nor the leads of a tenant that is not configured:
+    runs that can move nothing would hold up those that can. Their age still shows in ``queues``.
     """
     rows = connection.execute(
         _DUE,
@@ -189,7 +196,7 @@ def stages_due(
             "tenants": list(tenants),
             "lanes": [str(lane) for lane in lanes],
             "stages": [str(s) for s in (Stage.VALIDATED_LEADS, Stage.DEDUPED_LEADS, Stage.GOLDEN_CONTACTS)],
-            "destinations": list(destinations),
+            "doors": json.dumps([{"tenant": tenant, "destination": destination} for tenant, destination in doors]),
             "now": now,
         },
     )

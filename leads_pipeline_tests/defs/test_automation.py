@@ -1,6 +1,7 @@
 """When runs are asked for: the database says whether, Dagster's storage says whether now."""
 
-from datetime import UTC, datetime
+import dataclasses
+from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 import pytest
@@ -80,6 +81,28 @@ def test_a_parked_destination_is_not_asked_for(tick, seeding, clock):
         flow.golden()
         later = datetime.fromtimestamp(clock.now().timestamp() + 60, tz=UTC)
         flow.insert("rate_limits", account="sandbox", endpoint_class="destination:hubspot", paused_until=later)
+    assert isinstance(tick(), dg.SkipReason)
+    clock.advance(60)
+    assert isinstance(tick(), dg.RunRequest)
+
+
+def test_a_destination_that_its_tenant_no_longer_has_is_not_asked_for(tick, seeding, flow_context):
+    """A run could deliver nothing, and one fruitless run after another would hold up the leads that come meanwhile."""
+    with seeding() as flow:
+        flow.golden()
+    tenants = {**flow_context.settings.tenants}
+    tenants["acme"] = tenants["acme"].model_copy(update={"destinations": ()})
+    settings = flow_context.settings.model_copy(update={"tenants": tenants})
+    assert isinstance(tick(dataclasses.replace(flow_context, settings=settings)), dg.SkipReason)
+    assert isinstance(tick(), dg.RunRequest)
+
+
+def test_an_archive_that_waits_for_the_upsert_under_way_is_not_asked_for(tick, seeding, engine, clock):
+    with seeding() as flow:
+        flow.golden()
+    claim = "update outbox set operation = 'archive', claimed_by = 'other', claimed_until = :until"
+    with engine.begin() as connection:
+        connection.execute(sa.text(claim), {"until": clock.now() + timedelta(seconds=60)})
     assert isinstance(tick(), dg.SkipReason)
     clock.advance(60)
     assert isinstance(tick(), dg.RunRequest)

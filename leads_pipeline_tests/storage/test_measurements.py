@@ -26,7 +26,8 @@ def flow(connection: sa.Connection, clock: FrozenClock) -> Flow:
 
 
 def due(connection, flow, *, lanes=ALL_LANES, tenants=("acme",), destinations=("hubspot",)) -> tuple[Stage, ...]:
-    return measurements.stages_due(connection, tenants=tenants, destinations=destinations, lanes=lanes, now=flow.now)
+    doors = [(tenant, destination) for tenant in tenants for destination in destinations]
+    return measurements.stages_due(connection, tenants=tenants, doors=doors, lanes=lanes, now=flow.now)
 
 
 def test_every_queue_of_the_flow_shows_with_its_oldest(connection, flow):
