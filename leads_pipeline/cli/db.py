@@ -1,11 +1,11 @@
 """``leads db``: the embedded PostgreSQL, and the schema of whichever database is configured."""
 
 import click
-import sqlalchemy as sa
 
 from leads_pipeline.clock import SystemClock
 from leads_pipeline.config import DATABASE_URL_VARIABLE, Settings, database_url, load_settings
 from leads_pipeline.errors import ConfigError
+from leads_pipeline.storage.database import sqlalchemy_url
 from leads_pipeline.storage.embedded import EmbeddedServer, ServerState
 
 
@@ -66,7 +66,8 @@ def url(config_file: str | None, database: str | None) -> None:
     settings = load_settings(config_file)
     found = database_url() or EmbeddedServer(settings.state_path).url()
     if database is not None:
-        found = sa.make_url(found).set(database=database).render_as_string(hide_password=False)
+        parsed = sqlalchemy_url(found).set(drivername="postgresql", database=database)
+        found = parsed.render_as_string(hide_password=False)
     click.echo(found)
 
 
@@ -145,4 +146,4 @@ def _print_schema(found: str) -> bool:
 
 
 def _without_password(url: str) -> str:
-    return sa.make_url(url).render_as_string(hide_password=True)
+    return sqlalchemy_url(url).set(drivername="postgresql").render_as_string(hide_password=True)

@@ -44,11 +44,21 @@ def sqlalchemy_url(url: str, *, driver: str = "psycopg") -> sa.URL:
 
     Dagster needs ``psycopg2``: SQLAlchemy 2.1 takes a bare ``postgresql://`` to mean psycopg 3, with which
     dagster-postgres fails on every event it writes.
+
+    Raises:
+        ConfigError: it is no URL of a PostgreSQL. The message does not repeat it: any part may be of the password.
     """
-    scheme = urlsplit(url).scheme.split("+")[0]
+    try:
+        scheme = urlsplit(url).scheme.split("+")[0]
+        parsed = make_url(url)
+    except (sa.exc.ArgumentError, ValueError):
+        raise ConfigError(
+            "the database URL cannot be read; it must look like postgresql://user:password@host:port/name, "
+            "with @ : / ? # % in a password written as %40 %3A %2F %3F %23 %25"
+        ) from None
     if scheme not in ("postgresql", "postgres"):
         raise ConfigError(f"a database URL must begin with postgresql://, this one begins with {scheme}://")
-    return make_url(url).set(drivername=f"postgresql+{driver}")
+    return parsed.set(drivername=f"postgresql+{driver}")
 
 
 @contextmanager

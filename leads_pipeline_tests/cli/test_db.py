@@ -105,8 +105,13 @@ def test_a_configured_database_that_does_not_answer_is_an_error_without_a_trace(
     assert "s3cret" not in failed.stdout + failed.stderr
 
 
-def test_a_url_that_is_not_one_is_a_mistake_in_the_configuration(leads: Leads) -> None:
-    failed = leads("db", "upgrade", database_url="mysql://leads:s3cret@127.0.0.1/leads")
+@pytest.mark.parametrize("command", ["status", "upgrade"])
+@pytest.mark.parametrize(
+    "url", ["mysql://leads:s3cret@127.0.0.1/leads", "s3cret", "postgresql://leads@127.0.0.1:s3cret/leads"]
+)
+def test_a_url_that_is_not_one_is_a_mistake_in_the_configuration(leads: Leads, command: str, url: str) -> None:
+    failed = leads("db", command, database_url=url)
     assert failed.returncode == 2, failed.stderr
     assert "postgresql://" in failed.stderr
+    assert "Traceback" not in failed.stderr
     assert "s3cret" not in failed.stdout + failed.stderr
