@@ -3,6 +3,7 @@
 from uuid import UUID
 
 import click
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -48,15 +49,16 @@ def list_letters(
     if not found:
         click.echo("no dead letters")
         return
-    table = Table("dead letter", "tenant", "destination", "reason", "code", "attempts", "died (UTC)", "resolution")
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    # Whole, however narrow the terminal is: the other commands ask for it.
+    table.add_column("dead letter", no_wrap=True, min_width=36)
+    for column in ("of", "why", "died (UTC)", "state"):
+        table.add_column(column, overflow="fold")
     for letter in found:
         table.add_row(
             str(letter.dead_letter_id),
-            letter.tenant,
-            letter.destination,
-            letter.reason,
-            letter.code or "",
-            str(letter.attempts),
+            f"{letter.tenant} → {letter.destination}",
+            f"{letter.reason} {letter.code or ''}".strip(),
             f"{letter.died_at:%Y-%m-%d %H:%M}",
             letter.resolution or "open",
         )

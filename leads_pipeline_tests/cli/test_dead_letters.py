@@ -51,6 +51,13 @@ def test_a_letter_is_listed_shown_masked_and_revealed_on_demand(leads: Leads, en
     assert (listed.exit_code, masked.exit_code, revealed.exit_code) == (0, 0, 0)
 
 
+def test_a_letter_s_id_is_listed_whole_in_a_narrow_terminal(
+    leads: Leads, engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert str(_letter(engine)) in leads("list").output
+
+
 def test_a_redriven_letter_is_listed_only_among_all(leads: Leads, engine: sa.Engine) -> None:
     letter = str(_letter(engine))
     assert "waits to be sent" in leads("redrive", letter, "--actor", "grace").output
