@@ -319,10 +319,24 @@ def load_settings(explicit: str | None = None) -> Settings:
     return parse_settings(text, path=path)
 
 
+class _UniqueKeys(yaml.SafeLoader):
+    """Refuses a key that a mapping has twice: YAML keeps the last one, and what the first one said is gone."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _value in node.value:
+            # "<<" takes other mappings in and may stand more than once.
+            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
+                if key.value in seen:
+                    raise yaml.MarkedYAMLError(problem=f"{key.value!r} stands here twice", problem_mark=key.start_mark)
+                seen.add(key.value)
+        return super().construct_mapping(node, deep=deep)
+
+
 def parse_settings(text: str, *, path: Path) -> Settings:
     """Validate the text of a configuration file. Raises ``ConfigError`` as ``load_settings`` does."""
     try:
-        document = yaml.safe_load(text)
+        document = yaml.load(text, _UniqueKeys)  # noqa: S506 - a SafeLoader
     except yaml.YAMLError as error:
         raise ConfigError(f"{path} is not YAML: {error}") from error
     if not isinstance(document, dict):
@@ -349,6 +363,8 @@ def _fault(item: Any) -> str:
         return f"{path}: a secret stands in the environment, not in this file: write {{env: NAME}}"
     value = item["input"]
     shown = "" if isinstance(value, dict | list | BaseModel) else f" = {value!r}"
+    if item["type"] == "string_type" and isinstance(value, bool):  # NO is not Norway, on and off are no names
+        message += "; YAML reads yes, no, on and off as true and false: put it in quotes"
     return f"{path}{shown}: {message[:1].lower()}{message[1:]}"
 
 

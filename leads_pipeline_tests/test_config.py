@@ -121,6 +121,18 @@ def test_broken_yaml_is_named_with_its_line():
         parse_settings("tenants:\n  acme: [", path=Path("leads.yaml"))
 
 
+def test_a_key_that_stands_twice_is_refused_with_its_line():
+    with pytest.raises(ConfigError, match=r"'sources' stands here twice(.|\n)*line 4"):
+        parse_settings("tenants:\n  acme:\n    sources: {a: {}}\n    sources: {b: {}}", path=Path("leads.yaml"))
+
+
+def test_a_word_that_yaml_takes_for_a_truth_value_is_explained():
+    (fault,) = faults_of("tenants: {acme: {country: NO, sources: {website: {}}}}")
+
+    assert fault.startswith("tenants.acme.country = False: ")
+    assert "put it in quotes" in fault
+
+
 def test_a_missing_file_says_how_to_name_one(tmp_path: Path):
     with pytest.raises(ConfigError, match="--config or LEADS_CONFIG"):
         load_settings(str(tmp_path / "leads.yaml"))
