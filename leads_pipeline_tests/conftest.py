@@ -18,6 +18,7 @@ import psutil
 import psycopg
 import pytest
 import sqlalchemy as sa
+import structlog
 
 from leads_pipeline.clock import FrozenClock
 from leads_pipeline.config import CONFIG_VARIABLE, DATABASE_URL_VARIABLE, Settings, parse_settings
@@ -60,6 +61,13 @@ def _clean_environment() -> Iterator[None]:
         patch.delenv(DATABASE_URL_VARIABLE, raising=False)
         patch.setenv("LEADS_HUBSPOT_TOKEN", "test-token")
         yield
+
+
+@pytest.fixture(autouse=True)
+def _unconfigured_logs() -> Iterator[None]:
+    """A door that ran in this process has bound the logs to a stream that pytest closes after the test."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")
