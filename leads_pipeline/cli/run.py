@@ -12,7 +12,14 @@ from leads_pipeline.domain.stage import Stage
 
 
 @click.command()
-@click.option("--job", "job_name", default="all_lanes", show_default=True, help="The job to run.")
+@click.option(
+    "--job",
+    "job_name",
+    type=click.Choice(["all_lanes", "near_real_time", "batch"]),
+    default="all_lanes",
+    show_default=True,
+    help="The job to run.",
+)
 @click.option("--marts", is_flag=True, help="Then build the marts for analysts with dbt.")
 @click.option("--limit", "limit_seconds", default=1800.0, show_default=True, help="Give up after so many seconds.")
 @click.option("--json", "json_path", type=click.Path(dir_okay=False, path_type=Path), help="Write the runs to a file.")

@@ -79,7 +79,7 @@ def run_once(job: dg.JobDefinition, instance: dg.DagsterInstance) -> LocalRun:
     """Run ``job`` here.
 
     Raises:
-        RunFailed: naming the assets whose steps failed.
+        RunFailed: naming the assets whose steps failed, and why as far as the shield lets it be said.
     """
     result = job.execute_in_process(
         instance=instance,
@@ -88,6 +88,7 @@ def run_once(job: dg.JobDefinition, instance: dg.DagsterInstance) -> LocalRun:
     )
     seconds: dict[str, float] = {}
     failed_steps: list[str] = []
+    reasons: list[str] = []
     passed_checks = 0
     failed_checks: list[str] = []
     for event in result.all_events:
@@ -95,6 +96,8 @@ def run_once(job: dg.JobDefinition, instance: dg.DagsterInstance) -> LocalRun:
             seconds[event.step_key] = seconds.get(event.step_key, 0.0) + event.step_success_data.duration_ms / 1000
         elif event.is_step_failure and event.step_key:
             failed_steps.append(event.step_key)
+            if (failure := event.step_failure_data.user_failure_data) and failure.description:
+                reasons.append(failure.description)
         elif event.event_type is dg.DagsterEventType.ASSET_CHECK_EVALUATION:
             evaluation = event.asset_check_evaluation_data
             passed_checks += evaluation.passed
@@ -102,8 +105,8 @@ def run_once(job: dg.JobDefinition, instance: dg.DagsterInstance) -> LocalRun:
                 failed_checks.append(f"{evaluation.asset_key.to_user_string()}: {evaluation.check_name}")
     if not result.success:
         raise RunFailed(
-            f"run {result.run_id} failed in {', '.join(failed_steps) or 'its start'}; nothing was lost, what it held "
-            "is pending again. Its events stand under Runs in the UI (`leads dev`)"
+            f"run {result.run_id} failed in {': '.join([', '.join(failed_steps) or 'its start', *reasons])}. "
+            "Nothing was lost, what it held is pending again. Its events stand under Runs in the UI (`leads dev`)"
         )
     return LocalRun(result.run_id, seconds, passed_checks, tuple(failed_checks))
 

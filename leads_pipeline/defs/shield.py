@@ -7,7 +7,7 @@ that it choked on, and a lead must not end there. Every asset, check, op and I/O
 
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import dagster as dg
@@ -33,7 +33,11 @@ def shielded(doing: str) -> Iterator[None]:
     except Exception as error:  # noqa: BLE001 - a door: whatever it was, it is logged and answered
         chain = _chain(error)
         kinds = " <- ".join(_kind(item) for item in chain)
-        log.error("run_failed", doing=doing, kinds=kinds, at=_frames(chain[-1:])[-1])  # noqa: TRY400 - a traceback quotes messages
+        at = _frames(chain[-1:])[-1]
+        with suppress(
+            OSError, ValueError
+        ):  # a full disk, a closed stream: what came out instead would carry the values
+            log.error("run_failed", doing=doing, reason=_message(error), kinds=kinds, at=at)  # noqa: TRY400 - a traceback quotes messages
         raise dg.Failure(
             description=f"{doing}: {_message(error)}",
             metadata={"kinds": kinds, "trace": dg.MetadataValue.md(_trace(chain))},

@@ -3,7 +3,7 @@
 import pytest
 import sqlalchemy as sa
 
-from leads_pipeline.defs.local_run import LocalRun, run_until_idle
+from leads_pipeline.defs.local_run import LocalRun, RunFailed, run_until_idle
 from leads_pipeline.errors import LeadsError
 
 
@@ -47,3 +47,11 @@ def test_it_ends_when_what_waits_is_of_another_lane(until_idle, seeding):
         flow.buffered()
     with pytest.raises(LeadsError, match="3 runs of batch moved none"):
         until_idle("batch")
+
+
+def test_a_failed_run_says_why(until_idle, seeding, monkeypatch):
+    with seeding() as flow:
+        flow.golden()
+    monkeypatch.delenv("LEADS_HUBSPOT_TOKEN")
+    with pytest.raises(RunFailed, match=r"crm_sync_batches.* the environment variable LEADS_HUBSPOT_TOKEN is not set"):
+        until_idle("near_real_time")
