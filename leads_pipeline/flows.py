@@ -37,10 +37,6 @@ DRAINED_STAGES = (Stage.RAW_LEADS, Stage.VALIDATED_LEADS, Stage.DEDUPED_LEADS, S
 PLAN_LIMIT = 300_000
 
 
-class StageFailed(LeadsError):
-    """A stage could not take the chunks of some tenants; the others were served, and nothing was lost."""
-
-
 @dataclass(frozen=True, slots=True)
 class FlowContext:
     """What every stage is given."""
@@ -65,6 +61,15 @@ class StageSummary:
     seconds: float
     oldest_wait_seconds: float | None
     remaining: int
+
+
+class StageFailed(LeadsError):
+    """A stage could not take the chunks of some tenants; the others were served (``summary``), and nothing was lost."""
+
+    def __init__(self, message: str, *, summary: StageSummary, tenants: tuple[str, ...]) -> None:
+        self.summary = summary
+        self.tenants = tenants
+        super().__init__(message)
 
 
 Step = Callable[[Chunk], ChunkReport]
@@ -128,15 +133,7 @@ def drain(context: FlowContext, stage: Stage, *, lanes: Sequence[Lane], runner_i
                 tally.add(report)
         remaining, oldest = _still_waiting(context, stage, lanes)
     seconds = context.clock.monotonic() - started
-    broken = {tenant: error for tenant, error in failed.items() if not isinstance(error, _Elsewhere)}
-    if broken:
-        names = ", ".join(sorted(broken))
-        first = next(iter(broken.values()))
-        raise StageFailed(
-            f"{stage}: the chunks of {names} failed with {type(first).__name__}; what they held is pending again, "
-            f"{tally.taken} of other tenants were taken"
-        ) from first
-    return StageSummary(
+    summary = StageSummary(
         stage=stage,
         chunks=tally.chunks,
         taken=tally.taken,
@@ -146,6 +143,17 @@ def drain(context: FlowContext, stage: Stage, *, lanes: Sequence[Lane], runner_i
         oldest_wait_seconds=(context.clock.now() - oldest).total_seconds() if oldest else None,
         remaining=remaining,
     )
+    broken = {tenant: error for tenant, error in failed.items() if not isinstance(error, _Elsewhere)}
+    if broken:
+        names = tuple(sorted(broken))
+        first = broken[names[0]]
+        raise StageFailed(
+            f"{stage}: the chunks of {', '.join(names)} failed with {type(first).__name__}; what they held is pending "
+            f"again, {tally.taken} of other tenants were taken",
+            summary=summary,
+            tenants=names,
+        ) from first
+    return summary
 
 
 def plan_sync(context: FlowContext, *, lanes: Sequence[Lane]) -> SyncPlan:

@@ -139,6 +139,7 @@ def test_a_tenant_whose_chunk_fails_does_not_hold_up_the_others(context: FlowCon
         drain(context, Stage.RAW_LEADS, lanes=ALL_LANES, runner_id="test")
 
     assert "ada.byron" not in str(failed.value)
+    assert (failed.value.tenants, failed.value.summary.taken) == (("acme",), 1)
     with context.engine.connect() as connection:
         left = connection.execute(sa.text("select tenant from buffer")).scalars().all()
     assert left == ["acme"], "the broken chunk is pending again, the other tenant was served"

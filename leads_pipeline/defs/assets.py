@@ -7,7 +7,7 @@ asset when the flow gets a stage. Keep out: what a stage does (``steps``) and in
 
 from collections.abc import Callable, Sequence
 from enum import Enum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 from pydantic import Field
@@ -18,8 +18,16 @@ from leads_pipeline.defs.resources import CRM_IO_MANAGER
 from leads_pipeline.defs.runs import note_progress
 from leads_pipeline.defs.shield import LOST_CONNECTION, shielded
 from leads_pipeline.domain.stage import Lane, Stage
-from leads_pipeline.flows import FlowContext
+from leads_pipeline.flows import FlowContext, StageFailed
 from leads_pipeline.steps.crm_sync_batches import SyncPlan
+
+if TYPE_CHECKING:
+    Drained = dg.MaterializeResult[None]
+else:
+    Drained = dg.MaterializeResult  # with checks in the result, Dagster knows only the bare class
+
+# Its failure must not stop the assets below: they would skip every tenant's leads because of one tenant's chunk.
+CHUNKS_TAKEN = "chunks_taken"
 
 
 class LaneChoice(Enum):
@@ -54,23 +62,36 @@ def _stage_asset(
         metadata=table_metadata(stage),
         retry_policy=LOST_CONNECTION,
         io_manager_key=io_manager,
+        check_specs=[_chunks_taken(stage)] if stage in flows.DRAINED_STAGES else None,
     )
 
 
-def _drain(
-    context: dg.AssetExecutionContext, config: LaneConfig, flow: FlowContext, stage: Stage
-) -> dg.MaterializeResult[None]:
+def _chunks_taken(stage: Stage) -> dg.AssetCheckSpec:
+    return dg.AssetCheckSpec(
+        CHUNKS_TAKEN, asset=str(stage), description="No tenant's chunk failed; what a failed one held is pending again."
+    )
+
+
+def _drain(context: dg.AssetExecutionContext, config: LaneConfig, flow: FlowContext, stage: Stage) -> Drained:
+    failure: StageFailed | None = None
     with shielded(f"{stage} takes what is pending"):
-        summary = flows.drain(flow, stage, lanes=config.chosen(), runner_id=context.run.run_id)
+        try:
+            summary = flows.drain(flow, stage, lanes=config.chosen(), runner_id=context.run.run_id)
+        except StageFailed as error:
+            summary, failure = error.summary, error
     if summary.taken > 0:
         note_progress(context.instance, context.run.run_id)
-    return dg.MaterializeResult(metadata=summary_metadata(summary))
+    check = dg.AssetCheckResult(
+        check_name=CHUNKS_TAKEN,
+        passed=failure is None,
+        description=str(failure) if failure else None,
+        metadata={"tenants_failed": len(failure.tenants) if failure else 0},
+    )
+    return Drained(metadata=summary_metadata(summary), check_results=[check])
 
 
 @_stage_asset(Stage.RAW_LEADS, group="intake", after=None)
-def raw_leads(
-    context: dg.AssetExecutionContext, config: LaneConfig, flow: dg.ResourceParam[FlowContext]
-) -> dg.MaterializeResult[None]:
+def raw_leads(context: dg.AssetExecutionContext, config: LaneConfig, flow: dg.ResourceParam[FlowContext]) -> Drained:
     """Every captured lead as it was sent, moved out of the capture buffer together with its consent statements."""
     return _drain(context, config, flow, Stage.RAW_LEADS)
 
@@ -78,7 +99,7 @@ def raw_leads(
 @_stage_asset(Stage.VALIDATED_LEADS, group="intake", after=Stage.RAW_LEADS)
 def validated_leads(
     context: dg.AssetExecutionContext, config: LaneConfig, flow: dg.ResourceParam[FlowContext]
-) -> dg.MaterializeResult[None]:
+) -> Drained:
     """Leads with normalised e-mail, phone, names and company. Unusable ones go to `rejected_leads` with all reasons."""
     return _drain(context, config, flow, Stage.VALIDATED_LEADS)
 
@@ -86,7 +107,7 @@ def validated_leads(
 @_stage_asset(Stage.DEDUPED_LEADS, group="identity", after=Stage.VALIDATED_LEADS, kinds=frozenset({"duckdb"}))
 def deduped_leads(
     context: dg.AssetExecutionContext, config: LaneConfig, flow: dg.ResourceParam[FlowContext]
-) -> dg.MaterializeResult[None]:
+) -> Drained:
     """Which contact each lead belongs to: by rule, or by Splink's match weight over candidates from the key index."""
     return _drain(context, config, flow, Stage.DEDUPED_LEADS)
 
@@ -94,7 +115,7 @@ def deduped_leads(
 @_stage_asset(Stage.GOLDEN_CONTACTS, group="identity", after=Stage.DEDUPED_LEADS)
 def golden_contacts(
     context: dg.AssetExecutionContext, config: LaneConfig, flow: dg.ResourceParam[FlowContext]
-) -> dg.MaterializeResult[None]:
+) -> Drained:
     """One row per person, each field with its origin. What the CRMs should hold is set in the same transaction."""
     return _drain(context, config, flow, Stage.GOLDEN_CONTACTS)
 

@@ -14,8 +14,11 @@ from leads_pipeline.defs.automation import slo_checks_every_five_minutes as slo_
 from leads_pipeline.defs.runs import FINISHED, FIRST_PAUSE, LONGEST_PAUSE, UNFINISHED, Setbacks
 from leads_pipeline.flows import FlowContext
 
+# The database's trouble, not one tenant's: the run fails.
 POISON = """
-create function poison() returns trigger language plpgsql as $$ begin raise exception 'no'; end $$;
+create function poison() returns trigger language plpgsql as $$ begin
+    raise exception 'no' using errcode = '55P03';
+end $$;
 create trigger poison before insert on raw_leads for each row execute function poison();
 """
 

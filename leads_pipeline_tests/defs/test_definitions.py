@@ -81,15 +81,15 @@ def test_only_the_plan_goes_through_an_io_manager(loaded):
 
 
 def test_a_micro_batch_repeats_neither_the_slo_checks_nor_great_expectations(loaded):
-    assert checks_of(loaded, "near_real_time") == {"duplicate_emails"}
+    assert checks_of(loaded, "near_real_time") == {"duplicate_emails", "chunks_taken"}
 
 
 def test_the_batch_job_has_great_expectations_in_front_of_identity(loaded):
-    assert checks_of(loaded, "batch") == {"duplicate_emails", "expectations"}
+    assert checks_of(loaded, "batch") == {"duplicate_emails", "chunks_taken", "expectations"}
 
 
 def test_the_job_for_people_has_every_check(loaded):
-    assert checks_of(loaded, "all_lanes") == {*SCHEDULED_CHECKS, "duplicate_emails", "expectations"}
+    assert checks_of(loaded, "all_lanes") == {*SCHEDULED_CHECKS, "duplicate_emails", "chunks_taken", "expectations"}
 
 
 def test_the_slo_job_has_the_checks_and_no_asset(loaded):
