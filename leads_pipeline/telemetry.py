@@ -3,10 +3,12 @@
 Doors call ``configure_logging`` once. Everything else takes ``get_logger(__name__)``.
 """
 
+import contextlib
+import io
 import logging
 import sys
 from collections.abc import MutableMapping
-from typing import Any
+from typing import Any, TextIO, cast
 
 import structlog
 
@@ -25,6 +27,23 @@ def _mask(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> Mutabl
     return event
 
 
+class _StandardError(io.TextIOBase):
+    """Standard error as it is at the moment of writing. A line that cannot be written is lost, and nothing else.
+
+    A logger that raises would take the place of the failure that it was to report: its exception reaches Dagster with
+    the driver's message, and the lead in it, as the context.
+    """
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError, ValueError):
+            return sys.stderr.write(text)
+        return 0
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            sys.stderr.flush()
+
+
 def configure_logging(*, as_json: bool | None = None, level: int = logging.INFO) -> None:
     """Send structured events to standard error: JSON lines, or readable ones on a terminal."""
     if as_json is None:
@@ -40,7 +59,7 @@ def configure_logging(*, as_json: bool | None = None, level: int = logging.INFO)
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(file=cast("TextIO", _StandardError())),
         cache_logger_on_first_use=False,
     )
 

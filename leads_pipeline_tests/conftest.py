@@ -70,6 +70,13 @@ def _unconfigured_logs() -> Iterator[None]:
     structlog.reset_defaults()
 
 
+@pytest.fixture(autouse=True)
+def _own_logging() -> Iterator[None]:
+    """A command that a test runs configures the logs as a process's door does; the next test starts anew."""
+    yield
+    structlog.reset_defaults()
+
+
 @pytest.fixture(scope="session")
 def session_directory() -> Iterator[Path]:
     """A directory whose children are state directories of servers, and whose name says which process they belong to."""

@@ -4,30 +4,35 @@ import io
 import json
 
 import pytest
-import structlog
 
 from leads_pipeline import telemetry
 
 
-@pytest.fixture
-def stream(monkeypatch: pytest.MonkeyPatch):
-    written = io.StringIO()
-    monkeypatch.setattr("sys.stderr", written)
-    telemetry.configure_logging(as_json=True)
-    yield written
-    structlog.reset_defaults()
-
-
 @pytest.mark.parametrize("key", sorted(telemetry.FORBIDDEN_KEYS))
-def test_a_value_under_a_personal_or_secret_key_never_reaches_the_stream(stream: io.StringIO, key: str):
+def test_a_value_under_a_personal_or_secret_key_never_reaches_the_stream(key: str, capsys: pytest.CaptureFixture[str]):
+    telemetry.configure_logging(as_json=True)
+
     telemetry.get_logger("test").info("lead_seen", **{key: "ada@engines.example"})
 
-    assert "ada@engines" not in stream.getvalue()
+    written = capsys.readouterr().err
+    assert "lead_seen" in written
+    assert "ada@engines" not in written
 
 
-def test_an_event_is_one_line_of_json_with_its_module_and_time(stream: io.StringIO):
+def test_an_event_is_one_line_of_json_with_its_module_and_time(capsys: pytest.CaptureFixture[str]):
+    telemetry.configure_logging(as_json=True)
+
     telemetry.get_logger("test").info("chunk_taken", taken=3)
 
-    line = json.loads(stream.getvalue())
+    line = json.loads(capsys.readouterr().err)
     assert (line["event"], line["taken"], line["module"], line["level"]) == ("chunk_taken", 3, "test", "info")
     assert line["timestamp"].endswith("Z")
+
+
+def test_a_stream_that_is_closed_costs_a_line_and_nothing_else(monkeypatch: pytest.MonkeyPatch):
+    telemetry.configure_logging(as_json=True)
+    closed = io.StringIO()
+    closed.close()
+    monkeypatch.setattr("sys.stderr", closed)
+
+    telemetry.get_logger("test").error("chunk_failed", taken=3)

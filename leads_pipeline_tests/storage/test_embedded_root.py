@@ -74,6 +74,12 @@ def _user_of(answer: dict[str, str]) -> str:
     return psutil.Process(int(answer["pid"])).username()
 
 
+def _install_wheel(site: Path) -> None:
+    wheel = installed_binaries().parent
+    for name in (wheel.name, f"{wheel.name}.libs"):
+        shutil.copytree(wheel.parent / name, site / name, symlinks=True, ignore=shutil.ignore_patterns("pginstall"))
+
+
 def _works(answer: dict[str, str]) -> bool:
     with psycopg.connect(answer["url"]) as connection:
         connection.execute("create table t as select generate_series(1, 1000) as n")
@@ -84,12 +90,18 @@ def _works(answer: dict[str, str]) -> bool:
 def test_a_normal_user_runs_it_in_the_state_directory(place: Place) -> None:
     place.state.mkdir()
     arguments: tuple[str, ...] = ()
+    environment: dict[str, str] = {}
     owner = os.geteuid()
     if owner == 0:
         owner = pwd.getpwnam("nobody").pw_uid
         os.chown(place.state, owner, -1)
         arguments = (f"--user={owner}",)
-    answer = place.start(*arguments)
+        # The environment that runs the tests may lie where only root can read.
+        site = place.root / "site-packages"
+        site.mkdir()
+        _install_wheel(site)
+        environment = {"PYTHONPATH": str(site), "PYTHONDONTWRITEBYTECODE": "1"}
+    answer = place.start(*arguments, **environment)
     assert _works(answer), answer
     assert psutil.Process(int(answer["pid"])).uids().effective == owner
     assert [path.name for path in place.state.iterdir()] == ["postgres"]
@@ -115,9 +127,7 @@ def test_root_runs_it_from_places_that_only_root_can_enter(place: Place) -> None
     home = place.root / "home"
     site = home / "site-packages"
     site.mkdir(parents=True)
-    wheel = installed_binaries().parent
-    for name in (wheel.name, f"{wheel.name}.libs"):
-        shutil.copytree(wheel.parent / name, site / name, symlinks=True, ignore=shutil.ignore_patterns("pginstall"))
+    _install_wheel(site)
     for path in (home, *home.rglob("*")):
         if not path.is_symlink():
             path.chmod(path.stat().st_mode & 0o700)
