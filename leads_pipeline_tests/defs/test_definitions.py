@@ -118,19 +118,18 @@ def test_lanes_that_do_not_exist_are_refused_before_any_work(definitions, instan
 
 
 @pytest.mark.parametrize("command", [["check", "defs"], ["list", "defs", "--json"]])
-def test_dg_works_without_a_database(command, tmp_path):
-    (tmp_path / "leads.yaml").write_text(LEADS_YAML)
+def test_dg_needs_no_database_to_be_there(command, own_state):
+    (own_state / "leads.yaml").write_text(f"{LEADS_YAML}\nstate_dir: .\n")
     environment = inherited_environment() | {
-        CONFIG_VARIABLE: str(tmp_path / "leads.yaml"),
+        CONFIG_VARIABLE: str(own_state / "leads.yaml"),
         "DAGSTER_DISABLE_TELEMETRY": "yes",
-        "DG_CLI_CONFIG": str(tmp_path / "dg.toml"),
+        "DG_CLI_CONFIG": str(own_state / "dg.toml"),
     }
     done = subprocess.run(
         [str(Path(sys.executable).parent / "dg"), *command],
         cwd=ROOT, env=environment, capture_output=True, text=True, timeout=180, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    assert not (tmp_path / ".leads").exists()
 
 
 def test_the_workspace_names_both_locations_as_dg_does():
