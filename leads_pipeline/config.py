@@ -23,6 +23,7 @@ from pydantic import (
     PrivateAttr,
     SecretStr,
     ValidationError,
+    field_validator,
     model_validator,
 )
 
@@ -44,6 +45,19 @@ def _valid_name(value: str) -> str:
 def _valid_time_zone(value: str) -> str:
     if value not in available_timezones():
         raise ValueError("allowed: an IANA time zone such as UTC or Europe/Vienna")
+    return value
+
+
+# The golden contact's fields that a CRM may be sent; a test compares them with the domain's.
+DELIVERABLE_FIELDS = (
+    "email", "phone", "first_name", "last_name", "company", "job_title", "date_of_birth",
+    "address", "city", "state", "postcode", "country", "first_source", "last_source", "first_seen_at", "last_seen_at",
+)  # fmt: skip
+
+
+def _deliverable_field(value: str) -> str:
+    if value not in DELIVERABLE_FIELDS:
+        raise ValueError(f"not a field of a golden contact; allowed: {', '.join(DELIVERABLE_FIELDS)}")
     return value
 
 
@@ -157,7 +171,7 @@ class DestinationSettings(Model):
     batch_size: Annotated[int, Field(gt=0, le=100)] = Field(100, description="Records in one request.")
     limits: RequestLimits = RequestLimits()
     timeout_seconds: Annotated[float, Field(gt=0, le=120)] = Field(30, description="For one request.")
-    mapping: dict[str, str] = Field(
+    mapping: dict[Annotated[str, AfterValidator(_deliverable_field)], str] = Field(
         default_factory=lambda: dict(HUBSPOT_MAPPING), description="Golden contact's field → the CRM's property."
     )
 
@@ -218,6 +232,12 @@ class SloSettings(Model):
     min_delivery_success: Fraction = Field(0.99, description="Of the contacts settled within the window.")
     delivery_window_hours: Annotated[int, Field(gt=0, description="Window of the delivery success.")] = 24
     min_sample: Annotated[int, Field(gt=0)] = Field(20, description="Below so many leads a rate proves nothing.")
+
+    @field_validator("max_pending_seconds", mode="before")
+    @classmethod
+    def _lanes_left_out_keep_their_limit(cls, value: object) -> object:
+        """Without this, whoever changes one lane's limit would let the others wait for ever unseen."""
+        return {**_MAX_PENDING, **value} if isinstance(value, dict) else value
 
 
 class RetentionSettings(Model):

@@ -8,8 +8,17 @@ import yaml
 from click.testing import CliRunner
 
 from leads_pipeline.cli import cli
-from leads_pipeline.config import config_path, json_schema, load_settings, parse_settings, project_file
+from leads_pipeline.config import (
+    DELIVERABLE_FIELDS,
+    config_path,
+    json_schema,
+    load_settings,
+    parse_settings,
+    project_file,
+)
+from leads_pipeline.domain.survivorship import GOLDEN_FIELDS
 from leads_pipeline.errors import ConfigError
+from leads_pipeline.storage.schema import golden_contacts
 
 MINIMAL = """
 tenants:
@@ -86,6 +95,20 @@ def test_a_secret_written_in_place_of_its_variable_s_name_is_not_repeated():
 
     assert fault.startswith("destinations.crm.token.env: a secret stands in the environment")
     assert "pat-na1" not in fault
+
+
+def test_a_field_that_no_golden_contact_has_is_named_and_not_left_out_of_what_is_sent():
+    [fault] = faults_of(MINIMAL.replace("account: main", "account: main, mapping: {fisrt_name: firstname}"))
+
+    assert fault.startswith("destinations.crm.mapping.fisrt_name")
+    assert "allowed: email, phone, first_name" in fault
+    assert set(GOLDEN_FIELDS) - {"email_key"} < set(DELIVERABLE_FIELDS) < set(golden_contacts.columns.keys())
+
+
+def test_a_lane_whose_limit_is_not_stated_keeps_its_own():
+    settings = parse_settings(MINIMAL + "slos: {max_pending_seconds: {real_time: 60}}", path=Path("leads.yaml"))
+
+    assert settings.slos.max_pending_seconds == {"real_time": 60, "near_real_time": 600, "batch": 86_400}
 
 
 def test_destinations_of_one_account_must_state_one_limit():
