@@ -32,18 +32,6 @@ class DueRow:
 
 
 @dataclass(frozen=True, slots=True)
-class OutboxDepth:
-    """How many rows of one tenant, destination and lane are in one state, and since when the oldest waits."""
-
-    tenant: str
-    destination: str
-    lane: Lane
-    state: OutboxState
-    rows: int
-    oldest_since: datetime
-
-
-@dataclass(frozen=True, slots=True)
 class Settlement:
     """What one record's row becomes. ``version`` is the one that was sent, ``fields`` the properties it carried."""
 
@@ -260,17 +248,6 @@ def settle(
     return [Settled(r.outbox_id, OutboxState(r.state)) for r in found]
 
 
-def release(connection: sa.Connection, outbox_ids: Sequence[int], *, token: str, now: datetime) -> None:
-    """Give back rows that were claimed and not sent; nothing is charged to them."""
-    connection.execute(
-        sa.text(
-            "update outbox set state = 'waiting', claimed_by = null, claimed_until = null, updated_at = :now "
-            "where outbox_id = any(:ids) and claimed_by = :token"
-        ),
-        {"ids": list(outbox_ids), "token": token, "now": now},
-    )
-
-
 def cancel(connection: sa.Connection, outbox_ids: Sequence[int], *, token: str, now: datetime) -> None:
     """Take rows out whose contact has no golden record: there is nothing to send."""
     connection.execute(
@@ -280,29 +257,3 @@ def cancel(connection: sa.Connection, outbox_ids: Sequence[int], *, token: str, 
         ),
         {"ids": list(outbox_ids), "token": token, "now": now},
     )
-
-
-def outbox_depths(connection: sa.Connection) -> list[OutboxDepth]:
-    """How the outbox is filled, by tenant, destination, lane and state."""
-    rows = connection.execute(
-        sa.text(
-            "select tenant, destination, lane, state, count(*) as rows, min(waiting_since) as oldest_since "
-            "from outbox group by tenant, destination, lane, state"
-        )
-    )
-    depths = [
-        OutboxDepth(r.tenant, r.destination, Lane(r.lane), OutboxState(r.state), r.rows, r.oldest_since) for r in rows
-    ]
-    return sorted(depths, key=lambda d: (d.tenant, d.destination, list(Lane).index(d.lane), d.state))
-
-
-def next_due_at(connection: sa.Connection, *, lanes: Sequence[Lane]) -> datetime | None:
-    """When the next row may be claimed, the past included; ``None`` when nothing waits or is in flight."""
-    found: datetime | None = connection.execute(
-        sa.text(
-            "select min(greatest(due_at, coalesce(claimed_until, due_at))) from outbox "
-            "where state in ('waiting', 'in_flight') and lane = any(:lanes)"
-        ),
-        {"lanes": [str(lane) for lane in lanes]},
-    ).scalar_one()
-    return found

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from leads_pipeline.domain.delivery import RecordVerdict, Verdict
 from leads_pipeline.domain.retry import NextStep
-from leads_pipeline.domain.stage import ALL_LANES, Lane, Operation, OutboxState
+from leads_pipeline.domain.stage import ALL_LANES, Operation, OutboxState
 from leads_pipeline.storage.outbox import (
     _DUE,
     _EXTEND,
@@ -15,9 +15,6 @@ from leads_pipeline.storage.outbox import (
     claim,
     due_rows,
     extend_claims,
-    next_due_at,
-    outbox_depths,
-    release,
     settle,
 )
 from leads_pipeline_tests.conftest import NOW
@@ -140,15 +137,6 @@ def test_a_claim_that_ran_out_leaves_an_ambiguous_outcome(engine: sa.Engine) -> 
     assert row_of(engine, contact)["last_verdict"] == "ambiguous"
 
 
-def test_released_rows_can_be_claimed_at_once_and_are_charged_nothing(engine: sa.Engine) -> None:
-    [contact] = add_contacts(engine)
-    _claim(engine, [contact], token="a")
-    with engine.begin() as connection:
-        release(connection, [contact.outbox_id], token="a", now=NOW)
-    assert row_of(engine, contact)["attempts"] == 0
-    assert _claim(engine, [contact], token="b") == [contact.outbox_id]
-
-
 def test_what_is_due_is_found_by_the_index_and_not_by_reading_another_tenant_s_backlog(engine: sa.Engine) -> None:
     add_contacts(engine, 3000, tenant="acme", due_at=NOW - timedelta(hours=1))
     [small] = add_contacts(engine, tenant="globex")
@@ -181,16 +169,3 @@ def test_a_lease_is_extended_without_reading_the_whole_outbox(engine: sa.Engine)
         values = {"ids": [1, 2], "token": "a", "until": NOW}
         plan = "\n".join(connection.execute(sa.text(f"explain {_EXTEND.text}"), values).scalars())
     assert "Seq Scan" not in plan
-
-
-def test_depths_and_the_next_due_time_tell_what_waits(engine: sa.Engine) -> None:
-    with engine.connect() as connection:
-        assert next_due_at(connection, lanes=ALL_LANES) is None
-    add_contacts(engine, 2, lane=Lane.BATCH, due_at=NOW + timedelta(seconds=30))
-    claimed = add_contacts(engine)
-    _claim(engine, claimed, token="a")
-    with engine.connect() as connection:
-        depths = {(d.lane, d.state): d.rows for d in outbox_depths(connection)}
-        assert next_due_at(connection, lanes=[Lane.REAL_TIME]) == LEASE
-        assert next_due_at(connection, lanes=ALL_LANES) == NOW + timedelta(seconds=30)
-    assert depths == {(Lane.BATCH, OutboxState.WAITING): 2, (Lane.REAL_TIME, OutboxState.IN_FLIGHT): 1}
