@@ -63,9 +63,10 @@ lock: ## Resolve the dependencies anew (needs uv)
 LOCK_FLAGS := --python-version 3.11 --universal --generate-hashes --no-strip-extras --no-annotate --no-header \
 	--no-emit-index-url --no-emit-find-links
 
-clean: ## Stop the demo's server and remove .venv, caches and the demo's files; your own leads stay
-	@if [ -x .venv/bin/leads ] && [ -f .leads/demo/leads.yaml ]; then \
-		.venv/bin/leads --config .leads/demo/leads.yaml db remove --yes || true; fi
+clean: ## Stop the embedded servers and remove .venv, caches and the demo's files; your own leads stay
+	@if [ -x .venv/bin/leads ]; then unset LEADS_DATABASE_URL; \
+		if [ -f .leads/demo/leads.yaml ]; then .venv/bin/leads --config .leads/demo/leads.yaml db remove --yes || true; fi; \
+		$(LEADS) db stop >/dev/null || true; fi # its binaries are in .venv: it could not be stopped any more
 	@rm -rf .venv .leads/demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache \
 		dbt_project/target dbt_project/logs
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
