@@ -146,7 +146,8 @@ def _limits(found: dict[str, Any], settings: Settings) -> "Table":
         allowed = ", ".join(f"{window.requests} / {window.seconds} s" for window in limits.windows)
         if limits.daily:
             allowed += f", {limits.daily.requests:,} / day"
-        table.add_row(account, f"{used['requests']:,}", f"{used['throttled']:,}", allowed, str(paused.get(account, "")))
+        until = f"{paused[account]:%Y-%m-%d %H:%M:%S} UTC" if account in paused else ""
+        table.add_row(account, f"{used['requests']:,}", f"{used['throttled']:,}", allowed, until)
     return table
 
 
