@@ -141,6 +141,7 @@ _DUE = sa.text(
             where o.destination = door.destination and o.tenant = door.tenant and o.lane = served.lane
                 and o.due_at <= :now and o.state in ('waiting', 'in_flight')
                 and (o.claimed_until is null or o.claimed_until <= :now)
+            order by o.due_at  -- by the index: for any one row the planner would read the table until it meets one
             limit 1
         ) first
     )

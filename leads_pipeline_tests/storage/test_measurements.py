@@ -139,3 +139,22 @@ def test_completeness_is_of_the_leads_that_have_passed_on(connection, flow):
     flow.at_dedupe(email=None, email_key=None)
     [found] = completeness_since(connection, flow.now - timedelta(days=1))
     assert (found.source, found.rows, found.share("email"), found.share("phone")) == ("website", 2, 0.5, 0.0)
+
+
+def test_whether_a_delivery_is_due_is_asked_of_the_index_however_much_waits_in_another_lane(connection, flow):
+    rows = """
+        insert into outbox (
+            tenant, contact_id, destination, operation, state, lane, wanted_version, waiting_since, due_at, updated_at
+        )
+        select 'acme', gen_random_uuid(), 'hubspot', 'upsert', 'waiting', 'batch', 1, :now, :now, :now
+        from generate_series(1, 20000)
+    """
+    connection.execute(sa.text(rows), {"now": flow.now})
+    connection.execute(sa.text("analyze outbox"))
+    values = {
+        "tenants": ["acme"], "lanes": ["real_time"], "stages": [], "now": flow.now,
+        "doors": '[{"tenant": "acme", "destination": "hubspot"}]',
+    }  # fmt: skip
+    plan = "\n".join(connection.execute(sa.text(f"explain {measurements._DUE.text}"), values).scalars())
+    assert "ix_outbox_due on outbox" in plan
+    assert "Seq Scan on outbox" not in plan
