@@ -6,8 +6,8 @@ tenant's flood does not hold up another's leads. Add a stage in ``_STEPS``; keep
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 
@@ -35,6 +35,11 @@ DRAINED_STAGES = (Stage.RAW_LEADS, Stage.VALIDATED_LEADS, Stage.DEDUPED_LEADS, S
 
 # Records that one run offers to the CRMs: at 100 a request and 10 requests a second, five minutes' work.
 PLAN_LIMIT = 300_000
+
+# A subject on which a step breaks waits this long before it is tried again: time to mend the code or the lead.
+POISON_PAUSE = timedelta(hours=1)
+# Of one tenant in one drain. Where more fails the fault is not in the leads, and setting them aside only delays them.
+MOST_SET_ASIDE = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,85 +80,115 @@ class StageFailed(LeadsError):
 Step = Callable[[Chunk], ChunkReport]
 
 
-@dataclass(slots=True)
-class _Tally:
-    chunks: int = 0
-    taken: int = 0
-    passed: int = 0
-    counts: Counter[str] = field(default_factory=Counter)
+def drain(context: FlowContext, stage: Stage, *, lanes: Sequence[Lane], runner_id: str) -> StageSummary:
+    """Run ``stage`` until nothing of ``lanes`` is due at its door, or ``pipeline.run_seconds`` have passed.
 
-    def add(self, report: ChunkReport) -> None:
+    A chunk that fails is tried again in halves; what fails by itself is set aside for ``POISON_PAUSE``, so that its
+    neighbours go on.
+
+    Raises:
+        DatabaseUnavailable: the database cannot be reached; nothing was lost, call again.
+        StageFailed: the chunks of some tenants failed or something was set aside; all else was served first.
+    """
+    started = context.clock.monotonic()
+    work = _Drain(context, stage, tuple(lanes), runner_id)
+    with translated_errors(f"{stage} takes what is pending"):
+        while context.clock.monotonic() - started < context.settings.pipeline.run_seconds:
+            now = context.clock.now()
+            tenants = [name for name in _tenants_waiting(context, stage, lanes, now) if name not in work.finished]
+            if not tenants:
+                break
+            for tenant in tenants:
+                work.take(tenant, now)
+        remaining, oldest = _still_waiting(context, stage, lanes)
+    summary = StageSummary(
+        stage=stage,
+        chunks=work.chunks,
+        taken=work.taken,
+        passed=work.passed,
+        counts=dict(work.counts),
+        seconds=context.clock.monotonic() - started,
+        oldest_wait_seconds=(context.clock.now() - oldest).total_seconds() if oldest else None,
+        remaining=remaining,
+    )
+    if work.errors:
+        raise work.failure(summary)
+    return summary
+
+
+class _Drain:
+    """What one drain of a stage has done so far, tenant by tenant."""
+
+    def __init__(self, context: FlowContext, stage: Stage, lanes: tuple[Lane, ...], runner_id: str) -> None:
+        self._context = context
+        self._stage = stage
+        self._lanes = lanes
+        self._runner_id = runner_id
+        self._step = _step(context, stage)
+        self._limits: dict[str, int] = {}
+        self._set_aside: Counter[str] = Counter()
+        self.finished: set[str] = set()
+        self.errors: dict[str, Exception] = {}
+        self.chunks = self.taken = self.passed = 0
+        self.counts: Counter[str] = Counter()
+
+    def take(self, tenant: str, now: datetime) -> None:
+        """Take one chunk of ``tenant``."""
+        chunk = Chunk(
+            tenant=tenant,
+            lanes=self._lanes,
+            limit=self._limits.get(tenant, self._context.settings.pipeline.chunk_size),
+            batch_id=BatchId(uuid7(now)),
+            runner_id=self._runner_id,
+            now=now,
+        )
+        try:
+            report = self._step(chunk)
+        except (DatabaseError, sa.exc.OperationalError, sa.exc.InterfaceError):
+            raise
+        except Exception as error:  # noqa: BLE001 - one tenant's trouble must not hold up another's leads
+            self._after_failure(chunk, error)
+            return
+        if report.taken == 0:
+            self.finished.add(tenant)  # another worker holds what is due for this tenant: it is being served
+            return
         self.chunks += 1
         self.taken += report.taken
         self.passed += report.passed
         self.counts.update(report.counts)
 
+    def _after_failure(self, chunk: Chunk, error: Exception) -> None:
+        tenant, stage = chunk.tenant, self._stage
+        # No traceback: a driver's message may quote the row.
+        log.error("chunk_failed", stage=stage, tenant=tenant, limit=chunk.limit, error_type=type(error).__name__)
+        self.errors.setdefault(tenant, error)
+        if stage is Stage.RAW_LEADS or self._set_aside[tenant] >= MOST_SET_ASIDE:
+            # The buffer has no door of its own to wait at; and where so much fails, it is not the leads.
+            self.finished.add(tenant)
+        elif chunk.limit > 1:
+            self._limits[tenant] = chunk.limit // 2
+        else:
+            with self._context.engine.begin() as connection:
+                subject = pending.set_aside(connection, stage, chunk, until=chunk.now + POISON_PAUSE)
+            log.error("set_aside", stage=stage, tenant=tenant, subject_id=str(subject), until=chunk.now + POISON_PAUSE)
+            self._set_aside[tenant] += 1
+            self.counts["set_aside"] += 1
+            del self._limits[tenant]
 
-def drain(context: FlowContext, stage: Stage, *, lanes: Sequence[Lane], runner_id: str) -> StageSummary:
-    """Run ``stage`` until nothing of ``lanes`` is due at its door, or ``pipeline.run_seconds`` have passed.
-
-    Raises:
-        DatabaseUnavailable: the database cannot be reached; nothing was lost, call again.
-        StageFailed: the chunks of some tenants failed; the other tenants were served first.
-    """
-    step = _step(context, stage)
-    started = context.clock.monotonic()
-    tally = _Tally()
-    failed: dict[str, Exception] = {}
-    with translated_errors(f"{stage} takes what is pending"):
-        while context.clock.monotonic() - started < context.settings.pipeline.run_seconds:
-            now = context.clock.now()
-            tenants = [name for name in _tenants_waiting(context, stage, lanes, now) if name not in failed]
-            if not tenants:
-                break
-            for tenant in tenants:
-                chunk = Chunk(
-                    tenant=tenant,
-                    lanes=tuple(lanes),
-                    limit=context.settings.pipeline.chunk_size,
-                    batch_id=BatchId(uuid7(now)),
-                    runner_id=runner_id,
-                    now=now,
-                )
-                try:
-                    report = step(chunk)
-                except (DatabaseError, sa.exc.OperationalError, sa.exc.InterfaceError):
-                    raise
-                except Exception as error:  # noqa: BLE001 - one tenant's trouble must not hold up another's leads
-                    # No traceback: a driver's message may quote the row.
-                    log.error(  # noqa: TRY400
-                        "chunk_failed", stage=stage, tenant=tenant, error_type=type(error).__name__
-                    )
-                    failed[tenant] = error
-                    continue
-                if report.taken == 0:
-                    # Another worker holds what is due for this tenant: it is being served.
-                    failed.setdefault(tenant, _Elsewhere())
-                    continue
-                tally.add(report)
-        remaining, oldest = _still_waiting(context, stage, lanes)
-    seconds = context.clock.monotonic() - started
-    summary = StageSummary(
-        stage=stage,
-        chunks=tally.chunks,
-        taken=tally.taken,
-        passed=tally.passed,
-        counts=dict(tally.counts),
-        seconds=seconds,
-        oldest_wait_seconds=(context.clock.now() - oldest).total_seconds() if oldest else None,
-        remaining=remaining,
-    )
-    broken = {tenant: error for tenant, error in failed.items() if not isinstance(error, _Elsewhere)}
-    if broken:
-        names = tuple(sorted(broken))
-        first = broken[names[0]]
-        raise StageFailed(
-            f"{stage}: the chunks of {', '.join(names)} failed with {type(first).__name__}; what they held is pending "
-            f"again, {tally.taken} of other tenants were taken",
+    def failure(self, summary: StageSummary) -> StageFailed:
+        """What is raised when all else is done."""
+        names = tuple(sorted(self.errors))
+        first = self.errors[names[0]]
+        aside = sum(self._set_aside.values())
+        made = StageFailed(
+            f"{self._stage}: chunks of {', '.join(names)} failed with {type(first).__name__}; what they held is "
+            f"pending again, {aside} set aside for {POISON_PAUSE.total_seconds() / 60:.0f} minutes; "
+            f"{summary.taken} were taken",
             summary=summary,
             tenants=names,
-        ) from first
-    return summary
+        )
+        made.__cause__ = first
+        return made
 
 
 def plan_sync(context: FlowContext, *, lanes: Sequence[Lane]) -> SyncPlan:
@@ -172,10 +207,6 @@ def deliver(context: FlowContext, plan: SyncPlan, *, runner_id: str) -> SyncRepo
     """Send what ``plan`` names, inside every account's limits; each record is settled on its own verdict."""
     with translated_errors("crm_sync_batches delivers"):
         return deliver_plan(context.engine, plan, settings=context.settings, clock=context.clock, runner_id=runner_id)
-
-
-class _Elsewhere(Exception):
-    """Not a failure: what is due for the tenant is locked by another worker."""
 
 
 def _step(context: FlowContext, stage: Stage) -> Step:

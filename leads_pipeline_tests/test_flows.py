@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 import sqlalchemy as sa
@@ -22,6 +23,7 @@ from leads_pipeline.domain.stage import ALL_LANES, Chunk, ChunkReport, Lane, Sta
 from leads_pipeline.flows import DRAINED_STAGES, FlowContext, StageFailed, drain
 from leads_pipeline.storage.conservation import conservation
 from leads_pipeline.storage.journey import lead_journey, leads_of_email
+from leads_pipeline.storage.pending import claim
 from leads_pipeline_tests.conftest import LEADS_YAML
 
 ADA = {"email": "Ada.Byron@engines.example", "first_name": "Ada", "last_name": "Byron", "company": "Analytical Engines"}
@@ -135,7 +137,7 @@ def test_a_tenant_whose_chunk_fails_does_not_hold_up_the_others(context: FlowCon
 
     monkeypatch.setattr(flows, "move_raw_leads", breaks_for_acme)
 
-    with pytest.raises(StageFailed, match="acme failed with ZeroDivisionError") as failed:
+    with pytest.raises(StageFailed, match="chunks of acme failed with ZeroDivisionError") as failed:
         drain(context, Stage.RAW_LEADS, lanes=ALL_LANES, runner_id="test")
 
     assert "ada.byron" not in str(failed.value)
@@ -143,6 +145,52 @@ def test_a_tenant_whose_chunk_fails_does_not_hold_up_the_others(context: FlowCon
     with context.engine.connect() as connection:
         left = connection.execute(sa.text("select tenant from buffer")).scalars().all()
     assert left == ["acme"], "the broken chunk is pending again, the other tenant was served"
+
+
+def breaks_on(poison: set[UUID], stage: Stage, step):
+    """A step that breaks whenever its chunk holds one of these subjects."""
+
+    def broken(engine: sa.Engine, chunk: Chunk, **more) -> ChunkReport:
+        with engine.connect() as connection:
+            wanted = {subject.subject_id for subject in claim(connection, stage, chunk)}
+            connection.rollback()
+        if wanted & poison:
+            raise ZeroDivisionError
+        return step(engine, chunk, **more)
+
+    return broken
+
+
+def test_a_lead_on_which_a_step_breaks_is_set_aside_and_its_neighbours_go_on(
+    context: FlowContext, monkeypatch: pytest.MonkeyPatch
+):
+    leads = capture(context, *({"email": f"p{number}@engines.example"} for number in range(40)))
+    drain(context, Stage.RAW_LEADS, lanes=ALL_LANES, runner_id="test")
+    monkeypatch.setattr(flows, "validate_leads", breaks_on({leads[17]}, Stage.VALIDATED_LEADS, flows.validate_leads))
+
+    with pytest.raises(StageFailed, match="1 set aside for 60 minutes; 39 were taken") as failed:
+        drain(context, Stage.VALIDATED_LEADS, lanes=ALL_LANES, runner_id="test")
+
+    assert failed.value.summary.counts["set_aside"] == 1
+    assert failed.value.summary.remaining == 1
+    monkeypatch.undo()
+    again = drain(context, Stage.VALIDATED_LEADS, lanes=ALL_LANES, runner_id="test")
+    assert again.taken == 0, "it is not due before the pause is over"
+    later = FlowContext(context.engine, context.settings, FrozenClock(context.clock.now() + flows.POISON_PAUSE))
+    assert drain(later, Stage.VALIDATED_LEADS, lanes=ALL_LANES, runner_id="test").taken == 1
+
+
+def test_where_everything_breaks_only_a_few_are_set_aside(context: FlowContext, monkeypatch: pytest.MonkeyPatch):
+    leads = capture(context, *({"email": f"p{number}@engines.example"} for number in range(20)))
+    drain(context, Stage.RAW_LEADS, lanes=ALL_LANES, runner_id="test")
+    monkeypatch.setattr(flows, "validate_leads", breaks_on(set(leads), Stage.VALIDATED_LEADS, flows.validate_leads))
+
+    with pytest.raises(StageFailed) as failed:
+        drain(context, Stage.VALIDATED_LEADS, lanes=ALL_LANES, runner_id="test")
+
+    assert failed.value.summary.counts["set_aside"] == flows.MOST_SET_ASIDE
+    monkeypatch.undo()
+    assert drain(context, Stage.VALIDATED_LEADS, lanes=ALL_LANES, runner_id="test").taken == 20 - flows.MOST_SET_ASIDE
 
 
 def test_a_stage_stops_taking_chunks_when_its_time_is_up(context: FlowContext, monkeypatch: pytest.MonkeyPatch):

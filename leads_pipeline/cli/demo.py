@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from leads_pipeline.clock import SystemClock
-from leads_pipeline.config import CONFIG_VARIABLE, load_settings
+from leads_pipeline.config import load_settings
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -62,20 +62,28 @@ def demo(
     else:
         leads = invented_leads(count, seed=seed)
         console.print(f"{len(leads):,} invented leads, seed {seed}", highlight=False)
-    figures = run_demo(settings, leads, clock=SystemClock(), console=console)
+    figures, example = run_demo(settings, leads, clock=SystemClock(), console=console)
     console.print()
     print_figures(console, figures)
     if json_path:
         json_path.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-    _say_what_next(settings.path)
+    _say_what_next(settings.path, example)
 
 
-def _say_what_next(path: Path) -> None:
+def _say_what_next(path: Path, lead_id: str | None) -> None:
     shown = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
     leads = f".venv/bin/leads --config {shown}"
     click.echo("Look around:")
-    click.echo(f"  make dev CONFIG={shown}    open Dagster, the sandbox CRM and the door on what you just saw")
-    click.echo(f"  {leads} status             queues, states and limits")
-    click.echo(f"  {leads} journey EMAIL      every row and decision about one lead")
-    click.echo(f"  {leads} db url             connect psql or a notebook; the marts are in the schema marts")
-    click.echo(f"Or set {CONFIG_VARIABLE}={shown} once. Your own leads: make dev.")
+    click.echo(f"  make dev CONFIG={shown}")
+    click.echo("      Dagster, the sandbox CRM and the door, on what you just saw")
+    click.echo(f"  {leads} status")
+    if lead_id:
+        click.echo(f"  {leads} journey {lead_id}")
+        click.echo(
+            click.echo(
+                "      every row and decision about one of the leads that are one person; takes an e-mail address as well"
+            )
+        )
+    click.echo(f"  {leads} db start && {leads} db url")
+    click.echo("      for psql or a notebook; the marts are in the schema marts")
+    click.echo("Your own leads: make dev.")

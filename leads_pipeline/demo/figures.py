@@ -36,6 +36,7 @@ select (select coalesce(sum(captured), 0) from capture_batches) as captured,
        (select count(distinct lead_id) from validated_leads) as validated,
        (select count(*) from golden_contacts) as contacts,
        (select count(*) from outbox where operation = 'upsert' and delivered_version is not null) as in_crm,
+       (select coalesce(sum(delivered), 0) from crm_sync_batches where operation = 'upsert') as records,
        (select count(*) from crm_sync_batches) as requests,
        (select count(*) from crm_sync_batches where http_status = 429) as http_429
 """
@@ -107,6 +108,17 @@ def collect(
     return figures
 
 
+def busiest_lead(connection: sa.Connection) -> str | None:
+    """The newest lead of the contact with the most leads."""
+    found = connection.execute(
+        sa.text(
+            "select max(lead_id::text) from deduped_leads where contact_id = "
+            "(select contact_id from golden_contacts order by lead_count desc, contact_id limit 1)"
+        )
+    ).scalar()
+    return found and str(found)
+
+
 def _matching(connection: sa.Connection, truth_of: Mapping[str, str]) -> dict[str, float] | None:
     if not truth_of:
         return None
@@ -131,6 +143,10 @@ def _compare(counts: Any, sandbox: SandboxView) -> None:
         )
     if sandbox.duplicates:
         partings.append(f"duplicates: the sandbox holds {sandbox.duplicates} contacts that share an e-mail or a key")
+    if sandbox.records != counts.records:
+        partings.append(
+            f"records: the sandbox wrote {sandbox.records}, the database recorded {counts.records} delivered"
+        )
     if sandbox.requests != counts.requests:
         partings.append(f"requests: the sandbox saw {sandbox.requests}, the database recorded {counts.requests}")
     if sandbox.http_429 != counts.http_429:

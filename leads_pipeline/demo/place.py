@@ -27,7 +27,7 @@ def prepare_place(directory: Path) -> Settings:
     directory.mkdir(parents=True, exist_ok=True)
     for name in ("dagster", "logs"):
         shutil.rmtree(directory / name, ignore_errors=True)
-    for store in directory.glob("sandbox-*"):
+    for store in directory.glob("sandbox-*.sqlite*"):
         store.unlink()
     document = {
         "version": 1,

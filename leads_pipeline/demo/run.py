@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from leads_pipeline.clock import Clock
 from leads_pipeline.config import Settings
 from leads_pipeline.demo.door import DemoLead, Sent, send_leads
-from leads_pipeline.demo.figures import SandboxView, collect
+from leads_pipeline.demo.figures import SandboxView, busiest_lead, collect
 from leads_pipeline.demo.place import DESTINATION, TENANT, TOKEN_VARIABLE
 from leads_pipeline.domain.stage import Stage
 from leads_pipeline.errors import LeadsError
@@ -32,8 +32,10 @@ _BATCH_SIZE = 250
 _RUN_LIMIT_SECONDS = 1_800
 
 
-def run_demo(settings: Settings, leads: Sequence[DemoLead], *, clock: Clock, console: Console) -> dict[str, Any]:
-    """Send ``leads`` through the whole chain of ``settings`` and return the figures.
+def run_demo(
+    settings: Settings, leads: Sequence[DemoLead], *, clock: Clock, console: Console
+) -> tuple[dict[str, Any], str | None]:
+    """Send ``leads`` through the whole chain of ``settings``; the figures, and a lead that is worth a look.
 
     Raises:
         LeadsError: a service failed, a run failed, or the database and the sandbox disagree.
@@ -63,7 +65,10 @@ def run_demo(settings: Settings, leads: Sequence[DemoLead], *, clock: Clock, con
             seconds |= _run_job(settings, environment, console)
             sandbox = _ask_sandbox(settings, environment[TOKEN_VARIABLE])
             with engine.connect() as connection:
-                return collect(connection, settings=settings, sandbox=sandbox, truth_of=sent.truth_of, seconds=seconds)
+                figures = collect(
+                    connection, settings=settings, sandbox=sandbox, truth_of=sent.truth_of, seconds=seconds
+                )
+                return figures, busiest_lead(connection)
     finally:
         engine.dispose()
         server.stop()

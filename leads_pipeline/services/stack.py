@@ -4,10 +4,13 @@
 here; keep out what it does.
 """
 
+import contextlib
+import os
 import secrets
 import shutil
 import socket
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -74,8 +77,22 @@ class Stack:
             "PYTHONUNBUFFERED": "1",
         }
         for destination in self.local_sandboxes().values():
-            environment.setdefault(destination.token.env, secrets.token_urlsafe(24))
+            environment.setdefault(destination.token.env, self._sandbox_token())
         return environment
+
+    def missing_secrets(self, environment: Mapping[str, str]) -> list[str]:
+        """The environment variables that leads.yaml refers to and that are not set."""
+        return sorted({ref.env for ref in self.settings.secrets().values() if not environment.get(ref.env)})
+
+    def _sandbox_token(self) -> str:
+        """One token for every process that meets this state directory's sandboxes, whoever started them."""
+        path = self.settings.state_path / "sandbox-token"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+            with os.fdopen(descriptor, "w") as file:
+                file.write(secrets.token_urlsafe(24))
+        return path.read_text(encoding="utf-8")
 
     def ports(self, *, dagster: bool) -> dict[int, str]:
         """The ports that must be free, each with the setting that moves it."""

@@ -94,6 +94,37 @@ def claim(connection: sa.Connection, stage: Stage, chunk: Chunk) -> list[Waiting
     return found
 
 
+def set_aside(connection: sa.Connection, stage: Stage, chunk: Chunk, *, until: datetime) -> UUID | None:
+    """Make the first subject that ``claim`` would take due at ``until`` only. It keeps waiting, and its age.
+
+    Returns its id, or ``None`` if there is none. What another worker holds is passed over, as in ``claim``.
+    """
+    statement = sa.text(
+        """
+        update pending set due_at = :until
+        where stage = :stage and subject_id = (
+            select subject_id from pending
+            where stage = :stage and tenant = :tenant and lane = any(:lanes) and due_at <= :now
+            order by array_position(array['real_time', 'near_real_time', 'batch'], lane), due_at, subject_id
+            limit 1
+            for update skip locked
+        )
+        returning subject_id
+        """
+    )
+    found: UUID | None = connection.execute(
+        statement,
+        {
+            "stage": stage,
+            "tenant": chunk.tenant,
+            "lanes": [str(lane) for lane in chunk.lanes],
+            "now": chunk.now,
+            "until": until,
+        },
+    ).scalar()
+    return found
+
+
 def tenants_waiting(connection: sa.Connection, stage: Stage, *, lanes: Sequence[Lane], now: datetime) -> list[str]:
     """The tenants with something due at the door of ``stage``, by name."""
     # A walk over the index from tenant to tenant: the cost follows the number of tenants, not of waiting rows.

@@ -36,6 +36,7 @@ def test_an_empty_database_has_empty_figures(engine: sa.Engine, settings: Settin
     [
         ("contacts", "contacts: the sandbox holds 3, the outbox says 0"),
         ("duplicates", "duplicates: the sandbox holds 3"),
+        ("records", "records: the sandbox wrote 3, the database recorded 0"),
         ("requests", "requests: the sandbox saw 3, the database recorded 0"),
         ("http_429", "429s: the sandbox gave 3, the database recorded 0"),
     ],
