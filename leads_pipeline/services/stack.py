@@ -77,7 +77,8 @@ class Stack:
             "PYTHONUNBUFFERED": "1",
         }
         for destination in self.local_sandboxes().values():
-            environment.setdefault(destination.token.env, self._sandbox_token())
+            if not environment.get(destination.token.env):
+                environment[destination.token.env] = self._sandbox_token()
         return environment
 
     def missing_secrets(self, environment: Mapping[str, str]) -> list[str]:
