@@ -79,7 +79,7 @@ def _say_what_next(path: Path, lead_id: str | None) -> None:
     click.echo(f"  {leads} status")
     if lead_id:
         click.echo(f"  {leads} journey {lead_id}")
-        click.echo(click.echo("      every row and decision about one lead; an e-mail address will do as well"))
+        click.echo("      every row and decision about one lead; an e-mail address will do as well")
     click.echo(f"  {leads} db start && {leads} db url")
     click.echo("      for psql or a notebook; the marts are in the schema marts")
     click.echo("Your own leads: make dev.")
