@@ -68,3 +68,12 @@ def main(argv: list[str] | None = None) -> Any:
     except LeadsError as error:
         click.secho(f"error: {error}", fg="red", err=True)
         sys.exit(1)
+    except Exception as error:
+        # The driver's own words may quote the row that it choked on: they go nowhere. Anything else is a fault of ours.
+        if not type(error).__module__.startswith("sqlalchemy."):
+            raise
+        original = getattr(error, "orig", None) or error
+        code = getattr(original, "sqlstate", None)
+        kind = f"{type(original).__name__}{f' ({code})' if code else ''}"
+        click.secho(f"error: the database refused: {kind}; its log says more", fg="red", err=True)
+        sys.exit(1)

@@ -5,7 +5,9 @@ import sys
 from pathlib import Path
 
 import click
+import psycopg
 import pytest
+import sqlalchemy as sa
 
 from leads_pipeline.cli import _GROUPS, cli, main
 
@@ -38,6 +40,31 @@ def test_a_wrong_configuration_exits_with_2_and_no_traceback(tmp_path: Path, cap
     assert printed.startswith("error: ")
     assert "tenants" in printed
     assert "Traceback" not in printed
+
+
+def test_a_drivers_words_are_not_repeated(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    def refuse(**_options: object) -> None:
+        raise sa.exc.IntegrityError("insert", None, psycopg.errors.UniqueViolation("Key (email)=(ada@b.co) exists"))
+
+    monkeypatch.setattr(cli, "main", refuse)
+
+    with pytest.raises(SystemExit) as ended:
+        main(["status"])
+
+    assert ended.value.code == 1
+    printed = capsys.readouterr().err
+    assert "UniqueViolation (23505)" in printed
+    assert "ada" not in printed
+
+
+def test_a_fault_of_ours_is_traced(monkeypatch: pytest.MonkeyPatch):
+    def break_down(**_options: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(cli, "main", break_down)
+
+    with pytest.raises(ZeroDivisionError):
+        main(["status"])
 
 
 def test_help_does_not_import_what_only_some_commands_need():
