@@ -9,9 +9,11 @@ from typing import Any
 
 import click
 
+from leads_pipeline.config import load_settings
 from leads_pipeline.errors import ConfigError
 
 _URL = "http://127.0.0.1:8090"
+_url_option = click.option("--url", help=f"The running sandbox.  [default: the one of leads.yaml, else {_URL}]")
 
 
 @click.group()
@@ -97,12 +99,12 @@ def serve(
 
 
 @sandbox.command()
-@click.option("--url", default=_URL, show_default=True, help="The running sandbox.")
-def report(url: str) -> None:
+@_url_option
+def report(url: str | None) -> None:
     """Print what a running sandbox saw, as JSON."""
     from leads_pipeline.crm.sandbox.client import SandboxClient
 
-    click.echo(json.dumps(SandboxClient(url).report(), indent=2))
+    click.echo(json.dumps(SandboxClient(_url(url)).report(), indent=2))
 
 
 @sandbox.group()
@@ -112,7 +114,7 @@ def faults() -> None:
 
 @faults.command("set")
 @click.argument("kind", required=False)
-@click.option("--url", default=_URL, show_default=True, help="The running sandbox.")
+@_url_option
 @click.option("--rate", type=click.FloatRange(0, 1), help="Share of requests, or of records for per_record_error.")
 @click.option("--latency-ms", type=click.IntRange(0, 600_000), help="Wait so long before answering.")
 @click.option("--count", type=click.IntRange(min=1), help="Stop after so many times.")
@@ -122,7 +124,7 @@ def faults() -> None:
 @click.option(
     "--rules", "rules_file", type=click.File("rb"), help="A JSON list of rules instead of one (- reads stdin)."
 )
-def set_faults(*, kind: str | None, url: str, rules_file: Any, **rule: Any) -> None:
+def set_faults(*, kind: str | None, url: str | None, rules_file: Any, **rule: Any) -> None:
     """Replace the rules of a running sandbox by one of KIND, or by a list from --rules.
 
     \b
@@ -142,26 +144,40 @@ def set_faults(*, kind: str | None, url: str, rules_file: Any, **rule: Any) -> N
             raise click.BadParameter("a JSON list of rules is needed", param_hint="--rules")
     else:
         rules = [{"kind": kind, **{name: value for name, value in rule.items() if value is not None}}]
-    _show(SandboxClient(url).set_faults(rules))
+    _show(SandboxClient(_url(url)).set_faults(rules))
 
 
 @faults.command("show")
-@click.option("--url", default=_URL, show_default=True, help="The running sandbox.")
-def show_faults(url: str) -> None:
+@_url_option
+def show_faults(url: str | None) -> None:
     """Print the rules in force and how often each has fired."""
     from leads_pipeline.crm.sandbox.client import SandboxClient
 
-    _show(SandboxClient(url).faults())
+    _show(SandboxClient(_url(url)).faults())
 
 
 @faults.command("clear")
-@click.option("--url", default=_URL, show_default=True, help="The running sandbox.")
-def clear_faults(url: str) -> None:
+@_url_option
+def clear_faults(url: str | None) -> None:
     """Let everything go well again."""
     from leads_pipeline.crm.sandbox.client import SandboxClient
 
-    SandboxClient(url).clear_faults()
+    SandboxClient(_url(url)).clear_faults()
     click.echo("no faults")
+
+
+def _url(given: str | None) -> str:
+    """``given``, else the first destination of leads.yaml that is a sandbox of this machine."""
+    from leads_pipeline.services.stack import Stack
+
+    if given:
+        return given
+    context = click.get_current_context()
+    try:
+        local = Stack(load_settings(context.find_object(str))).local_sandboxes()
+    except ConfigError:
+        return _URL  # a sandbox is good for trying a CRM without any configuration
+    return next((destination.base_url for destination in local.values()), _URL)
 
 
 def _show(rules: list[dict[str, Any]]) -> None:

@@ -8,6 +8,7 @@ from click.testing import CliRunner, Result
 
 from leads_pipeline.cli import cli
 from leads_pipeline.crm.sandbox.running import SandboxServer
+from leads_pipeline_tests.conftest import LEADS_YAML
 from leads_pipeline_tests.crm.sandbox.conftest import Api, entry
 
 
@@ -79,3 +80,13 @@ def test_an_unknown_kind_is_refused_by_the_sandbox(sandbox: SandboxServer, capsy
 
     assert ended.value.code == 1
     assert "http_500" in capsys.readouterr().err
+
+
+def test_the_sandbox_of_leads_yaml_is_asked_without_naming_it(sandbox: SandboxServer, tmp_path: Path):
+    config = tmp_path / "leads.yaml"
+    config.write_text(LEADS_YAML.replace("http://127.0.0.1:9", sandbox.base_url), encoding="utf-8")
+
+    result = CliRunner().invoke(cli, ["--config", str(config), "sandbox", "report"])
+
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.output)["vendor"] == "hubspot"
