@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import dagster as dg
 
+from leads_pipeline.clock import SystemClock
 from leads_pipeline.crm.parking import open_doors, parked_now
 from leads_pipeline.defs.assets import ASSETS, lanes_config
 from leads_pipeline.defs.checks import OLDEST_PENDING, SLO_CHECKS, conservation, delivery_success, rejection_rate
@@ -80,7 +81,7 @@ def leads_waiting(
     context: dg.SensorEvaluationContext, flow: dg.ResourceParam[FlowContext]
 ) -> dg.RunRequest | dg.SkipReason:
     """The database holds the truth. What Dagster knows only says whether asking again would help now."""
-    if has_unfinished_run(context.instance, near_real_time.name):
+    if has_unfinished_run(context.instance, near_real_time.name, now=flow.clock.now()):
         return dg.SkipReason("a run is under way; it takes what has come meanwhile")
     earlier = setbacks(context.instance, near_real_time.name)
     pause_ends = earlier.pause_ends()
@@ -120,7 +121,7 @@ def _looks(flow: FlowContext) -> Iterator[tuple[Stage, ...]]:
     description="The batch lane, every hour.",
 )
 def batch_hourly(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-    if has_unfinished_run(context.instance, batch.name):
+    if has_unfinished_run(context.instance, batch.name, now=SystemClock().now()):
         return dg.SkipReason("the last run is still under way; it takes what has come meanwhile")
     return dg.RunRequest()
 
@@ -132,7 +133,7 @@ def batch_hourly(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.Sk
     description="The SLO checks, whether or not anything else runs.",
 )
 def slo_checks_every_five_minutes(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-    if has_unfinished_run(context.instance, slo_checks.name):
+    if has_unfinished_run(context.instance, slo_checks.name, now=SystemClock().now()):
         return dg.SkipReason("the last run is still under way")
     return dg.RunRequest()
 

@@ -29,6 +29,7 @@ FINISHED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.Dagster
 FIRST_PAUSE = timedelta(seconds=10)
 LONGEST_PAUSE = timedelta(minutes=5)
 _SETBACKS_THAT_MATTER = 8
+LONGEST_HANDOVER = timedelta(minutes=10)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +53,19 @@ def note_progress(instance: dg.DagsterInstance, run_id: str) -> None:
         instance.add_run_tags(run_id, {PROGRESS_TAG: "yes"})
 
 
-def has_unfinished_run(instance: dg.DagsterInstance, job_name: str) -> bool:
-    """Whether a run of the job is queued, starting or under way."""
-    return bool(instance.get_run_ids(dg.RunsFilter(job_name=job_name, statuses=UNFINISHED), limit=1))
+def has_unfinished_run(instance: dg.DagsterInstance, job_name: str, *, now: datetime) -> bool:
+    """Whether a run of the job is queued, starting or under way.
+
+    A run that was made and never handed over counts for ``LONGEST_HANDOVER`` only: nobody watches over it, and it would
+    silence its sensor for good.
+    """
+    watched = [status for status in UNFINISHED if status is not dg.DagsterRunStatus.NOT_STARTED]
+    made = dg.RunsFilter(
+        job_name=job_name, statuses=[dg.DagsterRunStatus.NOT_STARTED], created_after=now - LONGEST_HANDOVER
+    )
+    return any(
+        instance.get_run_ids(runs, limit=1) for runs in (dg.RunsFilter(job_name=job_name, statuses=watched), made)
+    )
 
 
 def setbacks(instance: dg.DagsterInstance, job_name: str) -> Setbacks:

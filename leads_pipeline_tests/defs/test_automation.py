@@ -11,7 +11,7 @@ from leads_pipeline.clock import FrozenClock
 from leads_pipeline.definitions import build_defs
 from leads_pipeline.defs.automation import POLL_SECONDS, WAIT_SECONDS, batch_hourly, leads_waiting
 from leads_pipeline.defs.automation import slo_checks_every_five_minutes as slo_schedule
-from leads_pipeline.defs.runs import FINISHED, FIRST_PAUSE, LONGEST_PAUSE, UNFINISHED, Setbacks
+from leads_pipeline.defs.runs import FINISHED, FIRST_PAUSE, LONGEST_HANDOVER, LONGEST_PAUSE, UNFINISHED, Setbacks
 from leads_pipeline.flows import FlowContext
 
 # The database's trouble, not one tenant's: the run fails.
@@ -122,6 +122,15 @@ def test_at_most_one_run_is_in_flight(tick, seeding, instance, status):
         flow.buffered()
     leave_unfinished(instance, "near_real_time", status)
     assert "under way" in tick().skip_message
+
+
+def test_a_run_that_was_made_and_never_handed_over_does_not_silence_the_sensor_for_good(tick, seeding, instance, clock):
+    with seeding() as flow:
+        flow.buffered()
+    leave_unfinished(instance, "near_real_time", dg.DagsterRunStatus.NOT_STARTED)
+    assert "under way" in tick().skip_message
+    clock.advance(LONGEST_HANDOVER.total_seconds() + 1)
+    assert isinstance(tick(), dg.RunRequest)
 
 
 def test_a_run_of_another_job_does_not_hold_it_up(tick, seeding, instance):
