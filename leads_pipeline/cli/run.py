@@ -47,7 +47,8 @@ def run(config_file: str | None, job_name: str, marts: bool, limit_seconds: floa
     def say(done: LocalRun, waiting: StillWaiting) -> None:
         stages = ", ".join(f"{stage} {done.seconds[stage]:.1f} s" for stage in Stage if stage in done.seconds)
         checks = f"{done.passed_checks} checks passed"
-        click.echo(f"run {done.run_id[:8]}: {stages}; {checks}; {waiting.count:,} still wait")
+        refused = f" ({waiting.refused})" if waiting.refused else ""
+        click.echo(f"run {done.run_id[:8]}: {stages}; {checks}; {waiting.count:,} still wait{refused}")
         for check in done.failed_checks:
             click.secho(f"  check failed: {check}", fg="yellow")
 

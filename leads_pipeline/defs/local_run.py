@@ -34,7 +34,14 @@ with due as (
 )
 select count(*) as waiting,
        count(*) filter (where destination = any(:parked)) as parked,
-       min(due_at) filter (where destination is null or destination <> all(:parked)) as next_due
+       min(due_at) filter (where destination is null or destination <> all(:parked)) as next_due,
+       (
+           select string_agg(concat_ws(' ', destination, last_verdict, contacts), ', ' order by destination)
+           from (
+               select destination, last_verdict, count(*) as contacts from outbox
+               where state = 'waiting' and attempts > 0 and last_verdict is not null group by destination, last_verdict
+           ) as refused
+       ) as refused
 from due
 """
 
@@ -58,12 +65,14 @@ class StillWaiting:
     """How much is not at its end yet, and when the next of it is due.
 
     ``parked`` of it wait for destinations that must not be asked for now; ``why`` says which and until when.
+    ``refused`` counts what will be tried again by destination and last verdict; empty if there is none.
     """
 
     count: int
     next_due: datetime | None
     parked: int
     why: str
+    refused: str
 
 
 def still_waiting(context: FlowContext) -> StillWaiting:
@@ -72,7 +81,7 @@ def still_waiting(context: FlowContext) -> StillWaiting:
     with context.engine.connect() as connection:
         row = connection.execute(sa.text(_WAITING), {"parked": list(parked)}).one()
     why = ", ".join(f"{name} until {item.until:%Y-%m-%d %H:%M} UTC ({item.reason})" for name, item in parked.items())
-    return StillWaiting(row.waiting, row.next_due, row.parked, why)
+    return StillWaiting(row.waiting, row.next_due, row.parked, why, row.refused or "")
 
 
 def run_once(job: dg.JobDefinition, instance: dg.DagsterInstance) -> LocalRun:
@@ -139,6 +148,11 @@ def run_until_idle(
                 "`leads status` says where"
             )
         wait = (waiting.next_due - clock.now()).total_seconds() if waiting.next_due else 0.0
+        if wait > limit_seconds - (clock.monotonic() - started):
+            raise LeadsError(
+                f"{waiting.count} wait until {waiting.next_due:%H:%M} UTC at the earliest, longer than the limit "
+                "allows; `leads status` says where"
+            )
         if wait > 0:
             clock.sleep(min(wait, _NAP_SECONDS))
             continue

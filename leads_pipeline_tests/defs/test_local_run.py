@@ -1,9 +1,11 @@
 """The chain in this process: it runs until nothing is pending, and ends where no run can help."""
 
+from datetime import timedelta
+
 import pytest
 import sqlalchemy as sa
 
-from leads_pipeline.defs.local_run import LocalRun, RunFailed, run_until_idle
+from leads_pipeline.defs.local_run import LocalRun, RunFailed, run_until_idle, still_waiting
 from leads_pipeline.errors import LeadsError
 
 
@@ -55,3 +57,22 @@ def test_a_failed_run_says_why(until_idle, seeding, monkeypatch):
     monkeypatch.delenv("LEADS_HUBSPOT_TOKEN")
     with pytest.raises(RunFailed, match=r"crm_sync_batches.* the environment variable LEADS_HUBSPOT_TOKEN is not set"):
         until_idle("near_real_time")
+
+
+def test_it_does_not_wait_for_what_is_due_after_its_time_is_up(until_idle, seeding, engine, clock):
+    with seeding() as flow:
+        flow.at_dedupe()
+    with engine.begin() as connection:
+        connection.execute(sa.text("update pending set due_at = :then"), {"then": clock.now() + timedelta(hours=1)})
+    with pytest.raises(LeadsError, match=r"1 wait until \d\d:\d\d UTC at the earliest"):
+        until_idle("near_real_time")
+    assert until_idle.runs == []
+    assert clock.slept == []
+
+
+def test_what_a_destination_refused_is_counted_by_its_verdict(flow_context, seeding, engine):
+    with seeding() as flow:
+        flow.golden()
+    with engine.begin() as connection:
+        connection.execute(sa.text("update outbox set attempts = 2, last_verdict = 'transient'"))
+    assert still_waiting(flow_context).refused == "hubspot transient 1"
