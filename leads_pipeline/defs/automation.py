@@ -121,9 +121,7 @@ def _looks(flow: FlowContext) -> Iterator[tuple[Stage, ...]]:
     description="The batch lane, every hour.",
 )
 def batch_hourly(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-    if has_unfinished_run(context.instance, batch.name, now=SystemClock().now()):
-        return dg.SkipReason("the last run is still under way; it takes what has come meanwhile")
-    return dg.RunRequest()
+    return _unless_under_way(context, batch.name)
 
 
 @dg.schedule(
@@ -133,8 +131,12 @@ def batch_hourly(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.Sk
     description="The SLO checks, whether or not anything else runs.",
 )
 def slo_checks_every_five_minutes(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-    if has_unfinished_run(context.instance, slo_checks.name, now=SystemClock().now()):
-        return dg.SkipReason("the last run is still under way")
+    return _unless_under_way(context, slo_checks.name)
+
+
+def _unless_under_way(context: dg.ScheduleEvaluationContext, job_name: str) -> dg.RunRequest | dg.SkipReason:
+    if has_unfinished_run(context.instance, job_name, now=SystemClock().now()):
+        return dg.SkipReason("the last run is still under way; it takes what has come meanwhile")
     return dg.RunRequest()
 
 
