@@ -66,6 +66,7 @@ TimeZone = Annotated[str, AfterValidator(_valid_time_zone)]
 LaneName = Literal["real_time", "near_real_time", "batch"]
 _MAX_PENDING: dict[LaneName, float] = {"real_time": 120.0, "near_real_time": 600.0, "batch": 86_400.0}
 Fraction = Annotated[float, Field(ge=0, le=1)]
+Transform = Literal["strip", "lower", "upper", "digits", "first_word", "last_word", "after_first_word"]
 
 
 class Model(BaseModel):
@@ -91,17 +92,152 @@ class SecretRef(Model):
         return SecretStr(value)
 
 
+SourceKind = Literal[
+    "json",
+    "form",
+    "hubspot",
+    "meta",
+    "google_ads",
+    "typeform",
+    "standard_webhooks",
+    "contact_form_7",
+    "gravity_forms",
+    "wpforms",
+]
+# Whose requests prove themselves with a secret shared with the vendor; the others carry an API key of ours.
+SIGNED_KINDS: frozenset[SourceKind] = frozenset({"hubspot", "meta", "google_ads", "typeform", "standard_webhooks"})
+
+
+# The canonical fields of a lead; a test compares them with the domain's.
+LEAD_FIELDS = (
+    "email", "phone", "first_name", "last_name", "full_name", "company", "job_title", "date_of_birth", "address",
+    "city", "state", "postcode", "country", "external_id", "message", "lead_source", "campaign", "utm_source",
+    "utm_medium", "landing_page",
+)  # fmt: skip
+
+
+def _lead_field(value: str) -> str:
+    if value not in LEAD_FIELDS:
+        raise ValueError(f"not a field of a lead; allowed: {', '.join(LEAD_FIELDS)}")
+    return value
+
+
+def _valid_pattern(value: str) -> str:
+    try:
+        re.compile(value)
+    except re.error as error:
+        raise ValueError(f"not a regular expression: {error}") from None
+    return value
+
+
+LeadField = Annotated[str, AfterValidator(_lead_field)]
+FieldPath = Annotated[
+    str,
+    Field(min_length=1, max_length=200, description="A field as `leads sources test` shows it, such as address.city."),
+]
+
+
+class FieldMappingSettings(Model):
+    """Where a canonical field's value comes from."""
+
+    path: FieldPath | tuple[FieldPath, ...] = Field((), description="The source's field; of several the first filled.")
+    default: str | None = Field(None, description="The value where the source sends none.")
+    transform: tuple[Transform, ...] = Field((), description="Applied to the value, in this order.")
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        return (self.path,) if isinstance(self.path, str) else self.path
+
+
+class ConsentMappingSettings(Model):
+    """A field of the source that is a consent statement, such as a ticked box."""
+
+    path: FieldPath
+    purpose: str = Field("marketing", description="What the person agrees to.")
+    channel: Literal["email", "phone", "any"] = Field("any", description="By which way.")
+    legal_basis: str | None = Field(None, description="Such as consent or legitimate_interest.")
+    text_version: str | None = Field(None, description="Which text the person saw; or the field that says so.")
+    text_version_path: FieldPath | None = Field(None, description="The source's field that names the text's version.")
+    granted_when: tuple[str, ...] = Field((), description="Values that mean yes, besides the usual words.")
+
+
+class LaneRule(Model):
+    """Sends a lead into another lane when all that it says holds. The first rule that holds decides."""
+
+    lane: LaneName = Field(description="Where the lead goes.")
+    field: FieldPath = Field(description="The field of the source that decides.")
+    is_in: tuple[str, ...] | None = Field(None, description="The value is one of these; case does not matter.")
+    matches: Annotated[str, AfterValidator(_valid_pattern)] | None = Field(
+        None, max_length=200, description="The regular expression is found in the value."
+    )
+    at_least: float | None = Field(None, description="The value is a number not below this one.")
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        if self.is_in is None and self.matches is None and self.at_least is None:
+            raise ValueError("a lane rule needs one of is_in, matches, at_least")
+        return self
+
+
+class KeyRate(Model):
+    """How often one API key, or one signed source, may post."""
+
+    requests: Annotated[int, Field(gt=0, description="Requests in any so many seconds, on average.")] = 500
+    seconds: Annotated[float, Field(gt=0, le=3600, description="Length of the window.")] = 1
+    burst: Annotated[int, Field(ge=0)] = Field(1_000, description="Requests beyond it that may come at once.")
+
+
 class SourceSettings(Model):
     """One way in: a form, a webhook, an import."""
 
     description: str = Field("", description="For people; shown nowhere else.")
+    kind: SourceKind = Field("json", description="Who sends, and so how it is verified and read: docs/capture.md.")
     lane: LaneName = Field("near_real_time", description="How urgent this source's leads are.")
+    lane_rules: tuple[LaneRule, ...] = Field((), description="Leads of this source that are more or less urgent.")
     country: Annotated[str, Field(pattern=r"^[A-Z]{2}$")] | None = Field(
         None, description="ISO 3166 code assumed for phone numbers without one; the tenant's if unset."
     )
     priority: Annotated[int, Field(ge=0, le=100)] = Field(
         50, description="Whose value wins in a golden contact when all else is equal; higher wins."
     )
+    mapping: dict[LeadField, FieldMappingSettings] = Field(
+        default_factory=dict, description="Canonical field → the source's; `field: path` is short for {path: path}."
+    )
+    consent: tuple[ConsentMappingSettings, ...] = Field((), description="Which fields are consent statements.")
+    secret: SecretRef | None = Field(
+        None, description="What a signed kind's vendor signs with; for google_ads its key."
+    )
+    verify_token: SecretRef | None = Field(None, description="kind meta: what Meta repeats when it subscribes.")
+    access_token: SecretRef | None = Field(None, description="kinds meta and hubspot: reads the lead that was named.")
+    api_url: Annotated[str, Field(pattern=r"^https?://")] | None = Field(
+        None, description="kinds meta and hubspot: where the lead is read, if not at the vendor's usual address."
+    )
+    public_url: Annotated[str, Field(pattern=r"^https?://")] | None = Field(
+        None, description="kind hubspot: this source's address as HubSpot calls it; it is part of what is signed."
+    )
+    cors_origins: tuple[Annotated[str, Field(pattern=r"^(https?://[^/*]+|\*)$")], ...] = Field(
+        (), description="Sites whose scripts may post, such as https://www.example.com; '*' for any."
+    )
+    honeypot: str = Field("website_url", description="kind form: a hidden field; who fills it is a robot.")
+    redirects: tuple[Annotated[str, Field(pattern=r"^https?://")], ...] = Field(
+        (), description="kind form: pages that a form may send people on to; the first one if it names none."
+    )
+    rate: KeyRate | None = Field(None, description="Of this source; capture.rate if unset.")
+
+    @field_validator("mapping", mode="before")
+    @classmethod
+    def _short_form(cls, value: object) -> object:
+        if not isinstance(value, dict):
+            return value
+        return {name: {"path": item} if isinstance(item, str | list) else item for name, item in value.items()}
+
+    @model_validator(mode="after")
+    def _signed_kinds_have_a_secret(self) -> Self:
+        if self.kind in SIGNED_KINDS and self.secret is None:
+            raise ValueError(f"a source of kind {self.kind} needs its secret: write secret: {{env: NAME}}")
+        if self.kind == "hubspot" and self.public_url is None:
+            raise ValueError("a source of kind hubspot needs public_url: HubSpot signs the address that it calls")
+        return self
 
 
 class TenantSettings(Model):
@@ -193,6 +329,55 @@ class CaptureSettings(Model):
     max_batch_body_bytes: Annotated[int, Field(gt=0)] = Field(16_777_216, description="Largest body of a batch.")
     max_batch_leads: Annotated[int, Field(gt=0)] = Field(10_000, description="Most leads in a batch; else 413.")
     max_queued_leads: Annotated[int, Field(gt=0)] = Field(20_000, description="Beyond it: 503 with Retry-After.")
+    max_bytes_under_way: Annotated[int, Field(gt=0)] = Field(
+        268_435_456, description="Bodies being received or waiting for their commit, together; beyond it 503."
+    )
+    body_seconds: Annotated[float, Field(gt=0, le=600)] = Field(10, description="A body must come in it; else 408.")
+    headers_seconds: Annotated[float, Field(gt=0, le=600)] = Field(
+        10, description="A connection that has not sent a request's headers by then is closed."
+    )
+    workers: Annotated[int, Field(gt=0, le=64)] = Field(1, description="Processes that share the port.")
+    rate: KeyRate = Field(KeyRate(), description="For each API key and each signed source; beyond it 429.")
+    example_page: bool = Field(True, description="Serve the page /example, which posts with leads.js.")
+
+
+class RedisSettings(Model):
+    """A Redis or Valkey server that holds the buffer."""
+
+    url: SecretRef = Field(description="Names the variable that holds redis://… or rediss://….")
+    prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,40}$")] = Field("leads", description="Of every key's name.")
+    accept_losing_a_second: bool = Field(
+        False, description="Start also on a server that is not 'appendfsync always'; a crash may then lose leads."
+    )
+
+
+class BoundsSettings(Model):
+    """How much may wait in the buffer. Near a bound imports slow down; at it the batch lane is refused first."""
+
+    max_leads: Annotated[int, Field(gt=0)] = Field(5_000_000, description="Leads that wait, of all tenants.")
+    max_age_hours: Annotated[float, Field(gt=0)] = Field(72, description="Age of the oldest lead that waits.")
+    min_free_disk_bytes: Annotated[int, Field(ge=0)] = Field(
+        1_073_741_824, description="Free space where the database, or Redis, keeps its files; 0: not watched."
+    )
+    disk_path: str | None = Field(
+        None, description="A directory on that disk; the embedded server's own if unset, none for a remote server."
+    )
+
+
+class BufferSettings(Model):
+    """Where leads wait between the door and the pipeline."""
+
+    kind: Literal["postgresql", "redis"] = Field("postgresql", description="Which implementation takes new leads.")
+    redis: RedisSettings | None = Field(
+        None, description="Needed for kind redis; while it stands here the other buffer's rest is drained too."
+    )
+    bounds: BoundsSettings = BoundsSettings()
+
+    @model_validator(mode="after")
+    def _redis_is_described(self) -> Self:
+        if self.kind == "redis" and self.redis is None:
+            raise ValueError("kind redis needs redis: {url: {env: NAME}}")
+        return self
 
 
 class PipelineSettings(Model):
@@ -256,6 +441,7 @@ class Settings(Model):
     tenants: Annotated[dict[Name, TenantSettings], Field(min_length=1)]
     destinations: dict[Name, DestinationSettings] = Field(default_factory=dict)
     capture: CaptureSettings = CaptureSettings()
+    buffer: BufferSettings = BufferSettings()
     pipeline: PipelineSettings = PipelineSettings()
     matching: MatchingSettings = MatchingSettings()
     retry: RetrySettings = RetrySettings()
@@ -304,7 +490,16 @@ class Settings(Model):
 
     def secrets(self) -> dict[str, SecretRef]:
         """Every secret that the file refers to, by the path of its key."""
-        return {f"destinations.{name}.token": item.token for name, item in self.destinations.items()}
+        found = {f"destinations.{name}.token": item.token for name, item in self.destinations.items()}
+        for tenant, settings in self.tenants.items():
+            for name, source in settings.sources.items():
+                for key in ("secret", "verify_token", "access_token"):
+                    reference = getattr(source, key)
+                    if reference is not None:
+                        found[f"tenants.{tenant}.sources.{name}.{key}"] = reference
+        if self.buffer.redis is not None:
+            found["buffer.redis.url"] = self.buffer.redis.url
+        return found
 
 
 def config_path(explicit: str | None = None) -> Path:

@@ -1,5 +1,6 @@
 """leads.yaml: what is valid, and how every fault is named."""
 
+import re
 from pathlib import Path
 
 import jsonschema
@@ -10,6 +11,7 @@ from click.testing import CliRunner
 from leads_pipeline.cli import cli
 from leads_pipeline.config import (
     DELIVERABLE_FIELDS,
+    LEAD_FIELDS,
     config_path,
     json_schema,
     load_settings,
@@ -220,3 +222,29 @@ def test_config_check_warns_of_secrets_that_are_not_set(tmp_path: Path, monkeypa
     assert result.exit_code == 0
     assert "valid" in result.output
     assert "CRM_TOKEN is not set" in result.output
+
+
+def test_a_source_may_map_to_the_fields_of_a_lead():
+    from leads_pipeline.domain.lead import FIELD_NAMES
+
+    assert LEAD_FIELDS == FIELD_NAMES
+
+
+@pytest.mark.parametrize(
+    ("source", "fault"),
+    [
+        ("{kind: typeform}", "a source of kind typeform needs its secret: write secret: {env: NAME}"),
+        ("{kind: hubspot, secret: {env: S}}", "a source of kind hubspot needs public_url"),
+        ("{kind: faxes}", "kind = 'faxes'"),
+        ("{mapping: {mail: email}}", "not a field of a lead; allowed: email, phone"),
+        ("{mapping: {email: {path: a, transform: [rot13]}}}", "mapping.email.transform.0 = 'rot13'"),
+        ("{lane_rules: [{lane: batch, field: budget}]}", "a lane rule needs one of is_in, matches, at_least"),
+        ("{lane_rules: [{lane: batch, field: budget, matches: '('}]}", "not a regular expression"),
+        ("{cors_origins: [www.example.com]}", "cors_origins.0 = 'www.example.com'"),
+    ],
+)
+def test_a_source_that_cannot_work_is_named(source: str, fault: str, tmp_path: Path):
+    text = f"version: 1\ntenants: {{acme: {{sources: {{website: {source}}}}}}}\n"
+
+    with pytest.raises(ConfigError, match=re.escape(fault)):
+        parse_settings(text, path=tmp_path / "leads.yaml")

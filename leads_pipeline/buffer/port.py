@@ -139,6 +139,12 @@ def named_key(key: str, lead: PostedLead, *, index: int | None = None) -> tuple[
     return hashlib.sha256((scope + key).encode()).hexdigest(), body_hash(lead)
 
 
+def event_key(event_id: str) -> tuple[str, str]:
+    """(``key_hex``, ``body_hex``) of a vendor's event: a repeated delivery is the same post, whatever else changed."""
+    key_hex = hashlib.sha256(b"event:" + event_id.encode()).hexdigest()
+    return key_hex, key_hex
+
+
 def body_hash(lead: PostedLead) -> str:
     """What the lead says, as a hash; the order of its keys does not matter."""
     return hashlib.sha256(lead.canonical_bytes()).hexdigest()

@@ -1,11 +1,10 @@
-"""Reading request bodies: bounded while they stream in, then cut into leads."""
+"""What a request's body is, and the cutting of it into leads."""
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import msgspec
-from starlette.requests import Request
 
 from leads_pipeline.capture.refusals import Code, Refused
 
@@ -18,30 +17,18 @@ _TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{},"]', re.DOTALL)
 _BLANK = b" \t\r\n"
 
 
-def media_type(request: Request, allowed: frozenset[str]) -> str | Refused:
+def media_type(headers: Mapping[bytes, bytes], allowed: frozenset[str]) -> str | Refused:
     """The request's media type, if the service takes it."""
-    kind, _, parameters = request.headers.get("content-type", "").partition(";")
+    content_type = headers.get(b"content-type", b"").decode("latin-1")
+    if content_type in allowed and b"content-encoding" not in headers:  # nearly always
+        return content_type
+    kind, _, parameters = content_type.partition(";")
     kind = kind.strip().lower()
     charset = parameters.strip().lower().removeprefix("charset=").strip('"')
-    encoded = request.headers.get("content-encoding", "identity").lower() != "identity"
+    encoded = headers.get(b"content-encoding", b"identity").lower() != b"identity"
     if kind not in allowed or encoded or (parameters and charset not in ("utf-8", "utf8")):
         return Refused(Code.UNSUPPORTED_MEDIA_TYPE)
     return kind
-
-
-async def read_body(request: Request, *, limit: int) -> bytes | Refused:
-    """The body, unless it is larger than ``limit``: then reading stops there, whatever Content-Length says."""
-    announced = request.headers.get("content-length", "")
-    if announced.isdigit() and int(announced) > limit:
-        return Refused(Code.BODY_TOO_LARGE)
-    parts: list[bytes] = []
-    size = 0
-    async for part in request.stream():
-        size += len(part)
-        if size > limit:
-            return Refused(Code.BODY_TOO_LARGE)
-        parts.append(part)
-    return b"".join(parts)
 
 
 def split_ndjson(body: bytes) -> list[bytes]:

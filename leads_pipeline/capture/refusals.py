@@ -19,9 +19,12 @@ class Code(StrEnum):
     INVALID_IDEMPOTENCY_KEY = "invalid_idempotency_key"
     UNKNOWN_SOURCE = "unknown_source"
     BAD_KEY = "bad_key"
+    BAD_SIGNATURE = "bad_signature"
     SOURCE_MISMATCH = "source_mismatch"
+    ORIGIN_NOT_ALLOWED = "origin_not_allowed"
     NOT_FOUND = "not_found"
     METHOD_NOT_ALLOWED = "method_not_allowed"
+    BODY_TOO_SLOW = "body_too_slow"
     KEY_REUSED = "key_reused"
     BODY_TOO_LARGE = "body_too_large"
     TOO_MANY_LEADS = "too_many_leads"
@@ -34,8 +37,12 @@ class Code(StrEnum):
     NUMBER_OUT_OF_RANGE = "number_out_of_range"
     TOO_DEEP = "too_deep"
     UNSTORABLE = "unstorable"
+    WRONG_SHAPE = "wrong_shape"
+    TOO_MANY_REQUESTS = "too_many_requests"
     INTERNAL_ERROR = "internal_error"
     QUEUE_FULL = "queue_full"
+    BUFFER_FULL = "buffer_full"
+    SOURCE_NOT_READY = "source_not_ready"
     DATABASE_UNAVAILABLE = "database_unavailable"
 
 
@@ -55,16 +62,22 @@ _TABLE = (
     Refusal(Code.INVALID_IDEMPOTENCY_KEY, 400, "Idempotency-Key must be 1 to 255 visible ASCII characters."),
     Refusal(Code.UNKNOWN_SOURCE, 400, "The source is not configured for this key's tenant in leads.yaml."),
     Refusal(Code.BAD_KEY, 401, "Send an API key in force: 'Authorization: Bearer lp_…' or 'X-API-Key: lp_…'."),
+    Refusal(
+        Code.BAD_SIGNATURE, 401, "The request is not signed by the secret of this source, or not within 5 minutes."
+    ),
     Refusal(Code.SOURCE_MISMATCH, 403, "The source that the request names is not the one that this key is for."),
-    Refusal(Code.NOT_FOUND, 404, "There is nothing here; leads go to /v1/leads or /v1/leads/batch."),
+    Refusal(Code.ORIGIN_NOT_ALLOWED, 403, "This site is not among the source's cors_origins in leads.yaml."),
+    Refusal(Code.NOT_FOUND, 404, "There is nothing here; leads go to /v1/leads, see /docs."),
     Refusal(Code.METHOD_NOT_ALLOWED, 405, "This address does not take that method; see the Allow header."),
+    Refusal(Code.BODY_TOO_SLOW, 408, "The body did not come in time; send it again.", 1),
     Refusal(Code.KEY_REUSED, 409, "This Idempotency-Key came before with another body; nothing was stored."),
     Refusal(Code.BODY_TOO_LARGE, 413, "The body is too large; send the leads in smaller parts."),
     Refusal(Code.TOO_MANY_LEADS, 413, "The batch holds too many leads; send it in smaller parts."),
     Refusal(
         Code.UNSUPPORTED_MEDIA_TYPE,
         415,
-        "Send application/json in UTF-8 without Content-Encoding; for a batch also application/x-ndjson.",
+        "Send application/json in UTF-8 without Content-Encoding; for a batch also application/x-ndjson; to a source's "
+        "own address what its kind sends.",
     ),
     Refusal(Code.NOT_AN_OBJECT, 422, "A lead must be a JSON object."),
     Refusal(Code.EMPTY_LEAD, 422, "The lead has no field."),
@@ -74,8 +87,16 @@ _TABLE = (
     Refusal(Code.NUMBER_OUT_OF_RANGE, 422, "A number is beyond the range of a double."),
     Refusal(Code.TOO_DEEP, 422, "The lead is nested too deeply."),
     Refusal(Code.UNSTORABLE, 422, "The lead holds a value that the database cannot represent."),
+    Refusal(Code.WRONG_SHAPE, 422, "The body is not what this kind of source sends."),
+    Refusal(
+        Code.TOO_MANY_REQUESTS, 429, "This sender posts more often than it may; Retry-After says when to go on.", 1
+    ),
     Refusal(Code.INTERNAL_ERROR, 500, "Something failed here; the request_id finds it in the log.", 5),
     Refusal(Code.QUEUE_FULL, 503, "More leads are waiting to be stored than there is room for; send again.", 1),
+    Refusal(Code.BUFFER_FULL, 503, "The buffer takes no more leads of this lane for now; send again.", 30),
+    Refusal(
+        Code.SOURCE_NOT_READY, 503, "This source's secret is not set where the service runs; send again later.", 60
+    ),
     Refusal(
         Code.DATABASE_UNAVAILABLE,
         503,
@@ -94,6 +115,12 @@ class Refused:
     code: Code
     fields: tuple[FieldFault, ...] = ()
     headers: tuple[tuple[str, str], ...] = ()
+    wait_seconds: int | None = None  # when it is known better than the table knows it
+
+    @property
+    def retry_after_seconds(self) -> int | None:
+        """The hint for the sender."""
+        return self.refusal.retry_after_seconds if self.wait_seconds is None else self.wait_seconds
 
     @property
     def refusal(self) -> Refusal:

@@ -93,6 +93,11 @@ class GroupCommit:
         await submission.done
         return [posted for posted in submission.results if posted is not None]
 
+    async def submit_one(self, lead: EncodedLead) -> Posted:
+        """``submit`` for a single lead: nearly every request."""
+        [posted] = await self.submit([lead])
+        return posted
+
     async def close(self) -> None:
         """Finish what was taken, then let go of the buffer."""
         self._closing = True

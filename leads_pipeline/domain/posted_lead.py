@@ -76,11 +76,11 @@ def read_lead(value: object) -> PostedLead | Unreadable:
     """Judge the form of one decoded lead; ``None`` values are taken as not sent."""
     if not isinstance(value, dict):
         return Unreadable(Fault.NOT_AN_OBJECT)
-    fault = _storage_fault(value)
+    fault = storage_fault(value)
     if fault is not None:
         return fault
     payload = {str(key): item for key, item in value.items() if item is not None and key != "consent"}
-    consent = _as_statements(value.get("consent"))
+    consent = statements_of(value.get("consent"))
     faults = [
         FieldFault(key, f"must be a string or a number, not {_json_type(item)}")
         for key, item in payload.items()
@@ -95,13 +95,14 @@ def read_lead(value: object) -> PostedLead | Unreadable:
     return PostedLead(payload, consent)
 
 
-def _as_statements(consent: object) -> list[Any]:
+def statements_of(consent: object) -> list[Any]:
+    """The consent statements that a lead came with: one, a list of them, or none."""
     if consent is None:
         return []
     return list(consent) if isinstance(consent, list) else [consent]
 
 
-def _storage_fault(lead: dict[Any, Any]) -> Unreadable | None:
+def storage_fault(lead: dict[Any, Any]) -> Unreadable | None:
     """What PostgreSQL could not keep: NUL characters, lone surrogates, numbers beyond a double, bottomless nesting."""
     for key, value in lead.items():
         if _is_plain(key) and _is_plain(value):  # nearly everything: halves the cost of judging a lead
@@ -175,7 +176,7 @@ def _why_undecodable(raw: bytes) -> Unreadable:
         return Unreadable(Fault.NUMBER_OUT_OF_RANGE)
     if not isinstance(value, dict):
         return Unreadable(Fault.NOT_AN_OBJECT)
-    return _storage_fault(value) or Unreadable(Fault.MALFORMED_JSON)
+    return storage_fault(value) or Unreadable(Fault.MALFORMED_JSON)
 
 
 class _NotJsonError(Exception):

@@ -28,7 +28,7 @@ with incoming as materialized (
         lead_id, tenant, source, lane, received_at, key_hex, body_hex, payload, consent, context, place
     )
 ), known as materialized (
-    select incoming.lead_id, incoming.tenant, incoming.source,
+    select incoming.lead_id, incoming.tenant, incoming.source, incoming.lane,
         first.lead_id as first_lead_id, first.body_sha256 = incoming.body_sha256 as same_body
     from incoming
     cross join lateral (
@@ -43,22 +43,23 @@ with incoming as materialized (
     from incoming
     order by tenant, source, key_sha256, place
     on conflict (tenant, source, key_sha256) do nothing
-    returning lead_id, tenant, source
+    returning lead_id
 ), buffered as (
     insert into buffer (lead_id, tenant, source, lane, received_at, payload, consent, context)
     select lead_id, tenant, source, lane, received_at, payload, consent, context
     from incoming
     where lead_id in (select lead_id from fresh)
+    returning tenant, source, lane
 ), counted as (
-    insert into capture_batches (batch_id, tenant, source, captured, duplicates, committed_at)
-    select %(batch_id)s, tenant, source, sum(captured), sum(duplicates), %(now)s
+    insert into capture_batches (batch_id, tenant, source, lane, captured, duplicates, committed_at)
+    select %(batch_id)s, tenant, source, lane, sum(captured), sum(duplicates), %(now)s
     from (
-        select tenant, source, 1 as captured, 0 as duplicates from fresh
+        select tenant, source, lane, 1 as captured, 0 as duplicates from buffered
         union all
-        select tenant, source, 0, 1 from known
+        select tenant, source, lane, 0, 1 from known
         where same_body and first_lead_id <> lead_id and lead_id not in (select lead_id from fresh)
     ) as posts
-    group by tenant, source
+    group by tenant, source, lane
 )
 select lead_id, lead_id as first_lead_id, true as same_body from fresh
 union all

@@ -50,6 +50,10 @@ def _int(name: str, **kw: Any) -> sa.Column[Any]:
     return sa.Column(name, sa.Integer, **{"nullable": False, **kw})
 
 
+def _count(name: str) -> sa.Column[Any]:
+    return sa.Column(name, sa.BigInteger, nullable=False)
+
+
 def _tenant() -> sa.Column[Any]:
     return _text("tenant")
 
@@ -87,12 +91,14 @@ ingest_keys = _table(
     _when("received_at", index=True),
 )
 
-# One row per group commit, tenant and source, written with the buffer rows: the independent count of what was captured.
+# One row per group commit, tenant, source and lane, written with the buffer rows: the independent count of what was
+# captured.
 capture_batches = _table(
     "capture_batches",
     _uuid("batch_id", primary_key=True),
     _text("tenant", primary_key=True),
     _text("source", primary_key=True),
+    _text("lane", primary_key=True),
     _int("captured"),
     _int("duplicates", server_default="0"),  # re-posts answered with the first lead's id; not captured again
     _when("committed_at", index=True),
@@ -109,6 +115,59 @@ buffer = _table(
     _json("consent", personal=True),  # a list of consent statements as they were sent
     _json("context", personal=True),  # ip, user_agent, idempotency key, content type: how the lead came
     sa.Index("ix_buffer_tenant_lane_lead_id", "tenant", "lane", "lead_id"),
+)
+
+# What left a buffer in Redis, counted with the raw leads' own commit: with what waits there it must add up to the
+# counter that its door keeps.
+redis_moves = _table(
+    "redis_moves",
+    _text("tenant", primary_key=True),
+    _text("source", primary_key=True),
+    _text("lane", primary_key=True),
+    _count("moved"),
+    _count("duplicates"),  # known from before the buffer was in Redis; no second lead was made
+)
+
+# How far an import came: one row a file and source, written with the rows of each commit.
+import_progress = _table(
+    "import_progress",
+    _text("file_sha256", primary_key=True),
+    _text("tenant", primary_key=True),
+    _text("source", primary_key=True),
+    _count("position"),  # rows that were read and settled, from the beginning of the file
+    _count("accepted"),
+    _count("duplicates"),
+    _count("rejected"),
+    _when("started_at"),
+    _when("updated_at"),
+    _when("finished_at", nullable=True),
+)
+
+# Leads of which the vendor sent only the id: what is to be asked for before they can be validated.
+lead_fetches = _table(
+    "lead_fetches",
+    _uuid("lead_id", primary_key=True),
+    _tenant(),
+    _text("source"),
+    _text("lane"),
+    _text("reference", personal=True),  # the vendor's id of the lead
+    _int("attempts", server_default="0"),
+    _text("last_verdict", nullable=True),
+    _when("since"),
+    _when("due_at"),
+    sa.Index("ix_lead_fetches_tenant_due_at", "tenant", "due_at"),
+)
+
+# Which fields each source sends, as far as its leads were read: what is new and what has vanished is schema drift.
+source_fields = _table(
+    "source_fields",
+    _text("tenant", primary_key=True),
+    _text("source", primary_key=True),
+    _text("field", primary_key=True),
+    _text("used_for", nullable=True),  # the canonical field, or consent; null: kept as sent
+    _count("seen"),
+    _when("first_seen_at"),
+    _when("last_seen_at"),
 )
 
 # --- the rooms -------------------------------------------------------------------------------------------------------

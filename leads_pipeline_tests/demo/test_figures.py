@@ -54,8 +54,8 @@ def test_a_lead_that_is_in_no_state_is_named(engine: sa.Engine, settings: Settin
     with engine.begin() as connection:
         connection.execute(
             sa.text(
-                "insert into capture_batches (batch_id, tenant, source, captured, committed_at) "
-                "values (gen_random_uuid(), 'acme', 'website', 1, now())"
+                "insert into capture_batches (batch_id, tenant, source, lane, captured, committed_at) "
+                "values (gen_random_uuid(), 'acme', 'website', 'batch', 1, now())"
             )
         )
 

@@ -35,7 +35,10 @@ STORE_A_LEAD = """
     insert into buffer (lead_id, tenant, source, lane, received_at, payload, consent, context)
     values (gen_random_uuid(), 'acme', 'website', 'real_time', now(), '{}', '[]', '{}')
 """
-COUNT_A_BATCH = "insert into capture_batches values (gen_random_uuid(), 'acme', 'website', 1, 0, now())"
+COUNT_A_BATCH = """
+    insert into capture_batches (batch_id, tenant, source, lane, captured, duplicates, committed_at)
+    values (gen_random_uuid(), 'acme', 'website', 'batch', 1, 0, now())
+"""
 CLAIM_A_KEY = """
     insert into ingest_keys values ('acme', 'website', '\\x01', gen_random_uuid(), '\\x02', now())
     on conflict (tenant, source, key_sha256) do nothing returning lead_id

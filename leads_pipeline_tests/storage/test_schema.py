@@ -9,6 +9,7 @@ from leads_pipeline.storage.schema import PARTITIONED, metadata
 PERSONAL = {
     "buffer": "payload consent context",
     "raw_leads": "payload context",
+    "lead_fetches": "reference",
     "consent_events": "ip user_agent",
     "validated_leads": (
         "email_raw email email_key phone_raw phone phone_key first_name first_name_key last_name last_name_key "
@@ -30,7 +31,11 @@ PERSONAL = {
 NOT_PERSONAL = {
     "api_keys": "key_id tenant source key_sha256",
     "ingest_keys": "tenant source key_sha256 body_sha256",
-    "capture_batches": "tenant source",
+    "capture_batches": "tenant source lane",
+    "redis_moves": "tenant source lane",
+    "import_progress": "file_sha256 tenant source",
+    "lead_fetches": "tenant source lane last_verdict",
+    "source_fields": "tenant source field used_for",
     "buffer": "tenant source lane",
     "pending": "stage tenant lane",
     "raw_leads": "tenant source capture_lane runner_id",

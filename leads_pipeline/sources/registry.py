@@ -1,0 +1,10 @@
+"""The kinds of sources, by the name that leads.yaml gives them."""
+
+from collections.abc import Mapping
+
+from leads_pipeline.sources.json_posts import JsonPosts
+from leads_pipeline.sources.port import SourceKind
+
+_KINDS: tuple[SourceKind, ...] = (JsonPosts(),)
+
+KINDS: Mapping[str, SourceKind] = {kind.name: kind for kind in _KINDS}
