@@ -16,6 +16,7 @@ these. A message says what was tried, what happened and what to do; it never hol
 """
 
 from datetime import datetime
+from enum import StrEnum
 
 
 class LeadsError(Exception):
@@ -34,8 +35,20 @@ class DatabaseError(LeadsError):
     """The database did not do what was asked."""
 
 
+class Unavailability(StrEnum):
+    """Why a store takes nothing for now."""
+
+    UNREACHABLE = "unreachable"
+    READ_ONLY = "read_only"
+    DISK_FULL = "disk_full"
+
+
 class DatabaseUnavailable(DatabaseError):
-    """The database cannot be reached; the same call may succeed later."""
+    """The database cannot be reached, or takes no writes; the same call may succeed later."""
+
+    def __init__(self, message: str, *, why: Unavailability = Unavailability.UNREACHABLE) -> None:
+        self.why = why
+        super().__init__(message)
 
 
 class SchemaOutdated(DatabaseError):

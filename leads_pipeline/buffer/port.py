@@ -122,6 +122,10 @@ class AsyncLeadBuffer(Protocol):
         """As ``LeadBuffer.append``."""
         ...
 
+    async def check(self) -> None:
+        """Raises ``DatabaseUnavailable`` unless the store would take leads now."""
+        ...
+
     async def close(self) -> None:
         """Let go of the connection."""
         ...

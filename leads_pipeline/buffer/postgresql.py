@@ -14,8 +14,9 @@ from leads_pipeline.buffer.port import BufferDepth, BufferedLead, EncodedLead, N
 from leads_pipeline.buffer.reconnecting import ReconnectingConnection
 from leads_pipeline.domain.ids import uuid7
 from leads_pipeline.domain.stage import Chunk, Lane
+from leads_pipeline.errors import DatabaseUnavailable, Unavailability
 from leads_pipeline.storage.database import translated_errors
-from leads_pipeline.storage.ingest import APPEND, APPEND_SETTING, DEPTHS, MOVE, TENANTS_WAITING
+from leads_pipeline.storage.ingest import APPEND, APPEND_SETTING, DEPTHS, MOVE, TAKES_WRITES, TENANTS_WAITING
 
 # SQLSTATE 54: a limit of the program, such as the size of one jsonb value. With DataError, a refusal of this value.
 _PROGRAM_LIMIT_CLASS = "54"
@@ -103,6 +104,11 @@ class AsyncPostgresBuffer:
             found.update(posted_from(rows))
             waiting.append([lead for lead in group if lead.lead_id not in found])
         return [found[lead.lead_id] for lead in leads]
+
+    async def check(self) -> None:
+        [(takes_writes,)] = await self._connection.fetch(TAKES_WRITES)
+        if not takes_writes:
+            raise DatabaseUnavailable("the database is read-only for now; try again", why=Unavailability.READ_ONLY)
 
     async def close(self) -> None:
         await self._connection.close()

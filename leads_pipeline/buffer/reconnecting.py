@@ -8,8 +8,7 @@ from typing import Any
 import psycopg
 from psycopg.rows import TupleRow
 
-from leads_pipeline.errors import DatabaseUnavailable
-from leads_pipeline.storage.database import is_unavailable, sqlalchemy_url
+from leads_pipeline.storage.database import is_unavailable, sqlalchemy_url, unavailable
 from leads_pipeline.storage.schema import SCHEMA
 
 CONNECT_SECONDS = 3
@@ -53,7 +52,7 @@ class ReconnectingConnection:
                 if not is_unavailable(error):
                     raise
                 await self._drop()
-                raise DatabaseUnavailable("the database cannot be reached; try again") from error
+                raise unavailable(error, "running a statement") from error
             except BaseException:  # cancelled in mid-statement: what the connection would say next is not ours
                 await self._drop()
                 raise

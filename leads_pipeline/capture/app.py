@@ -105,8 +105,6 @@ class CaptureApp:
 
 async def _readyz(door: Door, call: Call) -> Answer:  # noqa: ARG001 - every route's signature
     """Whether leads can be stored now."""
-    await door.check_database()
-    if not door.commits.has_room(1):
-        raise QueueFull
+    await door.check()
     queue = {"queued_leads": door.commits.queued, "max_queued_leads": door.settings.capture.max_queued_leads}
     return as_json(200, {"status": "ready", **queue})

@@ -77,9 +77,9 @@ class Door:
         self.rates = RateLimiter(share=settings.capture.workers)
         self.ways = _ways_in(settings)
 
-    async def check_database(self) -> None:
-        """Raises ``DatabaseUnavailable`` unless the tables can be read."""
-        await self.reader.fetch("select from ingest_keys limit 1")
+    async def check(self) -> None:
+        """Raises ``DatabaseUnavailable`` unless leads would be stored now, ``QueueFull`` if too many wait for that."""
+        await self.commits.check()
 
     def start(self) -> None:
         """Begin to write, in the running loop."""
@@ -97,6 +97,8 @@ class Door:
 
         ``named`` is the source whose own address was called.
         """
+        if self.commits.safe_mode is not None:
+            return Refused(Code.DATABASE_UNAVAILABLE)
         presented = _presented_key(call)
         holder = await self.keys.holder_of(presented) if presented else None
         if holder is None:

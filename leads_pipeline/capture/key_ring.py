@@ -8,12 +8,17 @@ from dataclasses import dataclass
 
 from leads_pipeline.buffer.reconnecting import ReconnectingConnection
 from leads_pipeline.clock import Clock
+from leads_pipeline.errors import DatabaseUnavailable
 from leads_pipeline.storage.api_keys import KEYS_IN_FORCE, key_id_of, matches
 
 # A revoked key is refused after this long at the latest.
 KEYS_TTL_SECONDS = 2.0
 # A key that is not known may have been made since: then the keys are read again, but not for every wrong key.
 UNKNOWN_KEY_TTL_SECONDS = 0.25
+# While the database cannot be asked, the keys that were known stay in force so long: a buffer elsewhere still takes
+# leads. Asking again is left off for a moment, or every request would wait for a connection that does not come.
+STALE_KEYS_SECONDS = 900.0
+ASK_AGAIN_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +38,14 @@ class KeyRing:
         self._clock = clock
         self._keys: dict[str, tuple[KeyHolder, str]] = {}
         self._read_at: float | None = None
+        self._failed_at: float | None = None
         self._reading = asyncio.Lock()
 
     async def holder_of(self, text: str) -> KeyHolder | None:
         """The holder of a key in force, or ``None``.
 
         Raises:
-            DatabaseUnavailable: the keys are too old to be trusted and cannot be read.
+            DatabaseUnavailable: the keys cannot be read, and were not for ``STALE_KEYS_SECONDS``.
         """
         key_id = key_id_of(text)
         if key_id is None:
@@ -60,11 +66,20 @@ class KeyRing:
             if not self._is_older_than(older_than):  # another request read them meanwhile
                 return
             asked_at = self._clock.monotonic()
-            rows = await self._connection.fetch(KEYS_IN_FORCE)
-            self._keys = {
-                key_id: (KeyHolder(key_id, tenant, source), key_sha256) for key_id, tenant, source, key_sha256 in rows
-            }
-            self._read_at = asked_at
+            if self._failed_at is None or asked_at - self._failed_at >= ASK_AGAIN_SECONDS:
+                try:
+                    await self._read(asked_at)
+                except DatabaseUnavailable:
+                    self._failed_at = self._clock.monotonic()
+            if self._is_older_than(STALE_KEYS_SECONDS):
+                raise DatabaseUnavailable("the API keys cannot be read; try again")
+
+    async def _read(self, asked_at: float) -> None:
+        rows = await self._connection.fetch(KEYS_IN_FORCE)
+        self._keys = {
+            key_id: (KeyHolder(key_id, tenant, source), key_sha256) for key_id, tenant, source, key_sha256 in rows
+        }
+        self._read_at, self._failed_at = asked_at, None
 
     def _is_older_than(self, seconds: float) -> bool:
         return self._read_at is None or self._clock.monotonic() - self._read_at >= seconds

@@ -5,12 +5,13 @@ sharing gave ten times the rate. A sender is answered after the commit that hold
 """
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Sequence
 
 from leads_pipeline.buffer.port import AsyncLeadBuffer, EncodedLead, Posted
 from leads_pipeline.clock import Clock
-from leads_pipeline.errors import DatabaseUnavailable, LeadsError
+from leads_pipeline.errors import DatabaseUnavailable, LeadsError, Unavailability
 from leads_pipeline.telemetry import get_logger
 
 MAX_GROUP_LEADS = 1_000
@@ -19,6 +20,8 @@ MAX_GROUP_BYTES = 8 * 1024 * 1024
 # A restart of PostgreSQL takes a second or two: it is waited for, so that most senders see a slow answer, not a 503.
 RECONNECT_PATIENCE_SECONDS = 2.0
 RECONNECT_PAUSE_SECONDS = 0.1
+# In safe mode every lead is refused at once, and the store is asked this often whether it is well again.
+PROBE_PAUSE_SECONDS = 0.25
 
 
 class QueueFull(LeadsError):
@@ -57,7 +60,9 @@ class GroupCommit:
         self._queue: deque[_Queued] = deque()
         self._arrived = asyncio.Event()
         self._closing = False
-        self._database_is_down = False
+        self._closed = asyncio.Event()
+        self._committing = False
+        self.safe_mode: Unavailability | None = None
         self._task: asyncio.Task[None] | None = None
         self.commits = 0
 
@@ -69,6 +74,15 @@ class GroupCommit:
     def has_room(self, leads: int) -> bool:
         """Whether so many more leads may wait. An empty queue takes any request, or a large one would never fit."""
         return not self._queue or len(self._queue) + leads <= self._max_queued
+
+    async def check(self) -> None:
+        """Raises ``DatabaseUnavailable`` or ``QueueFull`` unless a lead would be stored now."""
+        if self.safe_mode is not None:
+            raise DatabaseUnavailable("the store takes no leads for now", why=self.safe_mode)
+        if not self._committing:  # a commit under way holds the connection, and will say by itself
+            await self._buffer.check()
+        if not self.has_room(1):
+            raise QueueFull("the queue of the capture service is full")
 
     def start(self) -> None:
         """Begin to write, in a task of the running loop."""
@@ -83,6 +97,8 @@ class GroupCommit:
         """
         if self._closing:
             raise DatabaseUnavailable("the capture service is shutting down")
+        if self.safe_mode is not None:
+            raise DatabaseUnavailable("the store takes no leads for now", why=self.safe_mode)
         if not self.has_room(len(leads)):
             raise QueueFull("the queue of the capture service is full")
         if not leads:
@@ -101,6 +117,7 @@ class GroupCommit:
     async def close(self) -> None:
         """Finish what was taken, then let go of the buffer."""
         self._closing = True
+        self._closed.set()
         self._arrived.set()
         if self._task is not None:
             await self._task
@@ -108,6 +125,8 @@ class GroupCommit:
 
     async def _write_until_closed(self) -> None:
         while True:
+            if self.safe_mode is not None and not self._closing:
+                await self._recover()
             if not self._queue:
                 if self._closing:
                     return
@@ -115,10 +134,11 @@ class GroupCommit:
                 await self._arrived.wait()
                 continue
             group = self._next_group()
+            self._committing = True
             try:
                 results = await self._append_patiently([lead for _submission, _index, lead in group])
             except DatabaseUnavailable as error:
-                self._fail_everyone(group, error)
+                self._enter_safe_mode(group, error)
             except Exception as error:  # noqa: BLE001 - the writer must outlive any one commit; the door answers 500
                 get_logger(__name__).error("group commit failed", leads=len(group), error_class=type(error).__name__)
                 for submission, _index, _lead in group:
@@ -127,6 +147,8 @@ class GroupCommit:
                 self.commits += 1
                 for (submission, index, _lead), posted in zip(group, results, strict=True):
                     submission.settle(index, posted)
+            finally:
+                self._committing = False
 
     def _next_group(self) -> list[_Queued]:
         group: list[_Queued] = []
@@ -143,26 +165,35 @@ class GroupCommit:
     async def _append_patiently(self, leads: Sequence[EncodedLead]) -> list[Posted]:
         """Append, also when the connection is lost on the way: the keys make the second try find what the first stored.
 
-        While the database is known to be down there is one try, so that senders are refused at once.
+        A store that answers, but takes no writes, is not waited for.
         """
         deadline = self._clock.monotonic() + RECONNECT_PATIENCE_SECONDS
         while True:
             try:
-                results = await self._buffer.append(leads, now=self._clock.now())
-            except DatabaseUnavailable:
-                if self._database_is_down or self._clock.monotonic() >= deadline:
+                return await self._buffer.append(leads, now=self._clock.now())
+            except DatabaseUnavailable as error:
+                if error.why is not Unavailability.UNREACHABLE or self._clock.monotonic() >= deadline:
                     raise
                 await asyncio.sleep(RECONNECT_PAUSE_SECONDS)
-            else:
-                if self._database_is_down:
-                    get_logger(__name__).info("database came back", queued=self.queued)
-                self._database_is_down = False
-                return results
 
-    def _fail_everyone(self, group: Sequence[_Queued], error: DatabaseUnavailable) -> None:
-        if not self._database_is_down:
-            get_logger(__name__).warning("database became unavailable", queued=self.queued + len(group))
-        self._database_is_down = True
+    def _enter_safe_mode(self, group: Sequence[_Queued], error: DatabaseUnavailable) -> None:
+        """Fail everyone who waits, at once: each of them still has its lead."""
         waiting, self._queue = self._queue, deque()
+        get_logger(__name__).warning("safe mode began", why=error.why, refused=len(group) + len(waiting))
+        self.safe_mode = error.why
         for submission, _index, _lead in [*group, *waiting]:
             submission.fail(error)
+
+    async def _recover(self) -> None:
+        """Ask the store until it takes leads again, or the service is to end."""
+        while not self._closing:
+            try:
+                await self._buffer.check()
+            except DatabaseUnavailable as error:
+                self.safe_mode = error.why
+            else:
+                get_logger(__name__).info("safe mode ended")
+                self.safe_mode = None
+                return
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._closed.wait(), PROBE_PAUSE_SECONDS)

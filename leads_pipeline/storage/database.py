@@ -12,11 +12,14 @@ from urllib.parse import urlsplit
 import sqlalchemy as sa
 from sqlalchemy.engine import make_url
 
-from leads_pipeline.errors import ConfigError, DatabaseUnavailable
+from leads_pipeline.errors import ConfigError, DatabaseUnavailable, Unavailability
 from leads_pipeline.storage.schema import SCHEMA
 
 # SQLSTATE classes after which the same call may succeed later: connection, resources, operator intervention.
 _UNAVAILABLE_CLASSES = ("08", "53", "57")
+# As well as a server that became a standby or was set read-only.
+_READ_ONLY = "25006"
+_DISK_FULL = "53100"
 
 
 def engine_for(url: str, *, pool_size: int = 5, application_name: str = "leads_pipeline") -> sa.Engine:
@@ -68,7 +71,7 @@ def translated_errors(doing: str) -> Iterator[None]:
         yield
     except sa.exc.DBAPIError as error:
         if is_unavailable(error):
-            raise DatabaseUnavailable(f"{doing}: the database cannot be reached; try again") from error
+            raise unavailable(error, doing) from error
         raise
 
 
@@ -78,4 +81,16 @@ def is_unavailable(error: BaseException) -> bool:
     state = getattr(original, "sqlstate", None)
     if state is None:
         return isinstance(original, OSError) or type(original).__name__ in ("OperationalError", "InterfaceError")
-    return str(state)[:2] in _UNAVAILABLE_CLASSES
+    return str(state)[:2] in _UNAVAILABLE_CLASSES or state == _READ_ONLY
+
+
+def unavailable(error: BaseException, doing: str) -> DatabaseUnavailable:
+    """The driver's error, for which ``is_unavailable`` holds, as ours; ``doing`` says what was tried."""
+    state = getattr(getattr(error, "orig", None) or error, "sqlstate", None)
+    if state == _READ_ONLY:
+        return DatabaseUnavailable(
+            f"{doing}: the database is read-only for now; try again", why=Unavailability.READ_ONLY
+        )
+    if state == _DISK_FULL:
+        return DatabaseUnavailable(f"{doing}: the database's disk is full; try again", why=Unavailability.DISK_FULL)
+    return DatabaseUnavailable(f"{doing}: the database cannot be reached; try again")

@@ -113,6 +113,10 @@ from buffer group by tenant, lane order by tenant, lane
 """
 
 
+# Whether an append would be refused for the whole server's sake. A full disk cannot be asked about: it is tried.
+TAKES_WRITES = "select not pg_is_in_recovery() and current_setting('transaction_read_only') = 'off'"
+
+
 def purge_ingest_keys(connection: sa.Connection, *, received_before: datetime, limit: int = 10_000) -> int:
     """Forget up to ``limit`` posts from before an instant; a re-post of one of them is a new lead. Says how many."""
     deleted = connection.exec_driver_sql(

@@ -196,12 +196,48 @@ def test_senders_are_told_to_wait_while_postgresql_is_stopped_and_served_when_it
             assert client.get("/readyz").status_code == 503
             assert client.get("/healthz").status_code == 200
             server.start()
+            wait_until(lambda: client.get("/readyz").status_code == 200)
             again = client.post("/v1/leads", json={"number": "2"}, headers={"Idempotency-Key": "2"})
             assert again.status_code == 202
-            assert client.get("/readyz").status_code == 200
             repeated = client.post("/v1/leads", json={"number": "1"}, headers={"Idempotency-Key": "1"})
             assert repeated.json() == {"lead_id": first.json()["lead_id"], "status": "duplicate"}
         assert sorted(stored_keys(engine)) == ["1", "2"]
+
+
+def test_a_database_that_becomes_read_only_is_refused_at_once_and_found_again_when_it_takes_writes(
+    settings: Settings, clock: FrozenClock, tmp_path: Path
+) -> None:
+    with own_server(tmp_path) as (_server, engine):
+        url = engine.url.render_as_string(hide_password=False)
+        headers = {"Authorization": f"Bearer {make_key(engine, clock)}"}
+        with (
+            running_service(settings, database_url=url, clock=SystemClock()) as address,
+            httpx.Client(base_url=address, headers=headers, timeout=30, trust_env=False) as client,
+        ):
+            assert client.post("/v1/leads", json={"number": "1"}).status_code == 202
+            set_read_only(engine, "on")
+            refused = client.post("/v1/leads", json={"number": "2"})
+            assert (refused.status_code, refused.json()["error"]["code"]) == (503, "database_unavailable")
+            assert client.get("/readyz").status_code == 503
+            set_read_only(engine, "off")
+            wait_until(lambda: client.get("/readyz").status_code == 200)
+            assert client.post("/v1/leads", json={"number": "2"}).status_code == 202
+
+
+def set_read_only(engine: sa.Engine, value: str) -> None:
+    """For every session that begins a transaction from now on."""
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(sa.text("set transaction_read_only = off"))
+        connection.execute(sa.text(f"alter system set default_transaction_read_only = {value}"))
+        connection.execute(sa.text("select pg_reload_conf()"))
+    with engine.connect() as connection:
+        wait_until(lambda: read_only_is(connection, value))
+
+
+def read_only_is(connection: sa.Connection, value: str) -> bool:
+    found = connection.execute(sa.text("show default_transaction_read_only")).scalar_one()
+    connection.rollback()
+    return bool(found == value)
 
 
 @contextlib.contextmanager
