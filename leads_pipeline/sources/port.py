@@ -5,7 +5,7 @@ came; what it stores is the post as the vendor sent it. Validation reads ``field
 mapping that is mended later also serves leads that came before.
 
 Add a kind: a module with a class that meets ``SourceKind``, a line in ``registry``, a name in ``config.SourceKind``, a
-section in docs/capture.md. ``leads_pipeline_tests.sources.contract`` holds every kind to the same promises.
+section in docs/sources.md. ``leads_pipeline_tests.sources.contract`` holds every kind to the same promises.
 """
 
 import base64
@@ -18,6 +18,9 @@ from typing import Any, Protocol
 
 # How far a signed request's time may be from ours, either way. What all vendors with a timestamp advise.
 REPLAY_TOLERANCE = timedelta(minutes=5)
+
+# Where a stored post keeps what its vendor was asked for afterwards; ``fields`` shows it like the rest.
+FETCHED = "fetched"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,7 @@ class Quarantine(StrEnum):
 
     UNREADABLE_BODY = "unreadable_body"  # the payload only keeps the body: see ``kept_raw``
     ROBOT = "robot"  # a hidden field was filled
+    TEST = "test"  # the vendor says that it is a trial, with made-up data
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,13 +103,25 @@ def kept_raw(body: bytes) -> Post:
     return Post({"raw_body": text}, quarantine=Quarantine.UNREADABLE_BODY)
 
 
+def with_fetched(payload: Mapping[str, Any], answer: Mapping[str, Any]) -> dict[str, Any]:
+    """The stored post with the vendor's answer to the question for its lead; an earlier answer is replaced."""
+    return {**payload, FETCHED: dict(answer)}
+
+
+def fetched_part(payload: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What the vendor answered, if it was asked."""
+    answer = payload.get(FETCHED)
+    return answer if isinstance(answer, Mapping) else {}
+
+
 class SourceKind(Protocol):
     """One kind of source.
 
     ``signed``: requests prove themselves with the vendor's secret; otherwise they carry an API key of ours.
     ``answers_browsers``: a browser that asks for HTML is sent to a page and not given JSON.
     ``from_browser``: the request comes from the person's own browser, whose address and name are evidence of consent.
-    ``usual``: which canonical field each of the kind's own fields means; a source's mapping in leads.yaml goes before.
+    ``usual``: which canonical field each of the kind's own fields means; a source's mapping in leads.yaml goes before,
+    and of several fields that mean the same the first that is filled counts.
     ``usual_names``: fields with a common name of a canonical field (``domain.lead`` aliases) are taken for it.
     """
 
