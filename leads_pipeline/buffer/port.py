@@ -67,7 +67,10 @@ class Posted:
 
 @dataclass(frozen=True, slots=True)
 class BufferedLead:
-    """A lead as it leaves the buffer. ``consent`` is empty if the sender made no statement."""
+    """A lead as it leaves the buffer. ``consent`` is empty if the sender made no statement.
+
+    ``context`` may be left out (empty) where it holds no ``reference`` and there is no statement of consent.
+    """
 
     lead_id: UUID
     lane: Lane

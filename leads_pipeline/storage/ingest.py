@@ -89,7 +89,7 @@ with taken as materialized (
 )
 select lead_id, lane, received_at,
     case when consent = '[]'::jsonb then null else consent end as consent,
-    case when consent = '[]'::jsonb then null else context end as context
+    case when consent = '[]'::jsonb and context -> 'reference' is null then null else context end as context
 from moved
 """
 
@@ -107,9 +107,23 @@ where tenant is not null
 order by tenant
 """
 
+# The count is read from the index alone where vacuum has been; a lead's id begins with its time, so that the first id
+# is the oldest lead. Compared as a row, because an equal tenant and lane would let the planner walk the primary key
+# from its beginning, past the leads of everybody else.
 DEPTHS = """
-select tenant, lane, count(*) as waiting, min(received_at) as oldest_received_at
-from buffer group by tenant, lane order by tenant, lane
+with counted as materialized (
+    select tenant, lane, count(*) as waiting from buffer group by tenant, lane
+)
+select counted.tenant, counted.lane, counted.waiting, first.received_at as oldest_received_at
+from counted
+cross join lateral (
+    select buffer.received_at from buffer
+    where (buffer.tenant, buffer.lane, buffer.lead_id)
+        >= (counted.tenant, counted.lane, '00000000-0000-0000-0000-000000000000'::uuid)
+    order by buffer.tenant, buffer.lane, buffer.lead_id
+    limit 1
+) as first
+order by counted.tenant, counted.lane
 """
 
 

@@ -164,8 +164,9 @@ source_fields = _table(
     _text("tenant", primary_key=True),
     _text("source", primary_key=True),
     _text("field", primary_key=True),
-    _text("used_for", nullable=True),  # the canonical field, or consent; null: kept as sent
+    _text("used_for", nullable=True),  # the canonical field, consent or lane; null: kept as sent
     _count("seen"),
+    _count("leads_by_then"),  # of the source, when the field was last seen
     _when("first_seen_at"),
     _when("last_seen_at"),
 )
