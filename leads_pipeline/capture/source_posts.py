@@ -6,6 +6,7 @@ kept raw and set aside, because most of these senders do not send again.
 
 import json
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 from leads_pipeline.buffer.port import EncodedLead, PostResult
@@ -59,7 +60,7 @@ async def _take(door: Door, call: Call, way: WayIn, secrets: Secrets) -> Answer:
     if not _takes(way, call) or (encoding is not None and encoding.lower() != "identity"):
         return refusal(Refused(Code.UNSUPPORTED_MEDIA_TYPE), call)
     limits = door.settings.capture
-    body = await call.body(limit=limits.max_body_bytes, seconds=limits.body_seconds)
+    body = await call.body(limit=limits.max_body_bytes)
     if isinstance(body, Refused):
         return refusal(body, call)
     delivery = _delivery(door, call, way, body)
@@ -99,8 +100,11 @@ async def _store(door: Door, call: Call, sender: Sender, posts: list[Post]) -> A
 
 
 def _encoded(door: Door, sender: Sender, post: Post, *, index: int | None) -> EncodedLead | Refused:
-    if storage_fault(post.payload) is not None:
-        post = kept_raw(json.dumps(post.payload).encode())  # escaped: what PostgreSQL could not store, as ASCII
+    said: dict[str, Any] = post.payload if not post.consent else {**post.payload, "consent": list(post.consent)}
+    if storage_fault(said) is not None:
+        raw = kept_raw(json.dumps(said).encode())  # escaped: what PostgreSQL could not store, as ASCII
+        # Still the same event: sent again, it is known.
+        post = replace(raw, event_id=post.event_id, context=post.context, redirect=post.redirect)
     context: dict[str, Any] = {**sender.context, **post.context}
     if post.quarantine is not None:
         context["quarantine"] = post.quarantine
@@ -126,7 +130,7 @@ def _takes(way: WayIn, call: Call) -> bool:
 
 def _delivery(door: Door, call: Call, way: WayIn, body: bytes) -> Delivery:
     raw_query = call.scope["query_string"].decode("latin-1")
-    address = way.settings.public_url or call.path
+    address = (way.settings.public_url or call.path).partition("?")[0]  # a key in it comes with the query
     return Delivery(
         method=call.method,
         url=f"{address}?{raw_query}" if raw_query else address,

@@ -7,6 +7,7 @@ its vendor send it in vain for a day.
 
 import json
 import re
+from collections.abc import Mapping
 from typing import Any, Final, NoReturn
 
 import msgspec
@@ -88,7 +89,21 @@ def one_or_all(values: list[Any]) -> Any:
 def add_repeated(found: dict[str, Any], name: str, value: Any) -> None:
     """Put a value under its name; a name that comes again makes a list of all its values."""
     if name not in found:
-        found[name] = value
+        found[name] = list(value) if isinstance(value, list) else value
         return
-    before = found[name] if isinstance(found[name], list) else [found[name]]
-    found[name] = [*before, *(value if isinstance(value, list) else [value])]
+    before = found[name]
+    if not isinstance(before, list):
+        found[name] = before = [before]
+    before.extend(value if isinstance(value, list) else [value])
+
+
+def add_apart(found: dict[str, Any], answers: Mapping[str, Any], *, under: str) -> None:
+    """Put answers beside the fields that describe them; one whose name is taken goes under ``under`` and a dot."""
+    taken = frozenset(found)
+    for name, value in answers.items():
+        found[f"{under}.{name}" if name in taken else name] = value
+
+
+def is_scalar(value: object) -> bool:
+    """Whether a value is one that a field may have outside of a list."""
+    return isinstance(value, str | int | float)

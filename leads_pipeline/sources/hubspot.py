@@ -12,7 +12,7 @@ from datetime import timedelta
 from types import MappingProxyType
 from typing import Any
 
-from leads_pipeline.sources.bodies import NOT_JSON, json_of, reference_of, text_of
+from leads_pipeline.sources.bodies import NOT_JSON, is_scalar, json_of, reference_of, text_of
 from leads_pipeline.sources.port import (
     FETCHED,
     Delivery,
@@ -102,7 +102,7 @@ class HubSpotEvents:
         found = flattened({name: value for name, value in payload.items() if name != FETCHED})
         changed = text_of(payload.get("propertyName"))
         value = payload.get("propertyValue")
-        if changed is not None and isinstance(value, str | int | float):
+        if changed is not None and is_scalar(value):
             found[f"properties.{changed}"] = value
         return found | flattened(fetched_part(payload))  # read later than the event was sent: it is the newer
 

@@ -4,10 +4,9 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-import msgspec
-
 from leads_pipeline.domain.lead import FIELD_NAMES
-from leads_pipeline.domain.posted_lead import statements_of
+from leads_pipeline.domain.posted_lead import MAX_CONSENT_STATEMENTS, statements_of
+from leads_pipeline.sources.bodies import NOT_JSON, json_of
 from leads_pipeline.sources.port import Delivery, Doubt, Fault, Post, Secrets, SourceOptions, Unreadable, flattened
 
 
@@ -29,13 +28,14 @@ class JsonPosts:
         return None
 
     def read(self, delivery: Delivery, options: SourceOptions) -> list[Post] | Unreadable:
-        try:
-            payload = msgspec.json.decode(delivery.body)
-        except (ValueError, RecursionError):
+        payload = json_of(delivery.body)
+        if payload is NOT_JSON:
             return Unreadable(Fault.MALFORMED_JSON, "the body is not valid JSON in UTF-8")
         if not isinstance(payload, dict):
             return Unreadable(Fault.WRONG_SHAPE, "a lead must be a JSON object")
         statements = statements_of(payload.pop("consent", None))
+        if len(statements) > MAX_CONSENT_STATEMENTS:
+            return Unreadable(Fault.WRONG_SHAPE, f"a lead has at most {MAX_CONSENT_STATEMENTS} consent statements")
         return [Post(payload, consent=tuple(statements))]
 
     def fields(self, payload: Mapping[str, Any]) -> dict[str, Any]:

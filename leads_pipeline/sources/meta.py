@@ -9,7 +9,16 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from leads_pipeline.sources.bodies import NOT_JSON, add_repeated, json_of, one_or_all, reference_of, text_of
+from leads_pipeline.sources.bodies import (
+    NOT_JSON,
+    add_apart,
+    add_repeated,
+    is_scalar,
+    json_of,
+    one_or_all,
+    reference_of,
+    text_of,
+)
 from leads_pipeline.sources.port import (
     FETCHED,
     Delivery,
@@ -100,8 +109,7 @@ class MetaLeads:
         answer = fetched_part(payload)
         found = flattened({name: value for name, value in answer.items() if name != "field_data"})
         found |= flattened({name: value for name, value in payload.items() if name != FETCHED})
-        for name, value in _answers(answer.get("field_data")).items():
-            found[f"field_data.{name}" if name in found else name] = value
+        add_apart(found, _answers(answer.get("field_data")), under="field_data")
         return found
 
 
@@ -133,7 +141,7 @@ def _answers(field_data: Any) -> dict[str, Any]:
         values = item.get("values") if name is not None else None
         if name is None or not isinstance(values, list):
             continue
-        scalars = [value for value in values if isinstance(value, str | int | float)]
+        scalars = [value for value in values if is_scalar(value)]
         if scalars:
             add_repeated(found, name, one_or_all(scalars))
     return found

@@ -1,0 +1,96 @@
+"""Kind ``google_ads``: lead forms of Google Ads.
+
+Google signs nothing: it repeats in the body the key that was entered with the address. Neither is a time sent; a
+request that is played again is known by its ``lead_id``, which is unique over all forms. The key is not kept.
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+from leads_pipeline.sources.bodies import add_apart, add_repeated, is_scalar, json_of, text_of
+from leads_pipeline.sources.port import (
+    Delivery,
+    Doubt,
+    Fault,
+    Post,
+    Quarantine,
+    Secrets,
+    SourceOptions,
+    Unreadable,
+    flattened,
+    same_secret,
+)
+
+_KEY = "google_key"
+_COLUMNS = "user_column_data"
+
+
+class GoogleAdsLeads:
+    """One post a request; Google's trial leads are kept and set aside, as their person is made up."""
+
+    name = "google_ads"
+    signed = True
+    from_browser = False
+    answers_browsers = False
+    media_types = frozenset({"application/json"})
+    usual: Mapping[str, str] = MappingProxyType(
+        {
+            "EMAIL": "email",
+            "WORK_EMAIL": "email",
+            "PHONE_NUMBER": "phone",
+            "WORK_PHONE": "phone",
+            "FULL_NAME": "full_name",
+            "FIRST_NAME": "first_name",
+            "LAST_NAME": "last_name",
+            "COMPANY_NAME": "company",
+            "JOB_TITLE": "job_title",
+            "STREET_ADDRESS": "address",
+            "CITY": "city",
+            "REGION": "state",
+            "POSTAL_CODE": "postcode",
+            "COUNTRY": "country",
+            "lead_id": "external_id",
+            "campaign_id": "campaign",
+        }
+    )
+    usual_names = True
+
+    def challenge(self, delivery: Delivery, secrets: Secrets) -> str | Doubt | None:
+        return None
+
+    def verify(self, delivery: Delivery, secrets: Secrets) -> Doubt | None:
+        lead = json_of(delivery.body)
+        key = lead.get(_KEY) if isinstance(lead, dict) else None
+        if not isinstance(key, str) or not key:
+            return Doubt.NO_SIGNATURE
+        return None if secrets.signing and same_secret(secrets.signing, key) else Doubt.BAD_SIGNATURE
+
+    def read(self, delivery: Delivery, options: SourceOptions) -> list[Post] | Unreadable:
+        lead = json_of(delivery.body)
+        if not isinstance(lead, dict):  # not one that was verified
+            return Unreadable(Fault.WRONG_SHAPE, "a lead must be a JSON object")
+        payload = {name: value for name, value in lead.items() if name != _KEY}
+        trial = lead.get("is_test") is True
+        return [Post(payload, event_id=text_of(lead.get("lead_id")), quarantine=Quarantine.TEST if trial else None)]
+
+    def fields(self, payload: Mapping[str, Any]) -> dict[str, Any]:
+        """What Google says of the lead, then each answer by its ``column_id``.
+
+        An answer whose id is taken stands under ``user_column_data.`` and its id.
+        """
+        found = flattened({name: value for name, value in payload.items() if name != _COLUMNS})
+        add_apart(found, _answers(payload.get(_COLUMNS)), under=_COLUMNS)
+        return found
+
+
+def _answers(columns: Any) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for column in columns if isinstance(columns, list) else ():
+        if not isinstance(column, Mapping):
+            continue
+        name = text_of(column.get("column_id")) or text_of(column.get("column_name"))
+        value = column.get("string_value")
+        if name is not None and is_scalar(value):
+            add_repeated(found, name, value)
+    return found

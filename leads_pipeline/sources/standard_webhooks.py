@@ -1,0 +1,86 @@
+"""Kind ``standard_webhooks``: any sender that follows standardwebhooks.com, with a shared secret.
+
+Such senders send again what is not answered with 2xx: what is signed and cannot be read is refused and stays with them.
+Only ``v1`` signatures are read; ``v1a`` (ed25519) belongs to another kind of secret.
+"""
+
+import base64
+import binascii
+from collections.abc import Mapping
+from datetime import timedelta
+from types import MappingProxyType
+from typing import Any
+
+from leads_pipeline.domain.lead import FIELD_NAMES
+from leads_pipeline.sources.bodies import NOT_JSON, json_of, text_of
+from leads_pipeline.sources.port import (
+    Delivery,
+    Doubt,
+    Fault,
+    Post,
+    Secrets,
+    SourceOptions,
+    Unreadable,
+    flattened,
+    same_secret,
+)
+from leads_pipeline.sources.signatures import hmac_sha256, is_near
+
+# While a sender changes its secret it signs with both. More signatures than this nobody needs, and each costs a hash.
+_MOST_SIGNATURES = 10
+
+
+class StandardWebhooks:
+    """One post a request: its ``data``."""
+
+    name = "standard_webhooks"
+    signed = True
+    from_browser = False
+    answers_browsers = False
+    media_types = frozenset({"application/json"})
+    usual: Mapping[str, str] = MappingProxyType({name: name for name in FIELD_NAMES})
+    usual_names = True
+
+    def challenge(self, delivery: Delivery, secrets: Secrets) -> str | Doubt | None:
+        return None
+
+    def verify(self, delivery: Delivery, secrets: Secrets) -> Doubt | None:
+        event_id = delivery.headers.get("webhook-id")
+        timestamp = delivery.headers.get("webhook-timestamp")
+        signatures = delivery.headers.get("webhook-signature")
+        if not event_id or not timestamp or not signatures:
+            return Doubt.NO_SIGNATURE
+        key = _key(secrets.signing)
+        signed = f"{event_id}.{timestamp}.".encode("utf-8", "surrogatepass") + delivery.body
+        expected = "v1," + base64.b64encode(hmac_sha256(key, signed)).decode("ascii")
+        given = signatures.split(" ", _MOST_SIGNATURES)[:_MOST_SIGNATURES]
+        # All are compared, so that the time does not tell which one was right.
+        matches = [same_secret(expected, signature) for signature in given]
+        if not key or not any(matches):
+            return Doubt.BAD_SIGNATURE
+        if not is_near(timestamp, delivery.received_at, unit=timedelta(seconds=1)):
+            return Doubt.TOO_OLD
+        return None
+
+    def read(self, delivery: Delivery, options: SourceOptions) -> list[Post] | Unreadable:
+        event = json_of(delivery.body)
+        if event is NOT_JSON:
+            return Unreadable(Fault.MALFORMED_JSON, "the body is not valid JSON in UTF-8")
+        if not isinstance(event, dict):
+            return Unreadable(Fault.WRONG_SHAPE, "an event must be a JSON object")
+        return [Post(event, event_id=text_of(delivery.headers.get("webhook-id")))]
+
+    def fields(self, payload: Mapping[str, Any]) -> dict[str, Any]:
+        """The fields of ``data`` by their own names, beside the event's own, such as ``type``."""
+        lead = payload.get("data")
+        if not isinstance(lead, Mapping):
+            return flattened(payload)
+        return flattened({name: value for name, value in payload.items() if name != "data"}) | flattened(lead)
+
+
+def _key(secret: str) -> bytes:
+    """The key that a secret stands for; empty if it is none, and then nothing is taken for signed."""
+    try:
+        return base64.b64decode(secret.removeprefix("whsec_"), validate=True)
+    except (binascii.Error, ValueError):
+        return b""
