@@ -66,7 +66,7 @@ class ColumnMapping:
             used.add(self.consent_time)
         for name, columns in self.sources.items():
             for column in columns:
-                value = _first(row.get(column))
+                value = first_scalar(row.get(column))
                 if value is not None:
                     lead[name] = value
                     used.add(column)
@@ -130,7 +130,7 @@ def map_columns(columns: Sequence[str], own: Mapping[str, str | None] | None = N
             consent_time = column
             uses[column] = ColumnUse(column, "consent", "when it was given")
         else:
-            found = _canonical_field(column)
+            found = usual_field(column)
             if found is None:
                 uses[column] = ColumnUse(column, None, "kept as sent")
             else:
@@ -153,7 +153,8 @@ def _ranked(name: str, candidates: list[tuple[int, int, str, str]], uses: dict[s
 _BETTER = {_BY_PERSON: "is what the map says", 0: "is the field's own name"}
 
 
-def _canonical_field(column: str) -> tuple[str, int, str] | None:
+def usual_field(column: str) -> tuple[str, int, str] | None:
+    """The field that a column's name usually means, how unusual the name is for it (0: its own), and why."""
     found = _BY_PLAIN_NAME.get(_plain(column))
     if found is not None:
         name, rank = found
@@ -197,7 +198,7 @@ def _is_blank(value: object) -> bool:
     return value is None or (isinstance(value, str) and not value.strip())
 
 
-def _first(value: object) -> object:
+def first_scalar(value: object) -> object:
     """The value that a field takes: of a list its first entry."""
     if isinstance(value, list):
         value = next((item for item in value if not _is_blank(item) and not isinstance(item, dict | list)), None)
