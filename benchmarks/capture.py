@@ -1,42 +1,40 @@
-"""What a durable acknowledgement costs: the HTTP door against the same stack without a database, in one run.
+"""What a durable acknowledgement costs: the HTTP door against the same server without a database, in one run.
 
-The floor is uvicorn, Starlette, the same reading of the lead and the same answer. Floor and door are measured in turn,
-several times; figures of one run are compared with each other only. The senders, the door and PostgreSQL share the
-machine's cores, so CPU time for each lead says more than the rate.
+The floor is the same server: the same HTTP parser and loop, the same check of the key, the same reading and judging of
+the lead, and then an answer at once. The peer stores each lead with an INSERT of its own, on 16 connections. Floor,
+door and peer are measured in turn, several times; figures of one run are compared with each other only. `wrk` posts, a
+unique key in each request; it shares the machine's cores with the door and PostgreSQL, so CPU time for each lead says
+more than the rate.
 """
 
 import argparse
 import asyncio
+import json
 import os
+import shutil
 import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import psutil
 import sqlalchemy as sa
-import uvicorn
+from capture_servers import ACK, FLOOR, SINGLE, run_server
 from machine import describe_machine, write_results
+from paced import PacedRun, send_paced
 from rich.console import Console
 from rich.table import Table
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import Route
 
 from leads_pipeline.clock import SystemClock
 from leads_pipeline.config import CONFIG_VARIABLE, DATABASE_URL_VARIABLE
-from leads_pipeline.domain.ids import uuid7
-from leads_pipeline.domain.posted_lead import decode_lead
 from leads_pipeline.storage.api_keys import create_api_key
 from leads_pipeline.storage.database import engine_for
 from leads_pipeline.storage.embedded import EmbeddedServer
@@ -46,234 +44,63 @@ LEADS_YAML = """
 version: 1
 tenants:
   bench: {sources: {form: {lane: real_time}}}
+capture:
+  rate: {requests: 1000000, seconds: 1}
 """
 BATCH = 1_000
-_numbers = count()
+# Of the greatest rate: where a service that is sized with some room runs.
+PACE = 0.7
+
+# Fixed parts first and last, so that a request is one concatenation; wrk must not cost more than the door.
+WRK_SCRIPT = """
+local number, prefix, head, middle, tail = 0, "", "", "", ""
+
+function init(args)
+  prefix = args[1]
+  local lead = args[3]
+  local at = string.find(lead, "NUMBER", 1, true)
+  middle, tail = string.sub(lead, 1, at - 1), string.sub(lead, at + 6)
+  local length = #middle + #tail + #prefix + 9
+  head = "POST /v1/leads HTTP/1.1\\r\\nHost: 127.0.0.1\\r\\nAuthorization: Bearer " .. args[2]
+    .. "\\r\\nContent-Type: application/json\\r\\nContent-Length: " .. length .. "\\r\\nIdempotency-Key: "
+end
+
+function request()
+  number = number + 1
+  local unique = prefix .. string.format("%09d", number)
+  return head .. unique .. "\\r\\n\\r\\n" .. middle .. unique .. tail
+end
+
+function done(summary, latency, requests)
+  local errors = summary.errors
+  io.write(string.format('{"requests": %d, "microseconds": %d, "refused": %d, "broken": %d, "p50": %d, "p99": %d}\\n',
+    summary.requests, summary.duration, errors.status,
+    errors.connect + errors.read + errors.write + errors.timeout, latency:percentile(50), latency:percentile(99)))
+end
+"""
 
 
 @dataclass(frozen=True)
 class Round:
-    """One measurement of one server."""
+    """One measurement of one server. CPU in microseconds for each request."""
 
-    leads_per_second: float
+    requests: int
+    per_second: float
     p50_ms: float
     p99_ms: float
     server_cpu_us: float
     database_cpu_us: float
 
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", type=Path, metavar="PATH", help="write the figures to a file")
-    parser.add_argument("--quick", action="store_true", help="a short look: fewer and shorter rounds")
-    parser.add_argument("--floor", type=int, metavar="PORT", help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.floor:
-        uvicorn.run(floor(), host="127.0.0.1", port=arguments.floor, log_config=None, access_log=False)
-        return
-    rounds, seconds = (2, 1.0) if arguments.quick else (5, 3.0)
-    results = asyncio.run(measure(rounds=rounds, seconds=seconds, connections=(1, 64)))
-    show(results)
-    if arguments.json:
-        write_results(arguments.json, results)
-
-
-def floor() -> Starlette:
-    """The same stack, answering without a database."""
-
-    async def post_lead(request: Request) -> Response:
-        decode_lead(await request.body())
-        answer = {"lead_id": str(uuid7(SystemClock().now())), "status": "accepted"}
-        return Response(msgspec.json.encode(answer), status_code=202, media_type="application/json")
-
-    async def healthz(_request: Request) -> Response:
-        return Response(b"{}")
-
-    return Starlette(routes=[Route("/v1/leads", post_lead, methods=["POST"]), Route("/healthz", healthz)])
-
-
-async def measure(*, rounds: int, seconds: float, connections: tuple[int, ...]) -> dict[str, Any]:
-    """Floor and door in turn, with few and with many connections; then batches; then count what is stored."""
-    with tempfile.TemporaryDirectory(prefix="leads-bench-") as place:
-        server = EmbeddedServer(Path(place) / "state")
-        engine = engine_for(server.start())
-        try:
-            upgrade(engine, now=SystemClock().now())
-            with engine.begin() as connection:
-                key = create_api_key(connection, tenant="bench", source="form", now=SystemClock().now()).text
-            (Path(place) / "leads.yaml").write_text(LEADS_YAML, encoding="utf-8")
-            environment = {
-                **os.environ,
-                CONFIG_VARIABLE: str(Path(place) / "leads.yaml"),
-                DATABASE_URL_VARIABLE: engine.url.render_as_string(hide_password=False),
-            }
-            pid = server.status().pid
-            assert pid is not None
-            database = psutil.Process(pid)
-            with started(floor_command, environment) as bare, started(door_command, environment) as door:
-                figures = await compare(bare, door, database, key, rounds=rounds, seconds=seconds, widths=connections)
-                batches = await send_batches(door, key, seconds=seconds)
-            with engine.connect() as connection:
-                stored = connection.execute(sa.text("select count(*) from buffer")).scalar_one()
-        finally:
-            engine.dispose()
-            server.remove()
-    acknowledged = figures.pop("acknowledged") + batches["acknowledged"]
-    if stored < acknowledged:
-        raise SystemExit(f"{acknowledged} leads were acknowledged, only {stored} are stored")
-    return {**figures, "batch": batches, "acknowledged": acknowledged, "stored": stored}
-
-
-async def compare(
-    bare: "Server",
-    door: "Server",
-    database: psutil.Process,
-    key: str,
-    *,
-    rounds: int,
-    seconds: float,
-    widths: tuple[int, ...],
-) -> dict[str, Any]:
-    """Medians for each number of connections, and the ratios of the paired rounds."""
-    found: dict[str, Any] = {}
-    acknowledged = 0
-    for server in (bare, door):  # the first requests pay for connections and prepared statements
-        acknowledged += (server is door) * len(await send_for(server, key, seconds=0.5, connections=8))
-    for width in widths:
-        floors: list[Round] = []
-        doors: list[Round] = []
-        for _round in range(rounds):
-            for server, into in ((bare, floors), (door, doors)):
-                before = (server.cpu_seconds(), cpu_seconds_of(database))
-                began = time.perf_counter()
-                delays = await send_for(server, key, seconds=seconds, connections=width)
-                took = time.perf_counter() - began
-                acknowledged += (server is door) * len(delays)
-                into.append(
-                    _round_of(delays, took, server.cpu_seconds() - before[0], cpu_seconds_of(database) - before[1])
-                )
-        found[f"connections_{width}"] = {
-            "floor": _median(floors),
-            "door": _median(doors),
-            "rate_ratio": _ratio([d.leads_per_second / f.leads_per_second for f, d in zip(floors, doors, strict=True)]),
-            "server_cpu_ratio": _ratio([d.server_cpu_us / f.server_cpu_us for f, d in zip(floors, doors, strict=True)]),
-        }
-    return {**found, "acknowledged": acknowledged}
-
-
-def _round_of(delays: list[float], took: float, server_cpu: float, database_cpu: float) -> Round:
-    cuts = statistics.quantiles(delays, n=100)
-    each = 1e6 / len(delays)
-    return Round(len(delays) / took, cuts[49] * 1e3, cuts[98] * 1e3, server_cpu * each, database_cpu * each)
-
-
-def _median(rounds: list[Round]) -> dict[str, float]:
-    names = Round.__dataclass_fields__
-    return {name: round(statistics.median(getattr(item, name) for item in rounds), 2) for name in names}
-
-
-def _ratio(ratios: list[float]) -> dict[str, float]:
-    return {
-        "median": round(statistics.median(ratios), 2),
-        "lowest": round(min(ratios), 2),
-        "highest": round(max(ratios), 2),
-    }
-
-
-# --- the senders: raw HTTP over kept connections, because a client library would cost more than the door --------------
-
-
-async def send_for(server: "Server", key: str, *, seconds: float, connections: int) -> list[float]:
-    """Post one lead after the other on each connection; how long each waited for its answer."""
-    until = time.perf_counter() + seconds
-    found = await asyncio.gather(*(_send_on_one(server.port, key, until) for _ in range(connections)))
-    return [delay for delays in found for delay in delays]
-
-
-async def _send_on_one(port: int, key: str, until: float) -> list[float]:
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    delays: list[float] = []
-    while time.perf_counter() < until:
-        began = time.perf_counter()
-        writer.write(_request("/v1/leads", key, _lead(), "application/json"))
-        status, _body = await _answer(reader)
-        if status != 202:
-            raise SystemExit(f"a lead was answered with {status}")
-        delays.append(time.perf_counter() - began)
-    writer.close()
-    await writer.wait_closed()
-    return delays
-
-
-async def send_batches(door: "Server", key: str, *, seconds: float) -> dict[str, Any]:
-    """NDJSON batches on two connections."""
-    until = time.perf_counter() + seconds
-    began = time.perf_counter()
-    sent = sum(await asyncio.gather(*(_batches_on_one(door.port, key, until) for _ in range(2))))
-    took = time.perf_counter() - began
-    return {"batch_size": BATCH, "leads_per_second": round(sent / took), "acknowledged": sent}
-
-
-async def _batches_on_one(port: int, key: str, until: float) -> int:
-    reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=2**22)
-    sent = 0
-    while time.perf_counter() < until:
-        body = b"\n".join(_lead() for _ in range(BATCH))
-        writer.write(_request("/v1/leads/batch", key, body, "application/x-ndjson"))
-        status, answer = await _answer(reader)
-        if status != 202 or msgspec.json.decode(answer)["accepted"] != BATCH:
-            raise SystemExit(f"a batch was answered with {status}")
-        sent += BATCH
-    writer.close()
-    await writer.wait_closed()
-    return sent
-
-
-def _lead() -> bytes:
-    number = next(_numbers)
-    return msgspec.json.encode(
-        {
-            "email": f"lead{number}.{os.getpid()}@example.org",
-            "first_name": "Ada",
-            "last_name": f"Lovelace {number}",
-            "phone": f"+1 415 555 {number % 10_000:04}",
-            "company": "Analytical Engines Ltd",
-            "job_title": "Head of Computation",
-            "address": "12 St James's Square",
-            "city": "London",
-            "postcode": "SW1Y 4JH",
-            "country": "GB",
-            "message": "We would like to see the engine at work, if possible before the end of the month.",
-            "utm_source": "newsletter",
-            "utm_medium": "email",
-            "campaign": "autumn",
-            "landing_page": "https://example.org/engines?ref=autumn",
-            "consent": {"granted": True, "purpose": "marketing", "channel": "email"},
-        }
-    )
-
-
-def _request(path: str, key: str, body: bytes, kind: str) -> bytes:
-    head = (
-        f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {key}\r\nContent-Type: {kind}\r\n"
-        f"Content-Length: {len(body)}\r\n\r\n"
-    )
-    return head.encode() + body
-
-
-async def _answer(reader: asyncio.StreamReader) -> tuple[int, bytes]:
-    head = await reader.readuntil(b"\r\n\r\n")
-    length = int(head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0])
-    return int(head[9:12]), await reader.readexactly(length)
-
-
-# --- the servers -----------------------------------------------------------------------------------------------------
+    @property
+    def cpu_us(self) -> float:
+        return self.server_cpu_us + self.database_cpu_us
 
 
 @dataclass(frozen=True)
 class Server:
     """A server in a process of its own."""
 
+    kind: str
     port: int
     process: psutil.Process
 
@@ -282,29 +109,231 @@ class Server:
         return float(times.user + times.system)
 
 
-def floor_command(port: int) -> list[str]:
-    return [sys.executable, __file__, "--floor", str(port)]
+@dataclass(frozen=True)
+class Bench:
+    """What every measurement needs."""
+
+    place: Path
+    key: str
+    database: psutil.Process
+    seconds: float
 
 
-def door_command(port: int) -> list[str]:
-    return [sys.executable, "-m", "leads_pipeline", "capture", "serve", "--port", str(port)]
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", type=Path, metavar="PATH", help="write the figures to a file")
+    parser.add_argument("--quick", action="store_true", help="a short look: fewer and shorter rounds")
+    parser.add_argument("--serve", choices=(FLOOR, ACK, SINGLE), help=argparse.SUPPRESS)
+    parser.add_argument("--port", type=int, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.serve:
+        run_server(arguments.serve, port=arguments.port)
+        return
+    if shutil.which("wrk") is None:
+        raise SystemExit("this benchmark posts with wrk, which is not installed; on Debian and Ubuntu: apt install wrk")
+    rounds, seconds = (2, 1.0) if arguments.quick else (5, 3.0)
+    results = measure(rounds=rounds, seconds=seconds)
+    show(results)
+    if arguments.json:
+        write_results(arguments.json, results)
+
+
+def measure(*, rounds: int, seconds: float) -> dict[str, Any]:
+    """Floor, door and peer in turn; then paced; then batches; then count what is stored."""
+    with tempfile.TemporaryDirectory(prefix="leads-bench-") as place:
+        server = EmbeddedServer(Path(place) / "state")
+        engine = engine_for(server.start())
+        try:
+            upgrade(engine, now=SystemClock().now())
+            with engine.begin() as connection:
+                key = create_api_key(connection, tenant="bench", source="form", now=SystemClock().now()).text
+            (Path(place) / "leads.yaml").write_text(LEADS_YAML, encoding="utf-8")
+            (Path(place) / "post.lua").write_text(WRK_SCRIPT, encoding="utf-8")
+            os.environ[CONFIG_VARIABLE] = str(Path(place) / "leads.yaml")
+            os.environ[DATABASE_URL_VARIABLE] = engine.url.render_as_string(hide_password=False)
+            pid = server.status().pid
+            assert pid is not None
+            bench = Bench(Path(place), key, psutil.Process(pid), seconds)
+            with started(FLOOR) as floor, started(ACK) as ack, started(SINGLE) as single:
+                results = compare(bench, floor, ack, single, rounds=rounds)
+            with engine.connect() as connection:
+                stored = connection.execute(sa.text("select count(*) from buffer")).scalar_one()
+        finally:
+            engine.dispose()
+            server.remove()
+    if stored < results["acknowledged"]:
+        raise SystemExit(f"{results['acknowledged']} leads were acknowledged, only {stored} are stored")
+    return {**results, "stored": stored}
+
+
+def compare(bench: Bench, floor: Server, ack: Server, single: Server, *, rounds: int) -> dict[str, Any]:
+    """Every figure of the run."""
+    found: dict[str, list[Round]] = {}
+    for server in (floor, ack, single):  # the first requests pay for connections and prepared statements
+        found[f"warm {server.kind}"] = [post(bench, server, connections=16, seconds=1.0)]
+    for _round in range(rounds):
+        for connections, servers in ((64, (floor, ack, single)), (256, (floor, ack))):
+            for server in servers:
+                found.setdefault(f"{server.kind}_{connections}", []).append(
+                    post(bench, server, connections=connections, seconds=bench.seconds)
+                )
+    greatest = statistics.median(item.per_second for item in found[f"{ACK}_64"])
+    paced = [
+        asyncio.run(paced_run(bench, ack, per_second=PACE * greatest, place=place, seconds=bench.seconds))
+        for place in range(rounds)
+    ]
+    batches = asyncio.run(send_batches(bench, ack))
+    acknowledged = sum(item.requests for name, items in found.items() if FLOOR not in name for item in items)
+    return {
+        **figures_of(found, paced),
+        "batch_leads_per_s": batches["leads_per_second"],
+        "rounds": {name: median_of(items) for name, items in found.items() if "warm" not in name},
+        "acknowledged": acknowledged + sum(item.answered for item in paced) + batches["acknowledged"],
+    }
+
+
+def figures_of(found: dict[str, list[Round]], paced: list[PacedRun]) -> dict[str, Any]:
+    """The figures that the README promises: medians of the ratios of paired rounds."""
+    floor, ack, single = found[f"{FLOOR}_64"], found[f"{ACK}_64"], found[f"{SINGLE}_64"]
+    return {
+        "ack_over_noop_64": ratio(ack, floor, "per_second"),
+        "ack_over_noop_256": ratio(found[f"{ACK}_256"], found[f"{FLOOR}_256"], "per_second"),
+        "cpu_noop_over_ack_64": ratio(floor, ack, "cpu_us"),
+        "ack_over_single_insert_64": ratio(ack, single, "per_second"),
+        "cpu_us_per_lead_server": round(statistics.median(item.server_cpu_us for item in ack), 1),
+        "cpu_us_per_lead_database": round(statistics.median(item.database_cpu_us for item in ack), 1),
+        "paced_per_s": round(statistics.median(item.per_second for item in paced)),
+        "p50_ms_64_at_70pct": round(statistics.median(item.p50_ms for item in paced), 1),
+        "p99_ms_64_at_70pct": round(statistics.median(item.p99_ms for item in paced), 1),
+    }
+
+
+def ratio(ours: list[Round], theirs: list[Round], figure: str) -> dict[str, float]:
+    """Of each pair of rounds, its median and range."""
+    found = sorted(getattr(one, figure) / getattr(other, figure) for one, other in zip(ours, theirs, strict=True))
+    return {"median": round(statistics.median(found), 2), "lowest": round(found[0], 2), "highest": round(found[-1], 2)}
+
+
+def median_of(rounds: list[Round]) -> dict[str, float]:
+    names = [*Round.__dataclass_fields__, "cpu_us"]
+    return {name: round(statistics.median(getattr(item, name) for item in rounds), 1) for name in names}
+
+
+# --- the senders -----------------------------------------------------------------------------------------------------
+
+
+def post(bench: Bench, server: Server, *, connections: int, seconds: float) -> Round:
+    """Let ``wrk`` post as fast as it is answered."""
+    prefix = f"{time.time_ns():020d}"
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds:.0f}s", "--timeout", "30s", "-s"]
+    command += [str(bench.place / "post.lua"), f"http://127.0.0.1:{server.port}", "--", prefix, bench.key, lead()]
+    before = (server.cpu_seconds(), cpu_seconds_of(bench.database))
+    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    server_cpu = server.cpu_seconds() - before[0]
+    database_cpu = cpu_seconds_of(bench.database) - before[1]
+    said = json.loads(output.strip().splitlines()[-1])
+    if said["refused"] or said["broken"]:
+        raise SystemExit(f"{server.kind}: {said['refused']} requests were refused, {said['broken']} broke")
+    each = 1e6 / said["requests"]
+    return Round(
+        requests=said["requests"],
+        per_second=said["requests"] / (said["microseconds"] / 1e6),
+        p50_ms=said["p50"] / 1e3,
+        p99_ms=said["p99"] / 1e3,
+        server_cpu_us=server_cpu * each,
+        database_cpu_us=0.0 if server.kind == FLOOR else database_cpu * each,
+    )
+
+
+async def paced_run(bench: Bench, server: Server, *, per_second: float, place: int, seconds: float) -> PacedRun:
+    """64 connections at a steady rate, whether answers come or not."""
+    text = lead()
+
+    def request(number: int) -> bytes:
+        unique = f"paced-{place}-{time.time_ns()}-{number}"
+        body = text.replace("NUMBER", unique).encode()
+        return http_post("/v1/leads", bench.key, body, "application/json", extra=f"Idempotency-Key: {unique}\r\n")
+
+    return await send_paced(server.port, request, per_second=per_second, seconds=seconds, connections=64)
+
+
+async def send_batches(bench: Bench, server: Server) -> dict[str, Any]:
+    """NDJSON batches on two connections."""
+    until = time.perf_counter() + bench.seconds
+    began = time.perf_counter()
+    sent = sum(await asyncio.gather(*(_batches_on_one(bench, server.port, until) for _ in range(2))))
+    took = time.perf_counter() - began
+    return {"leads_per_second": round(sent / took), "acknowledged": sent}
+
+
+async def _batches_on_one(bench: Bench, port: int, until: float) -> int:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=2**22)
+    text = lead()
+    sent = 0
+    while time.perf_counter() < until:
+        body = "\n".join(text.replace("NUMBER", f"batch-{time.time_ns()}-{place}") for place in range(BATCH)).encode()
+        writer.write(http_post("/v1/leads/batch", bench.key, body, "application/x-ndjson"))
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = int(head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0])
+        answer = msgspec.json.decode(await reader.readexactly(length))
+        if answer.get("accepted") != BATCH:
+            raise SystemExit(f"a batch was answered with {head[9:12]!r}")
+        sent += BATCH
+    writer.close()
+    await writer.wait_closed()
+    return sent
+
+
+def http_post(path: str, key: str, body: bytes, kind: str, *, extra: str = "") -> bytes:
+    head = (
+        f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {key}\r\nContent-Type: {kind}\r\n{extra}"
+        f"Content-Length: {len(body)}\r\n\r\n"
+    )
+    return head.encode() + body
+
+
+def lead() -> str:
+    """493 bytes with 16 fields; NUMBER stands for what makes it unique."""
+    fields = {
+        "email": "leadNUMBER@example.org",
+        "first_name": "Ada",
+        "last_name": "Lovelace",
+        "phone": "+1 415 555 0142",
+        "company": "Analytical Engines Ltd",
+        "job_title": "Head of Computation",
+        "address": "12 St James's Square",
+        "city": "London",
+        "postcode": "SW1Y 4JH",
+        "country": "GB",
+        "message": "We would like to see the engine at work, before the end of the month.",
+        "utm_source": "newsletter",
+        "utm_medium": "email",
+        "campaign": "autumn",
+        "landing_page": "https://example.org/engines?ref=autumn",
+        "consent": {"granted": True, "purpose": "marketing", "channel": "email"},
+    }
+    return json.dumps(fields, separators=(",", ":"))
+
+
+# --- the servers -----------------------------------------------------------------------------------------------------
 
 
 @contextmanager
-def started(command: Callable[[int], list[str]], environment: dict[str, str]) -> Iterator[Server]:
+def started(kind: str) -> Iterator[Server]:
     """Run a server until the block ends."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    process = subprocess.Popen(command(port), env=environment, stdout=subprocess.DEVNULL)
+    command = [sys.executable, __file__, "--serve", kind, "--port", str(port)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     try:
         for _try in range(600):
             with socket.socket() as probe:
                 if probe.connect_ex(("127.0.0.1", port)) == 0:
                     break
             if process.poll() is not None:
-                raise SystemExit(f"{' '.join(command(port))} ended with {process.returncode}")
+                raise SystemExit(f"{' '.join(command)} ended with {process.returncode}")
             time.sleep(0.05)
-        yield Server(port, psutil.Process(process.pid))
+        yield Server(kind, port, psutil.Process(process.pid))
     finally:
         process.terminate()
         process.wait(timeout=30)
@@ -321,23 +350,20 @@ def cpu_seconds_of(postmaster: psutil.Process) -> float:
 
 def show(results: dict[str, Any]) -> None:
     console = Console(highlight=False, soft_wrap=True)
-    table = Table("senders", "acknowledged", "leads/s", "p50 ms", "p99 ms", "CPU µs", "with database")
-    widths = {name.removeprefix("connections_"): found for name, found in results.items() if "connections_" in name}
-    for width, found in widths.items():
-        for kind, label in (("floor", "at once (floor)"), ("door", "after commit")):
-            row = found[kind]
-            database = row["database_cpu_us"] if kind == "door" else 0
-            figures = (row["p50_ms"], row["p99_ms"], row["server_cpu_us"], row["server_cpu_us"] + database)
-            table.add_row(width, label, f"{row['leads_per_second']:,.0f}", *(f"{figure:,.1f}" for figure in figures))
+    table = Table("server", "connections", "requests/s", "p50 ms", "p99 ms", "CPU µs server", "database")
+    labels = {FLOOR: "at once (floor)", ACK: "after commit", SINGLE: "an INSERT each"}
+    for name, row in results["rounds"].items():
+        kind, _, connections = name.rpartition("_")
+        figures = (row["p50_ms"], row["p99_ms"], row["server_cpu_us"], row["database_cpu_us"])
+        table.add_row(labels[kind], connections, f"{row['per_second']:,.0f}", *(f"{figure:,.1f}" for figure in figures))
     console.print(table)
-    for width, found in widths.items():
-        rate, cpu = found["rate_ratio"], found["server_cpu_ratio"]
-        console.print(
-            f"{width} senders: {rate['median']} of the floor's rate [{rate['lowest']} to {rate['highest']}], "
-            f"{cpu['median']} times its CPU time [{cpu['lowest']} to {cpu['highest']}]"
-        )
-    batch = results["batch"]
-    console.print(f"batches of {batch['batch_size']:,} (NDJSON): {batch['leads_per_second']:,} leads/s, durable")
+    for name, value in results.items():
+        if name in ("rounds", "acknowledged", "stored"):
+            continue
+        if isinstance(value, dict):
+            console.print(f"{name:28} {value['median']:.2f}   [{value['lowest']:.2f} to {value['highest']:.2f}]")
+        else:
+            console.print(f"{name:28} {value:,}")
     console.print(f"{results['acknowledged']:,} leads acknowledged, {results['stored']:,} stored")
     console.print(describe_machine())
 

@@ -46,7 +46,7 @@ class CaptureApp:
             await send({"type": "websocket.close", "code": 1000})
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        call = Call(scope, receive, budget=self.door.budget)
+        call = Call(scope, receive, budget=self.door.budget, deadlines=self.door.deadlines)
         route, allowed = self._route(call)
         if route is None:
             await self._pages(scope, receive, send, call)

@@ -9,7 +9,7 @@ from leads_pipeline.buffer.port import EncodedLead, NewLead, content_key, event_
 from leads_pipeline.buffer.postgresql import AsyncPostgresBuffer
 from leads_pipeline.buffer.reconnecting import ReconnectingConnection
 from leads_pipeline.capture.admission import Admission
-from leads_pipeline.capture.call import Budget, Call
+from leads_pipeline.capture.call import Budget, Call, Deadlines
 from leads_pipeline.capture.cors import Origins, may_post
 from leads_pipeline.capture.key_ring import KeyRing
 from leads_pipeline.capture.rate import RateLimiter
@@ -73,6 +73,7 @@ class Door:
         )
         self.admission = Admission()
         self.budget = Budget(settings.capture.max_bytes_under_way)
+        self.deadlines = Deadlines(settings.capture.body_seconds)
         self.origins = Origins(settings)
         self.rates = RateLimiter(share=settings.capture.workers)
         self.ways = _ways_in(settings)
@@ -84,10 +85,12 @@ class Door:
     def start(self) -> None:
         """Begin to write, in the running loop."""
         self.commits.start()
+        self.deadlines.start()
 
     async def close(self) -> None:
         """Finish what was accepted and close the connections."""
         await self.commits.close()
+        self.deadlines.stop()
         await self.reader.close()
 
     # --- who posts -----------------------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ async def post_lead(door: Door, call: Call) -> Answer:
     if isinstance(kind, Refused):
         return refusal(kind, call)
     limits = door.settings.capture
-    body = await call.body(limit=limits.max_body_bytes, seconds=limits.body_seconds)
+    body = await call.body(limit=limits.max_body_bytes)
     if isinstance(body, Refused):
         return refusal(body, call)
     lead = decode_lead(body)
@@ -57,7 +57,7 @@ async def post_batch(door: Door, call: Call) -> Answer:
     if isinstance(kind, Refused):
         return refusal(kind, call)
     limits = door.settings.capture
-    body = await call.body(limit=limits.max_batch_body_bytes, seconds=limits.body_seconds)
+    body = await call.body(limit=limits.max_batch_body_bytes)
     if isinstance(body, Refused):
         return refusal(body, call)
     items = split_ndjson(body) if kind in NDJSON_TYPES else split_array(body)

@@ -28,6 +28,23 @@ class QueueFull(LeadsError):
     """More leads wait for a commit than there is room for; the sender keeps the lead and tries again."""
 
 
+class _Single:
+    """The one lead of a request, as nearly every request has: the answer is its result."""
+
+    __slots__ = ("done",)
+
+    def __init__(self) -> None:
+        self.done: asyncio.Future[Posted] = asyncio.get_running_loop().create_future()
+
+    def settle(self, _index: int, posted: Posted) -> None:
+        if not self.done.done():
+            self.done.set_result(posted)
+
+    def fail(self, error: Exception) -> None:
+        if not self.done.done():
+            self.done.set_exception(error)
+
+
 class _Submission:
     """The leads of one request, and how many of them still wait for their commit."""
 
@@ -47,7 +64,7 @@ class _Submission:
             self.done.set_exception(error)
 
 
-_Queued = tuple[_Submission, int, EncodedLead]
+_Queued = tuple[_Submission | _Single, int, EncodedLead]
 
 
 class GroupCommit:
@@ -95,12 +112,7 @@ class GroupCommit:
             QueueFull: nothing was taken.
             DatabaseUnavailable: it is unknown which were stored; the same keys are safe to send again.
         """
-        if self._closing:
-            raise DatabaseUnavailable("the capture service is shutting down")
-        if self.safe_mode is not None:
-            raise DatabaseUnavailable("the store takes no leads for now", why=self.safe_mode)
-        if not self.has_room(len(leads)):
-            raise QueueFull("the queue of the capture service is full")
+        self._check_room(len(leads))
         if not leads:
             return []
         submission = _Submission(leads)
@@ -110,9 +122,20 @@ class GroupCommit:
         return [posted for posted in submission.results if posted is not None]
 
     async def submit_one(self, lead: EncodedLead) -> Posted:
-        """``submit`` for a single lead: nearly every request."""
-        [posted] = await self.submit([lead])
-        return posted
+        """``submit`` for a single lead."""
+        self._check_room(1)
+        single = _Single()
+        self._queue.append((single, 0, lead))
+        self._arrived.set()
+        return await single.done
+
+    def _check_room(self, leads: int) -> None:
+        if self._closing:
+            raise DatabaseUnavailable("the capture service is shutting down")
+        if self.safe_mode is not None:
+            raise DatabaseUnavailable("the store takes no leads for now", why=self.safe_mode)
+        if not self.has_room(leads):
+            raise QueueFull("the queue of the capture service is full")
 
     async def close(self) -> None:
         """Finish what was taken, then let go of the buffer."""

@@ -20,9 +20,10 @@ def uuid7(now: datetime, *, random_bits: Callable[[int], int] = secrets.randbits
     Ids of one millisecond are in no particular order.
     """
     milliseconds = (now - _EPOCH) // _MILLISECOND
+    random = random_bits(74)
     value = (milliseconds & (1 << 48) - 1) << 80
-    value |= 0x7 << 76 | random_bits(12) << 64
-    value |= 0b10 << 62 | random_bits(62)
+    value |= 0x7 << 76 | (random >> 62) << 64
+    value |= 0b10 << 62 | random & (1 << 62) - 1
     return UUID(int=value)
 
 
