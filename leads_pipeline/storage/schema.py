@@ -11,7 +11,7 @@ Rooms are append-only; what waits at a room's door stands in ``pending``. A lead
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import JSONB, UUID
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, UUID
 from sqlalchemy.schema import SchemaItem
 
 SCHEMA = "leads"  # set as search_path by storage.database; Dagster's own tables live in "public"
@@ -126,6 +126,22 @@ redis_moves = _table(
     _text("lane", primary_key=True),
     _count("moved"),
     _count("duplicates"),  # known from before the buffer was in Redis; no second lead was made
+    _count("captured"),  # the counter of its door when a chunk was last taken
+)
+
+# Leads that a chunk has settled and that Redis may not have let go of yet: one row a chunk, gone a moment later.
+redis_unacknowledged = _table(
+    "redis_unacknowledged",
+    _uuid("batch_id", primary_key=True),
+    _tenant(),
+    sa.Column("lead_ids", ARRAY(UUID(as_uuid=True)), nullable=False),
+)
+
+# Every buffer in Redis gives itself a random name. A second name here means that the first buffer was emptied or replaced.
+redis_incarnations = _table(
+    "redis_incarnations",
+    _text("incarnation", primary_key=True),
+    _when("first_seen_at"),
 )
 
 # How far an import came: one row a file and source, written with the rows of each commit.

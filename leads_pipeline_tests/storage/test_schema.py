@@ -33,6 +33,8 @@ NOT_PERSONAL = {
     "ingest_keys": "tenant source key_sha256 body_sha256",
     "capture_batches": "tenant source lane",
     "redis_moves": "tenant source lane",
+    "redis_unacknowledged": "tenant lead_ids",
+    "redis_incarnations": "incarnation",
     "import_progress": "file_sha256 tenant source",
     "lead_fetches": "tenant source lane last_verdict",
     "source_fields": "tenant source field used_for",

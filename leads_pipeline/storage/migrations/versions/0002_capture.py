@@ -20,7 +20,21 @@ def upgrade() -> None:
         sa.Column("lane", sa.Text(), nullable=False),
         sa.Column("moved", sa.BigInteger(), nullable=False),
         sa.Column("duplicates", sa.BigInteger(), nullable=False),
+        sa.Column("captured", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("tenant", "source", "lane", name="pk_redis_moves"),
+    )
+    op.create_table(
+        "redis_unacknowledged",
+        sa.Column("batch_id", sa.UUID(), nullable=False),
+        sa.Column("tenant", sa.Text(), nullable=False),
+        sa.Column("lead_ids", sa.ARRAY(sa.UUID()), nullable=False),
+        sa.PrimaryKeyConstraint("batch_id", name="pk_redis_unacknowledged"),
+    )
+    op.create_table(
+        "redis_incarnations",
+        sa.Column("incarnation", sa.Text(), nullable=False),
+        sa.Column("first_seen_at", sa.TIMESTAMP(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("incarnation", name="pk_redis_incarnations"),
     )
     op.create_table(
         "import_progress",

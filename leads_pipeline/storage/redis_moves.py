@@ -1,0 +1,194 @@
+"""What PostgreSQL keeps of a buffer in Redis: its leads as raw leads, the count of what left it, and what it may forget.
+
+``STORE`` writes a chunk; whoever runs it also runs ``COUNT_MOVES`` and ``NOTE_UNACKNOWLEDGED`` in the same transaction.
+Afterwards the leads are taken out of Redis, and ``forget_acknowledged`` follows. A worker that dies in between leaves
+the note: it says which of the leads that Redis still holds were settled, so that none is counted or stored twice.
+"""
+
+import json
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+import sqlalchemy as sa
+
+from leads_pipeline.domain.stage import Lane
+
+# `ingest_keys` has the last word on what is a re-post: it knows posts from before the buffer was in Redis, and those
+# that a Redis without its memory took again. `do update` instead of `do nothing`, because only so is a row that another
+# transaction has just committed returned. Who was told 202 for another body under a known key keeps a lead of its own:
+# nothing that was accepted is dropped.
+STORE = """
+with incoming as materialized (
+    select t.*, decode(t.key_hex, 'hex') as key_sha256, decode(t.body_hex, 'hex') as body_sha256
+    from rows from (
+        jsonb_to_recordset(cast(%(leads)s as jsonb)) as (
+            lead_id uuid, source text, lane text, received_at timestamptz, key_hex text, body_hex text,
+            payload jsonb, consent jsonb, context jsonb
+        )
+    ) with ordinality as t(
+        lead_id, source, lane, received_at, key_hex, body_hex, payload, consent, context, place
+    )
+), keyed as (
+    insert into ingest_keys (tenant, source, key_sha256, lead_id, body_sha256, received_at)
+    select distinct on (source, key_sha256) %(tenant)s, source, key_sha256, lead_id, body_sha256, received_at
+    from incoming
+    order by source, key_sha256, place
+    on conflict (tenant, source, key_sha256) do update set received_at = ingest_keys.received_at
+    returning source, key_sha256, lead_id, body_sha256
+), judged as materialized (
+    select incoming.lead_id, incoming.source, incoming.lane, incoming.received_at, incoming.payload, incoming.consent,
+        incoming.context,
+        keyed.lead_id <> incoming.lead_id and keyed.body_sha256 = incoming.body_sha256 as is_duplicate
+    from incoming
+    join keyed on keyed.source = incoming.source and keyed.key_sha256 = incoming.key_sha256
+), stored as (
+    insert into raw_leads (
+        lead_id, tenant, source, capture_lane, received_at, payload, context, batch_id, runner_id, moved_at
+    )
+    select lead_id, %(tenant)s, source, lane, received_at, payload, context, %(batch_id)s, %(runner_id)s, %(now)s
+    from judged where not is_duplicate
+    on conflict (lead_id) do nothing
+    returning lead_id
+)
+select judged.lead_id, judged.source, judged.lane, judged.received_at, judged.is_duplicate,
+    stored.lead_id is not null as is_new,
+    case when judged.consent = '[]'::jsonb then null else judged.consent end as consent,
+    case when judged.consent = '[]'::jsonb and judged.context -> 'reference' is null then null
+        else judged.context end as context
+from judged left join stored on stored.lead_id = judged.lead_id
+"""
+
+# Sorted, so that two workers that count the same sources cannot deadlock.
+_COUNT_MOVES = sa.text(
+    """
+    insert into redis_moves (tenant, source, lane, moved, duplicates, captured)
+    select :tenant, t.source, t.lane, t.moved, t.duplicates, t.captured
+    from jsonb_to_recordset(cast(:counts as jsonb))
+        as t(source text, lane text, moved bigint, duplicates bigint, captured bigint)
+    order by t.source, t.lane
+    on conflict (tenant, source, lane) do update set
+        moved = redis_moves.moved + excluded.moved,
+        duplicates = redis_moves.duplicates + excluded.duplicates,
+        captured = greatest(redis_moves.captured, excluded.captured)
+    """
+)
+
+_NOTE_UNACKNOWLEDGED = sa.text(
+    "insert into redis_unacknowledged (batch_id, tenant, lead_ids) values (:batch_id, :tenant, cast(:ids as uuid[]))"
+)
+
+_SETTLED = sa.text("select batch_id, lead_ids from redis_unacknowledged where tenant = :tenant order by batch_id")
+
+_FORGET_OWN = sa.text("delete from redis_unacknowledged where batch_id = :batch_id")
+
+_FORGET_EARLIER = sa.text(
+    """
+    with rest as (
+        select batch_id, array(select unnest(lead_ids) except select unnest(cast(:ids as uuid[]))) as lead_ids
+        from redis_unacknowledged where batch_id = any(:batches) for update
+    ), gone as (
+        delete from redis_unacknowledged using rest
+        where redis_unacknowledged.batch_id = rest.batch_id and rest.lead_ids = '{}'
+    )
+    update redis_unacknowledged set lead_ids = rest.lead_ids from rest
+    where redis_unacknowledged.batch_id = rest.batch_id and rest.lead_ids <> '{}'
+    """
+)
+
+_NOTE_INCARNATION = sa.text(
+    "insert into redis_incarnations (incarnation, first_seen_at) values (:incarnation, :now) on conflict do nothing"
+)
+
+_MOVES = sa.text("select tenant, source, lane, moved, duplicates, captured from redis_moves order by 1, 2, 3")
+_INCARNATIONS = sa.text("select incarnation from redis_incarnations order by first_seen_at, incarnation")
+_UNACKNOWLEDGED = sa.text("select tenant, lead_ids from redis_unacknowledged")
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """What one chunk did for one source and lane. ``captured`` is the door's own counter as it stood then."""
+
+    source: str
+    lane: Lane
+    moved: int
+    duplicates: int
+    captured: int
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """What left Redis so far, for one tenant, source and lane."""
+
+    tenant: str
+    source: str
+    lane: Lane
+    moved: int
+    duplicates: int
+    captured: int
+
+
+def count_moves(connection: sa.Connection, counts: Sequence[Count], *, tenant: str) -> None:
+    """Add what a chunk did to the account. Locks the rows of its sources until the commit."""
+    rows = [
+        {
+            "source": count.source,
+            "lane": count.lane,
+            "moved": count.moved,
+            "duplicates": count.duplicates,
+            "captured": count.captured,
+        }
+        for count in counts
+    ]
+    if rows:
+        connection.execute(_COUNT_MOVES, {"tenant": tenant, "counts": json.dumps(rows)})
+
+
+def note_unacknowledged(connection: sa.Connection, lead_ids: Collection[UUID], *, tenant: str, batch_id: UUID) -> None:
+    """Remember which leads this transaction settles, until Redis has let go of them."""
+    connection.execute(_NOTE_UNACKNOWLEDGED, {"batch_id": batch_id, "tenant": tenant, "ids": list(lead_ids)})
+
+
+def settled_earlier(connection: sa.Connection, *, tenant: str) -> dict[UUID, UUID]:
+    """The leads that an earlier chunk settled and Redis may still hold, with that chunk's id."""
+    return {
+        lead_id: row.batch_id for row in connection.execute(_SETTLED, {"tenant": tenant}) for lead_id in row.lead_ids
+    }
+
+
+def forget_acknowledged(
+    connection: sa.Connection, lead_ids: Collection[UUID], *, own: UUID | None, earlier: Collection[UUID]
+) -> None:
+    """Redis has let go of these leads: the note of the ``own`` chunk goes, and their part of ``earlier`` ones'.
+
+    The commit need not be durable: a note that stays does no harm.
+    """
+    connection.exec_driver_sql("set local synchronous_commit = off")
+    if own is not None:
+        connection.execute(_FORGET_OWN, {"batch_id": own})
+    if earlier:
+        connection.execute(_FORGET_EARLIER, {"batches": list(earlier), "ids": list(lead_ids)})
+
+
+def note_incarnation(connection: sa.Connection, incarnation: str, *, now: datetime) -> None:
+    """Remember a Redis buffer by the name that it gave itself: one that was emptied has another one, or none."""
+    connection.execute(_NOTE_INCARNATION, {"incarnation": incarnation, "now": now})
+
+
+def moves(connection: sa.Connection) -> list[Move]:
+    """What left Redis so far, by tenant, source and lane."""
+    return [
+        Move(row.tenant, row.source, Lane(row.lane), row.moved, row.duplicates, row.captured)
+        for row in connection.execute(_MOVES)
+    ]
+
+
+def incarnations(connection: sa.Connection) -> list[str]:
+    """The Redis buffers that were seen, oldest first; more than one means that one was lost."""
+    return list(connection.execute(_INCARNATIONS).scalars())
+
+
+def unacknowledged(connection: sa.Connection) -> set[UUID]:
+    """The leads that are settled and that Redis may still hold."""
+    return {lead_id for row in connection.execute(_UNACKNOWLEDGED) for lead_id in row.lead_ids}
