@@ -1,6 +1,9 @@
 """Walks the table of refusals: each is provoked over HTTP, has the one shape, and stands in the docs as it is."""
 
+import base64
+import hmac
 import re
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,21 +17,83 @@ from sqlalchemy.engine import make_url
 
 from leads_pipeline.capture.refusals import REFUSALS, Code
 from leads_pipeline.clock import FrozenClock
-from leads_pipeline.config import Settings
-from leads_pipeline_tests.capture.running import Capture, blocked_writers, capture_service, wait_until, with_capture
+from leads_pipeline.config import BoundsSettings, BufferSettings, parse_settings
+from leads_pipeline_tests.capture.running import (
+    Capture,
+    blocked_writers,
+    capture_service,
+    make_key,
+    wait_until,
+    with_capture,
+)
 
 SECRET = "Zaphod-Beeblebrox"
 DOCS = Path(__file__).parents[2] / "docs" / "capture.md"
 
 
+SOURCES = """
+version: 1
+tenants:
+  acme:
+    sources:
+      website: {lane: real_time}
+      webinar: {cors_origins: ["https://www.example.com"]}
+      busy: {rate: {requests: 1, seconds: 60, burst: 1}}
+      typeform: {kind: typeform, secret: {env: TYPEFORM_SECRET}}
+      meta: {kind: meta, secret: {env: META_SECRET}}
+"""
+
+
 @pytest.fixture
-def capture(settings: Settings, database_url: str, engine: sa.Engine, clock: FrozenClock) -> Iterator[Capture]:
-    """A service with narrow limits."""
+def capture(
+    tmp_path: Path, database_url: str, engine: sa.Engine, clock: FrozenClock, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Capture]:
+    """A service with narrow limits, sources of other kinds, and one secret of two."""
+    monkeypatch.setenv("TYPEFORM_SECRET", "tfsecret")
+    monkeypatch.delenv("META_SECRET", raising=False)
     narrow = with_capture(
-        settings, max_body_bytes=4_000, max_batch_body_bytes=8_000, max_batch_leads=3, max_queued_leads=2
+        parse_settings(SOURCES, path=tmp_path / "leads.yaml"),
+        max_body_bytes=4_000,
+        max_batch_body_bytes=8_000,
+        max_batch_leads=3,
+        max_queued_leads=2,
+        body_seconds=0.2,
     )
+    narrow = narrow.model_copy(update={"buffer": BufferSettings(bounds=BoundsSettings(max_leads=20))})
     with capture_service(narrow, database_url=database_url, engine=engine, clock=clock) as running:
         yield running
+
+
+def _typeform(capture: Capture, body: bytes, *, secret: bytes = b"tfsecret") -> httpx.Response:
+    signature = base64.b64encode(hmac.digest(secret, body, "sha256")).decode()
+    return capture.post_raw(body, "/v1/in/acme/typeform", **{"Typeform-Signature": f"sha256={signature}"})
+
+
+def _from_elsewhere(capture: Capture, engine: sa.Engine) -> httpx.Response:
+    key = make_key(engine, capture.clock, source="webinar")
+    return capture.post({"email": SECRET}, Authorization=f"Bearer {key}", Origin="https://other.example.net")
+
+
+def _too_often(capture: Capture, engine: sa.Engine) -> httpx.Response:
+    key = {"Authorization": f"Bearer {make_key(engine, capture.clock, source='busy')}"}
+    assert [capture.post({"email": SECRET, "n": n}, **key).status_code for n in range(2)] == [202, 202]
+    return capture.post({"email": SECRET, "n": 3}, **key)
+
+
+def _dribbled(capture: Capture) -> httpx.Response:
+    """A body of which the rest does not come; read from the socket, as no client library waits with a body."""
+    address = httpx.URL(capture.url)
+    with socket.create_connection((address.host, address.port or 80), timeout=30) as sender:
+        head = f"POST /v1/leads HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {capture.key}\r\n"
+        sender.sendall(f"{head}Content-Type: application/json\r\nContent-Length: 100\r\n\r\n".encode())
+        sender.sendall(b'{"first_name": "' + SECRET.encode())
+        answer = b""
+        while part := sender.recv(65_536):  # until the service closes the connection
+            answer += part
+    head_lines, _, body = answer.partition(b"\r\n\r\n")
+    status_line, *lines = head_lines.decode().split("\r\n")
+    headers = [line.partition(": ")[::2] for line in lines]
+    return httpx.Response(int(status_line.split()[1]), headers=headers, content=body)
 
 
 def _batch_item(capture: Capture, raw: bytes) -> httpx.Response:
@@ -134,9 +199,21 @@ def _database_unavailable(capture: Capture, engine: sa.Engine) -> httpx.Response
     with _database_gone(engine):
         assert capture.client.get("/readyz").status_code == 503
         refused = capture.post({"first_name": SECRET}, **{"Idempotency-Key": "once"})
-    assert capture.client.get("/readyz").status_code == 200
+    wait_until(lambda: capture.client.get("/readyz").status_code == 200)
     assert capture.post({"first_name": SECRET}, **{"Idempotency-Key": "once"}).status_code == 202
     return refused
+
+
+def _full_buffer(capture: Capture, engine: sa.Engine) -> httpx.Response:
+    with engine.begin() as connection:  # more than buffer.bounds.max_leads wait
+        connection.execute(
+            sa.text(
+                "insert into buffer select gen_random_uuid(), 'acme', 'website', 'batch', now(), '{}', '[]', '{}' "
+                "from generate_series(1, 30)"
+            )
+        )
+    wait_until(lambda: capture.post({"email": "a@example.org"}).status_code == 503)
+    return capture.post({"first_name": SECRET})
 
 
 def _raw(body: bytes) -> Callable[[Capture], httpx.Response]:
@@ -148,6 +225,9 @@ NEEDS_ENGINE: dict[Code, Callable[[Capture, sa.Engine], httpx.Response]] = {
     Code.INTERNAL_ERROR: _broken_schema,
     Code.QUEUE_FULL: _full_queue,
     Code.DATABASE_UNAVAILABLE: _database_unavailable,
+    Code.ORIGIN_NOT_ALLOWED: _from_elsewhere,
+    Code.TOO_MANY_REQUESTS: _too_often,
+    Code.BUFFER_FULL: _full_buffer,
 }
 SCENARIOS: dict[Code, Callable[[Capture], httpx.Response]] = {
     Code.MALFORMED_JSON: _raw(b'{"first_name": "%"'),
@@ -168,6 +248,10 @@ SCENARIOS: dict[Code, Callable[[Capture], httpx.Response]] = {
     Code.NUL_CHARACTER: _raw(b'{"first_name": "%\\u0000"}'),
     Code.LONE_SURROGATE: _raw(b'{"first_name": "%\\ud83d"}'),
     Code.NUMBER_OUT_OF_RANGE: _raw(b'{"first_name": "%", "n": 1e400}'),
+    Code.BAD_SIGNATURE: lambda capture: _typeform(capture, b'{"a": "' + SECRET.encode() + b'"}', secret=b"other"),
+    Code.WRONG_SHAPE: lambda capture: _typeform(capture, b'{"a": "' + SECRET.encode() + b'"}'),
+    Code.SOURCE_NOT_READY: lambda capture: capture.post({"email": SECRET}, "/v1/in/acme/meta"),
+    Code.BODY_TOO_SLOW: _dribbled,
     Code.TOO_DEEP: _raw(b'{"first_name": ' + b"[" * 1_900 + b"]" * 1_900 + b"}"),
 }
 
@@ -184,10 +268,10 @@ def test_every_refusal_has_its_status_its_shape_and_its_hint(code: Code, capture
     assert error["code"] == code
     assert error["message"] == refusal.message
     assert answer.headers["x-request-id"] == error["request_id"]
-    hint = refusal.retry_after_seconds
+    hint = 60 if code is Code.TOO_MANY_REQUESTS else refusal.retry_after_seconds
     assert answer.headers.get("retry-after") == (None if hint is None else str(hint))
     assert SECRET not in answer.text
-    assert (hint is not None) == (refusal.status >= 500)
+    assert (hint is not None) == (refusal.status >= 500 or refusal.status in (408, 429))
 
 
 def test_every_refusal_stands_in_the_docs_as_it_is() -> None:
