@@ -68,8 +68,8 @@ def append_in_bulk(
                 middle = len(places) // 2
                 waiting += [places[middle:], places[:middle]]
     captured: Counter[tuple[str, ...]] = Counter()
-    for tenant, source, lane, count in connection.exec_driver_sql(STORE_INCOMING):
-        captured[tenant, source, lane] = count
+    for stored in connection.exec_driver_sql(STORE_INCOMING):
+        captured[stored.tenant, stored.source, stored.lane] = stored.captured
     connection.exec_driver_sql("set local {} = {}".format(*APPEND_SETTING))
     duplicates: Counter[tuple[str, ...]] = Counter()
     for known in connection.exec_driver_sql(KNOWN_INCOMING):
