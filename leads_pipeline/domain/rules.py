@@ -7,7 +7,7 @@ field's module find it, and raise ``RULE_VERSION``. A rule's words never hold a 
 from dataclasses import dataclass
 from enum import StrEnum
 
-RULE_VERSION = "1"
+RULE_VERSION = "2"
 
 
 class Effect(StrEnum):
@@ -152,6 +152,21 @@ RULES: tuple[Rule, ...] = (
         _R,
         "Report this to the operator: the fault is in the rules, the lead is kept.",
     ),
+    Rule(
+        "unreadable_body",
+        "lead",
+        "broken_body",
+        _R,
+        "Mend the sender's template: values must be escaped for JSON. The body is kept as it came.",
+    ),
+    Rule("robot", "lead", "hidden_field_filled", _R, "Nothing, unless people can see the form's hidden field."),
+    Rule(
+        "not_fetched",
+        "lead",
+        "not_at_the_vendor",
+        _R,
+        "Nothing: the vendor named a lead and, asked for it, does not have it any more.",
+    ),
 )
 
 RULES_BY_KEY: dict[tuple[str, str], Rule] = {(rule.name, rule.value_class): rule for rule in RULES}
@@ -173,6 +188,9 @@ class Finding:
         """What is stored and shown: never the value."""
         return {"rule": self.name, "field": self.field, "value_class": self.value_class, "remedy": self.rule.remedy}
 
+
+# Why the door, or asking the vendor, set a lead aside: named in its context, and no field of it is read.
+QUARANTINES = frozenset({"unreadable_body", "robot", "not_fetched"})
 
 # The class of value behind each rule that notes something: such a rule has exactly one.
 NOTES: dict[str, Rule] = {rule.name: rule for rule in RULES if rule.effect is Effect.NOTES}

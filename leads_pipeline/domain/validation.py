@@ -11,7 +11,7 @@ from datetime import date
 
 from leads_pipeline.domain import companies, dates, emails, names, phones, places
 from leads_pipeline.domain.lead import FIELDS_BY_NAME
-from leads_pipeline.domain.rules import NOTES, Effect, Finding
+from leads_pipeline.domain.rules import NOTES, QUARANTINES, RULES, Effect, Finding
 from leads_pipeline.domain.text import as_text, cleaned, cleaned_lines, without_query
 
 ATTRIBUTION_FIELDS: tuple[str, ...] = ("lead_source", "campaign", "utm_source", "utm_medium", "landing_page")
@@ -60,6 +60,17 @@ class Rejection:
 
 
 VALIDATOR_FAILED = Rejection((Finding("validator_failed", "lead", "unreadable"),))
+
+_SET_ASIDE = {
+    rule.name: Rejection((Finding(rule.name, rule.field, rule.value_class),))
+    for rule in RULES
+    if rule.name in QUARANTINES
+}
+
+
+def set_aside(reason: str) -> Rejection:
+    """The verdict on a lead that was set aside before validation; an unknown ``reason`` is a fault of ours."""
+    return _SET_ASIDE.get(reason, VALIDATOR_FAILED)
 
 
 def validate(payload: Mapping[str, object], *, country: str, today: date) -> ValidLead | Rejection:

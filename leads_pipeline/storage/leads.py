@@ -21,6 +21,7 @@ class RawLead:
     """A lead as it was sent, with the revision that is to be judged.
 
     ``payload`` is JSON text: PostgreSQL keeps numbers that Python refuses to read, and one must not fail a chunk.
+    ``quarantine`` says why it must not be used; an ``imported`` lead came from a file, whose columns were mapped then.
     """
 
     lead_id: UUID
@@ -29,11 +30,14 @@ class RawLead:
     capture_lane: Lane
     received_at: datetime
     payload: str
+    quarantine: str | None = None
+    imported: bool = False
 
 
 _READ_RAW = sa.text(
     """
-    select t.revision, r.lead_id, r.source, r.capture_lane, r.received_at, cast(r.payload as text) as payload
+    select t.revision, r.lead_id, r.source, r.capture_lane, r.received_at, cast(r.payload as text) as payload,
+        r.context ->> 'quarantine' as quarantine, r.context -> 'row' is not null as imported
     from jsonb_to_recordset(cast(:wanted as jsonb)) as t(lead_id uuid, revision integer)
     join raw_leads r on r.lead_id = t.lead_id
     where r.tenant = :tenant
@@ -77,7 +81,16 @@ def read_raw_leads(connection: sa.Connection, *, tenant: str, wanted: Mapping[UU
     """The raw leads of these ids (id -> revision to judge), by id. One that is gone is not in the answer."""
     rows = json.dumps([{"lead_id": str(lead_id), "revision": revision} for lead_id, revision in wanted.items()])
     return [
-        RawLead(r.lead_id, r.revision, r.source, Lane(r.capture_lane), r.received_at, r.payload)
+        RawLead(
+            r.lead_id,
+            r.revision,
+            r.source,
+            Lane(r.capture_lane),
+            r.received_at,
+            r.payload,
+            quarantine=r.quarantine,
+            imported=r.imported,
+        )
         for r in connection.execute(_READ_RAW, {"wanted": rows, "tenant": tenant})
     ]
 

@@ -137,7 +137,7 @@ redis_unacknowledged = _table(
     sa.Column("lead_ids", ARRAY(UUID(as_uuid=True)), nullable=False),
 )
 
-# Every buffer in Redis gives itself a random name. A second name here means that the first buffer was emptied or replaced.
+# Every buffer in Redis gives itself a random name. A second name here means that the first one was emptied or replaced.
 redis_incarnations = _table(
     "redis_incarnations",
     _text("incarnation", primary_key=True),
@@ -182,7 +182,7 @@ source_fields = _table(
     _text("field", primary_key=True),
     _text("used_for", nullable=True),  # the canonical field, consent or lane; null: kept as sent
     _count("seen"),
-    _count("leads_by_then"),  # of the source, when the field was last seen
+    _count("posts_by_then"),  # posts of the source, when the field was last seen
     _when("first_seen_at"),
     _when("last_seen_at"),
 )

@@ -71,7 +71,7 @@ def upgrade() -> None:
         sa.Column("field", sa.Text(), nullable=False),
         sa.Column("used_for", sa.Text(), nullable=True),
         sa.Column("seen", sa.BigInteger(), nullable=False),
-        sa.Column("leads_by_then", sa.BigInteger(), nullable=False),
+        sa.Column("posts_by_then", sa.BigInteger(), nullable=False),
         sa.Column("first_seen_at", sa.TIMESTAMP(timezone=True), nullable=False),
         sa.Column("last_seen_at", sa.TIMESTAMP(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("tenant", "source", "field", name="pk_source_fields"),
