@@ -35,8 +35,8 @@ def run_server(kind: str, *, port: int) -> None:
 def answer_at_once(door: Door) -> None:
     """No idempotency key, no envelope, no commit: the lead was read and judged, and that is all."""
 
-    def encode(_sender: Sender, _lead: PostedLead, **_more: object) -> EncodedLead:
-        return EncodedLead(uuid7(door.clock.now()), b"")
+    def encode(sender: Sender, _lead: PostedLead, **_more: object) -> EncodedLead:
+        return EncodedLead(uuid7(door.clock.now()), sender.way.tenant, sender.way.lane, b"")
 
     async def submit_one(lead: EncodedLead) -> Posted:
         return Posted(PostResult.ACCEPTED, lead.lead_id)

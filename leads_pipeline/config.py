@@ -338,6 +338,10 @@ class CaptureSettings(Model):
     )
     workers: Annotated[int, Field(gt=0, le=64)] = Field(1, description="Processes that share the port.")
     rate: KeyRate = Field(KeyRate(), description="For each API key and each signed source; beyond it 429.")
+    max_connections: Annotated[int, Field(gt=0)] = Field(
+        10_000, description="Open connections of one process; a request on one beyond it is answered 503."
+    )
+    metrics: bool = Field(True, description="Serve /metrics for Prometheus: counts and ages, nothing personal.")
     example_page: bool = Field(True, description="Serve the page /example, which posts with leads.js.")
 
 

@@ -37,14 +37,16 @@ class NewLead(msgspec.Struct, frozen=True, kw_only=True):
 
     def encoded(self) -> "EncodedLead":
         """The lead as the buffer is sent it."""
-        return EncodedLead(self.lead_id, msgspec.json.encode(self))
+        return EncodedLead(self.lead_id, self.tenant, self.lane, msgspec.json.encode(self))
 
 
 @dataclass(frozen=True, slots=True)
 class EncodedLead:
-    """A lead's id and its JSON, made once where the lead came in."""
+    """A lead's JSON, made once where the lead came in, and what must be known of it beside."""
 
     lead_id: UUID
+    tenant: str
+    lane: Lane
     json: bytes
 
 
@@ -79,6 +81,35 @@ class BufferedLead:
     context: dict[str, Any]
 
 
+class Moved:
+    """What one ``LeadBuffer.move`` took. ``taken`` counts everything that will have left the buffer.
+
+    ``leads`` are those that are new in ``raw_leads``, for the next door: a lead that was moved before and was given out
+    again is not among them, nor is a ``duplicates``, a post that turned out to be known.
+
+    The methods are for a buffer that cannot commit together with PostgreSQL; for one that does they do nothing.
+    A process that dies before it has called one of them loses nothing: the buffer gives the leads out again.
+    """
+
+    def __init__(self, leads: Sequence[BufferedLead] = (), *, taken: int | None = None, duplicates: int = 0) -> None:
+        self.leads = list(leads)
+        self.taken = len(self.leads) if taken is None else taken
+        self.duplicates = duplicates
+
+    def acknowledge(self) -> None:
+        """The transaction has committed: the buffer may let go of the leads."""
+
+    def release(self) -> None:
+        """The transaction was rolled back: others may have the leads at once."""
+
+    def set_aside(self, reason: str) -> bool:
+        """Instead of ``release``: keep the leads where they hold nobody up, until an operator puts them back.
+
+        ``reason`` names the failure, never a lead's content. ``False``: this buffer cannot, nothing was done.
+        """
+        return False
+
+
 @dataclass(frozen=True, slots=True)
 class BufferDepth:
     """How much waits in the buffer, for one tenant and lane."""
@@ -102,10 +133,11 @@ class LeadBuffer(Protocol):
         """
         ...
 
-    def move(self, connection: sa.Connection, chunk: Chunk) -> list[BufferedLead]:
+    def move(self, connection: sa.Connection, chunk: Chunk) -> Moved:
         """Take up to ``chunk.limit`` leads of ``chunk.tenant`` and write them to ``raw_leads``, in one transaction.
 
-        Urgent lanes first, oldest first. Until ``connection`` commits, the leads are still in the buffer.
+        Urgent lanes first, oldest first. Until ``connection`` commits, the leads are still in the buffer. After the
+        commit call ``acknowledge`` on what is returned, after a rollback ``release``.
         """
         ...
 
@@ -115,6 +147,10 @@ class LeadBuffer(Protocol):
 
     def depths(self, connection: sa.Connection) -> list[BufferDepth]:
         """What waits, per tenant and lane."""
+        ...
+
+    def close(self) -> None:
+        """Let go of connections of its own."""
         ...
 
 

@@ -10,7 +10,7 @@ from uuid import UUID
 import psycopg
 import sqlalchemy as sa
 
-from leads_pipeline.buffer.port import BufferDepth, BufferedLead, EncodedLead, NewLead, Posted, PostResult
+from leads_pipeline.buffer.port import BufferDepth, BufferedLead, EncodedLead, Moved, NewLead, Posted, PostResult
 from leads_pipeline.buffer.reconnecting import ReconnectingConnection
 from leads_pipeline.domain.ids import uuid7
 from leads_pipeline.domain.stage import Chunk, Lane
@@ -20,6 +20,8 @@ from leads_pipeline.storage.ingest import APPEND, APPEND_SETTING, DEPTHS, MOVE, 
 
 # SQLSTATE 54: a limit of the program, such as the size of one jsonb value. With DataError, a refusal of this value.
 _PROGRAM_LIMIT_CLASS = "54"
+# Five million leads that were never vacuumed are counted in some seconds.
+COUNT_SECONDS = 60.0
 
 
 class PostgresBuffer:
@@ -48,7 +50,7 @@ class PostgresBuffer:
             waiting.append([lead for lead in group if lead.lead_id not in found])
         return [found[lead.lead_id] for lead in leads]
 
-    def move(self, connection: sa.Connection, chunk: Chunk) -> list[BufferedLead]:
+    def move(self, connection: sa.Connection, chunk: Chunk) -> Moved:
         moved: list[BufferedLead] = []
         for lane in sorted(chunk.lanes, key=list(Lane).index):
             room = chunk.limit - len(moved)
@@ -69,7 +71,7 @@ class PostgresBuffer:
                 BufferedLead(row.lead_id, Lane(row.lane), row.received_at, row.consent or [], row.context or {})
                 for row in rows
             )
-        return moved
+        return Moved(moved)
 
     def tenants_waiting(self, connection: sa.Connection, *, lanes: Sequence[Lane]) -> list[str]:
         rows = connection.exec_driver_sql(TENANTS_WAITING, {"lanes": [str(lane) for lane in lanes]})
@@ -78,6 +80,9 @@ class PostgresBuffer:
     def depths(self, connection: sa.Connection) -> list[BufferDepth]:
         rows = connection.exec_driver_sql(DEPTHS)
         return [BufferDepth(row.tenant, Lane(row.lane), row.waiting, row.oldest_received_at) for row in rows]
+
+    def close(self) -> None:
+        """The engine is its owner's to close."""
 
 
 class AsyncPostgresBuffer:
@@ -111,6 +116,25 @@ class AsyncPostgresBuffer:
             raise DatabaseUnavailable("the database is read-only for now; try again", why=Unavailability.READ_ONLY)
 
     async def close(self) -> None:
+        await self._connection.close()
+
+
+class AsyncPostgresDepths:
+    """What waits, for the capture service. On a connection of its own: a count may take longer than many commits."""
+
+    def __init__(self, url: str, *, application_name: str) -> None:
+        self._connection = ReconnectingConnection(url, application_name=application_name, answer_seconds=COUNT_SECONDS)
+
+    async def read(self) -> list[BufferDepth]:
+        """As ``LeadBuffer.depths``.
+
+        Raises:
+            DatabaseUnavailable: nothing is known.
+        """
+        return [BufferDepth(tenant, Lane(lane), *rest) for tenant, lane, *rest in await self._connection.fetch(DEPTHS)]
+
+    async def close(self) -> None:
+        """Let go of the connection."""
         await self._connection.close()
 
 

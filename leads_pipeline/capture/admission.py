@@ -1,11 +1,65 @@
-"""Whether the buffer has room for a lane's leads."""
+"""Whether the buffer has room for a lane's leads: measured by a task of its own, asked by every request."""
 
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Sequence
+
+from leads_pipeline.buffer.bounds import BufferGauge, Reading, pause_after
+from leads_pipeline.buffer.port import BufferDepth
+from leads_pipeline.clock import Clock
+from leads_pipeline.domain.buffer_bounds import Level
 from leads_pipeline.domain.stage import Lane
+
+AsyncDepths = Callable[[], Awaitable[Sequence[BufferDepth]]]
 
 
 class Admission:
-    """What the door asks before it takes a lead."""
+    """What the door asks before it takes a lead.
+
+    The buffer is measured in the background and its level remembered: asking costs a look into a set. Until the first
+    measurement, and when none has succeeded for ``bounds.LAST_LEVEL_SECONDS``, every lane is open. ``processes`` is how
+    many measure the same buffer.
+    """
+
+    def __init__(self, depths: AsyncDepths, gauge: BufferGauge, *, clock: Clock, processes: int = 1) -> None:
+        self._depths = depths
+        self._gauge = gauge
+        self._clock = clock
+        self._processes = processes
+        self._refused: frozenset[Lane] = frozenset()
+        self._task: asyncio.Task[None] | None = None
 
     def is_open(self, lane: Lane) -> bool:
         """Whether leads of this lane are taken now."""
-        return True
+        return lane not in self._refused
+
+    @property
+    def level(self) -> Level:
+        """What decides which lanes are open."""
+        return self._gauge.level
+
+    @property
+    def reading(self) -> Reading | None:
+        """The last measurement."""
+        return self._gauge.reading
+
+    def start(self) -> None:
+        """Begin to measure, in the running loop."""
+        self._task = asyncio.create_task(self._measure_until_closed(), name="buffer bounds")
+
+    async def close(self) -> None:
+        """Stop measuring."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+
+    async def _measure_until_closed(self) -> None:
+        while True:
+            began = self._clock.monotonic()
+            try:
+                self._gauge.measured(await self._depths())
+            except Exception as error:  # noqa: BLE001 - the door must not close, nor this task end, over a measurement
+                self._gauge.failed(error)
+            self._refused = self._gauge.level.refused
+            await asyncio.sleep(pause_after(self._clock.monotonic() - began, share=self._processes))

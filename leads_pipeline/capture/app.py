@@ -5,11 +5,14 @@ and the way into the database ``writer``'s. Keep heavy imports out: the door sta
 containers.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
 
 from leads_pipeline.capture.call import Answer, Call, Receive, Scope, Send, SenderGone, as_json, refusal, send_answer
+from leads_pipeline.capture.counts import Counts
 from leads_pipeline.capture.door import Door
 from leads_pipeline.capture.lead_posts import post_batch, post_lead
+from leads_pipeline.capture.metrics import metrics
 from leads_pipeline.capture.pages import Pages
 from leads_pipeline.capture.refusals import Code, Refused
 from leads_pipeline.capture.source_posts import PREFIX, source_post
@@ -25,9 +28,9 @@ _POSTS: dict[str, Route] = {"/v1/leads": post_lead, "/v1/leads/batch": post_batc
 _log = get_logger(__name__)
 
 
-def create_app(settings: Settings, *, database_url: str, clock: Clock) -> "CaptureApp":
+def create_app(settings: Settings, *, database_url: str, clock: Clock, counts: Counts | None = None) -> "CaptureApp":
     """The capture service as an ASGI application; it connects when its lifespan begins."""
-    return CaptureApp(Door(settings, database_url=database_url, clock=clock))
+    return CaptureApp(Door(settings, database_url=database_url, clock=clock, counts=counts))
 
 
 class CaptureApp:
@@ -49,7 +52,7 @@ class CaptureApp:
         call = Call(scope, receive, budget=self.door.budget, deadlines=self.door.deadlines)
         route, allowed = self._route(call)
         if route is None:
-            await self._pages(scope, receive, send, call)
+            await self._pages(scope, receive, self._counted(send, call), call)
             return
         try:
             if call.method == "OPTIONS":
@@ -64,6 +67,7 @@ class CaptureApp:
             answer = refusal(Refused(self._code_of(error, call)), call)
         finally:
             call.release()
+        self.door.counts.answered(call.path, answer.status, call.refused)
         extra = self.door.origins.headers(call.headers) if b"origin" in call.headers else ()
         await send_answer(answer, send, extra=extra, with_body=call.method != "HEAD")
 
@@ -73,7 +77,17 @@ class CaptureApp:
             return route, "POST"
         if call.path.startswith(PREFIX):
             return source_post, ""
+        if call.path == "/metrics" and self.door.settings.capture.metrics:
+            return metrics, "GET"
         return (_readyz, "GET") if call.path == "/readyz" else (None, "")
+
+    def _counted(self, send: Send, call: Call) -> Send:
+        async def count_and_send(message: MutableMapping[str, Any]) -> None:
+            if message["type"] == "http.response.start":
+                self.door.counts.answered(call.path, message["status"], call.refused)
+            await send(message)
+
+        return count_and_send
 
     def _preflight(self, call: Call) -> Answer:
         allowed = self.door.origins.preflight(call.headers)

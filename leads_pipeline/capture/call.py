@@ -113,7 +113,7 @@ class Deadlines:
 class Call:
     """One request. ``held`` are the bytes that it took from the budget."""
 
-    __slots__ = ("__dict__", "_budget", "_deadlines", "_receive", "headers", "held", "scope")
+    __slots__ = ("__dict__", "_budget", "_deadlines", "_receive", "headers", "held", "refused", "scope")
 
     def __init__(self, scope: Scope, receive: Receive, *, budget: Budget, deadlines: Deadlines) -> None:
         self.scope = scope
@@ -122,6 +122,7 @@ class Call:
         self._budget = budget
         self._deadlines = deadlines
         self.held = 0
+        self.refused: Code | None = None  # what it was refused with; for the counts
 
     @property
     def method(self) -> str:
@@ -198,6 +199,7 @@ def as_json(status: int, content: Any) -> Answer:
 
 def refusal(refused: Refused, call: Call) -> Answer:
     """The one error shape."""
+    call.refused = refused.code
     headers: list[tuple[bytes, bytes]] = [_JSON, (b"x-request-id", call.request_id.encode())]
     headers += [(name.encode("latin-1"), value.encode("latin-1")) for name, value in refused.headers]
     wait = refused.retry_after_seconds

@@ -5,12 +5,14 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+from leads_pipeline.buffer.bounds import gauge_for
 from leads_pipeline.buffer.port import EncodedLead, NewLead, content_key, event_key, named_key
-from leads_pipeline.buffer.postgresql import AsyncPostgresBuffer
+from leads_pipeline.buffer.postgresql import AsyncPostgresBuffer, AsyncPostgresDepths
 from leads_pipeline.buffer.reconnecting import ReconnectingConnection
 from leads_pipeline.capture.admission import Admission
 from leads_pipeline.capture.call import Budget, Call, Deadlines
 from leads_pipeline.capture.cors import Origins, may_post
+from leads_pipeline.capture.counts import CountedBuffer, Counts, SharedCounts
 from leads_pipeline.capture.key_ring import KeyRing
 from leads_pipeline.capture.rate import RateLimiter
 from leads_pipeline.capture.refusals import Code, Refused
@@ -61,17 +63,26 @@ class Sender:
 class Door:
     """What the routes share. Keys are read over a connection of their own, so that no commit keeps them waiting."""
 
-    def __init__(self, settings: Settings, *, database_url: str, clock: Clock) -> None:
+    def __init__(self, settings: Settings, *, database_url: str, clock: Clock, counts: Counts | None = None) -> None:
         self.settings = settings
         self.clock = clock
         self.reader = ReconnectingConnection(database_url, application_name="leads_capture keys")
         self.keys = KeyRing(self.reader, clock=clock)
+        self.counts = counts or Counts(SharedCounts(settings, slots=1))
         self.commits = GroupCommit(
-            AsyncPostgresBuffer(database_url, application_name="leads_capture writer"),
+            CountedBuffer(
+                AsyncPostgresBuffer(database_url, application_name="leads_capture writer"), self.counts, clock=clock
+            ),
             clock=clock,
             max_queued=settings.capture.max_queued_leads,
         )
-        self.admission = Admission()
+        self._depths = AsyncPostgresDepths(database_url, application_name="leads_capture bounds")
+        self.admission = Admission(
+            self._depths.read,
+            gauge_for(settings, database_url=database_url, clock=clock),
+            clock=clock,
+            processes=settings.capture.workers,
+        )
         self.budget = Budget(settings.capture.max_bytes_under_way)
         self.deadlines = Deadlines(settings.capture.body_seconds)
         self.origins = Origins(settings)
@@ -85,12 +96,15 @@ class Door:
     def start(self) -> None:
         """Begin to write, in the running loop."""
         self.commits.start()
+        self.admission.start()
         self.deadlines.start()
 
     async def close(self) -> None:
         """Finish what was accepted and close the connections."""
         await self.commits.close()
         self.deadlines.stop()
+        await self.admission.close()
+        await self._depths.close()
         await self.reader.close()
 
     # --- who posts -----------------------------------------------------------------------------------------------
