@@ -160,6 +160,7 @@ RULES: tuple[Rule, ...] = (
         "Mend the sender's template: values must be escaped for JSON. The body is kept as it came.",
     ),
     Rule("robot", "lead", "hidden_field_filled", _R, "Nothing, unless people can see the form's hidden field."),
+    Rule("test", "lead", "vendor_test", _R, "Nothing: the vendor says that it is a trial, with made-up data."),
     Rule(
         "not_fetched",
         "lead",
@@ -190,7 +191,7 @@ class Finding:
 
 
 # Why the door, or asking the vendor, set a lead aside: named in its context, and no field of it is read.
-QUARANTINES = frozenset({"unreadable_body", "robot", "not_fetched"})
+QUARANTINES = frozenset({"unreadable_body", "robot", "test", "not_fetched"})
 
 # The class of value behind each rule that notes something: such a rule has exactly one.
 NOTES: dict[str, Rule] = {rule.name: rule for rule in RULES if rule.effect is Effect.NOTES}

@@ -31,6 +31,7 @@ def raw_lead(
     lane: Lane = Lane.NEAR_REAL_TIME,
     received_at: datetime = NOW,
     tenant: str = TENANT,
+    context: Mapping[str, object] | None = None,
 ) -> UUID:
     """A raw lead at the door of ``validated_leads``."""
     lead_id = uuid7(received_at)
@@ -43,7 +44,7 @@ def raw_lead(
                 capture_lane=lane,
                 received_at=received_at,
                 payload=dict(payload),
-                context={},
+                context=dict(context or {}),
                 batch_id=uuid7(received_at),
                 runner_id="test",
                 moved_at=received_at,
