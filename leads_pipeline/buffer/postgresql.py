@@ -20,6 +20,8 @@ from leads_pipeline.storage.ingest import APPEND, APPEND_SETTING, DEPTHS, MOVE, 
 
 # SQLSTATE 54: a limit of the program, such as the size of one jsonb value. With DataError, a refusal of this value.
 _PROGRAM_LIMIT_CLASS = "54"
+# Stands for a lead that ``APPEND`` did not send back: it was new.
+_NEW = Posted(PostResult.ACCEPTED, UUID(int=0))
 # Five million leads that were never vacuumed are counted in some seconds.
 COUNT_SECONDS = 60.0
 
@@ -46,7 +48,7 @@ class PostgresBuffer:
                     raise
                 waiting.extend(_bisect(group, found))
                 continue
-            found.update(posted_from(rows))
+            found.update(posted_from(group, rows))
             waiting.append([lead for lead in group if lead.lead_id not in found])
         return [found[lead.lead_id] for lead in leads]
 
@@ -106,7 +108,7 @@ class AsyncPostgresBuffer:
                     raise
                 waiting.extend(_bisect(group, found))
                 continue
-            found.update(posted_from(rows))
+            found.update(posted_from(group, rows))
             waiting.append([lead for lead in group if lead.lead_id not in found])
         return [found[lead.lead_id] for lead in leads]
 
@@ -144,12 +146,20 @@ def append_parameters(leads: Sequence[EncodedLead], *, now: datetime) -> dict[st
     return {"leads": array.decode(), "batch_id": uuid7(now), "now": now}
 
 
-def posted_from(rows: Sequence[Any]) -> dict[UUID, Posted]:
-    """What ``APPEND`` answered, by the posted lead's id."""
-    return {lead_id: _posted(lead_id, first_lead_id, same_body) for lead_id, first_lead_id, same_body in rows}
+def posted_from(group: Sequence[EncodedLead], rows: Sequence[Any]) -> dict[UUID, Posted]:
+    """What ``APPEND`` answered for a group, by the posted lead's id; without those that must be sent again."""
+    known = {lead_id: _known(lead_id, first_lead_id, same_body) for lead_id, first_lead_id, same_body in rows}
+    found: dict[UUID, Posted] = {}
+    for lead in group:
+        posted = known.get(lead.lead_id, _NEW)
+        if posted is not None:
+            found[lead.lead_id] = Posted(PostResult.ACCEPTED, lead.lead_id) if posted is _NEW else posted
+    return found
 
 
-def _posted(lead_id: UUID, first_lead_id: UUID, same_body: bool) -> Posted:
+def _known(lead_id: UUID, first_lead_id: UUID | None, same_body: bool | None) -> Posted | None:
+    if first_lead_id is None:
+        return None
     if first_lead_id == lead_id:
         return Posted(PostResult.ACCEPTED, lead_id)
     return Posted(PostResult.DUPLICATE if same_body else PostResult.KEY_REUSED, first_lead_id)
