@@ -1,7 +1,7 @@
-"""What PostgreSQL keeps of a buffer in Redis: its leads as raw leads, the count of what left it, and what it may forget.
+"""What PostgreSQL keeps of a buffer in Redis: its leads as raw leads, the count of what left it, what it may forget.
 
-``STORE`` writes a chunk; whoever runs it also runs ``COUNT_MOVES`` and ``NOTE_UNACKNOWLEDGED`` in the same transaction.
-Afterwards the leads are taken out of Redis, and ``forget_acknowledged`` follows. A worker that dies in between leaves
+``STORE`` writes a chunk; whoever runs it also calls ``count_moves`` and ``note_unacknowledged`` in the same
+transaction. Afterwards the leads are taken out of Redis, and ``forget_acknowledged`` follows. A worker that dies in between leaves
 the note: it says which of the leads that Redis still holds were settled, so that none is counted or stored twice.
 """
 

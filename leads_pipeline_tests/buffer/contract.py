@@ -2,6 +2,7 @@
 
 import hashlib
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -67,8 +68,11 @@ def waiting(engine: sa.Engine, buffer: LeadBuffer) -> int:
 
 
 def moved(engine: sa.Engine, buffer: LeadBuffer, chunk: Chunk) -> list[UUID]:
+    """The ids of the new raw leads of a chunk that was committed and acknowledged."""
     with engine.begin() as connection:
-        return [lead.lead_id for lead in buffer.move(connection, chunk)]
+        chunk_moved = buffer.move(connection, chunk)
+    chunk_moved.acknowledge()
+    return [lead.lead_id for lead in chunk_moved.leads]
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,7 @@ class Parts:
 
     buffer: LeadBuffer
     engine: sa.Engine
+    captured: Callable[[], tuple[int, int]]  # (captured, duplicates) as the buffer counted them
 
     def append(self, *leads: NewLead) -> list[Posted]:
         return self.buffer.append(leads, now=NOW)
@@ -89,7 +94,10 @@ class BufferContract:
         lead = new_lead({"email": "ada@example.org", "n": 1.5}, consent=[{"granted": True}])
         assert parts.append(lead) == [Posted(ACCEPTED, lead.lead_id)]
         with parts.engine.begin() as connection:
-            [out] = parts.buffer.move(connection, chunk_of())
+            chunk = parts.buffer.move(connection, chunk_of())
+        chunk.acknowledge()
+        [out] = chunk.leads
+        assert (chunk.taken, chunk.duplicates) == (1, 0)
         assert (out.lead_id, out.lane, out.received_at) == (lead.lead_id, lead.lane, NOW)
         assert (out.consent, out.context) == (lead.consent, lead.context)
         with parts.engine.connect() as connection:
@@ -106,7 +114,7 @@ class BufferContract:
             Posted(KEY_REUSED, first.lead_id),
         ]
         assert waiting(parts.engine, parts.buffer) == 1
-        assert captured(parts.engine) == (1, 1)
+        assert parts.captured() == (1, 1)
 
     def test_a_key_is_known_after_its_lead_has_left_the_buffer(self, parts: Parts) -> None:
         first = new_lead({"email": "a"})
@@ -120,13 +128,13 @@ class BufferContract:
         results = parts.append(*leads)
         assert [posted.result for posted in results] == [ACCEPTED, *[DUPLICATE] * 7]
         assert {posted.lead_id for posted in results} == {leads[0].lead_id}
-        assert captured(parts.engine) == (1, 7)
+        assert parts.captured() == (1, 7)
 
     def test_appending_again_after_a_lost_answer_counts_once(self, parts: Parts) -> None:
         lead = new_lead({"email": "a"})
         assert parts.append(lead) == parts.append(lead) == [Posted(ACCEPTED, lead.lead_id)]
         assert waiting(parts.engine, parts.buffer) == 1
-        assert captured(parts.engine) == (1, 0)
+        assert parts.captured() == (1, 0)
 
     def test_writers_that_race_for_the_same_keys_agree_on_the_leads(self, parts: Parts) -> None:
         groups = [[new_lead({"email": f"lead{n}"}) for n in order] for order in (range(200), range(199, -1, -1))]
@@ -141,7 +149,7 @@ class BufferContract:
         leads = {posted.lead_id for group in results for posted in group}
         assert len(leads) == 200
         assert sum(posted.result is ACCEPTED for group in results for posted in group) == 200
-        assert captured(parts.engine) == (200, 600)
+        assert parts.captured() == (200, 600)
         assert waiting(parts.engine, parts.buffer) == 200
 
     def test_urgent_lanes_come_first_and_within_one_the_oldest(self, parts: Parts) -> None:
@@ -175,15 +183,18 @@ class BufferContract:
         with parts.engine.begin() as one, parts.engine.begin() as other:
             first = parts.buffer.move(one, chunk_of(limit=6))
             second = parts.buffer.move(other, chunk_of(limit=6))
-        assert len(first) == 6
-        assert sorted(lead.lead_id for lead in [*first, *second]) == sorted(lead.lead_id for lead in leads)
+        assert len(first.leads) == 6
+        taken = [lead.lead_id for lead in [*first.leads, *second.leads]]
+        assert sorted(taken) == sorted(lead.lead_id for lead in leads)
 
     def test_a_move_that_does_not_commit_leaves_the_leads_in_the_buffer(self, parts: Parts) -> None:
         lead = new_lead({"email": "a"})
         parts.append(lead)
         with parts.engine.connect() as connection:
-            assert len(parts.buffer.move(connection, chunk_of())) == 1
+            chunk = parts.buffer.move(connection, chunk_of())
+            assert len(chunk.leads) == 1
             connection.rollback()
+        chunk.release()
         assert waiting(parts.engine, parts.buffer) == 1
         assert moved(parts.engine, parts.buffer, chunk_of()) == [lead.lead_id]
 

@@ -8,7 +8,7 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 
-from leads_pipeline.buffer.port import BufferDepth, BufferedLead, NewLead, Posted, PostResult
+from leads_pipeline.buffer.port import BufferDepth, Moved, NewLead, Posted, PostResult
 from leads_pipeline.buffer.postgresql import AsyncPostgresBuffer, PostgresBuffer, append_parameters
 from leads_pipeline.buffer.reconnecting import ReconnectingConnection
 from leads_pipeline.domain.stage import Chunk, Lane
@@ -36,7 +36,7 @@ class _ThroughTheDoor:
 
         return asyncio.run(run())
 
-    def move(self, connection: sa.Connection, chunk: Chunk) -> list[BufferedLead]:
+    def move(self, connection: sa.Connection, chunk: Chunk) -> Moved:
         return self._steps.move(connection, chunk)
 
     def tenants_waiting(self, connection: sa.Connection, *, lanes: Sequence[Lane]) -> list[str]:
@@ -45,17 +45,20 @@ class _ThroughTheDoor:
     def depths(self, connection: sa.Connection) -> list[BufferDepth]:
         return self._steps.depths(connection)
 
+    def close(self) -> None:
+        self._steps.close()
+
 
 class TestThroughAnEngine(BufferContract):
     @pytest.fixture
     def parts(self, engine: sa.Engine) -> Parts:
-        return Parts(PostgresBuffer(engine), engine)
+        return Parts(PostgresBuffer(engine), engine, lambda: captured(engine))
 
 
 class TestThroughTheDoor(BufferContract):
     @pytest.fixture
     def parts(self, engine: sa.Engine, database_url: str) -> Parts:
-        return Parts(_ThroughTheDoor(database_url, engine), engine)
+        return Parts(_ThroughTheDoor(database_url, engine), engine, lambda: captured(engine))
 
 
 def test_a_number_keeps_its_last_digit_on_the_way_to_raw_leads(engine: sa.Engine) -> None:

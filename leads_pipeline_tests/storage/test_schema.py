@@ -66,8 +66,8 @@ NOT_PERSONAL = {
 # Ids, instants, counts, weights and yes or no: not free text, so they need no entry unless they are personal.
 PLAIN_TYPES = (sa.Uuid, UUID, sa.TIMESTAMP, sa.Integer, sa.BigInteger, sa.Boolean, sa.Double)
 
-# The only table that is not about one tenant's leads: an account's quota is shared by all tenants that use it.
-WITHOUT_TENANT = {"rate_limits"}
+# Not about one tenant's leads: an account's quota is shared by all tenants that use it, a buffer in Redis as well.
+WITHOUT_TENANT = {"rate_limits", "redis_incarnations"}
 
 # The only personal column that no lead or contact owns: how often a value occurs among all of a tenant's records.
 PERSONAL_WITHOUT_OWNER = {"term_frequencies"}
