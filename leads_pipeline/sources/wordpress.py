@@ -129,17 +129,24 @@ class WpForms(_WordPress):
         found = super().fields({name: value for name, value in payload.items() if name != "fields"})
         answers: dict[str, Any] = {}
         for item in nested:
-            name = str(item["name"])
-            parts = {part: value for part, value in item.items() if part not in ("name", "value", "id", "type")}
-            if is_scalar(item.get("value")):
-                add_repeated(answers, name, item["value"])
-            else:
-                parts["value"] = item.get("value")
-            for part, value in flattened(parts, f"{name}.").items():
-                if value not in ("", None):
-                    add_repeated(answers, part, value)
+            for name, value in _nested_field(item):
+                add_repeated(answers, name, value)
         add_apart(found, answers, under="fields")
         return found
+
+
+def _nested_field(item: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """A field's value under its name, and its filled parts under the name and a dot."""
+    name, value = str(item["name"]), item.get("value")
+    found: list[tuple[str, Any]] = []
+    parts = {part: entry for part, entry in item.items() if part not in ("name", "value", "id", "type")}
+    if isinstance(value, Mapping):
+        parts |= value
+    elif isinstance(value, list):
+        found.append((name, [entry for entry in value if is_scalar(entry)]))
+    elif is_scalar(value):
+        found.append((name, value))
+    return found + [(part, entry) for part, entry in flattened(parts, f"{name}.").items() if entry not in ("", None)]
 
 
 def without_files(payload: Mapping[str, Any]) -> dict[str, Any]:
