@@ -9,6 +9,7 @@ one), and the names that the file refers to.
 
 import os
 import re
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -596,6 +597,31 @@ def json_schema() -> dict[str, Any]:
 def database_url() -> str | None:
     """The PostgreSQL to use instead of the embedded one, or ``None``."""
     return os.environ.get(DATABASE_URL_VARIABLE) or None
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceManager:
+    """What systemd has put into the environment of a service that it started."""
+
+    notify_socket: str | None
+    listen_fds: int
+    watchdog_seconds: float | None
+
+
+def service_manager() -> ServiceManager:
+    """What systemd tells this process; nothing where something else started it."""
+
+    def is_meant_for_us(variable: str) -> bool:
+        return os.environ.get(variable, str(os.getpid())) == str(os.getpid())
+
+    descriptors, watchdog = os.environ.get("LISTEN_FDS", ""), os.environ.get("WATCHDOG_USEC", "")
+    handed = descriptors.isdigit() and "LISTEN_PID" in os.environ and is_meant_for_us("LISTEN_PID")
+    watched = watchdog.isdigit() and is_meant_for_us("WATCHDOG_PID")
+    return ServiceManager(
+        notify_socket=os.environ.get("NOTIFY_SOCKET") or None,
+        listen_fds=int(descriptors) if handed else 0,
+        watchdog_seconds=int(watchdog) / 1e6 if watched else None,
+    )
 
 
 def inherited_environment() -> dict[str, str]:

@@ -17,9 +17,12 @@ def capture() -> None:
 @click.option(
     "--port", type=click.IntRange(0, 65535), help="Port; capture.port of leads.yaml if not given, 0: any free."
 )
+@click.option(
+    "--workers", type=click.IntRange(1, 64), help="Processes on the port; capture.workers of leads.yaml if not given."
+)
 @click.pass_obj
-def serve(config_file: str | None, host: str | None, port: int | None) -> None:
-    """Serve POST /v1/leads and POST /v1/leads/batch until SIGTERM or Ctrl-C; what was accepted is stored first."""
+def serve(config_file: str | None, host: str | None, port: int | None, workers: int | None) -> None:
+    """Serve the HTTP door until SIGTERM or Ctrl-C; what was accepted is stored first."""
     from leads_pipeline.capture.server import serve as serve_capture
     from leads_pipeline.storage.open import open_database
 
@@ -34,5 +37,6 @@ def serve(config_file: str | None, host: str | None, port: int | None) -> None:
         clock=SystemClock(),
         host=host,
         port=port,
+        workers=workers,
         on_listening=lambda address: click.echo(f"capture listens on {address}"),
     )
