@@ -20,12 +20,14 @@ from leads_pipeline.steps.crm_sync_batches import SyncPlan, SyncReport
 from leads_pipeline.steps.crm_sync_batches import deliver as deliver_plan
 from leads_pipeline.steps.crm_sync_batches import plan_sync as plan_due
 from leads_pipeline.steps.deduped_leads import dedupe_leads
+from leads_pipeline.steps.fetched_leads import fetch_leads
 from leads_pipeline.steps.golden_contacts import refresh_golden_contacts
 from leads_pipeline.steps.raw_leads import move_raw_leads
 from leads_pipeline.steps.raw_leads import tenants_waiting as tenants_in_buffer
 from leads_pipeline.steps.validated_leads import validate_leads
 from leads_pipeline.storage import pending
 from leads_pipeline.storage.database import translated_errors
+from leads_pipeline.storage.lead_fetches import tenants_to_fetch_for
 from leads_pipeline.telemetry import get_logger
 
 log = get_logger(__name__)
@@ -35,6 +37,11 @@ DRAINED_STAGES = (Stage.RAW_LEADS, Stage.VALIDATED_LEADS, Stage.DEDUPED_LEADS, S
 
 # Records that one run offers to the CRMs: at 100 a request and 10 requests a second, five minutes' work.
 PLAN_LIMIT = 300_000
+
+# For how long one drain asks vendors for leads that they only named: the assets below wait for it. What is left is due,
+# and the next run asks for it.
+FETCH_BUDGET = timedelta(seconds=20)
+FETCH_CHUNK = 40
 
 # A subject on which a step breaks waits this long before it is tried again: time to mend the code or the lead.
 POISON_PAUSE = timedelta(hours=1)
@@ -100,6 +107,8 @@ def drain(context: FlowContext, stage: Stage, *, lanes: Sequence[Lane], runner_i
                 break
             for tenant in tenants:
                 work.take(tenant, now)
+        if stage is Stage.RAW_LEADS:
+            work.fetch()
         remaining, oldest = _still_waiting(context, stage, lanes)
     summary = StageSummary(
         stage=stage,
@@ -156,6 +165,30 @@ class _Drain:
         self.taken += report.taken
         self.passed += report.passed
         self.counts.update(report.counts)
+
+    def fetch(self) -> None:
+        """Ask vendors for the leads that they only named, for as long as ``FETCH_BUDGET`` allows."""
+        clock, engine = self._context.clock, self._context.engine
+        started, finished = clock.monotonic(), set[str]()
+        while clock.monotonic() - started < FETCH_BUDGET.total_seconds():
+            now = clock.now()
+            with engine.connect() as connection:
+                tenants = [t for t in tenants_to_fetch_for(connection, lanes=self._lanes, now=now) if t not in finished]
+            if not tenants:
+                break
+            for tenant in tenants:
+                chunk = Chunk(tenant, self._lanes, FETCH_CHUNK, BatchId(uuid7(now)), self._runner_id, now)
+                try:
+                    report = fetch_leads(engine, chunk, settings=self._context.settings, clock=clock)
+                except (DatabaseError, sa.exc.OperationalError, sa.exc.InterfaceError):
+                    raise
+                except Exception as error:  # noqa: BLE001 - one tenant's trouble must not hold up another's leads
+                    self._after_failure(chunk, error)
+                    finished.add(tenant)
+                    continue
+                self.counts.update(report.counts)
+                if report.taken == 0:
+                    finished.add(tenant)
 
     def _after_failure(self, chunk: Chunk, error: Exception) -> None:
         tenant, stage = chunk.tenant, self._stage
@@ -245,12 +278,14 @@ def _tenants_waiting(context: FlowContext, stage: Stage, lanes: Sequence[Lane], 
 
 
 def _still_waiting(context: FlowContext, stage: Stage, lanes: Sequence[Lane]) -> tuple[int, datetime | None]:
-    table, since, condition = (
-        ("buffer", "received_at", "true") if stage is Stage.RAW_LEADS else ("pending", "since", "stage = :stage")
-    )
+    if stage is Stage.RAW_LEADS:
+        waiting = "select lane, received_at as since from buffer union all select lane, since from lead_fetches"
+        source = f"({waiting}) as intake"
+    else:
+        source = "pending"
     statement = sa.text(
-        f"select count(*) as waiting, min({since}) as oldest from {table} "  # noqa: S608 - names from this module
-        f"where {condition} and lane = any(:lanes)"
+        f"select count(*) as waiting, min(since) as oldest from {source} "  # noqa: S608 - names from this module
+        f"where lane = any(:lanes){'' if stage is Stage.RAW_LEADS else ' and stage = :stage'}"
     )
     with context.engine.connect() as connection:
         row = connection.execute(statement, {"stage": stage, "lanes": [str(lane) for lane in lanes]}).one()

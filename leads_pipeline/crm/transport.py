@@ -1,4 +1,4 @@
-"""HTTP to a CRM: the only module that knows httpx.
+"""HTTP to a CRM or another vendor: the only module that knows httpx.
 
 A destination says what to send and reads what came back; this module adds the credentials and the time-out, and turns
 every way in which a network can fail into one of two: surely not sent, or unknown. Keep out: what a status means, and
@@ -54,8 +54,8 @@ class Transport:
             trust_env=False,  # the environment is read in config.py only
         )
 
-    def send(self, method: str, path: str, *, body: Mapping[str, Any]) -> HttpAnswer | NetworkFailure:
-        """Send one request. What a network can do comes back as a value."""
+    def send(self, method: str, path: str, *, body: Mapping[str, Any] | None = None) -> HttpAnswer | NetworkFailure:
+        """Send one request, without a body if there is none. What a network can do comes back as a value."""
         try:
             response = self._client.request(method, path, json=body)
         except _NOT_SENT:

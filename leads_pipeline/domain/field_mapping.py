@@ -89,9 +89,9 @@ def plan_fields(
                 origins[name].append(_Origin(path, tuple(rule.transform)))
     claimed = {path for rule in rules.values() for path in rule.paths}
     for name, field in _by_custom([field for field in there if field not in claimed], usual, usual_names=usual_names):
-        rule = rules.get(name)
+        own = rules.get(name)
         # A rule without a path speaks of the usual field; one with a path cuts up that field's value and no other.
-        transform = () if rule is None or rule.paths else tuple(rule.transform)
+        transform = () if own is None or own.paths else tuple(own.transform)
         meanings[field] = name
         origins.setdefault(name, []).append(_Origin(field, transform))
     return FieldPlan(

@@ -53,6 +53,7 @@ class MissingLead:
 _KNOWN = """
     select tenant, lead_id from buffer
     union select tenant, lead_id from raw_leads
+    union select tenant, lead_id from lead_fetches
     union select tenant, lead_id from validated_leads
     union select tenant, lead_id from rejected_leads
     union select tenant, lead_id from deduped_leads
@@ -119,6 +120,7 @@ lead_states as materialized (
             when disposed.lead_id is not null then disposed.state
             when b.lead_id is not null then 'pending'
             when r.lead_id is null then 'missing: raw_leads'
+            when f.lead_id is not null then 'pending'
             when at_validation.subject_id is not null then 'pending'
             when v.validated is null and v.rejected is null then 'missing: validated_leads or rejected_leads'
             when v.validated is null or v.rejected > v.validated then 'rejected'
@@ -143,6 +145,7 @@ lead_states as materialized (
     left join lead_dispositions disposed on disposed.lead_id = k.lead_id and disposed.tenant = k.tenant
     left join buffer b on b.lead_id = k.lead_id and b.tenant = k.tenant
     left join raw_leads r on r.lead_id = k.lead_id and r.tenant = k.tenant
+    left join lead_fetches f on f.lead_id = k.lead_id and f.tenant = k.tenant
     left join pending at_validation
         on at_validation.stage = 'validated_leads' and at_validation.subject_id = k.lead_id
     left join verdict v on v.lead_id = k.lead_id and v.tenant = k.tenant

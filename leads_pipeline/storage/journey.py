@@ -47,6 +47,16 @@ _CHAPTERS: dict[str, str] = {
         union all
         select moved_at, 'moved out of the buffer', jsonb_build_object('batch', batch_id, 'runner', runner_id)
         from raw_leads where lead_id = :lead_id""",
+    "lead_fetches": """
+        select since as at, 'waits for its vendor to be asked' as event,
+               jsonb_build_object('source', source, 'lane', lane, 'attempts', attempts, 'last_verdict', last_verdict,
+                                  'due_at', due_at) as details
+        from lead_fetches where lead_id = :lead_id
+        union all
+        select cast(context ->> 'fetched_at' as timestamptz),
+               'its vendor was asked: ' || (context ->> 'fetch_verdict'),
+               jsonb_build_object('attempts', context -> 'fetch_attempts')
+        from raw_leads where lead_id = :lead_id and context ->> 'fetched_at' is not null""",
     "consent_events": """
         select occurred_at as at, case when granted then 'consent given' else 'consent withdrawn' end as event,
                jsonb_build_object('purpose', purpose, 'channel', channel, 'legal_basis', legal_basis,

@@ -70,8 +70,13 @@ class Settled:
 
 _QUEUES = sa.text(
     """
-    select 'raw_leads' as stage, tenant, lane, count(*) as waiting, min(received_at) as oldest_since
-    from buffer group by tenant, lane
+    select 'raw_leads' as stage, tenant, lane, count(*) as waiting, min(since) as oldest_since
+    from (
+        select tenant, lane, received_at as since from buffer
+        union all
+        select tenant, lane, since from lead_fetches  -- moved, and still to be asked for
+    ) as intake
+    group by tenant, lane
     union all
     select stage, tenant, lane, count(*), min(since) from pending group by stage, tenant, lane
     union all
@@ -125,6 +130,9 @@ _DUE = sa.text(
     """
     select 'raw_leads' as stage
     where exists (select from buffer where tenant = any(:tenants) and lane = any(:lanes))
+        or exists (
+            select from lead_fetches where tenant = any(:tenants) and lane = any(:lanes) and due_at <= :now
+        )
     union all
     select stage from unnest(cast(:stages as text[])) as stage
     where exists (

@@ -58,10 +58,12 @@ class FieldCount:
         """One row for each source and field, and one for its posts; ``uses`` says what a source's fields are for."""
         fields: dict[str, Counter[str]] = defaultdict(Counter)
         posts: Counter[str] = Counter()
+        kept = {name: kept_name(name) for name in {name for _source, names in self._shapes for name in names}}
         for (source, names), times in self._shapes.items():
             posts[source] += times
-            for name in {kept_name(name) for name in names}:
-                fields[source][name] += times
+            found = fields[source]
+            for name in {kept[name] for name in names}:
+                found[name] += times
         return [
             {
                 "source": source,

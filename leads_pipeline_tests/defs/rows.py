@@ -89,6 +89,11 @@ class Flow:
         self.waits("validated_leads", lead)
         return lead
 
+    def at_fetch(self, **values: Any) -> UUID:
+        lead = self.raw()
+        self.insert("lead_fetches", **{"lead_id": lead, "lane": self.lane, **values})
+        return lead
+
     def rejected(self, **values: Any) -> UUID:
         lead = self.raw()
         self.insert("rejected_leads", lead_id=lead, revision=1, reasons=[], **{"rejected_at": self.now, **values})
@@ -168,6 +173,7 @@ class Flow:
         founder = self.delivered()
         return {
             "buffered": self.buffered(),
+            "at_fetch": self.at_fetch(),
             "at_validation": self.at_validation(),
             "rejected": self.rejected(),
             "at_dedupe": self.at_dedupe(),

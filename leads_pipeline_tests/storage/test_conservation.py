@@ -21,6 +21,7 @@ GUARDED = (
     "deduped_leads",
     "golden_contacts",
     "lead_dispositions",
+    "lead_fetches",
     "outbox",
     "pending",
     "raw_leads",
@@ -53,7 +54,7 @@ def test_a_lead_at_every_place_of_the_flow_is_in_the_state_of_that_place(connect
     flow.one_of_each()
     found = account(connection)
     assert found.states == {
-        LeadState.PENDING: 5,
+        LeadState.PENDING: 6,
         LeadState.DELIVERED: 1,
         LeadState.MERGED: 1,
         LeadState.REJECTED: 1,
@@ -62,7 +63,7 @@ def test_a_lead_at_every_place_of_the_flow_is_in_the_state_of_that_place(connect
         LeadState.DISCARDED: 1,
         LeadState.ERASED: 1,
     }
-    assert found.captured == 12
+    assert found.captured == 13
     assert found.conserved
 
 
