@@ -1,0 +1,191 @@
+"""What is broken on purpose. Each fault breaks one thing under load and mends it again, as its operator would.
+
+Add a fault here and to ``FAULTS``; the test and the long run take it from there, and docs/chaos.md names it.
+"""
+
+import contextlib
+import os
+import signal
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import psutil
+
+from leads_pipeline_tests.chaos.senders import Senders
+from leads_pipeline_tests.chaos.target import Target, faketime_environment, hold, wait_for
+
+# Longer than the door waits for a commit's answer (buffer.reconnecting.ANSWER_SECONDS) takes too long for every test.
+STOPPED_SECONDS = 3.0
+BROKEN_SECONDS = 2.0
+STEPS = ("+3600", "-3600", "+40d", "+0")
+
+
+@dataclass(frozen=True)
+class Fault:
+    """``inflict`` returns when what it broke is mended; the senders post all the while."""
+
+    name: str
+    inflict: Callable[[Target, Senders], None]
+    needs_disk: bool = False
+    needs_redis: bool = False
+
+    def __str__(self) -> str:
+        return self.name.replace(" ", "_")
+
+
+def kill_capture(target: Target, senders: Senders) -> None:
+    target.capture.kill()
+    target.capture.start()
+
+
+def restart_capture(target: Target, senders: Senders) -> None:
+    assert target.capture.end(signal.SIGTERM) in (0, -signal.SIGTERM)
+    target.capture.start()
+
+
+def kill_postgresql(target: Target, senders: Senders) -> None:
+    os.kill(target.postgres_processes()[0].pid, signal.SIGKILL)
+    target.server.start()
+
+
+def kill_a_backend(target: Target, senders: Senders) -> None:
+    """The one that commits leads: PostgreSQL ends every session and recovers, as after any crash of a backend."""
+    for pid in _writers(target):
+        os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: _answers(target), "PostgreSQL recovers by itself")
+
+
+def end_the_sessions(target: Target, senders: Senders) -> None:
+    with target.superuser() as connection:
+        connection.execute(
+            "select pg_terminate_backend(pid) from pg_stat_activity "
+            "where pid <> pg_backend_pid() and backend_type = 'client backend'"
+        )
+
+
+def stop_postgresql_for_a_while(target: Target, senders: Senders) -> None:
+    processes = target.postgres_processes()
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.send_signal(signal.SIGSTOP)
+    try:
+        hold(STOPPED_SECONDS)
+    finally:
+        for process in processes:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.send_signal(signal.SIGCONT)
+
+
+def make_postgresql_read_only(target: Target, senders: Senders) -> None:
+    refused_before = senders.ledger.refused
+    with target.superuser() as connection:
+        connection.execute("alter system set default_transaction_read_only = on")
+        connection.execute("select pg_reload_conf()")
+        wait_for(lambda: senders.ledger.refused > refused_before, "a lead is refused while nothing can be written")
+        hold(BROKEN_SECONDS)
+        connection.execute("alter system reset default_transaction_read_only")
+        connection.execute("select pg_reload_conf()")
+
+
+def fill_the_disk(target: Target, senders: Senders) -> None:
+    """Under load, until a lead is refused for it; what the worker gives back is taken as well."""
+    disk = target.disk
+    assert disk is not None
+    refused_before = senders.ledger.refused
+
+    def is_noticed() -> bool:
+        disk.fill()
+        return senders.ledger.refused > refused_before
+
+    try:
+        wait_for(is_noticed, "the full disk is noticed")
+        hold(BROKEN_SECONDS)
+    finally:
+        disk.clear()
+
+
+def kill_the_worker(target: Target, senders: Senders) -> None:
+    target.worker.kill()
+    hold(0.5)
+    target.worker.start()
+
+
+def step_the_clock(target: Target, senders: Senders) -> None:
+    """The service's wall clock jumps an hour ahead, two back, to a month without a partition, and home."""
+    with _stepped_clock(target) as step:
+        for offset in STEPS:
+            step(offset)
+            acknowledged = len(senders.ledger.acknowledged)
+            hold(1.2)  # libfaketime looks into its file once a second
+            wait_for(
+                lambda before=acknowledged: len(senders.ledger.acknowledged) > before + 50 or senders.are_done,
+                f"leads are taken at {offset}",
+            )
+    ahead = "select count(*) from leads.{} where received_at > now() + interval '39 days'"
+    with target.superuser() as connection:
+        stored = [connection.execute(ahead.format(table)).fetchone() for table in ("buffer", "raw_leads")]
+    assert any(count and count[0] for count in stored), "the clock was not stepped"
+
+
+def leave_in_mid_body(target: Target, senders: Senders) -> None:
+    """Half of all requests are broken off by their sender."""
+    usual, senders.impatience = senders.impatience, 0.5
+    try:
+        hold(BROKEN_SECONDS)
+    finally:
+        senders.impatience = usual
+
+
+def kill_redis(target: Target, senders: Senders) -> None:
+    assert target.redis is not None
+    target.redis.kill()
+    hold(0.3)
+    target.redis.start()
+
+
+FAULTS = (
+    Fault("capture killed", kill_capture),
+    Fault("capture restarted", restart_capture),
+    Fault("PostgreSQL killed", kill_postgresql),
+    Fault("PostgreSQL backend killed", kill_a_backend),
+    Fault("sessions ended", end_the_sessions),
+    Fault("PostgreSQL stopped for 3 s", stop_postgresql_for_a_while),
+    Fault("PostgreSQL read-only", make_postgresql_read_only),
+    Fault("disk full", fill_the_disk, needs_disk=True),
+    Fault("worker killed", kill_the_worker),
+    Fault("clock stepped", step_the_clock),
+    Fault("senders leave", leave_in_mid_body),
+    Fault("Redis killed", kill_redis, needs_redis=True),
+)
+
+
+def _writers(target: Target) -> list[int]:
+    with target.superuser() as connection:
+        rows = connection.execute(
+            "select pid from pg_stat_activity where application_name = 'leads_capture writer'"
+        ).fetchall()
+    return [row[0] for row in rows]
+
+
+def _answers(target: Target) -> bool:
+    with contextlib.suppress(Exception), target.superuser() as connection:
+        return connection.execute("select 1").fetchone() == (1,)
+    return False
+
+
+@contextlib.contextmanager
+def _stepped_clock(target: Target) -> Iterator[Callable[[str], None]]:
+    """The service under a clock that can be stepped while it runs; afterwards under the machine's own again."""
+
+    def step(offset: str) -> None:
+        target.clock_file.write_text(f"{offset}\n")
+
+    environment = faketime_environment(target)
+    step("+0")
+    target.capture.end(signal.SIGTERM)
+    target.capture.start(**environment)
+    try:
+        yield step
+    finally:
+        target.capture.end(signal.SIGTERM)
+        target.capture.start()
