@@ -147,13 +147,14 @@ redis_incarnations = _table(
 # How far an import came: one row a file and source, written with the rows of each commit.
 import_progress = _table(
     "import_progress",
-    _text("file_sha256", primary_key=True),
+    _text("file_sha256", primary_key=True),  # of the file and of the way in which it is read
     _text("tenant", primary_key=True),
     _text("source", primary_key=True),
     _count("position"),  # rows that were read and settled, from the beginning of the file
     _count("accepted"),
     _count("duplicates"),
     _count("rejected"),
+    _count("rejected_bytes"),  # how long the file of rejected rows was then
     _when("started_at"),
     _when("updated_at"),
     _when("finished_at", nullable=True),
