@@ -1,0 +1,1 @@
+"""leads.js and the pages in a real Chromium."""
