@@ -1,7 +1,7 @@
 """Kind ``typeform``: Typeform's webhook, with its signature over the body.
 
-How often Typeform sends again is not known for certain. What it signed is therefore never refused: what cannot be read
-is kept raw and set aside. No time is signed: a request that is played again is known by the response's ``token``.
+Typeform sends again for hours what is refused (developer.typeform.com/webhooks, "Delivery retries") and keeps the
+response: what is signed and cannot be read stays with it. (A 404 or 410 it takes for the webhook's end.) No time is signed: a request that is played again is known by the response's ``token``.
 """
 
 import base64
@@ -9,16 +9,16 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from leads_pipeline.sources.bodies import add_apart, add_repeated, is_scalar, json_of, text_of
+from leads_pipeline.sources.bodies import NOT_JSON, add_apart, add_repeated, is_scalar, json_of, text_of
 from leads_pipeline.sources.port import (
     Delivery,
     Doubt,
+    Fault,
     Post,
     Secrets,
     SourceOptions,
     Unreadable,
     flattened,
-    kept_raw,
     same_secret,
 )
 from leads_pipeline.sources.signatures import hmac_sha256
@@ -58,9 +58,11 @@ class TypeformResponses:
 
     def read(self, delivery: Delivery, options: SourceOptions) -> list[Post] | Unreadable:
         message = json_of(delivery.body)
+        if message is NOT_JSON:
+            return Unreadable(Fault.MALFORMED_JSON, "the body is not valid JSON in UTF-8")
         if not isinstance(message, dict) or not isinstance(response := message.get("form_response"), dict):
-            return [kept_raw(delivery.body)]
-        return [Post(message, event_id=text_of(response.get("token")))]
+            return Unreadable(Fault.WRONG_SHAPE, "Typeform sends a form_response")
+        return [Post(message, event_id=_event_id(message.get("event_type"), text_of(response.get("token"))))]
 
     def fields(self, payload: Mapping[str, Any]) -> dict[str, Any]:
         """Each answer by its field's ``ref``, or its ``id``; the response's own facts, and ``hidden.`` fields.
@@ -80,6 +82,11 @@ class TypeformResponses:
                 _add_answer(answer, answers, found)
         add_apart(found, answers, under="answers")
         return found
+
+
+def _event_id(kind: object, token: str | None) -> str | None:
+    """A response that was broken off must not make the whole one, which may come later, a repetition."""
+    return token if token is None or kind in (None, "form_response") else f"{text_of(kind)}/{token}"
 
 
 def _add_answer(answer: Mapping[str, Any], answers: dict[str, Any], found: dict[str, Any]) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from leads_pipeline.sources.port import Delivery, Post, Quarantine, Secrets, Unreadable
+from leads_pipeline.sources.port import Delivery, Fault, Post, Secrets, Unreadable
 from leads_pipeline.sources.typeform import TypeformResponses
 from leads_pipeline_tests.sources.contract import BodySignedContract
 from leads_pipeline_tests.sources.signing import SECRET, delivery, sample, typeform_headers
@@ -80,6 +80,11 @@ def test_a_response_is_known_by_its_token() -> None:
     assert read(signed({**EVENT, "event_id": "another delivery"})).event_id == post.event_id
 
 
+def test_a_response_that_was_broken_off_does_not_make_the_whole_one_a_repetition() -> None:
+    partial = read(signed({**EVENT, "event_type": "form_response_partial"}))
+    assert partial.event_id not in (None, read(signed(EVENT)).event_id)
+
+
 def test_answers_of_every_type_show_by_the_name_of_their_field() -> None:
     fields = TYPEFORM.fields(EVENT)
     expected = {
@@ -117,8 +122,16 @@ def test_an_answer_cannot_pass_for_what_typeform_says() -> None:
     assert (fields["token"], fields["answers.token"]) == ("a3a12ec67a1365927098a606107fac15", "typed")
 
 
-@pytest.mark.parametrize("body", [b"{", b"[]", b'{"form_response": []}', b'{"email": "zoe@example.com"}'])
-def test_what_is_signed_and_cannot_be_read_is_kept_raw(body: bytes) -> None:
-    post = read(delivery(body, typeform_headers(body)))
-    assert post.quarantine is Quarantine.UNREADABLE_BODY
-    assert post.payload == {"raw_body": body.decode()}
+@pytest.mark.parametrize(
+    ("body", "fault"),
+    [
+        (b"{", Fault.MALFORMED_JSON),
+        (b"[]", Fault.WRONG_SHAPE),
+        (b'{"form_response": []}', Fault.WRONG_SHAPE),
+        (b'{"email": "zoe@example.com"}', Fault.WRONG_SHAPE),
+    ],
+)
+def test_what_is_signed_and_cannot_be_read_stays_with_typeform(body: bytes, fault: Fault) -> None:
+    found = TYPEFORM.read(delivery(body, typeform_headers(body)), TestTypeformResponses.options)
+    assert isinstance(found, Unreadable)
+    assert found.fault is fault
