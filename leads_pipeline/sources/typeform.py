@@ -1,7 +1,8 @@
 """Kind ``typeform``: Typeform's webhook, with its signature over the body.
 
 Typeform sends again for hours what is refused (developer.typeform.com/webhooks, "Delivery retries") and keeps the
-response: what is signed and cannot be read stays with it. (A 404 or 410 it takes for the webhook's end.) No time is signed: a request that is played again is known by the response's ``token``.
+response: what is signed and cannot be read stays with it. A 404 or 410 it takes for the end of the webhook. No time is
+signed: a request that is played again is known by the response's ``token``.
 """
 
 import base64
