@@ -208,15 +208,20 @@ class GroupCommit:
             submission.fail(error)
 
     async def _recover(self) -> None:
-        """Ask the store until it takes leads again, or the service is to end."""
+        """Ask the store until it takes leads again, or the service is to end.
+
+        The pause comes first: a full disk answers every question and refuses the next lead, as often as it is asked.
+        """
         while not self._closing:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._closed.wait(), PROBE_PAUSE_SECONDS)
             try:
                 await self._buffer.check()
             except DatabaseUnavailable as error:
                 self.safe_mode = error.why
+            except Exception as error:  # noqa: BLE001 - whatever the store says, the writer must not end over it
+                get_logger(__name__).error("safe mode goes on", error_class=type(error).__name__)
             else:
                 get_logger(__name__).info("safe mode ended")
                 self.safe_mode = None
                 return
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._closed.wait(), PROBE_PAUSE_SECONDS)

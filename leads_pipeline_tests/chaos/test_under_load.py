@@ -3,11 +3,15 @@
 Short here, one fault at a time. ``make chaos`` runs the long one: all faults in turn, a million leads.
 """
 
+import itertools
+import json
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 
 import pytest
 
+from leads_pipeline.capture.writer import PROBE_PAUSE_SECONDS
 from leads_pipeline_tests.chaos.faults import FAULTS, Fault
 from leads_pipeline_tests.chaos.invariant import assert_nothing_is_lost
 from leads_pipeline_tests.chaos.senders import Senders
@@ -40,6 +44,10 @@ def test_a_full_disk_is_refused_for_and_the_door_opens_by_itself_when_there_is_r
     ):
         (fault,) = (fault for fault in FAULTS if fault.needs_disk)
         break_under_load(target, fault)
+        lasted = safe_modes(target.capture.log)
+    # A full disk answers questions and refuses leads: each try to write costs those who wait, and two lines of the log.
+    assert lasted
+    assert min(lasted) > 0.9 * PROBE_PAUSE_SECONDS
 
 
 def break_under_load(target: Target, fault: Fault) -> Senders:
@@ -54,3 +62,14 @@ def break_under_load(target: Target, fault: Fault) -> Senders:
     account = assert_nothing_is_lost(target, senders.ledger)
     assert account.acknowledged == senders.ledger.posted, "every sender came through in the end"
     return senders
+
+
+def safe_modes(log: Path) -> list[float]:
+    """How many seconds each safe mode of the service lasted."""
+    lines = [json.loads(line) for line in log.read_text().splitlines() if '"safe mode ' in line]
+    at = [(line["event"], datetime.fromisoformat(line["timestamp"])) for line in lines]
+    return [
+        (ended - began).total_seconds()
+        for (event, began), (_next, ended) in itertools.pairwise(at)
+        if event == "safe mode began"
+    ]
