@@ -36,7 +36,7 @@ def test_every_queue_of_the_flow_shows_with_its_oldest(connection, flow):
     flow.buffered(received_at=old)
     queues = {queue.stage: queue for queue in measurements.queues(connection)}
     assert list(queues) == list(Stage)
-    assert queues[Stage.RAW_LEADS].waiting == 2
+    assert queues[Stage.RAW_LEADS].waiting == 3
     assert queues[Stage.RAW_LEADS].oldest_seconds(flow.now) == 300
     assert queues[Stage.CRM_SYNC_BATCHES].waiting == 1
 
