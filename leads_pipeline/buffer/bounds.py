@@ -94,10 +94,6 @@ class BufferGauge:
         if self._failing:
             get_logger(__name__).info("buffer is measured again")
             self._failing = False
-        if self.reading.level is not before:
-            get_logger(__name__).warning(
-                "buffer changed its level", before=before, level=self.reading.level, fill=round(fill.worst, 3)
-            )
         return self.reading
 
     def failed(self, error: Exception) -> None:

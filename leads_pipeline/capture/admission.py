@@ -9,6 +9,9 @@ from leads_pipeline.buffer.port import BufferDepth
 from leads_pipeline.clock import Clock
 from leads_pipeline.domain.buffer_bounds import Level
 from leads_pipeline.domain.stage import Lane
+from leads_pipeline.telemetry import get_logger
+
+_log = get_logger(__name__)
 
 AsyncDepths = Callable[[], Awaitable[Sequence[BufferDepth]]]
 
@@ -56,9 +59,16 @@ class Admission:
 
     async def _measure_until_closed(self) -> None:
         while True:
-            began = self._clock.monotonic()
+            began, before = self._clock.monotonic(), self._gauge.level
             try:
-                self._gauge.measured(await self._depths())
+                reading = self._gauge.measured(await self._depths())
+                if reading.level is not before:
+                    _log.warning(
+                        "buffer changed its level",
+                        before=before,
+                        level=reading.level,
+                        fill=round(reading.fill.worst, 3),
+                    )
             except Exception as error:  # noqa: BLE001 - the door must not close, nor this task end, over a measurement
                 self._gauge.failed(error)
             self._refused = self._gauge.level.refused

@@ -96,7 +96,8 @@ def _print(found: dict[str, Any], settings: Settings, now: datetime) -> None:
         console.print(_limits(found, settings))
 
 
-def _table(title: str, *columns: str, numbers: tuple[str, ...] = ()) -> "Table":
+def plain_table(title: str, *columns: str, numbers: tuple[str, ...] = ()) -> "Table":
+    """An empty table as every command prints it; the columns in ``numbers`` are set to the right."""
     from rich import box
     from rich.table import Table
 
@@ -107,7 +108,7 @@ def _table(title: str, *columns: str, numbers: tuple[str, ...] = ()) -> "Table":
 
 
 def _waiting(queues: list[dict[str, Any]], settings: Settings) -> "Table":
-    table = _table("Waiting", "Stage", "Tenant", "Lane", "Waiting", "Oldest", numbers=("Waiting", "Oldest"))
+    table = plain_table("Waiting", "Stage", "Tenant", "Lane", "Waiting", "Oldest", numbers=("Waiting", "Oldest"))
     for queue in queues:
         allowed = settings.slos.max_pending_seconds.get(queue["lane"])
         age = span(queue["oldest_seconds"])
@@ -120,7 +121,7 @@ def _waiting(queues: list[dict[str, Any]], settings: Settings) -> "Table":
 def _leads(tenants: list[dict[str, Any]]) -> "Table":
     always = (LeadState.PENDING, LeadState.DELIVERED, LeadState.MERGED, LeadState.REJECTED)
     states = [str(state) for state in LeadState if state in always or any(tenant[state] for tenant in tenants)]
-    table = _table("Leads", "Tenant", "Captured", *states, "Conserved", numbers=("Captured", *states))
+    table = plain_table("Leads", "Tenant", "Captured", *states, "Conserved", numbers=("Captured", *states))
     for tenant in tenants:
         counts = (f"{tenant[name]:,}" for name in ("captured", *states))
         table.add_row(tenant["tenant"], *counts, "yes" if tenant["conserved"] else "[red]NO[/]")
@@ -128,14 +129,14 @@ def _leads(tenants: list[dict[str, Any]]) -> "Table":
 
 
 def _contacts(deliveries: list[dict[str, Any]]) -> "Table":
-    table = _table("Contacts at destinations", "Destination", "State", "Contacts", numbers=("Contacts",))
+    table = plain_table("Contacts at destinations", "Destination", "State", "Contacts", numbers=("Contacts",))
     for item in deliveries:
         table.add_row(item["destination"], item["state"], f"{item['contacts']:,}")
     return table
 
 
 def _limits(found: dict[str, Any], settings: Settings) -> "Table":
-    table = _table(
+    table = plain_table(
         "CRM accounts, last 24 h", "Account", "Requests", "429s", "Limit", "Paused until", numbers=("Requests", "429s")
     )
     requests = {item["account"]: item for item in found["requests_last_day"]}
