@@ -113,14 +113,30 @@ def test_a_form_without_a_field_is_refused() -> None:
         delivery(b"email=zoe", {"content-type": "multipart/form-data"}),
         delivery("&".join(f"f{number}=x" for number in range(MAX_FIELDS + 1)), URL_ENCODED),
         delivery("=&" * (MAX_FIELDS + 1), URL_ENCODED),
+        delivery("&" * 1_000_000, URL_ENCODED),
         multipart(*[part("a", b"x")] * (MAX_FIELDS + 1)),
     ],
-    ids=["breaks off", "no boundary", "no boundary named", "many fields", "many nameless fields", "many parts"],
+    ids=[
+        "breaks off",
+        "no boundary",
+        "no boundary named",
+        "many fields",
+        "many nameless fields",
+        "many separators",
+        "many parts",
+    ],
 )
 def test_a_form_that_cannot_be_read_is_kept_raw(arrived: Delivery) -> None:
     post = read(arrived)
     assert post.quarantine is Quarantine.UNREADABLE_BODY
     assert post.payload == {"raw_body": arrived.body.decode()}
+
+
+def test_nothing_of_a_broken_form_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(0):
+        read(multipart(b"--XyZ\r\nContent-Disposition\x01: form-data\r\n\r\nzoe@example.com"))
+        read(multipart(b"no boundary here"))
+    assert caplog.records == []
 
 
 def test_as_many_fields_as_are_allowed_are_read() -> None:
