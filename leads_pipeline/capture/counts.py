@@ -22,7 +22,7 @@ from leads_pipeline.clock import Clock
 from leads_pipeline.config import Settings
 from leads_pipeline.domain.stage import Lane
 
-ROUTES = ("/v1/leads", "/v1/leads/batch", "/v1/sources", "/readyz", "/metrics", "other")
+ROUTES = ("/v1/leads", "/v1/leads/batch", "/v1/in", "/readyz", "/metrics", "other")
 STATUS_CLASSES = ("2xx", "3xx", "4xx", "5xx")
 # Upper bounds of the histograms; the last bucket has none.
 COMMIT_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -119,7 +119,7 @@ class Counts:
         outcome = code or STATUS_CLASSES[status // 100 - 2]
         place = self._requests.get((path, outcome))
         if place is None:
-            route = "/v1/sources" if path.startswith("/v1/sources/") else "other"
+            route = "/v1/in" if path.startswith("/v1/in/") else "other"
             place = self._requests[route, outcome]
         self._cells[place] += 1
 
