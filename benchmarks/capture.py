@@ -27,6 +27,7 @@ from typing import Any
 import msgspec
 import psutil
 import sqlalchemy as sa
+import uvloop
 from capture_servers import ACK, FLOOR, SINGLE, run_server
 from machine import describe_machine, write_results
 from paced import PacedRun, send_paced
@@ -179,10 +180,10 @@ def compare(bench: Bench, floor: Server, ack: Server, single: Server, *, rounds:
                 )
     greatest = statistics.median(item.per_second for item in found[f"{ACK}_64"])
     paced = [
-        asyncio.run(paced_run(bench, ack, per_second=PACE * greatest, place=place, seconds=bench.seconds))
+        uvloop.run(paced_run(bench, ack, per_second=PACE * greatest, place=place, seconds=bench.seconds))
         for place in range(rounds)
     ]
-    batches = asyncio.run(send_batches(bench, ack))
+    batches = uvloop.run(send_batches(bench, ack))
     acknowledged = sum(item.requests for name, items in found.items() if FLOOR not in name for item in items)
     return {
         **figures_of(found, paced),

@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 TICK_SECONDS = 0.001
 
@@ -29,11 +30,10 @@ class _Connection(asyncio.Protocol):
         self._sender = sender
         self._received = b""
         self._due = 0.0
-        self.transport: asyncio.Transport | None = None
+        self.transport: asyncio.WriteTransport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast("asyncio.WriteTransport", transport)  # uvloop's are not of asyncio's class
 
     def post(self, request: bytes, due: float) -> None:
         assert self.transport is not None
