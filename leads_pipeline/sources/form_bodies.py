@@ -15,7 +15,7 @@ MAX_FIELDS = 1_000
 
 
 # The parsers warn of each broken form, with a character of it; the post says enough.
-_SILENT = logging.Logger("forms", level=logging.CRITICAL + 1)
+_SILENT = logging.Logger("forms", level=logging.CRITICAL + 1)  # noqa: LOG001 - outside of the tree: nobody sets its level
 
 
 class NotAForm:

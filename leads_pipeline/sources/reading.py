@@ -6,6 +6,7 @@ from typing import Any
 from leads_pipeline.config import SourceSettings
 from leads_pipeline.domain.field_mapping import FieldPlan, plan_fields
 from leads_pipeline.domain.lead import FIELD_NAMES
+from leads_pipeline.domain.schema_drift import CONSENT, LANE
 from leads_pipeline.sources.json_posts import JsonPosts
 from leads_pipeline.sources.port import SourceKind
 from leads_pipeline.sources.registry import KINDS
@@ -50,7 +51,7 @@ class PostReader:
         return plan
 
     def _uses_at_the_door(self) -> dict[str, str]:
-        uses = {rule.field: "lane" for rule in self.settings.lane_rules}
+        uses = {rule.field: LANE for rule in self.settings.lane_rules}
         for statement in self.settings.consent:
-            uses |= {path: "consent" for path in (statement.path, statement.text_version_path) if path is not None}
+            uses |= {path: CONSENT for path in (statement.path, statement.text_version_path) if path is not None}
         return uses
