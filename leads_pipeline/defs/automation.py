@@ -13,7 +13,14 @@ import dagster as dg
 from leads_pipeline.clock import SystemClock
 from leads_pipeline.crm.parking import open_doors, parked_now
 from leads_pipeline.defs.assets import ASSETS, lanes_config
-from leads_pipeline.defs.checks import OLDEST_PENDING, SLO_CHECKS, conservation, delivery_success, rejection_rate
+from leads_pipeline.defs.checks import (
+    OLDEST_PENDING,
+    SLO_CHECKS,
+    conservation,
+    delivery_success,
+    rejection_rate,
+    schema_drift,
+)
 from leads_pipeline.defs.expectations import expectations
 from leads_pipeline.defs.runs import SERIAL_TAG, has_unfinished_run, setbacks
 from leads_pipeline.defs.shield import shielded
@@ -30,7 +37,9 @@ POLL_SECONDS = 0.5
 
 _ALL = dg.AssetSelection.assets(*ASSETS)
 # The SLO checks read whole tables: twelve times an hour is enough, a micro-batch does not repeat them.
-_SCHEDULED_ONLY = dg.AssetSelection.checks(conservation, *OLDEST_PENDING, rejection_rate, delivery_success)
+_SCHEDULED_ONLY = dg.AssetSelection.checks(
+    conservation, *OLDEST_PENDING, rejection_rate, schema_drift, delivery_success
+)
 _EXPECTATIONS = dg.AssetSelection.checks(expectations)
 
 

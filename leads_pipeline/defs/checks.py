@@ -13,14 +13,18 @@ import dagster as dg
 from leads_pipeline.config import Settings
 from leads_pipeline.defs.metadata import markdown_table, queues_table
 from leads_pipeline.defs.shield import LOST_CONNECTION, shielded
+from leads_pipeline.domain.schema_drift import drift_of
 from leads_pipeline.domain.stage import LeadState, Stage
 from leads_pipeline.flows import FlowContext
 from leads_pipeline.storage import measurements
 from leads_pipeline.storage.conservation import Conservation, MissingLead, missing_leads
 from leads_pipeline.storage.conservation import conservation as account_of
+from leads_pipeline.storage.source_fields import known_fields
 
 # The first missing leads by id: enough to begin a search with `leads journey`.
 MISSING_SHOWN = 20
+# The first changed fields; `leads sources fields` shows a source's all.
+DRIFT_SHOWN = 50
 
 
 def required_destinations(settings: Settings) -> dict[str, tuple[str, ...]]:
@@ -122,6 +126,48 @@ def rejection_rate(flow: dg.ResourceParam[FlowContext]) -> dg.AssetCheckResult:
 
 
 @dg.asset_check(
+    asset=str(Stage.VALIDATED_LEADS),
+    name="schema_drift",
+    description="No source sends new fields that nothing uses, and none has stopped sending a field that is used.",
+    retry_policy=LOST_CONNECTION,
+)
+def schema_drift(flow: dg.ResourceParam[FlowContext]) -> dg.AssetCheckResult:
+    """Only ever a warning: the leads are as good as what came, and somebody should look at the mapping."""
+    slos = flow.settings.slos
+    window = timedelta(hours=slos.drift_window_hours)
+    with shielded("schema_drift compares fields"), flow.engine.connect() as connection:
+        fields = known_fields(connection)
+    drift = drift_of(fields, now=flow.clock.now(), window=window, min_posts=slos.min_sample)
+    changes = [
+        *((item.field, f"came without it: {item.posts_since}") for item in drift.vanished),
+        *((field, "new, used for nothing") for field in drift.unknown),
+    ]
+    return dg.AssetCheckResult(
+        passed=not changes,
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={
+            "unknown_fields": len(drift.unknown),
+            "vanished_fields": len(drift.vanished),
+            "fields": markdown_table(
+                ("tenant", "source", "field", "used for", "change", "first seen", "last seen"),
+                (
+                    (
+                        field.tenant,
+                        field.source,
+                        field.field,
+                        field.used_for or "",
+                        change,
+                        f"{field.first_seen_at:%Y-%m-%d %H:%M}",
+                        f"{field.last_seen_at:%Y-%m-%d %H:%M}",
+                    )
+                    for field, change in changes[:DRIFT_SHOWN]
+                ),
+            ),
+        },
+    )
+
+
+@dg.asset_check(
     asset=str(Stage.GOLDEN_CONTACTS),
     name="duplicate_emails",
     description="No two golden contacts of a tenant hold the same e-mail address. Nothing is delivered while they do.",
@@ -177,6 +223,7 @@ SLO_CHECKS: tuple[dg.AssetChecksDefinition, ...] = (
     conservation,
     *OLDEST_PENDING,
     rejection_rate,
+    schema_drift,
     duplicate_emails,
     delivery_success,
 )

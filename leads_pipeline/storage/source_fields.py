@@ -9,14 +9,12 @@ import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import datetime
 
 import sqlalchemy as sa
 
+from leads_pipeline.domain.schema_drift import POSTS, SourceField
 from leads_pipeline.domain.stage import Chunk
 
-POSTS = "*"
 OTHER = "(other)"
 # A sender can invent names. So many are remembered for each source, and as many again that are used for something.
 MAX_FIELDS = 500
@@ -24,20 +22,6 @@ MAX_FIELDS = 500
 # Names end in Dagster's metadata: what could be an address or a number of somebody is not kept as a name.
 _KEPT_NAME = re.compile(r"[\w .:/#?()\[\]{}'&,+$%!-]{1,100}")
 _NUMBER_LIKE = re.compile(r"[\d\s+().-]{7,}")
-
-
-@dataclass(frozen=True, slots=True)
-class SourceField:
-    """One field of a source. ``posts_by_then``: how many posts of the source had come when it was last seen."""
-
-    tenant: str
-    source: str
-    field: str
-    used_for: str | None
-    seen: int
-    posts_by_then: int
-    first_seen_at: datetime
-    last_seen_at: datetime
 
 
 # What the fields of one source are for: the canonical field, ``consent``, ``lane``; nothing where a name is missing.

@@ -13,6 +13,7 @@ ALL = {
     "crm_sync_batches.delivery_success",
     "golden_contacts.duplicate_emails",
     "validated_leads.rejection_rate",
+    "validated_leads.schema_drift",
     "raw_leads.oldest_pending",
     "validated_leads.oldest_pending",
     "deduped_leads.oldest_pending",
@@ -122,6 +123,35 @@ def test_a_large_healthy_source_does_not_hide_a_broken_one(check, seeding):
         for _ in range(20):
             broken.rejected()
     assert check() == {"validated_leads.rejection_rate"}
+
+
+def test_a_new_field_and_one_that_stopped_coming_are_a_warning_that_names_them(run, seeding, clock):
+    start = clock.now()
+    clock.advance(timedelta(days=30).total_seconds())
+    seen = {"first_seen_at": start, "last_seen_at": clock.now()}
+    with seeding() as flow:
+        flow.insert("source_fields", field="*", seen=100, posts_by_then=100, **seen)
+        flow.insert("source_fields", field="email", used_for="email", seen=100, posts_by_then=100, **seen)
+        flow.insert("source_fields", field="phone", used_for="phone", seen=70, posts_by_then=70, **seen)
+        flow.insert(
+            "source_fields",
+            field="budget",
+            seen=1,
+            posts_by_then=99,
+            first_seen_at=clock.now(),
+            last_seen_at=clock.now(),
+        )
+        flow.insert("source_fields", source="webinar", field="*", seen=100, posts_by_then=100, **seen)
+    result = run("slo_checks")
+    assert [name for name, passed in verdicts(result).items() if not passed] == ["validated_leads.schema_drift"]
+    [judged] = [item for item in result.get_asset_check_evaluations() if item.check_name == "schema_drift"]
+    assert judged.severity is dg.AssetCheckSeverity.WARN
+    assert not judged.blocking
+    found = evaluation(result, "schema_drift")
+    assert (found["unknown_fields"], found["vanished_fields"]) == (1, 1)
+    assert "| acme | website | phone | phone | came without it: 30 |" in found["fields"]
+    assert "| acme | website | budget |  | new, used for nothing |" in found["fields"]
+    assert "webinar" not in found["fields"]
 
 
 def test_deliveries_that_end_dead_fail(check, seeding, clock):

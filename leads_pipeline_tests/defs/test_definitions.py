@@ -16,7 +16,7 @@ from leads_pipeline_tests.conftest import LEADS_YAML
 
 ROOT = Path(__file__).parents[2]
 HEAVY = ("great_expectations", "dbt", "dagster_dbt", "pandas", "splink", "duckdb", "numpy", "pyspark")
-SCHEDULED_CHECKS = {"conservation", "oldest_pending", "rejection_rate", "delivery_success"}
+SCHEDULED_CHECKS = {"conservation", "oldest_pending", "rejection_rate", "schema_drift", "delivery_success"}
 
 
 @pytest.fixture(scope="module")
