@@ -10,7 +10,7 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from leads_pipeline.config import CONFIG_VARIABLE, DATABASE_URL_VARIABLE, Settin
 from leads_pipeline.storage.database import engine_for
 from leads_pipeline.storage.embedded import EmbeddedServer
 from leads_pipeline.storage.migrate import upgrade
+from leads_pipeline_tests.buffer.redis_server import MISSING, RedisServer, is_installed
 
 NOW = datetime(2026, 1, 15, 12, 0, tzinfo=UTC)
 TEMPLATE = "leads_template"
@@ -137,6 +138,42 @@ def engine(database_url: str) -> Iterator[sa.Engine]:
     engine = engine_for(database_url)
     yield engine
     engine.dispose()
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """The session's Redis, durable. Tests that kill it or change its settings make their own."""
+    if not is_installed():
+        pytest.skip(MISSING)
+    server = RedisServer(tmp_path_factory.mktemp("redis")).start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def redis_url(redis_server: RedisServer) -> str:
+    """The URL of an empty Redis."""
+    with redis_server.client() as client:
+        client.flushall()
+    return redis_server.url
+
+
+@pytest.fixture
+def own_redis(tmp_path: Path) -> Iterator[Callable[..., RedisServer]]:
+    """Starts servers of this test's own, with settings such as ``appendfsync="everysec"``."""
+    if not is_installed():
+        pytest.skip(MISSING)
+    servers: list[RedisServer] = []
+
+    def start(**settings: str) -> RedisServer:
+        directory = tmp_path / f"redis{len(servers)}"
+        directory.mkdir()
+        servers.append(RedisServer(directory, **settings))
+        return servers[-1].start()
+
+    yield start
+    for server in servers:
+        server.stop()
 
 
 @pytest.fixture

@@ -120,7 +120,7 @@ def unavailable(error: BaseException, doing: str) -> DatabaseUnavailable | None:
 
 
 def objections(
-    info: Mapping[str, Any], settings: Mapping[str, str] | None, *, accept_losing_a_second: bool
+    info: Mapping[str, Any], settings: Mapping[str | None, str | None] | None, *, accept_losing_a_second: bool
 ) -> list[str]:
     """Why a server cannot be trusted with leads; empty if it can.
 
@@ -143,14 +143,14 @@ def _of_version(info: Mapping[str, Any]) -> list[str]:
     return [f"it is {name} {version or 'of an unknown version'}; version {OLDEST_VERSION} or newer is needed"]
 
 
-def _of_eviction(info: Mapping[str, Any], settings: Mapping[str, str] | None) -> list[str]:
+def _of_eviction(info: Mapping[str, Any], settings: Mapping[str | None, str | None] | None) -> list[str]:
     policy = (settings or {}).get("maxmemory-policy") or info.get("maxmemory_policy") or "unknown"
     if policy == "noeviction":
         return []
     return [f"maxmemory-policy is {policy}: when full it would throw leads away; set it to noeviction"]
 
 
-def _of_durability(info: Mapping[str, Any], settings: Mapping[str, str] | None) -> list[str]:
+def _of_durability(info: Mapping[str, Any], settings: Mapping[str | None, str | None] | None) -> list[str]:
     unless = "or accept with buffer.redis.accept_losing_a_second that a crash loses acknowledged leads"
     if settings is None:
         is_off = "appendonly is no" if str(info.get("aof_enabled")) == "0" else "its settings cannot be seen"

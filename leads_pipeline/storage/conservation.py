@@ -166,6 +166,8 @@ _COUNTS = """
         from lead_states group by 1, 2
         union all
         select tenant, 'captured', sum(captured) from capture_batches group by tenant
+        union all  -- what came through Redis; what is still there is added by buffer.redis_ledger
+        select tenant, 'captured', sum(moved) from redis_moves group by tenant
     ) as counted
     group by tenant, state
     order by tenant, state

@@ -1,8 +1,9 @@
 """What PostgreSQL keeps of a buffer in Redis: its leads as raw leads, the count of what left it, what it may forget.
 
 ``STORE`` writes a chunk; whoever runs it also calls ``count_moves`` and ``note_unacknowledged`` in the same
-transaction. Afterwards the leads are taken out of Redis, and ``forget_acknowledged`` follows. A worker that dies in between leaves
-the note: it says which of the leads that Redis still holds were settled, so that none is counted or stored twice.
+transaction. Afterwards the leads are taken out of Redis, and ``forget_acknowledged`` follows. A worker that dies in
+between leaves the note: it says which of the leads that Redis still holds were settled, so that none is counted or
+stored twice.
 """
 
 import json
@@ -60,40 +61,34 @@ select judged.lead_id, judged.source, judged.lane, judged.received_at, judged.is
 from judged left join stored on stored.lead_id = judged.lead_id
 """
 
-# Sorted, so that two workers that count the same sources cannot deadlock.
 _COUNT_MOVES = sa.text(
     """
-    insert into redis_moves (tenant, source, lane, moved, duplicates, captured)
-    select :tenant, t.source, t.lane, t.moved, t.duplicates, t.captured
+    insert into redis_moves (batch_id, tenant, source, lane, moved, duplicates, captured)
+    select :batch_id, :tenant, t.source, t.lane, t.moved, t.duplicates, t.captured
     from jsonb_to_recordset(cast(:counts as jsonb))
         as t(source text, lane text, moved bigint, duplicates bigint, captured bigint)
-    order by t.source, t.lane
-    on conflict (tenant, source, lane) do update set
-        moved = redis_moves.moved + excluded.moved,
-        duplicates = redis_moves.duplicates + excluded.duplicates,
-        captured = greatest(redis_moves.captured, excluded.captured)
     """
 )
 
 _NOTE_UNACKNOWLEDGED = sa.text(
-    "insert into redis_unacknowledged (batch_id, tenant, lead_ids) values (:batch_id, :tenant, cast(:ids as uuid[]))"
+    "insert into redis_unacknowledged (note_id, tenant, lead_ids) values (:note_id, :tenant, cast(:ids as uuid[]))"
 )
 
-_SETTLED = sa.text("select batch_id, lead_ids from redis_unacknowledged where tenant = :tenant order by batch_id")
+_SETTLED = sa.text("select note_id, lead_ids from redis_unacknowledged where tenant = :tenant")
 
-_FORGET_OWN = sa.text("delete from redis_unacknowledged where batch_id = :batch_id")
+_FORGET_OWN = sa.text("delete from redis_unacknowledged where note_id = :note_id")
 
 _FORGET_EARLIER = sa.text(
     """
-    with rest as (
-        select batch_id, array(select unnest(lead_ids) except select unnest(cast(:ids as uuid[]))) as lead_ids
-        from redis_unacknowledged where batch_id = any(:batches) for update
+    with rest as materialized (
+        select note_id, array(select unnest(lead_ids) except select unnest(cast(:ids as uuid[]))) as lead_ids
+        from redis_unacknowledged where note_id = any(:notes) order by note_id for update
     ), gone as (
         delete from redis_unacknowledged using rest
-        where redis_unacknowledged.batch_id = rest.batch_id and rest.lead_ids = '{}'
+        where redis_unacknowledged.note_id = rest.note_id and rest.lead_ids = '{}'
     )
     update redis_unacknowledged set lead_ids = rest.lead_ids from rest
-    where redis_unacknowledged.batch_id = rest.batch_id and rest.lead_ids <> '{}'
+    where redis_unacknowledged.note_id = rest.note_id and rest.lead_ids <> '{}'
     """
 )
 
@@ -101,7 +96,10 @@ _NOTE_INCARNATION = sa.text(
     "insert into redis_incarnations (incarnation, first_seen_at) values (:incarnation, :now) on conflict do nothing"
 )
 
-_MOVES = sa.text("select tenant, source, lane, moved, duplicates, captured from redis_moves order by 1, 2, 3")
+_MOVES = sa.text(
+    "select tenant, source, lane, sum(moved)::bigint as moved, sum(duplicates)::bigint as duplicates, "
+    "max(captured) as captured from redis_moves group by tenant, source, lane order by tenant, source, lane"
+)
 _INCARNATIONS = sa.text("select incarnation from redis_incarnations order by first_seen_at, incarnation")
 _UNACKNOWLEDGED = sa.text("select tenant, lead_ids from redis_unacknowledged")
 
@@ -129,8 +127,8 @@ class Move:
     captured: int
 
 
-def count_moves(connection: sa.Connection, counts: Sequence[Count], *, tenant: str) -> None:
-    """Add what a chunk did to the account. Locks the rows of its sources until the commit."""
+def count_moves(connection: sa.Connection, counts: Sequence[Count], *, tenant: str, batch_id: UUID) -> None:
+    """Put what a chunk did on record."""
     rows = [
         {
             "source": count.source,
@@ -142,33 +140,33 @@ def count_moves(connection: sa.Connection, counts: Sequence[Count], *, tenant: s
         for count in counts
     ]
     if rows:
-        connection.execute(_COUNT_MOVES, {"tenant": tenant, "counts": json.dumps(rows)})
+        connection.execute(_COUNT_MOVES, {"batch_id": batch_id, "tenant": tenant, "counts": json.dumps(rows)})
 
 
-def note_unacknowledged(connection: sa.Connection, lead_ids: Collection[UUID], *, tenant: str, batch_id: UUID) -> None:
+def note_unacknowledged(connection: sa.Connection, lead_ids: Collection[UUID], *, tenant: str, note_id: UUID) -> None:
     """Remember which leads this transaction settles, until Redis has let go of them."""
-    connection.execute(_NOTE_UNACKNOWLEDGED, {"batch_id": batch_id, "tenant": tenant, "ids": list(lead_ids)})
+    connection.execute(_NOTE_UNACKNOWLEDGED, {"note_id": note_id, "tenant": tenant, "ids": list(lead_ids)})
 
 
 def settled_earlier(connection: sa.Connection, *, tenant: str) -> dict[UUID, UUID]:
-    """The leads that an earlier chunk settled and Redis may still hold, with that chunk's id."""
+    """The leads that an earlier chunk settled and Redis may still hold, with the note that says so."""
     return {
-        lead_id: row.batch_id for row in connection.execute(_SETTLED, {"tenant": tenant}) for lead_id in row.lead_ids
+        lead_id: row.note_id for row in connection.execute(_SETTLED, {"tenant": tenant}) for lead_id in row.lead_ids
     }
 
 
 def forget_acknowledged(
     connection: sa.Connection, lead_ids: Collection[UUID], *, own: UUID | None, earlier: Collection[UUID]
 ) -> None:
-    """Redis has let go of these leads: the note of the ``own`` chunk goes, and their part of ``earlier`` ones'.
+    """Redis has let go of these leads: the ``own`` note goes, and their part of ``earlier`` ones.
 
     The commit need not be durable: a note that stays does no harm.
     """
     connection.exec_driver_sql("set local synchronous_commit = off")
     if own is not None:
-        connection.execute(_FORGET_OWN, {"batch_id": own})
+        connection.execute(_FORGET_OWN, {"note_id": own})
     if earlier:
-        connection.execute(_FORGET_EARLIER, {"batches": list(earlier), "ids": list(lead_ids)})
+        connection.execute(_FORGET_EARLIER, {"notes": list(earlier), "ids": list(lead_ids)})
 
 
 def note_incarnation(connection: sa.Connection, incarnation: str, *, now: datetime) -> None:

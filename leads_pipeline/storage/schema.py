@@ -117,22 +117,23 @@ buffer = _table(
     sa.Index("ix_buffer_tenant_lane_lead_id", "tenant", "lane", "lead_id"),
 )
 
-# What left a buffer in Redis, counted with the raw leads' own commit: with what waits there it must add up to the
-# counter that its door keeps.
+# What left a buffer in Redis: one row per chunk, source and lane, counted with the raw leads' own commit. Added up, and
+# with what waits there, it must be what the counter of its door says. Rows, because two workers would wait for a sum.
 redis_moves = _table(
     "redis_moves",
+    _uuid("batch_id", primary_key=True),
     _text("tenant", primary_key=True),
     _text("source", primary_key=True),
     _text("lane", primary_key=True),
     _count("moved"),
     _count("duplicates"),  # known from before the buffer was in Redis; no second lead was made
-    _count("captured"),  # the counter of its door when a chunk was last taken
+    _count("captured"),  # the counter of its door when the chunk was taken
 )
 
-# Leads that a chunk has settled and that Redis may not have let go of yet: one row a chunk, gone a moment later.
+# Leads that a chunk has settled and that Redis may not have let go of yet: gone a moment later.
 redis_unacknowledged = _table(
     "redis_unacknowledged",
-    _uuid("batch_id", primary_key=True),
+    _uuid("note_id", primary_key=True),
     _tenant(),
     sa.Column("lead_ids", ARRAY(UUID(as_uuid=True)), nullable=False),
 )

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 import pytest
 import sqlalchemy as sa
@@ -16,17 +17,22 @@ from leads_pipeline_tests.conftest import NOW
 
 
 class _InBulk(PostgresBuffer):
-    """Appends as an import does."""
+    """Appends as an import does: what is of one source and instant at once."""
 
     def append(self, leads: Sequence[NewLead], *, now: datetime) -> list[Posted]:
-        with translated_errors("storing leads"), self._engine.begin() as connection:
-            return append_in_bulk(connection, leads, now=now)
+        found: dict[UUID, Posted] = {}
+        for of in dict.fromkeys((lead.tenant, lead.source, lead.lane, lead.received_at) for lead in leads):
+            group = [lead for lead in leads if (lead.tenant, lead.source, lead.lane, lead.received_at) == of]
+            with translated_errors("storing leads"), self._engine.begin() as connection:
+                posted = append_in_bulk(connection, group, now=now)
+            found.update(zip((lead.lead_id for lead in group), posted, strict=True))
+        return [found[lead.lead_id] for lead in leads]
 
 
 class TestInBulk(BufferContract):
     @pytest.fixture
     def parts(self, engine: sa.Engine) -> Parts:
-        return Parts(_InBulk(engine), engine)
+        return Parts(_InBulk(engine), engine, lambda: captured(engine))
 
 
 @pytest.mark.parametrize(

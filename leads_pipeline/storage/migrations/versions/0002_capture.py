@@ -15,20 +15,21 @@ def upgrade() -> None:
     op.create_primary_key("pk_capture_batches", "capture_batches", ["batch_id", "tenant", "source", "lane"])
     op.create_table(
         "redis_moves",
+        sa.Column("batch_id", sa.UUID(), nullable=False),
         sa.Column("tenant", sa.Text(), nullable=False),
         sa.Column("source", sa.Text(), nullable=False),
         sa.Column("lane", sa.Text(), nullable=False),
         sa.Column("moved", sa.BigInteger(), nullable=False),
         sa.Column("duplicates", sa.BigInteger(), nullable=False),
         sa.Column("captured", sa.BigInteger(), nullable=False),
-        sa.PrimaryKeyConstraint("tenant", "source", "lane", name="pk_redis_moves"),
+        sa.PrimaryKeyConstraint("batch_id", "tenant", "source", "lane", name="pk_redis_moves"),
     )
     op.create_table(
         "redis_unacknowledged",
-        sa.Column("batch_id", sa.UUID(), nullable=False),
+        sa.Column("note_id", sa.UUID(), nullable=False),
         sa.Column("tenant", sa.Text(), nullable=False),
         sa.Column("lead_ids", sa.ARRAY(sa.UUID()), nullable=False),
-        sa.PrimaryKeyConstraint("batch_id", name="pk_redis_unacknowledged"),
+        sa.PrimaryKeyConstraint("note_id", name="pk_redis_unacknowledged"),
     )
     op.create_table(
         "redis_incarnations",

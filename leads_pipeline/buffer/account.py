@@ -1,0 +1,174 @@
+"""The law of conservation where leads may wait in Redis: its own ledger, and the tenants' accounts with it.
+
+The door's counters must be what waits in Redis, what was set aside there, and what left it for PostgreSQL
+(``redis_moves``). An entry that vanished by any other way breaks that sum. The two stores are read as if at one instant:
+Redis, PostgreSQL, Redis again, until nothing left Redis in between. New leads do not disturb that, because what has
+left is counted, not what is there.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+
+from leads_pipeline.buffer.opening import open_redis_buffer
+from leads_pipeline.config import Settings
+from leads_pipeline.domain.stage import Lane, LeadState
+from leads_pipeline.errors import DatabaseUnavailable
+from leads_pipeline.storage import redis_moves
+from leads_pipeline.storage.conservation import Conservation, conservation
+from leads_pipeline.storage.database import translated_errors
+
+if TYPE_CHECKING:
+    from leads_pipeline.buffer.redis_entries import Snapshot
+    from leads_pipeline.buffer.redis_streams import RedisBuffer
+
+# Between two reads of Redis lie milliseconds, and a worker acknowledges a dozen times a second.
+_ATTEMPTS = 100
+
+_Place = tuple[str, Lane]
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Every tenant's account, and what is wrong with Redis' ledger, in sentences."""
+
+    tenants: tuple[Conservation, ...]
+    faults: tuple[str, ...]
+
+    @property
+    def conserved(self) -> bool:
+        return not self.faults and all(tenant.conserved for tenant in self.tenants)
+
+
+def take_account(engine: sa.Engine, *, settings: Settings) -> Account:
+    """Add up what became of every captured lead, in PostgreSQL and in Redis if leads.yaml names one.
+
+    Raises:
+        DatabaseUnavailable: a store cannot be reached, or never stood still.
+    """
+    destinations = {name: tenant.destinations for name, tenant in settings.tenants.items()}
+    buffer = open_redis_buffer(settings)
+    with translated_errors("adding up the states"), engine.connect() as connection:
+        # One snapshot for all that is asked of PostgreSQL: the ledger is read first, the states take seconds.
+        connection.execution_options(isolation_level="REPEATABLE READ")
+        if buffer is None:
+            faults = _faults_without_redis(connection)
+            return Account(tuple(conservation(connection, destinations=destinations)), faults)
+        try:
+            for _attempt in range(_ATTEMPTS):
+                ledger = _read_ledger(connection, buffer)
+                if ledger is not None:
+                    tenants = conservation(connection, destinations=destinations)
+                    return Account(ledger.added_to(tenants), ledger.faults())
+                connection.rollback()
+        finally:
+            buffer.close()
+    raise DatabaseUnavailable("adding up the states: leads left Redis faster than they could be counted; try again")
+
+
+@dataclass(frozen=True, slots=True)
+class _Ledger:
+    """What Redis and PostgreSQL say of each tenant and lane, at one instant."""
+
+    redis: "Snapshot"
+    left: Mapping[_Place, int]  # according to PostgreSQL: moved, or found to be known
+    held: Mapping[_Place, int]  # of those, what Redis has not let go of yet
+    incarnations: Sequence[str]
+
+    def faults(self) -> tuple[str, ...]:
+        found: list[str] = []
+        if self.incarnations and self.incarnations != [self.redis.incarnation]:
+            found.append(
+                "the Redis buffer is not the one that it was: it was emptied or replaced, and the leads that waited in "
+                "it are gone"
+            )
+        for place, gone in sorted(removed(self.redis).items()):
+            vanished = gone - self.left.get(place, 0) + self.held.get(place, 0)
+            tenant, lane = place
+            if vanished > 0:
+                found.append(f"{vanished} leads of {tenant}, lane {lane}, vanished from Redis")
+            elif vanished < 0:
+                found.append(f"{-vanished} leads of {tenant}, lane {lane}, are in Redis that had left it, or uncounted")
+        counted = removed(self.redis)
+        found.extend(
+            f"{left} leads of {tenant}, lane {lane}, came out of Redis, which has no count of them"
+            for (tenant, lane), left in sorted(self.left.items())
+            if left and (tenant, lane) not in counted
+        )
+        return tuple(found)
+
+    def added_to(self, tenants: Sequence[Conservation]) -> tuple[Conservation, ...]:
+        """The accounts with what is in Redis: it was captured, and waits or was set aside."""
+        accounts = {item.tenant: item for item in tenants}
+        captured = _by_tenant(captured_by_place(self.redis))
+        captured.subtract(_by_tenant(self.left))
+        waiting = _by_tenant(self.redis.waiting)
+        waiting.subtract(_by_tenant(self.held))
+        aside = _by_tenant(self.redis.aside)
+        for tenant in sorted({*captured, *waiting, *aside} - accounts.keys()):
+            accounts[tenant] = Conservation(tenant, captured=0, states=dict.fromkeys(LeadState, 0), missing=0)
+        return tuple(
+            replace(
+                item,
+                captured=item.captured + captured[name],
+                states=item.states
+                | {
+                    LeadState.PENDING: item.states[LeadState.PENDING] + waiting[name],
+                    LeadState.DEAD: item.states[LeadState.DEAD] + aside[name],
+                },
+            )
+            for name, item in sorted(accounts.items())
+        )
+
+
+def captured_by_place(snapshot: "Snapshot") -> Counter[_Place]:
+    """What the door counted, by tenant and lane."""
+    found: Counter[_Place] = Counter()
+    for (tenant, _source, lane), leads in snapshot.captured.items():
+        found[tenant, lane] += leads
+    return found
+
+
+def removed(snapshot: "Snapshot") -> Counter[_Place]:
+    """What was captured and is not in Redis any more."""
+    found = captured_by_place(snapshot)
+    found.subtract(snapshot.waiting)
+    found.subtract(snapshot.aside)
+    return found
+
+
+def _read_ledger(connection: sa.Connection, buffer: "RedisBuffer") -> _Ledger | None:
+    """The ledger, or ``None`` if leads left Redis while it was read."""
+    before = buffer.snapshot()
+    left: Counter[_Place] = Counter()
+    for move in redis_moves.moves(connection):
+        left[move.tenant, move.lane] += move.moved + move.duplicates
+    settled = redis_moves.unacknowledged(connection)
+    incarnations = redis_moves.incarnations(connection)
+    held: Counter[_Place] = Counter()
+    if settled:
+        held.update((tenant, lane) for tenant, lane, lead_id in buffer.taken_lead_ids() if lead_id in settled)
+    after = buffer.snapshot()
+    if removed(before) != removed(after) or before.incarnation != after.incarnation:
+        return None
+    return _Ledger(after, left, held, incarnations)
+
+
+def _faults_without_redis(connection: sa.Connection) -> tuple[str, ...]:
+    """Whether leads were left in a Redis that leads.yaml names no more; known is what its last chunk saw."""
+    return tuple(
+        f"{move.captured - move.moved - move.duplicates} leads of {move.tenant}, source {move.source}, lane "
+        f"{move.lane}, waited in Redis when it was last read, and leads.yaml names no buffer.redis any more"
+        for move in redis_moves.moves(connection)
+        if move.captured > move.moved + move.duplicates
+    )
+
+
+def _by_tenant(places: Mapping[_Place, int]) -> Counter[str]:
+    found: Counter[str] = Counter()
+    for (tenant, _lane), leads in places.items():
+        found[tenant] += leads
+    return found
