@@ -70,19 +70,28 @@ class SenderLost(Exception):
 
 
 class Senders:
-    """``SENDERS`` retrying clients; the last ``batchers`` of them post batches of ``batch_leads``.
+    """So many retrying clients; the last ``batchers`` of them post batches of ``batch_leads``.
 
     ``impatience`` is the share of requests that are broken off: in mid-body, or before the answer is read.
     """
 
     def __init__(
-        self, port: int, key: str, *, leads: int | None = None, batchers: int = 8, batch_leads: int = 20, seed: int = 0
+        self,
+        port: int,
+        key: str,
+        *,
+        senders: int = SENDERS,
+        batchers: int = 8,
+        batch_leads: int = 20,
+        pause_seconds: float = 0.0,
+        seed: int = 0,
     ) -> None:
         self.ledger = Ledger()
         self.impatience = 0.01
         self._port = port
         self._key = key
-        self._leads = leads
+        self._senders = senders
+        self._pause_seconds = pause_seconds
         self._batchers = batchers
         self._batch_leads = batch_leads
         self._random = random.Random(seed)
@@ -110,14 +119,15 @@ class Senders:
 
     async def _send_all(self) -> None:
         async with asyncio.TaskGroup() as group:
-            for sender in range(SENDERS):
-                group.create_task(self._send_until_the_end(in_batches=sender >= SENDERS - self._batchers))
+            for sender in range(self._senders):
+                group.create_task(self._send_until_the_end(in_batches=sender >= self._senders - self._batchers))
 
     async def _send_until_the_end(self, *, in_batches: bool) -> None:
         wire = _Wire(self._port)
         try:
             while numbers := self._next(self._batch_leads if in_batches else 1):
                 await self._send(wire, self._post_of(numbers, in_batch=in_batches))
+                await asyncio.sleep(self._pause_seconds)
         finally:
             wire.drop()
 
@@ -125,8 +135,6 @@ class Senders:
         if self._ending:
             return ()
         numbers = tuple(itertools.islice(self._numbers, count))
-        if self._leads is not None:
-            numbers = tuple(number for number in numbers if number < self._leads)
         self.ledger.posted += len(numbers)
         return numbers
 
