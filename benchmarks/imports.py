@@ -23,9 +23,10 @@ from machine import describe_machine, write_results
 from rich.console import Console
 from rich.table import Table
 
+from leads_pipeline.buffer.files.leads import mapping_of, read_leads
 from leads_pipeline.clock import SystemClock
 from leads_pipeline.config import Settings, parse_settings
-from leads_pipeline.steps.import_file import import_file, mapping_of, read_leads
+from leads_pipeline.steps.import_file import import_file
 from leads_pipeline.storage.database import engine_for
 from leads_pipeline.storage.embedded import EmbeddedServer
 from leads_pipeline.storage.migrate import upgrade
@@ -93,7 +94,9 @@ def measure(directory: Path, *, rows: int, rounds: int) -> dict[str, Any]:
         reading = timed(server, lambda: read_all(path))
     finally:
         server.remove()
-    copied, imported, repeated = (rows / statistics.median(t.seconds for t in each) for each in (copies, imports, again))
+    copied, imported, repeated = (
+        rows / statistics.median(t.seconds for t in each) for each in (copies, imports, again)
+    )
     return {
         "rows": rows,
         "file_bytes": path.stat().st_size,
@@ -144,7 +147,9 @@ def import_all(engine: sa.Engine, path: Path, settings: Settings, rows: int) -> 
 
 def import_again(engine: sa.Engine, path: Path, settings: Settings, rows: int) -> None:
     """The same file once more; every row must be known."""
-    summary = import_file(engine, path, settings=settings, tenant=TENANT, source="import", clock=SystemClock())
+    summary = import_file(
+        engine, path, settings=settings, tenant=TENANT, source="import", clock=SystemClock(), again=True
+    )
     if summary.duplicates != rows:
         raise SystemExit(f"{summary.duplicates:,} of {rows:,} rows were duplicates")
 

@@ -23,6 +23,7 @@ from machine import describe_machine, write_results
 from rich.console import Console
 from rich.table import Table
 
+from leads_pipeline.buffer.files.leads import mapping_of, read_leads
 from leads_pipeline.config import Settings, parse_settings
 from leads_pipeline.domain.ids import BatchId, uuid7
 from leads_pipeline.domain.stage import ALL_LANES, Chunk, Lane, Stage
@@ -30,7 +31,6 @@ from leads_pipeline.domain.validation import ValidLead, validate
 from leads_pipeline.matching.evaluation import PairwiseScore, pairwise
 from leads_pipeline.matching.scoring import PairScorer
 from leads_pipeline.steps.deduped_leads import dedupe_leads
-from leads_pipeline.steps.import_file import mapping_of, read_leads
 from leads_pipeline.storage.database import engine_for
 from leads_pipeline.storage.embedded import EmbeddedServer
 from leads_pipeline.storage.leads import RawLead, insert_validated_leads

@@ -4,11 +4,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from leads_pipeline.buffer.files.leads import mapping_of, read_leads, read_map_file
 from leads_pipeline.demo.door import DemoLead
 from leads_pipeline.demo.place import FILE_SOURCE
 from leads_pipeline.domain.import_mapping import ColumnMapping
 from leads_pipeline.errors import ImportFileError
-from leads_pipeline.steps.import_file import mapping_of, read_leads, read_map_file
 
 
 def invented_leads(count: int, *, seed: int) -> list[DemoLead]:

@@ -1,60 +1,72 @@
 """A file into the buffer, as if each of its rows had been posted.
 
-A row's content is its key: importing a file again stores nothing twice, and an import that broke off is simply run
-again. A row that cannot be read is kept in an error file; the others go on.
+A row's content is its key: importing a file again stores nothing twice. How far an import came is committed with the
+rows themselves, so that one that was killed goes on where it stopped, with the counts of a run that was not. (With the
+buffer in Redis it is committed after them: there the keys keep a row from being stored twice, and the rows of one
+commit may be counted as duplicates.) A row that cannot be read is kept in an error file; the others go on.
 """
 
+import gc
+import hashlib
+import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO, Self
 
 import sqlalchemy as sa
-import yaml
 
-from leads_pipeline.buffer.files.ndjson import describe
+from leads_pipeline.buffer.bounds import pace_for
+from leads_pipeline.buffer.bulk import append_in_bulk, copy_lines
+from leads_pipeline.buffer.files.leads import ReadLead, leads_of
 from leads_pipeline.buffer.files.opening import open_lead_file
+from leads_pipeline.buffer.files.rejected import RejectedFile
 from leads_pipeline.buffer.files.rows import BrokenRow, LeadFile
-from leads_pipeline.buffer.port import NewLead, PostResult, content_key
+from leads_pipeline.buffer.opening import open_lead_buffer, prepare_buffer
+from leads_pipeline.buffer.port import LeadBuffer, NewLead, Posted, PostResult, content_key
 from leads_pipeline.buffer.postgresql import PostgresBuffer
 from leads_pipeline.clock import Clock
 from leads_pipeline.config import Settings
-from leads_pipeline.domain.ids import uuid7
+from leads_pipeline.domain.ids import sorted_uuid7s
 from leads_pipeline.domain.import_mapping import ColumnMapping, map_columns
-from leads_pipeline.domain.posted_lead import PostedLead, Unreadable, read_lead
+from leads_pipeline.domain.posted_lead import PostedLead
+from leads_pipeline.domain.row_rate import RowRate
 from leads_pipeline.domain.stage import Lane
 from leads_pipeline.errors import ImportFileError, NotFound
+from leads_pipeline.storage.database import translated_errors
+from leads_pipeline.storage.import_progress import ImportProgress, advance_progress, begin_progress, find_progress
 
-# Rows of one commit: large enough that the commit costs little beside them.
-COMMIT_ROWS = 1_000
-SHOWN_BROKEN_ROWS = 20
+# Rows of one commit: large enough that the commit costs little beside them (1,000: 8 % slower), small enough that the
+# next group, which is read meanwhile, fits in some megabytes.
+COMMIT_ROWS = 5_000
+
+# A group is some ten thousand lists and dictionaries, none of them in a cycle. Looked through every 700, as is Python's
+# habit, they double the time of reading.
+COLLECT_AFTER = 100_000
 
 Progress = Callable[[int, int], None]
 
 
-def _silently(_done: int, _total: int) -> None:
-    pass
-
-
 @dataclass(frozen=True, slots=True)
-class ReadLead:
-    """One row, read as a lead."""
+class ImportWatcher:
+    """What an import tells while it runs."""
 
-    line: int
-    payload: dict[str, Any]
-    consent: list[Any]
-    raw: bytes = field(repr=False)
-    position: int = 0
+    progress: Progress = lambda _done, _total: None  # how far into the file it is, and how long the file is
+    rows: Callable[[int], None] = lambda _rows: None  # rows settled so far, over all runs
+    say: Callable[[str], None] = lambda _sentence: None  # once: where it resumes
+    waiting: Callable[[str | None], None] = lambda _why: None  # why nothing goes on just now; None: it goes on
 
 
 @dataclass(frozen=True, slots=True)
 class ImportSummary:
-    """What an import did: ``rows`` = ``accepted`` + ``duplicates`` + ``rejected``, but that a check accepts nothing.
+    """What an import did, over all runs that it took: ``rows`` = ``accepted`` + ``duplicates`` + ``rejected``.
 
-    ``broken`` names the first rejected rows by line and reason; all of them are in ``rejected_file``.
+    ``broken`` names the first rejected rows of this run by line and reason; all are in ``rejected_file``.
+    ``finished_before`` is when the file had been imported already: then nothing was read.
     """
 
     rows: int
@@ -63,46 +75,24 @@ class ImportSummary:
     rejected: int
     broken: tuple[tuple[int, str], ...]
     rejected_file: Path | None
+    resumed_at: int = 0
+    finished_before: datetime | None = None
 
 
-def mapping_of(path: Path, own: Mapping[str, str | None] | None = None) -> ColumnMapping:
-    """How a file's columns are understood.
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """The rows of one commit."""
 
-    Raises:
-        ImportFileError: the file cannot be read, or ``own`` does not fit its columns.
-    """
-    return map_columns(open_lead_file(path).columns, own)
-
-
-def read_map_file(path: Path) -> dict[str, str | None]:
-    """A person's own mapping from a YAML file ``{column: field or null}``.
-
-    Raises:
-        ImportFileError: the file cannot be read as that.
-    """
-    try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ImportFileError(f"cannot read the column map {path}: {type(error).__name__}: {error}") from error
-    if not isinstance(document, dict) or not all(isinstance(item, str | None) for item in document.values()):
-        raise ImportFileError(f"the column map {path} must hold one line 'column: field' (or 'column: null') a column")
-    return {str(column): target for column, target in document.items()}
-
-
-def read_leads(
-    path: Path, mapping: ColumnMapping, *, on_broken: Callable[[BrokenRow], None] | None = None
-) -> Iterator[ReadLead]:
-    """The leads of a file, one by one, in its order. Rows that cannot be read go to ``on_broken`` or are left out."""
-    for row in _leads(open_lead_file(path), mapping):
-        if isinstance(row, ReadLead):
-            yield row
-        elif on_broken is not None:
-            on_broken(row)
+    leads: list[NewLead]
+    read: list[ReadLead]
+    lines: list[str] | None  # of COPY, where the buffer takes them
+    broken: list[BrokenRow]
+    position: int
 
 
 def import_file(
     engine: sa.Engine,
-    path: Path,
+    file: LeadFile | Path,
     *,
     settings: Settings,
     tenant: str,
@@ -110,142 +100,210 @@ def import_file(
     clock: Clock,
     mapping: ColumnMapping | None = None,
     rejected_file: Path | None = None,
-    on_progress: Progress = _silently,
+    rate: float | None = None,
+    again: bool = False,
+    watcher: ImportWatcher | None = None,
 ) -> ImportSummary:
     """Put a file's leads into the buffer of a source, ``COMMIT_ROWS`` a commit.
 
-    ``on_progress`` is told how far into the file the import is, and how long the file is.
+    A file that was begun is resumed; one that was finished is not read, unless ``again``. The pace is that of the
+    buffer's bounds, and at most ``rate`` rows a second.
 
     Raises:
-        ImportFileError: the file cannot be read as leads at all, or the error file cannot be written.
+        ImportFileError: the file cannot be read as leads at all, the error file cannot be written, or the same file is
+            being imported by somebody else.
         NotFound: the tenant or the source is not configured.
-        DatabaseUnavailable: run it again later; what was stored is recognised.
+        DatabaseUnavailable: run it again later; it goes on where it stopped.
     """
     source_settings = settings.source(tenant, source)
     if source_settings is None:
         raise NotFound(f"{settings.path} has no source {source!r} of a tenant {tenant!r}")
-    file = open_lead_file(path)
-    destination = rejected_file or path.with_name(f"{path.name}.rejected.{file.rejected_suffix}")
-    if destination.resolve() == path.resolve():
-        raise ImportFileError(f"{path} cannot be its own error file; name another with --rejected")
-    buffer = PostgresBuffer(engine)
-    results: Counter[PostResult] = Counter()
-    with _Rejects(file, destination) as rejects:
-        leads = _readable(file, mapping or map_columns(file.columns), rejects, on_progress)
-        while group := list(islice(leads, COMMIT_ROWS)):
-            now = clock.now()
-            new = [
-                _new_lead(row, tenant=tenant, source=source, lane=Lane(source_settings.lane), now=now) for row in group
-            ]
-            for row, posted in zip(group, buffer.append(new, now=now), strict=True):
-                results[posted.result] += 1
-                if posted.result is PostResult.UNSTORABLE:
-                    rejects.add(
-                        BrokenRow(row.line, "holds a value that the database cannot keep", row.raw, row.position)
-                    )
-    accepted = results[PostResult.ACCEPTED]
-    duplicates = results[PostResult.DUPLICATE]
-    return ImportSummary(
-        rows=accepted + duplicates + rejects.count,
-        accepted=accepted,
-        duplicates=duplicates,
-        rejected=rejects.count,
-        broken=tuple(rejects.first),
-        rejected_file=destination if rejects.count else None,
-    )
+    opened = open_lead_file(file) if isinstance(file, Path) else file
+    destination = rejected_file or rejected_path(opened, opened.content.path)
+    if destination.resolve() == opened.content.path.resolve():
+        raise ImportFileError(f"{opened.content.name} cannot be its own error file; name another with --rejected")
+    mapping = mapping or map_columns(opened.columns)
+    watcher = watcher or ImportWatcher()
+    now = clock.now()
+    fresh = ImportProgress(_fingerprint(opened, mapping), tenant, source, started_at=now)
+    with translated_errors("beginning an import"), engine.begin() as connection:
+        progress = find_progress(connection, file_sha256=fresh.file_sha256, tenant=tenant, source=source)
+        if progress is None or again:
+            progress = fresh
+            begin_progress(connection, progress, now=now)
+    if progress.finished_at is not None:
+        return _summary(progress, destination, finished_before=progress.finished_at)
+    if progress.position:
+        watcher.say(f"resuming at row {progress.position + 1:,}; the rows before it are settled")
+    prepare_buffer(settings, engine, now=now)
+    with (
+        _rare_collections(),
+        closing(open_lead_buffer(settings, engine)) as buffer,
+        RejectedFile(opened, destination, settled_bytes=progress.rejected_bytes) as rejects,
+    ):
+        running = _Import(engine, buffer, progress, rejects, opened, clock)
+        pace = pace_for(
+            engine,
+            buffer,
+            settings=settings,
+            clock=clock,
+            on_full=watcher.waiting,
+            on_room=lambda: watcher.waiting(None),
+        )
+        row_rate = None if rate is None else RowRate(rate, began=clock.monotonic())
+        at_once = COMMIT_ROWS if row_rate is None else row_rate.group_rows(COMMIT_ROWS)
+        groups = running.groups(mapping, Lane(source_settings.lane), at_once)
+        # While the database commits one group, the next is read: one ahead, in a thread.
+        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="import-reader") as reader:
+            coming = reader.submit(next, groups, None)
+            while (group := coming.result()) is not None:
+                coming = reader.submit(next, groups, None)
+                pace.wait()
+                if row_rate is not None:
+                    clock.sleep(row_rate.wait_seconds(len(group.leads), now=clock.monotonic()))
+                running.commit(group)
+                watcher.progress(group.position, opened.total)
+                watcher.rows(running.progress.position)
+        finished = running.finish()
+    watcher.progress(opened.total, opened.total)
+    return _summary(finished, destination, broken=rejects.first, resumed_at=progress.position)
 
 
-def check_file(path: Path, *, mapping: ColumnMapping | None = None, on_progress: Progress = _silently) -> ImportSummary:
-    """Read a whole file as ``import_file`` would, and write nothing: neither to a database nor beside the file.
-
-    Raises:
-        ImportFileError: the file cannot be read as leads at all.
-    """
-    file = open_lead_file(path)
-    with _Rejects(file, destination=None) as rejects:
-        readable = sum(1 for _lead in _readable(file, mapping or map_columns(file.columns), rejects, on_progress))
-    return ImportSummary(
-        rows=readable + rejects.count,
-        accepted=0,
-        duplicates=0,
-        rejected=rejects.count,
-        broken=tuple(rejects.first),
-        rejected_file=None,
-    )
+def rejected_path(file: LeadFile, beside: Path) -> Path:
+    """Where the rows that cannot be read are kept, unless another place was named."""
+    return beside.with_name(f"{beside.name}.rejected.{file.rejected_suffix}")
 
 
-class _Rejects:
-    """The error file. Made with the first broken row, in the form of its input: mend it there and import it."""
+class _Import:
+    """One run over one file."""
 
-    def __init__(self, file: LeadFile, destination: Path | None) -> None:
-        self._header = file.rejected_header
-        self._destination = destination
-        self._out: BinaryIO | None = None
-        self.count = 0
-        self.first: list[tuple[int, str]] = []
+    def __init__(
+        self,
+        engine: sa.Engine,
+        buffer: LeadBuffer,
+        progress: ImportProgress,
+        rejects: RejectedFile,
+        file: LeadFile,
+        clock: Clock,
+    ) -> None:
+        self._engine = engine
+        self._buffer = buffer
+        self._rejects = rejects
+        self._file = file
+        self._clock = clock
+        self.progress = progress
 
-    def __enter__(self) -> Self:
-        return self
+    def groups(self, mapping: ColumnMapping, lane: Lane, rows_at_once: int) -> Iterator[_Group]:
+        """The rows that are not settled, a commit's worth at a time, ready to be stored."""
+        rows = islice(self._file.rows(), self.progress.position, None)
+        answers = leads_of(self._file, rows, mapping)
+        is_bulk = isinstance(self._buffer, PostgresBuffer)
+        while found := list(islice(answers, rows_at_once)):
+            read = [row for row in found if isinstance(row, ReadLead)]
+            leads = self._new_leads(read, lane)
+            broken = [row for row in found if isinstance(row, BrokenRow)]
+            yield _Group(leads, read, copy_lines(leads) if is_bulk else None, broken, self._file.position)
 
-    def __exit__(self, *_exception: object) -> None:
-        if self._out is not None:
-            self._out.close()
-
-    def add(self, row: BrokenRow) -> None:
-        self.count += 1
-        if len(self.first) < SHOWN_BROKEN_ROWS:
-            self.first.append((row.line, row.reason))
-        if self._destination is None:
-            return
-        if self._out is None:
-            try:
-                self._destination.touch(mode=0o600)  # it holds people; a file that is there keeps its mode
-                self._out = self._destination.open("wb")
-            except OSError as error:
-                raise ImportFileError(
-                    f"line {row.line} {row.reason}, and the error file {self._destination} cannot be written: "
-                    f"{error.strerror}. Name another with --rejected. Rows up to here may be stored; importing again "
-                    "stores nothing twice."
-                ) from error
-            self._out.write(self._header)
-        self._out.write(row.raw if row.raw.endswith(b"\n") else row.raw + b"\n")
-
-
-def _leads(file: LeadFile, mapping: ColumnMapping) -> Iterator[ReadLead | BrokenRow]:
-    for row in file.rows():
-        if isinstance(row, BrokenRow):
-            yield row
-            continue
-        lead = read_lead(mapping.apply(row.values))
-        if isinstance(lead, Unreadable):
-            yield BrokenRow(row.line, describe(lead), row.raw, row.position)
+    def commit(self, group: _Group) -> None:
+        """Store a group, and with it how far the import is."""
+        now = self._clock.now()
+        for row in group.broken:
+            self._rejects.add(row)
+        if group.lines is None:
+            posted = self._buffer.append(group.leads, now=now)
+            with translated_errors("storing how far an import is"), self._engine.begin() as connection:
+                after = self._advance(connection, group, posted, now=now)
         else:
-            yield ReadLead(row.line, lead.payload, lead.consent, row.raw, row.position)
+            with translated_errors("storing leads"), self._engine.begin() as connection:
+                posted = append_in_bulk(connection, group.leads, now=now, lines=group.lines)
+                after = self._advance(connection, group, posted, now=now)
+        self.progress = after
+
+    def finish(self) -> ImportProgress:
+        """Note that all rows are settled."""
+        now = self._clock.now()
+        with translated_errors("finishing an import"), self._engine.begin() as connection:
+            finished = replace(self.progress, finished_at=now)
+            advance_progress(connection, self.progress, finished, now=now)
+        return finished
+
+    def _advance(
+        self, connection: sa.Connection, group: _Group, posted: Sequence[Posted], *, now: datetime
+    ) -> ImportProgress:
+        results = Counter(answer.result for answer in posted)
+        for read, answer in zip(group.read, posted, strict=True):
+            if answer.result is PostResult.UNSTORABLE:
+                reason = "holds a value that the database cannot keep"
+                self._rejects.add(BrokenRow(read.line, reason, self._file.rejected(read.row, reason)))
+        after = self.progress.after(
+            accepted=results[PostResult.ACCEPTED],
+            duplicates=results[PostResult.DUPLICATE],
+            rejected=len(group.broken) + results[PostResult.UNSTORABLE],
+            rejected_bytes=self._rejects.settle(),
+        )
+        advance_progress(connection, self.progress, after, now=now)
+        return after
+
+    def _new_leads(self, read: Sequence[ReadLead], lane: Lane) -> list[NewLead]:
+        now = self._clock.now()
+        tenant, source = self.progress.tenant, self.progress.source
+        leads = []
+        for row, lead_id in zip(read, sorted_uuid7s(now, len(read)), strict=True):
+            key_hex, body_hex = content_key(PostedLead(row.payload, row.consent))
+            leads.append(
+                NewLead(
+                    lead_id=lead_id,
+                    tenant=tenant,
+                    source=source,
+                    lane=lane,
+                    received_at=now,
+                    key_hex=key_hex,
+                    body_hex=body_hex,
+                    payload=row.payload,
+                    consent=row.consent,
+                    context={"row": row.line},
+                )
+            )
+        return leads
 
 
-def _readable(file: LeadFile, mapping: ColumnMapping, rejects: _Rejects, on_progress: Progress) -> Iterator[ReadLead]:
-    for number, row in enumerate(_leads(file, mapping), start=1):
-        if isinstance(row, BrokenRow):
-            rejects.add(row)
-        else:
-            yield row
-        if number % COMMIT_ROWS == 0:
-            on_progress(row.position, file.total)
-    on_progress(file.total, file.total)
+@contextmanager
+def _rare_collections() -> Iterator[None]:
+    before = gc.get_threshold()
+    gc.set_threshold(COLLECT_AFTER, *before[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
 
 
-def _new_lead(row: ReadLead, *, tenant: str, source: str, lane: Lane, now: datetime) -> NewLead:
-    lead = PostedLead(row.payload, row.consent)
-    key_hex, body_hex = content_key(lead)
-    return NewLead(
-        lead_id=uuid7(now),
-        tenant=tenant,
-        source=source,
-        lane=lane,
-        received_at=now,
-        key_hex=key_hex,
-        body_hex=body_hex,
-        payload=lead.payload,
-        consent=lead.consent,
-        context={"row": row.line},
+def _fingerprint(file: LeadFile, mapping: ColumnMapping) -> str:
+    """A hash of the file and of how it is read: under another mapping its rows are other leads."""
+    how = [
+        file.kind,
+        file.reading,
+        sorted((name, list(columns)) for name, columns in mapping.sources.items()),
+        sorted((column, str(channel), yes) for column, (channel, yes) in mapping.consent.items()),
+        mapping.consent_time,
+    ]
+    return hashlib.sha256(f"{file.content.sha256()} {json.dumps(how)}".encode()).hexdigest()
+
+
+def _summary(
+    progress: ImportProgress,
+    destination: Path,
+    *,
+    broken: Sequence[tuple[int, str]] = (),
+    resumed_at: int = 0,
+    finished_before: datetime | None = None,
+) -> ImportSummary:
+    return ImportSummary(
+        rows=progress.position,
+        accepted=progress.accepted,
+        duplicates=progress.duplicates,
+        rejected=progress.rejected,
+        broken=tuple(broken),
+        rejected_file=destination if progress.rejected else None,
+        resumed_at=resumed_at,
+        finished_before=finished_before,
     )

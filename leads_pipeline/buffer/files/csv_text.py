@@ -1,147 +1,249 @@
-"""CSV: the dialect is found out, and a broken row costs only itself.
+"""CSV and TSV: the dialect is found out, and a broken row costs only itself.
 
 A row is broken if its quotes do not close or if it has another number of cells than the header. An unclosed quote would
 swallow the rows behind it; so when a record of several lines does not read, its first line alone is broken and reading
 goes on with the second.
+
+Python's reader runs over the whole file as long as the rows are what the header promises; where one is not, its lines
+are given back and looked at one by one.
 """
 
 import csv
 import io
+import re
 from collections import deque
 from collections.abc import Iterator
+from functools import partial
 from itertools import islice
-from pathlib import Path
 from typing import BinaryIO
 
-from leads_pipeline.buffer.files.rows import BrokenRow, FileRow
+from leads_pipeline.buffer.files.content import Content, OpenContent
+from leads_pipeline.buffer.files.encodings import encoding_of, named_encoding
+from leads_pipeline.buffer.files.rows import BrokenRow, FileRow, Row, TextRow
 from leads_pipeline.errors import ImportFileError
 
 _DELIMITERS = (",", ";", "\t", "|")
-_SAMPLE_BYTES = 1024 * 1024
 _SAMPLE_LINES = 50
 # An unclosed quote is looked for in so many lines; a message with more line breaks is not a lead's.
 _MAX_RECORD_LINES = 200
+# A line beyond this is a binary file or a row of somebody's mistake; it must not fill the memory.
+MAX_LINE_LETTERS = 4 * 1024 * 1024
+_ACCENTED_SAMPLES = 3
+_SAMPLE_ROWS = 20_000
+_NOT_UTF8 = re.compile("[\udc80-\udcff]")
+_LOST = re.compile("[\udc80-\udcff\ufffd]")
 
 
 class CsvFile:
-    """A CSV file in UTF-8 (or UTF-16 with its byte order mark) whose first line names the columns."""
+    """A text file whose first line names the columns."""
 
     kind = "CSV"
     rejected_suffix = "csv"
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._encoding = _encoding(path)
-        self.total = path.stat().st_size
-        with path.open("rb") as file:
-            lines = [line for line in islice(self._text(file), _SAMPLE_LINES) if line.strip()]
+    def __init__(self, content: Content, *, encoding: str | None = None, delimiter: str | None = None) -> None:
+        self.content = content
+        self.encoding = named_encoding(encoding) if encoding else encoding_of(content)
+        self._lost = _NOT_UTF8 if self.encoding.name.startswith("utf-8") else _LOST
+        self._opened: OpenContent | None = None
+        with content.open() as opened:
+            lines = [line for line in islice(self._lines(opened.stream), _SAMPLE_LINES) if line.strip()]
         if not lines:
-            raise ImportFileError(f"{path} is empty")
-        self.delimiter = _delimiter(lines)
+            raise ImportFileError(f"{content.name} is empty")
+        if "\x00" in lines[0]:
+            raise ImportFileError(f"{content.name} is not text, and no kind of file that can be imported")
+        self.delimiter = delimiter or _delimiter(lines)
         header = self._cells(lines[0])
-        if header is None:
-            raise ImportFileError(f"{path}: the first line does not read as column names: its quotes do not close")
-        if any("@" in cell for cell in header) or all(_is_number(cell) for cell in header):
+        if isinstance(header, str):
+            raise ImportFileError(f"{content.name}: the first line does not read as column names: it {header}")
+        if self._lost.search(lines[0]):
             raise ImportFileError(
-                f"{path}: the first line looks like a row, not like column names; put a line with the names above it"
+                f"{content.name}: the column names are not {self.encoding.name} text; name the encoding with --encoding"
             )
-        self.columns = _distinct(header)
+        self.columns = header_names(content.name, header)
         self.rejected_header = _to_bytes(lines[0].rstrip("\r\n") + "\n")
 
-    def rows(self) -> Iterator[FileRow | BrokenRow]:
-        with self._path.open("rb") as file:
-            lines = enumerate(self._text(file), start=1)
-            for _number, line in lines:
-                if line.strip():
-                    break  # the header
-            ahead: deque[tuple[int, str]] = deque()
-            while True:
-                first = ahead.popleft() if ahead else next(lines, None)
-                if first is None:
-                    return
-                if not first[1].strip():
-                    continue
-                taken = [first]
-                read = self._read(taken, lines, ahead)
-                ahead.extendleft(reversed(taken[1:]))
-                raw = _to_bytes(first[1] if isinstance(read, str) else read[1])
-                position = file.tell()
-                if isinstance(read, str):
-                    yield BrokenRow(first[0], read, raw, position)
+    @property
+    def total(self) -> int:
+        return self.content.size
+
+    @property
+    def position(self) -> int:
+        return 0 if self._opened is None else self._opened.position
+
+    @property
+    def reading(self) -> str:
+        return f"{self.encoding.name} {self.delimiter!r}"
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        samples = self._accented_samples()
+        looks = f"letters to look at: {', '.join(samples)}" if samples else ""
+        if not self.encoding.why:
+            return (looks,) if looks else ()
+        return tuple(note for note in (f"{self.encoding.why}. --encoding NAME sets another.", looks) if note)
+
+    def rows(self) -> Iterator[Row | BrokenRow]:
+        with self.content.open() as opened:
+            self._opened = opened
+            yield from self._rows(opened.stream)
+
+    def rejected(self, row: Row, reason: str) -> bytes:
+        assert isinstance(row, TextRow)
+        return _to_bytes(row.record)
+
+    def _rows(self, stream: BinaryIO) -> Iterator[Row | BrokenRow]:
+        feed = _Feed(self._lines(stream))
+        number = 1
+        for line in feed:
+            number += 1
+            if line.strip():
+                break  # the header
+        width = len(self.columns)
+        sound_header = all("\x00" not in name for name in self.columns)
+        is_lost = self._lost.search
+        while True:
+            taken = feed.begin()
+            try:
+                for cells in csv.reader(feed, delimiter=self.delimiter, strict=True):
+                    record = taken[0] if len(taken) == 1 else "".join(taken)
+                    if len(cells) != width or len(taken) > _MAX_RECORD_LINES or not (cells[0] or record.strip()):
+                        break
+                    if not record.isascii() and is_lost(record):
+                        break
+                    yield TextRow(number, cells, record, sound_header and "\x00" not in record)
+                    number += len(taken)
+                    taken = feed.begin()
                 else:
-                    values = {name: cell for name, cell in zip(self.columns, read[0], strict=True) if cell}
-                    yield FileRow(first[0], values, raw, position)
+                    if not taken:
+                        return
+            except csv.Error:
+                pass
+            feed.give_back(taken)
+            if (row := self._one(feed, number)) is None:
+                number += 1  # a blank line
+            else:
+                yield row
+                number += len(feed.taken)
 
-    def _read(
-        self,
-        taken: list[tuple[int, str]],
-        lines: Iterator[tuple[int, str]],
-        ahead: deque[tuple[int, str]],
-    ) -> tuple[list[str], str] | str:
-        """The cells and the text of the record that begins with ``taken[0]``, or why there is none.
-
-        Leaves in ``taken`` behind the first line what was looked at and not used.
-        """
-        record = taken[0][1]
+    def _one(self, feed: "_Feed", number: int) -> TextRow | BrokenRow | None:
+        """The record that begins with the next line, judged by itself. ``feed.taken`` are then its lines."""
+        taken = feed.begin()
+        record = next(feed)
+        if not record.strip():
+            return None
+        if len(record) >= MAX_LINE_LETTERS:
+            return BrokenRow(
+                number, f"is longer than {MAX_LINE_LETTERS:,} letters; its beginning is kept", _to_bytes(record)
+            )
         cells = self._cells(record)
         quotes = record.count('"')
-        while cells is None and quotes % 2 and len(taken) < _MAX_RECORD_LINES:
-            further = ahead.popleft() if ahead else next(lines, None)
+        while isinstance(cells, str) and quotes % 2 and len(taken) < _MAX_RECORD_LINES:
+            further = next(feed, None)
             if further is None:
                 break
-            taken.append(further)
-            record += further[1]
-            quotes += further[1].count('"')
+            record += further
+            quotes += further.count('"')
             if quotes % 2 == 0:
                 cells = self._cells(record)
-        if cells is None:
-            return "a quote is opened and not closed, or closed in the middle of a cell"
-        if len(cells) != len(self.columns):
-            return f"has {len(cells)} cells, the header has {len(self.columns)}"
-        if not record.isascii() and any("\udc80" <= letter <= "\udcff" for letter in record):
-            return "is not UTF-8 text"
+        reason = cells if isinstance(cells, str) else None
+        if not isinstance(cells, str) and len(cells) != len(self.columns):
+            reason = f"has {len(cells)} cells, the header has {len(self.columns)}"
+        elif self._lost.search(record):
+            reason = f"is not {'UTF-8' if self.encoding.name.startswith('utf-8') else self.encoding.name} text"
+        if reason is None:
+            assert not isinstance(cells, str)
+            return TextRow(number, cells, record, is_sound=False)
+        feed.give_back(taken[1:])
         del taken[1:]
-        return cells, record
+        return BrokenRow(number, reason, _to_bytes(taken[0]))
 
-    def _cells(self, record: str) -> list[str] | None:
+    def _cells(self, record: str) -> list[str] | str:
+        """The cells of one record, or why it has none."""
         try:
             found = list(csv.reader([record], delimiter=self.delimiter, strict=True))
-        except csv.Error:
-            return None
-        return found[0] if len(found) == 1 else None
+        except csv.Error as error:
+            if "field limit" in str(error):
+                return f"has a cell longer than {csv.field_size_limit():,} letters"
+            return "has a quote that is opened and not closed, or closed in the middle of a cell"
+        return found[0] if len(found) == 1 else "has a quote that is opened and not closed"
 
-    def _text(self, file: BinaryIO) -> io.TextIOWrapper:
-        # Bytes that are not UTF-8 pass through as lone surrogates: their row is refused, and kept byte by byte.
-        errors = "surrogateescape" if self._encoding.startswith("utf-8") else "replace"
-        return io.TextIOWrapper(file, encoding=self._encoding, errors=errors, newline="")
+    def _lines(self, stream: BinaryIO) -> Iterator[str]:
+        # Bytes that are not of the encoding pass through as lone surrogates: their row is refused, and kept byte by
+        # byte. UTF-16 has no such way; there U+FFFD marks the row.
+        errors = "replace" if self.encoding.name.startswith("utf-16") else "surrogateescape"
+        try:
+            text = io.TextIOWrapper(stream, encoding=self.encoding.name, errors=errors, newline="")
+            for line in iter(partial(text.readline, MAX_LINE_LETTERS), ""):
+                yield line
+                if len(line) == MAX_LINE_LETTERS and not line.endswith(("\n", "\r")):
+                    while (rest := text.readline(MAX_LINE_LETTERS)) and not rest.endswith(("\n", "\r")):
+                        pass
+        except UnicodeError as error:  # of codecs whose states cannot be escaped from
+            raise ImportFileError(
+                f"{self.content.name} is not {self.encoding.name} text; name another encoding with --encoding"
+            ) from error
+
+    def _accented_samples(self) -> list[str]:
+        found: dict[str, None] = {}
+        with self.content.open() as opened:
+            for row in islice(self._rows(opened.stream), _SAMPLE_ROWS):
+                if isinstance(row, TextRow) and not row.record.isascii():
+                    words = (cell.strip() for cell in row.cells if not cell.isascii())
+                    found.update(dict.fromkeys(word[:40] for word in words if any(map(str.isalpha, word))))
+                    if len(found) >= _ACCENTED_SAMPLES:
+                        break
+        return list(found)[:_ACCENTED_SAMPLES]
 
 
-def _encoding(path: Path) -> str:
-    with path.open("rb") as file:
-        sample = file.read(_SAMPLE_BYTES)
-    if sample.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return "utf-16"
-    if sample.startswith(b"\xef\xbb\xbf"):
-        return "utf-8-sig"
-    lines = sample.split(b"\n")[:-1] or [sample]
-    accented = [line for line in lines if not line.isascii()]
-    unreadable = [line for line in accented if not _is_utf8(line)]
-    # One bad row among good ones is a broken row; a header, or most rows, is a file in another encoding.
-    if not _is_utf8(lines[0]) or (len(unreadable) > 1 and 2 * len(unreadable) > len(accented)):
-        number = next(at for at, line in enumerate(lines, start=1) if not _is_utf8(line))
+class _Feed:
+    """Lines one by one; ``taken`` are those of the present record, which can be given back."""
+
+    __slots__ = ("_back", "_lines", "taken")
+
+    def __init__(self, lines: Iterator[str]) -> None:
+        self._lines = lines
+        self._back: deque[str] = deque()
+        self.taken: list[str] = []
+
+    def __iter__(self) -> "_Feed":
+        return self
+
+    def __next__(self) -> str:
+        line = self._back.popleft() if self._back else next(self._lines)
+        self.taken.append(line)
+        return line
+
+    def begin(self) -> list[str]:
+        """Begin a record: its lines are put into the list that this gives."""
+        self.taken = []
+        return self.taken
+
+    def give_back(self, lines: list[str]) -> None:
+        self._back.extendleft(reversed(lines))
+
+
+def header_names(name: str, header: list[str]) -> tuple[str, ...]:
+    """The columns' names, each different.
+
+    Raises:
+        ImportFileError: the line looks like a lead.
+    """
+    if any("@" in cell for cell in header) or all(_is_number(cell) for cell in header):
         raise ImportFileError(
-            f"{path} is not UTF-8 text (line {number}). If it comes from Excel or an older system, convert it first, "
-            f"for example: iconv -f WINDOWS-1252 -t UTF-8 {path.name} > utf8-{path.name}"
+            f"{name}: the first line looks like a row, not like column names; put a line with the names above it"
         )
-    return "utf-8"
+    names: list[str] = []
+    for position, cell in enumerate(header, start=1):
+        column = cell.strip() or f"column_{position}"
+        names.append(column if column not in names else f"{column} ({position})")
+    return tuple(names)
 
 
-def _is_utf8(line: bytes) -> bool:
-    try:
-        line.decode("utf-8")
-    except UnicodeDecodeError:
-        return False
-    return True
+def values_of(row: Row, columns: tuple[str, ...]) -> dict[str, object]:
+    """A row by its columns, without its empty cells."""
+    if isinstance(row, FileRow):
+        return row.values
+    return {name: cell for name, cell in zip(columns, row.cells, strict=True) if cell}
 
 
 def _is_number(cell: str) -> bool:
@@ -161,14 +263,6 @@ def _delimiter(lines: list[str]) -> str:
         return (sum(width == widths[0] for width in widths) if widths[0] > 1 else 0, widths[0])
 
     return max(_DELIMITERS, key=score)
-
-
-def _distinct(header: list[str]) -> tuple[str, ...]:
-    names: list[str] = []
-    for position, cell in enumerate(header, start=1):
-        name = cell.strip() or f"column_{position}"
-        names.append(name if name not in names else f"{name} ({position})")
-    return tuple(names)
 
 
 def _to_bytes(text: str) -> bytes:
