@@ -29,6 +29,7 @@ _GROUPS: dict[str, tuple[str, str, str]] = {
     "keys": ("leads_pipeline.cli.keys", "keys", "Create, list and revoke API keys."),
     "run": ("leads_pipeline.cli.run", "run", "Run the chain here, until nothing is pending."),
     "sandbox": ("leads_pipeline.cli.sandbox", "sandbox", "Serve a sandbox CRM."),
+    "sources": ("leads_pipeline.cli.sources", "sources", "The ways in; what a payload becomes; which fields came."),
     "status": ("leads_pipeline.cli.status", "status", "Queues, ages, states and limits on one screen."),
 }
 

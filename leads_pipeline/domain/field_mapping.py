@@ -28,7 +28,7 @@ class FieldRule(Protocol):
 class Mapped:
     """A post read by a mapping.
 
-    ``lead`` has canonical fields only. ``used`` says which field each value came from; ``unused`` are the fields that
+    ``lead`` has canonical fields only. ``used`` says which field each of them came from (a default: none); ``unused`` are the fields that
     mean nothing, in their order. A field that would have been taken, had a better one been empty, is in neither.
     """
 
@@ -66,7 +66,7 @@ class FieldPlan:
                     value = transformed(value, origin.transform)
                 if value is not None:
                     lead[name] = value
-                    used[origin.field] = name
+                    used[name] = origin.field
                     break
         return Mapped(lead, used, self.unused)
 
@@ -85,7 +85,7 @@ def plan_fields(
     for name, rule in rules.items():
         for path in rule.paths:
             if path in there:
-                meanings[path] = name  # of several rules on one field the last is named; all of them take it
+                meanings[path] = meanings[path] or name  # of several rules on one field; all of them take it
                 origins[name].append(_Origin(path, tuple(rule.transform)))
     claimed = {path for rule in rules.values() for path in rule.paths}
     for name, field in _by_custom([field for field in there if field not in claimed], usual, usual_names=usual_names):

@@ -53,3 +53,15 @@ def accounts(connection: sa.Connection) -> list[AccountUse]:
         )
     )
     return [AccountUse(r.account, r.endpoint_class, r.paused_until, r.updated_at) for r in rows]
+
+
+def captured_since(connection: sa.Connection, since: datetime) -> dict[tuple[str, str], int]:
+    """Leads captured since an instant, by tenant and source."""
+    rows = connection.execute(
+        sa.text(
+            "select tenant, source, sum(captured)::bigint as captured from capture_batches "
+            "where committed_at >= :since group by tenant, source"
+        ),
+        {"since": since},
+    )
+    return {(row.tenant, row.source): row.captured for row in rows}
