@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from leads_pipeline.capture.door import Door
 
 
+# How long a service that ends waits for the first request of a connection that it has taken.
+FIRST_REQUEST_SECONDS = 0.5
+
+
 class CaptureProtocol(HttpToolsProtocol):
     """One connection. ``headers_since`` is since when it owes a request's headers; ``None``: it owes none."""
 
@@ -37,6 +41,7 @@ class CaptureProtocol(HttpToolsProtocol):
         super().__init__(config=config, server_state=server_state, app_state=app_state, _loop=_loop)
         self._door: Door = config.app.door  # type: ignore[union-attr]
         self.headers_since: float | None = None
+        self._is_last_request = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -50,9 +55,26 @@ class CaptureProtocol(HttpToolsProtocol):
         cycle = self.cycle
         if cycle is not None and not cycle.response_complete:
             self.headers_since = None
+            if self._is_last_request:
+                cycle.keep_alive = False
         elif self.headers_since is None:
             # A new request has begun, or something came that belongs to none: uvicorn has cancelled its own timer.
             self.headers_since = self.loop.time()
+
+    def shutdown(self) -> None:
+        """The service ends. A connection that was just opened has its request on the way: it is answered first."""
+        if self._was_asked():
+            super().shutdown()
+            return
+        self._is_last_request = True
+        self.loop.call_later(FIRST_REQUEST_SECONDS, self._close_unless_asked)
+
+    def _close_unless_asked(self) -> None:
+        if not self._was_asked() and not self.transport.is_closing():
+            self.transport.close()
+
+    def _was_asked(self) -> bool:
+        return self.cycle is not None
 
     async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
         call = Call(scope, receive, budget=self._door.budget, deadlines=self._door.deadlines)
