@@ -30,7 +30,7 @@ async def example_page(door: Door, *, key: str) -> str:
 
 
 def _form(way: WayIn | None, *, key: str) -> str:
-    takes_forms = way is not None and "application/x-www-form-urlencoded" in way.kind.media_types
+    takes_forms = way is not None and way.kind.answers_browsers
     without = (
         "<noscript><p class=hint>Without JavaScript the form is posted as any other.</p></noscript>"
         if takes_forms
