@@ -28,6 +28,7 @@ class Fault:
     inflict: Callable[[Target, Senders], None]
     needs_disk: bool = False
     needs_redis: bool = False
+    needs_workers: bool = False
 
     def __str__(self) -> str:
         return self.name.replace(" ", "_")
@@ -40,6 +41,25 @@ def kill_capture(target: Target, senders: Senders) -> None:
 
 def restart_capture(target: Target, senders: Senders) -> None:
     assert target.capture.end(signal.SIGTERM) in (0, -signal.SIGTERM)
+    target.capture.start()
+
+
+def kill_a_capture_worker(target: Target, senders: Senders) -> None:
+    """One of those that share the port; the supervisor starts another."""
+    before = {process.pid for process in target.capture_workers()}
+    os.kill(min(before), signal.SIGKILL)
+    wait_for(
+        lambda: len(pids := {process.pid for process in target.capture_workers()}) == len(before) and pids != before,
+        "the supervisor starts another worker",
+    )
+
+
+def kill_the_supervisor(target: Target, senders: Senders) -> None:
+    """Its workers notice, finish what they took and end by themselves."""
+    workers = target.capture_workers()
+    target.capture.kill(alone=True)
+    _gone, alive = psutil.wait_procs(workers, timeout=30)
+    assert not alive, "a worker outlives its supervisor"
     target.capture.start()
 
 
@@ -146,6 +166,8 @@ def kill_redis(target: Target, senders: Senders) -> None:
 FAULTS = (
     Fault("capture killed", kill_capture),
     Fault("capture restarted", restart_capture),
+    Fault("capture worker killed", kill_a_capture_worker, needs_workers=True),
+    Fault("capture supervisor killed", kill_the_supervisor, needs_workers=True),
     Fault("PostgreSQL killed", kill_postgresql),
     Fault("PostgreSQL backend killed", kill_a_backend),
     Fault("sessions ended", end_the_sessions),

@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
@@ -71,10 +71,11 @@ class Child:
             said = _first_line(self.running.stdout)
             assert said.startswith(self.waits_for), said + self.log.read_bytes()[-2000:]
 
-    def end(self, how: signal.Signals) -> int:
+    def end(self, how: signal.Signals, *, alone: bool = False) -> int:
         """Signal it, with the processes that it started if the signal leaves it no time, and wait for its end."""
         assert self.running is not None
-        children = psutil.Process(self.running.pid).children(recursive=True) if how is signal.SIGKILL else []
+        leaves_time = how is not signal.SIGKILL or alone
+        children = [] if leaves_time else psutil.Process(self.running.pid).children(recursive=True)
         self.running.send_signal(how)
         for child in children:
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -86,8 +87,8 @@ class Child:
         self.running = None
         return code
 
-    def kill(self) -> None:
-        assert self.end(signal.SIGKILL) == -signal.SIGKILL, "it had ended by itself"
+    def kill(self, *, alone: bool = False) -> None:
+        assert self.end(signal.SIGKILL, alone=alone) == -signal.SIGKILL, "it had ended by itself"
 
 
 @dataclass
@@ -98,12 +99,12 @@ class Target:
     engine: sa.Engine
     key: str
     port: int
+    config: Path
     capture: Child
     worker: Child
     clock_file: Path
     redis: Child | None = None
     disk: SmallDisk | None = None
-    notes: list[str] = field(default_factory=list)
 
     def superuser(self) -> psycopg.Connection:
         """A connection of its own, which writes also while the server is read-only."""
@@ -111,6 +112,12 @@ class Target:
         connection.autocommit = True
         connection.execute("set default_transaction_read_only = off")
         return connection
+
+    def capture_workers(self) -> list[psutil.Process]:
+        """The living processes that share the service's port, where there are several."""
+        assert self.capture.running is not None
+        children = psutil.Process(self.capture.running.pid).children()
+        return [child for child in children if child.status() != psutil.STATUS_ZOMBIE]
 
     def postgres_processes(self) -> list[psutil.Process]:
         """The postmaster and everything that it started."""
@@ -157,6 +164,7 @@ def running_target(
             engine=engine,
             key=make_key(engine, SystemClock()),  # type: ignore[arg-type]
             port=port,
+            config=config,
             capture=Child(serve, environment, directory / "capture.log", b"capture listens on"),
             worker=Child(drain, environment, directory / "worker.log"),
             redis=redis_child(directory, redis_port) if in_redis else None,

@@ -43,7 +43,7 @@ def test_every_acknowledged_lead_is_there_once_after_every_fault_in_turn(
 ) -> None:
     with (
         small_disk(beside_the_server(own_state), megabytes=DISK_MEGABYTES) as disk,
-        running_target(own_state, tmp_path, disk=disk) as target,
+        running_target(own_state, tmp_path, disk=disk, workers=2) as target,
     ):
         faults = [fault for fault in FAULTS if not fault.needs_redis]
         account, table = break_in_turn(target, faults)
@@ -67,7 +67,7 @@ def break_in_turn(target: Target, faults: Sequence[Fault]) -> tuple[Account, str
         fault.inflict(target, senders)
         wait_for_more(ledger, CALM_LEADS, after=fault)
         inflicted.append(Inflicted(fault, ledger.longest_gap))
-    senders.finish(seconds=20)
+    senders.finish(seconds=120)
     seconds = time.monotonic() - began
     account = assert_nothing_is_lost(target, ledger)
     return account, table_of(inflicted, ledger, account, seconds=seconds)
@@ -75,7 +75,7 @@ def break_in_turn(target: Target, faults: Sequence[Fault]) -> tuple[Account, str
 
 def wait_for_more(ledger: Ledger, leads: int, *, after: Fault) -> None:
     wanted = len(ledger.acknowledged) + leads
-    wait_for(lambda: len(ledger.acknowledged) >= wanted, f"leads are taken after: {after.name}", seconds=20)
+    wait_for(lambda: len(ledger.acknowledged) >= wanted, f"leads are taken after: {after.name}", seconds=120)
 
 
 def table_of(inflicted: Sequence[Inflicted], ledger: Ledger, account: Account, *, seconds: float) -> str:

@@ -5,7 +5,6 @@ Short here, one fault at a time. ``make chaos`` runs the long one: all faults in
 
 import itertools
 import json
-from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
@@ -24,15 +23,10 @@ LEADS_BEFORE = 300
 LEADS_AFTER = 300
 
 
-@pytest.fixture
-def target(own_state: Path, tmp_path: Path) -> Iterator[Target]:
-    with running_target(own_state, tmp_path) as running:
-        yield running
-
-
 @pytest.mark.parametrize("fault", [fault for fault in FAULTS if not (fault.needs_disk or fault.needs_redis)], ids=str)
-def test_no_acknowledged_lead_is_lost_or_doubled_by(fault: Fault, target: Target) -> None:
-    break_under_load(target, fault)
+def test_no_acknowledged_lead_is_lost_or_doubled_by(fault: Fault, own_state: Path, tmp_path: Path) -> None:
+    with running_target(own_state, tmp_path, workers=2 if fault.needs_workers else 1) as target:
+        break_under_load(target, fault)
 
 
 def test_a_full_disk_is_refused_for_and_the_door_opens_by_itself_when_there_is_room(
