@@ -8,14 +8,18 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Self
 
 import sqlalchemy as sa
 
+from leads_pipeline.buffer.opening import buffers_to_drain
+from leads_pipeline.buffer.port import LeadBuffer
+from leads_pipeline.buffer.postgresql import PostgresBuffer
 from leads_pipeline.clock import Clock
 from leads_pipeline.config import Settings
 from leads_pipeline.domain.ids import BatchId, uuid7
 from leads_pipeline.domain.stage import Chunk, ChunkReport, Lane, Stage
-from leads_pipeline.errors import DatabaseError, LeadsError
+from leads_pipeline.errors import DatabaseError, DatabaseUnavailable, LeadsError
 from leads_pipeline.steps.crm_sync_batches import SyncPlan, SyncReport
 from leads_pipeline.steps.crm_sync_batches import deliver as deliver_plan
 from leads_pipeline.steps.crm_sync_batches import plan_sync as plan_due
@@ -98,18 +102,17 @@ def drain(context: FlowContext, stage: Stage, *, lanes: Sequence[Lane], runner_i
         StageFailed: the chunks of some tenants failed or something was set aside; all else was served first.
     """
     started = context.clock.monotonic()
-    work = _Drain(context, stage, tuple(lanes), runner_id)
-    with translated_errors(f"{stage} takes what is pending"):
+    with translated_errors(f"{stage} takes what is pending"), _Drain(context, stage, tuple(lanes), runner_id) as work:
         while context.clock.monotonic() - started < context.settings.pipeline.run_seconds:
             now = context.clock.now()
-            tenants = [name for name in _tenants_waiting(context, stage, lanes, now) if name not in work.finished]
+            tenants = [name for name in work.tenants_waiting(now) if name not in work.finished]
             if not tenants:
                 break
             for tenant in tenants:
                 work.take(tenant, now)
         if stage is Stage.RAW_LEADS:
             work.fetch()
-        remaining, oldest = _still_waiting(context, stage, lanes)
+        remaining, oldest = work.still_waiting()
     summary = StageSummary(
         stage=stage,
         chunks=work.chunks,
@@ -133,13 +136,51 @@ class _Drain:
         self._stage = stage
         self._lanes = lanes
         self._runner_id = runner_id
-        self._step = _step(context, stage)
+        self._buffers = buffers_to_drain(context.settings, context.engine) if stage is Stage.RAW_LEADS else ()
+        self._step = _step(context, stage, self._buffers)
         self._limits: dict[str, int] = {}
         self._set_aside: Counter[str] = Counter()
         self.finished: set[str] = set()
         self.errors: dict[str, Exception] = {}
         self.chunks = self.taken = self.passed = 0
         self.counts: Counter[str] = Counter()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        for buffer in self._buffers:
+            buffer.close()
+
+    def tenants_waiting(self, now: datetime) -> list[str]:
+        """The tenants with something due at this stage's door, by name."""
+        with self._context.engine.connect() as connection:
+            if self._stage is not Stage.RAW_LEADS:
+                return pending.tenants_waiting(connection, self._stage, lanes=self._lanes, now=now)
+            found: set[str] = set()
+            for buffer in self._buffers:
+                try:
+                    found.update(tenants_in_buffer(connection, lanes=self._lanes, now=now, buffers=(buffer,)))
+                except DatabaseUnavailable as error:  # Redis: what PostgreSQL holds goes on
+                    log.error("buffer_unavailable", why=error.why)  # noqa: TRY400 - no traceback where leads may be quoted
+                    self.errors.setdefault("a buffer that cannot be reached", error)
+                    self._buffers = tuple(other for other in self._buffers if other is not buffer)
+                    self._step = _step(self._context, self._stage, self._buffers)
+                    buffer.close()
+            return sorted(found)
+
+    def still_waiting(self) -> tuple[int, datetime | None]:
+        """How much waits at this stage's door, due or not, and since when."""
+        waiting, oldest = _still_waiting(self._context, self._stage, self._lanes)
+        for buffer in self._buffers:
+            if isinstance(buffer, PostgresBuffer):
+                continue  # counted by the statement
+            with self._context.engine.connect() as connection:
+                depths = [depth for depth in buffer.depths(connection) if depth.lane in self._lanes]
+            waiting += sum(depth.waiting for depth in depths)
+            ages = [depth.oldest_received_at for depth in depths] + ([oldest] if oldest else [])
+            oldest = min(ages, default=None)
+        return waiting, oldest
 
     def take(self, tenant: str, now: datetime) -> None:
         """Take one chunk of ``tenant``."""
@@ -165,6 +206,11 @@ class _Drain:
         self.taken += report.taken
         self.passed += report.passed
         self.counts.update(report.counts)
+        if report.counts.get("set_aside"):  # by the buffer itself; behind it there may be nothing wrong
+            self._limits.pop(tenant, None)
+            self._set_aside[tenant] += 1
+            if self._set_aside[tenant] >= MOST_SET_ASIDE:
+                self.finished.add(tenant)
 
     def fetch(self) -> None:
         """Ask vendors for the leads that they only named, for as long as ``FETCH_BUDGET`` allows."""
@@ -183,23 +229,29 @@ class _Drain:
                 except (DatabaseError, sa.exc.OperationalError, sa.exc.InterfaceError):
                     raise
                 except Exception as error:  # noqa: BLE001 - one tenant's trouble must not hold up another's leads
-                    self._after_failure(chunk, error)
+                    self._note_failure(chunk, error)
                     finished.add(tenant)
                     continue
                 self.counts.update(report.counts)
                 if report.taken == 0:
                     finished.add(tenant)
 
+    def _note_failure(self, chunk: Chunk, error: Exception) -> None:
+        # No traceback: a driver's message may quote the row.
+        log.error(
+            "chunk_failed", stage=self._stage, tenant=chunk.tenant, limit=chunk.limit, error_type=type(error).__name__
+        )
+        self.errors.setdefault(chunk.tenant, error)
+
     def _after_failure(self, chunk: Chunk, error: Exception) -> None:
         tenant, stage = chunk.tenant, self._stage
-        # No traceback: a driver's message may quote the row.
-        log.error("chunk_failed", stage=stage, tenant=tenant, limit=chunk.limit, error_type=type(error).__name__)
-        self.errors.setdefault(tenant, error)
-        if stage is Stage.RAW_LEADS or self._set_aside[tenant] >= MOST_SET_ASIDE:
-            # The buffer has no door of its own to wait at; and where so much fails, it is not the leads.
-            self.finished.add(tenant)
+        self._note_failure(chunk, error)
+        if self._set_aside[tenant] >= MOST_SET_ASIDE:
+            self.finished.add(tenant)  # where so much fails, it is not the leads
         elif chunk.limit > 1:
             self._limits[tenant] = chunk.limit // 2
+        elif stage is Stage.RAW_LEADS:
+            self.finished.add(tenant)  # PostgreSQL's buffer has no door of its own to wait at
         else:
             with self._context.engine.begin() as connection:
                 subject = pending.set_aside(connection, stage, chunk, until=chunk.now + POISON_PAUSE)
@@ -242,10 +294,10 @@ def deliver(context: FlowContext, plan: SyncPlan, *, runner_id: str) -> SyncRepo
         return deliver_plan(context.engine, plan, settings=context.settings, clock=context.clock, runner_id=runner_id)
 
 
-def _step(context: FlowContext, stage: Stage) -> Step:
+def _step(context: FlowContext, stage: Stage, buffers: Sequence[LeadBuffer]) -> Step:
     engine, settings = context.engine, context.settings
     if stage is Stage.RAW_LEADS:
-        return lambda chunk: move_raw_leads(engine, chunk)
+        return lambda chunk: move_raw_leads(engine, chunk, buffers=buffers)
     if stage is Stage.VALIDATED_LEADS:
         return lambda chunk: validate_leads(engine, chunk, settings=settings)
     if stage is Stage.DEDUPED_LEADS:
@@ -268,13 +320,6 @@ def _dedupe_step(context: FlowContext) -> Step:
         return dedupe_leads(context.engine, chunk, settings=context.settings, scorer=scorer)
 
     return step
-
-
-def _tenants_waiting(context: FlowContext, stage: Stage, lanes: Sequence[Lane], now: datetime) -> list[str]:
-    with context.engine.connect() as connection:
-        if stage is Stage.RAW_LEADS:
-            return tenants_in_buffer(connection, lanes=lanes, now=now)
-        return pending.tenants_waiting(connection, stage, lanes=lanes, now=now)
 
 
 def _still_waiting(context: FlowContext, stage: Stage, lanes: Sequence[Lane]) -> tuple[int, datetime | None]:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -113,9 +114,9 @@ def test_one_tenants_flood_does_not_hold_up_anothers_lead(context: FlowContext, 
     order: list[str] = []
     move = flows.move_raw_leads
 
-    def noted(engine: sa.Engine, chunk: Chunk) -> ChunkReport:
+    def noted(engine: sa.Engine, chunk: Chunk, **buffers: Any) -> ChunkReport:
         order.append(chunk.tenant)
-        return move(engine, chunk)
+        return move(engine, chunk, **buffers)
 
     monkeypatch.setattr(flows, "move_raw_leads", noted)
 
@@ -130,10 +131,10 @@ def test_a_tenant_whose_chunk_fails_does_not_hold_up_the_others(context: FlowCon
     capture(context, ADA, tenant="globex")
     move = flows.move_raw_leads
 
-    def breaks_for_acme(engine: sa.Engine, chunk: Chunk) -> ChunkReport:
+    def breaks_for_acme(engine: sa.Engine, chunk: Chunk, **buffers: Any) -> ChunkReport:
         if chunk.tenant == "acme":
             raise ZeroDivisionError("ada.byron@engines.example")
-        return move(engine, chunk)
+        return move(engine, chunk, **buffers)
 
     monkeypatch.setattr(flows, "move_raw_leads", breaks_for_acme)
 
@@ -199,9 +200,9 @@ def test_a_stage_stops_taking_chunks_when_its_time_is_up(context: FlowContext, m
     clock = FrozenClock(context.clock.now() + timedelta(seconds=1))
     move = flows.move_raw_leads
 
-    def slow(engine: sa.Engine, chunk: Chunk) -> ChunkReport:
+    def slow(engine: sa.Engine, chunk: Chunk, **buffers: Any) -> ChunkReport:
         clock.advance(0.7)
-        return move(engine, chunk)
+        return move(engine, chunk, **buffers)
 
     monkeypatch.setattr(flows, "move_raw_leads", slow)
     settings = context.settings.model_copy(update={"pipeline": pipeline})

@@ -1,9 +1,9 @@
 """The law of conservation where leads may wait in Redis: its own ledger, and the tenants' accounts with it.
 
 The door's counters must be what waits in Redis, what was set aside there, and what left it for PostgreSQL
-(``redis_moves``). An entry that vanished by any other way breaks that sum. The two stores are read as if at one instant:
-Redis, PostgreSQL, Redis again, until nothing left Redis in between. New leads do not disturb that, because what has
-left is counted, not what is there.
+(``redis_moves``). An entry that vanished by any other way breaks that sum. The two stores are read as if at one
+instant: Redis, PostgreSQL, Redis again, until nothing left Redis in between. New leads do not disturb that, because
+what has left is counted, not what is there.
 """
 
 from collections import Counter

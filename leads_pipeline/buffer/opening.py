@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from leads_pipeline.buffer.port import AsyncLeadBuffer, LeadBuffer
-from leads_pipeline.buffer.postgresql import AsyncPostgresBuffer, PostgresBuffer
+from leads_pipeline.buffer.port import AsyncDepths, AsyncLeadBuffer, LeadBuffer
+from leads_pipeline.buffer.postgresql import AsyncPostgresBuffer, AsyncPostgresDepths, PostgresBuffer
 from leads_pipeline.config import Settings
 from leads_pipeline.errors import ConfigError
 
@@ -41,6 +41,18 @@ def open_async_buffer(settings: Settings, database_url: str) -> AsyncLeadBuffer:
     except ImportError:
         raise ConfigError(_NOT_INSTALLED) from None
     return AsyncRedisBuffer(**_redis_arguments(settings))
+
+
+def open_async_depths(settings: Settings, database_url: str) -> AsyncDepths:
+    """What waits in the buffer that takes new leads, for the capture service."""
+    if settings.buffer.kind != "redis":
+        return AsyncPostgresDepths(database_url, application_name="leads_capture bounds")
+    try:
+        from leads_pipeline.buffer.redis_door import AsyncRedisDepths  # noqa: PLC0415 - an extra
+    except ImportError:
+        raise ConfigError(_NOT_INSTALLED) from None
+    arguments = _redis_arguments(settings)
+    return AsyncRedisDepths(arguments["url"], prefix=arguments["prefix"])
 
 
 def open_redis_buffer(settings: Settings) -> "RedisBuffer | None":

@@ -170,6 +170,22 @@ class AsyncLeadBuffer(Protocol):
         ...
 
 
+class AsyncDepths(Protocol):
+    """What waits, for the capture service."""
+
+    async def read(self) -> list[BufferDepth]:
+        """As ``LeadBuffer.depths``.
+
+        Raises:
+            DatabaseUnavailable: nothing is known.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Let go of the connection."""
+        ...
+
+
 def content_key(lead: PostedLead) -> tuple[str, str]:
     """(``key_hex``, ``body_hex``) of a lead that came without an idempotency key: its content is its key."""
     body_hex = body_hash(lead)

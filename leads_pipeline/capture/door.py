@@ -6,8 +6,8 @@ from typing import Any
 from uuid import UUID
 
 from leads_pipeline.buffer.bounds import gauge_for
+from leads_pipeline.buffer.opening import open_async_buffer, open_async_depths
 from leads_pipeline.buffer.port import EncodedLead, NewLead, content_key, event_key, named_key
-from leads_pipeline.buffer.postgresql import AsyncPostgresBuffer, AsyncPostgresDepths
 from leads_pipeline.buffer.reconnecting import ReconnectingConnection
 from leads_pipeline.capture.admission import Admission
 from leads_pipeline.capture.call import Budget, Call, Deadlines
@@ -70,13 +70,11 @@ class Door:
         self.keys = KeyRing(self.reader, clock=clock)
         self.counts = counts or Counts(SharedCounts(settings, slots=1))
         self.commits = GroupCommit(
-            CountedBuffer(
-                AsyncPostgresBuffer(database_url, application_name="leads_capture writer"), self.counts, clock=clock
-            ),
+            CountedBuffer(open_async_buffer(settings, database_url), self.counts, clock=clock),
             clock=clock,
             max_queued=settings.capture.max_queued_leads,
         )
-        self._depths = AsyncPostgresDepths(database_url, application_name="leads_capture bounds")
+        self._depths = open_async_depths(settings, database_url)
         self.admission = Admission(
             self._depths.read,
             gauge_for(settings, database_url=database_url, clock=clock),

@@ -23,6 +23,7 @@ def capture() -> None:
 @click.pass_obj
 def serve(config_file: str | None, host: str | None, port: int | None, workers: int | None) -> None:
     """Serve the HTTP door until SIGTERM or Ctrl-C; what was accepted is stored first."""
+    from leads_pipeline.buffer.opening import prepare_buffer
     from leads_pipeline.capture.server import serve as serve_capture
     from leads_pipeline.storage.open import open_database
 
@@ -30,7 +31,10 @@ def serve(config_file: str | None, host: str | None, port: int | None, workers: 
     settings = load_settings(config_file)
     engine = open_database(settings)
     database_url = engine.url.render_as_string(hide_password=False)
-    engine.dispose()
+    try:
+        prepare_buffer(settings, engine, now=SystemClock().now())
+    finally:
+        engine.dispose()
     serve_capture(
         settings,
         database_url=database_url,
