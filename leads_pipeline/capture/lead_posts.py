@@ -10,7 +10,8 @@ from leads_pipeline.capture.bodies import JSON_TYPES, NDJSON_TYPES, media_type, 
 from leads_pipeline.capture.call import Answer, Call, as_json, refusal
 from leads_pipeline.capture.door import Door, Sender
 from leads_pipeline.capture.refusals import Code, Refused, refused_for
-from leads_pipeline.domain.posted_lead import Unreadable, decode_lead
+from leads_pipeline.domain.posted_lead import PostedLead, Unreadable, decode_lead
+from leads_pipeline.sources.port import Quarantine
 
 # Reading a lead takes some 30 µs: after so many the others, who post one lead, get their turn.
 LEADS_AT_A_STRETCH = 200
@@ -33,10 +34,19 @@ async def post_lead(door: Door, call: Call) -> Answer:
     lead = decode_lead(body)
     if isinstance(lead, Unreadable):
         return refusal(refused_for(lead), call)
-    encoded = door.encode(sender, lead)
+    encoded = door.encode(sender, lead, context=_robot_context(sender, lead))
     if isinstance(encoded, Refused):
         return refusal(encoded, call)
     return stored(await door.commits.submit_one(encoded), call)
+
+
+def _robot_context(sender: Sender, lead: PostedLead) -> dict[str, Any] | None:
+    """For a form that leads.js posts here: whether a robot filled the field that people do not see."""
+    if not sender.way.kind.answers_browsers:
+        return None
+    trap = lead.payload.get(sender.way.settings.honeypot)
+    is_filled = bool(trap.strip()) if isinstance(trap, str) else trap is not None
+    return {**sender.context, "quarantine": Quarantine.ROBOT} if is_filled else None
 
 
 def stored(posted: Posted, call: Call) -> Answer:
