@@ -193,7 +193,7 @@ def _histogram(
 ) -> HistogramMetricFamily:
     buckets: list[tuple[str, float]] = []
     so_far = 0
-    for bound, count in zip([*(f"{bound:g}" for bound in bounds), "+Inf"], counts, strict=True):
+    for bound, count in zip([*(str(bound) for bound in bounds), "+Inf"], counts, strict=True):
         so_far += count
         buckets.append((bound, so_far))
     return HistogramMetricFamily(name, text, buckets=buckets, sum_value=total)

@@ -1,0 +1,115 @@
+"""The buffer's bounds at the door: who is refused while it is full, and that it opens again."""
+
+import asyncio
+from collections.abc import Iterator, Sequence
+
+import pytest
+import sqlalchemy as sa
+import structlog.testing
+
+from leads_pipeline.buffer import bounds
+from leads_pipeline.buffer.port import BufferDepth
+from leads_pipeline.capture.admission import Admission
+from leads_pipeline.clock import FrozenClock
+from leads_pipeline.config import Settings
+from leads_pipeline.domain.stage import Lane
+from leads_pipeline.errors import DatabaseUnavailable
+from leads_pipeline_tests.buffer.test_bounds import gauge, put, take, waiting, with_bounds
+from leads_pipeline_tests.capture.processes import metric
+from leads_pipeline_tests.capture.running import Capture, capture_service, make_key, wait_until
+
+SOURCES = {"website": Lane.REAL_TIME, "webinar": Lane.NEAR_REAL_TIME, "import": Lane.BATCH}
+
+
+@pytest.fixture
+def small(settings: Settings, database_url: str, engine: sa.Engine, clock: FrozenClock) -> Iterator[Capture]:
+    """A service whose buffer holds a thousand leads at most."""
+    bounded = with_bounds(settings, max_leads=1_000, min_free_disk_bytes=0)
+    with capture_service(bounded, database_url=database_url, engine=engine, clock=clock) as capture:
+        yield capture
+
+
+@pytest.fixture
+def keys(engine: sa.Engine, clock: FrozenClock) -> dict[str, str]:
+    return {source: make_key(engine, clock, source=source) for source in SOURCES}
+
+
+def answers(capture: Capture, keys: dict[str, str]) -> dict[str, int]:
+    """What each source is answered now."""
+    return {
+        source: capture.post({"number": source}, Authorization=f"Bearer {key}").status_code
+        for source, key in keys.items()
+    }
+
+
+def level(capture: Capture) -> float:
+    return metric(capture.url, "leads_buffer_level")
+
+
+def test_the_batch_lane_is_refused_first_and_the_real_time_lane_last_and_all_open_again(
+    small: Capture, keys: dict[str, str], engine: sa.Engine, clock: FrozenClock
+) -> None:
+    assert set(answers(small, keys).values()) == {202}
+    for leads, severity, refused in (
+        (800, 1, set()),
+        (110, 2, {"import"}),
+        (70, 3, {"import", "webinar"}),
+        (30, 4, {"import", "webinar", "website"}),
+    ):
+        put(engine, clock, leads)
+        wait_until(lambda severity=severity: level(small) == severity)  # type: ignore[misc]
+        found = answers(small, keys)
+        assert {source for source, status in found.items() if status == 503} == refused
+        assert {status for source, status in found.items() if source not in refused} <= {200}
+    for lane in Lane:
+        assert metric(small.url, "leads_buffer_lane_open", lane=lane) == 0
+    take(engine, 600)
+    wait_until(lambda: level(small) == 0)
+    assert set(answers(small, keys).values()) <= {200, 202}
+
+
+def test_a_refusal_says_that_the_buffer_is_full_and_when_to_come_again(
+    small: Capture, keys: dict[str, str], engine: sa.Engine, clock: FrozenClock
+) -> None:
+    put(engine, clock, 920)
+    wait_until(lambda: level(small) == 2)
+    refused = small.post({"number": "1"}, Authorization=f"Bearer {keys['import']}")
+    assert (refused.status_code, refused.headers["retry-after"]) == (503, "30")
+    assert refused.json()["error"]["code"] == "buffer_full"
+    assert metric(small.url, "leads_capture_requests_total", code="buffer_full", route="/v1/leads") == 1
+
+
+def test_a_database_that_cannot_be_asked_keeps_the_level_and_is_complained_about_once(
+    clock: FrozenClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bounds, "MIN_PAUSE_SECONDS", 0.001)
+
+    async def measure() -> list[bool]:
+        asked = 0
+        came_to = {place: asyncio.Event() for place in range(1, 20)}
+
+        async def depths() -> Sequence[BufferDepth]:
+            nonlocal asked
+            asked += 1
+            came_to[asked].set()
+            if asked in (2, 3, 4):
+                raise DatabaseUnavailable("gone")
+            return waiting(95 if asked == 1 else 10, clock=clock)
+
+        admission = Admission(depths, gauge(clock), clock=clock)
+        found = [admission.is_open(Lane.BATCH)]
+        admission.start()
+        for question in (2, 4, 6):  # after the first answer, after three failures, after the second answer
+            await came_to[question].wait()
+            found.append(admission.is_open(Lane.BATCH))
+        await admission.close()
+        return found
+
+    with structlog.testing.capture_logs() as logs:
+        assert asyncio.run(measure()) == [True, False, False, True]
+    assert [line["event"] for line in logs] == [
+        "buffer changed its level",
+        "buffer could not be measured",
+        "buffer is measured again",
+        "buffer changed its level",
+    ]
