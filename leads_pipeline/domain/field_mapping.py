@@ -28,8 +28,9 @@ class FieldRule(Protocol):
 class Mapped:
     """A post read by a mapping.
 
-    ``lead`` has canonical fields only. ``used`` says which field each of them came from (a default: none); ``unused`` are the fields that
-    mean nothing, in their order. A field that would have been taken, had a better one been empty, is in neither.
+    ``lead`` has canonical fields only; ``used`` says which field each of them came from (one by default: none).
+    ``unused`` are the fields that mean nothing, in their order. A field that would have been taken, had a better one
+    been empty, is in neither.
     """
 
     lead: dict[str, Any]
