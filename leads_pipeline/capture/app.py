@@ -6,6 +6,7 @@ containers.
 """
 
 from collections.abc import Awaitable, Callable, MutableMapping
+from dataclasses import replace
 from typing import Any
 
 from leads_pipeline.capture.call import Answer, Call, Receive, Scope, Send, SenderGone, as_json, refusal, send_answer
@@ -117,8 +118,14 @@ class CaptureApp:
         await send({"type": "lifespan.shutdown.complete"})
 
 
-async def _readyz(door: Door, call: Call) -> Answer:  # noqa: ARG001 - every route's signature
-    """Whether leads can be stored now."""
-    await door.check()
+async def _readyz(door: Door, call: Call) -> Answer:
+    """Whether leads can be stored now, and why not. A full buffer is no reason: the next instance has the same one."""
+    try:
+        await door.check()
+    except DatabaseUnavailable as error:
+        refused = Refused(Code.DATABASE_UNAVAILABLE)
+        body = as_json(503, {"error": refused.error(call.request_id), "safe_mode": error.why}).body
+        return replace(refusal(refused, call), body=body)
     queue = {"queued_leads": door.commits.queued, "max_queued_leads": door.settings.capture.max_queued_leads}
-    return as_json(200, {"status": "ready", **queue})
+    level = door.admission.level
+    return as_json(200, {"status": "ready", **queue, "buffer_level": level, "refused_lanes": sorted(level.refused)})

@@ -13,6 +13,8 @@ from leads_pipeline.capture.bodies import JSON_TYPES, NDJSON_TYPES
 from leads_pipeline.capture.openapi_schemas import error_schema, schemas
 from leads_pipeline.capture.refusals import REFUSALS, Code
 from leads_pipeline.config import CaptureSettings, Settings
+from leads_pipeline.domain.buffer_bounds import Level
+from leads_pipeline.domain.stage import Lane
 from leads_pipeline.sources.registry import KINDS
 
 Node = dict[str, Any]
@@ -230,11 +232,13 @@ def _healthz() -> Node:
 def _readyz() -> Node:
     ready = {
         "type": "object",
-        "required": ["status", "queued_leads", "max_queued_leads"],
+        "required": ["status", "queued_leads", "max_queued_leads", "buffer_level", "refused_lanes"],
         "properties": {
             "status": {"const": "ready"},
             "queued_leads": {"type": "integer", "minimum": 0},
             "max_queued_leads": {"type": "integer", "minimum": 1},
+            "buffer_level": {"enum": [level.value for level in Level]},
+            "refused_lanes": {"type": "array", "items": {"enum": [lane.value for lane in Lane]}},
         },
     }
     return {

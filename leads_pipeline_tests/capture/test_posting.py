@@ -195,4 +195,6 @@ def test_the_service_says_that_it_lives_and_is_ready(capture: Capture, settings:
         "status": "ready",
         "queued_leads": 0,
         "max_queued_leads": settings.capture.max_queued_leads,
+        "buffer_level": "normal",
+        "refused_lanes": [],
     }
