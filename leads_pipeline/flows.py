@@ -215,9 +215,9 @@ class _Drain:
     def fetch(self) -> None:
         """Ask vendors for the leads that they only named, for as long as ``FETCH_BUDGET`` allows."""
         clock, engine = self._context.clock, self._context.engine
-        started, finished = clock.monotonic(), set[str]()
-        while clock.monotonic() - started < FETCH_BUDGET.total_seconds():
-            now = clock.now()
+        ends, finished = clock.monotonic() + FETCH_BUDGET.total_seconds(), set[str]()
+        while (left := ends - clock.monotonic()) > 0:
+            now, budget = clock.now(), timedelta(seconds=left)
             with engine.connect() as connection:
                 tenants = [t for t in tenants_to_fetch_for(connection, lanes=self._lanes, now=now) if t not in finished]
             if not tenants:
@@ -225,7 +225,7 @@ class _Drain:
             for tenant in tenants:
                 chunk = Chunk(tenant, self._lanes, FETCH_CHUNK, BatchId(uuid7(now)), self._runner_id, now)
                 try:
-                    report = fetch_leads(engine, chunk, settings=self._context.settings, clock=clock)
+                    report = fetch_leads(engine, chunk, settings=self._context.settings, clock=clock, budget=budget)
                 except (DatabaseError, sa.exc.OperationalError, sa.exc.InterfaceError):
                     raise
                 except Exception as error:  # noqa: BLE001 - one tenant's trouble must not hold up another's leads

@@ -8,7 +8,7 @@ any more goes on with that as its reason to be rejected. Nothing is lost either 
 import json
 import random as randomness
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -79,40 +79,46 @@ def fetch_leads(
     settings: Settings,
     clock: Clock,
     random: Callable[[], float] = randomness.random,
+    budget: timedelta = timedelta(minutes=1),
 ) -> ChunkReport:
     """Ask for one chunk of one tenant's leads and let those that were answered go on.
 
-    ``passed`` leads are at the door of ``validated_leads``; the others of ``taken`` wait to be asked for again.
+    Nobody is asked any more once ``budget`` is spent; the rest of the chunk is due at once. ``passed`` leads are at
+    the door of ``validated_leads``; the others of ``taken`` wait to be asked for again.
     """
     with engine.begin() as connection:
         claimed = claim_fetches(connection, chunk)
     if not claimed:
         return ChunkReport(taken=0, passed=0, counts={})
     outcome = _Outcome()
-    for source, leads in groupby(claimed, key=lambda lead: lead.source):
-        _ask_source(outcome, list(leads), settings.source(chunk.tenant, source), settings, chunk, clock, random)
+    ends = clock.monotonic() + budget.total_seconds()
+    for name, leads in groupby(claimed, key=lambda lead: lead.source):
+        source = settings.source(chunk.tenant, name)
+        asked = list(leads)
+        answers = _answers(asked, source, in_time=lambda: clock.monotonic() < ends)
+        policy = RetryPolicy(**settings.retry.model_dump())
+        _judge(outcome, asked, answers, source, policy=policy, chunk=chunk, now=clock.now(), random=random)
     with engine.begin() as connection:
         passed = _settle(connection, outcome, chunk, now=clock.now())
     return ChunkReport(taken=len(claimed), passed=passed, counts=dict(outcome.counts))
 
 
-def _ask_source(
+def _judge(
     outcome: _Outcome,
     leads: list[ClaimedFetch],
+    answers: Mapping[UUID, FetchAnswer],
     source: SourceSettings | None,
-    settings: Settings,
+    *,
+    policy: RetryPolicy,
     chunk: Chunk,
-    clock: Clock,
+    now: datetime,
     random: Callable[[], float],
 ) -> None:
-    """Ask for the leads of one source, until its vendor says something that would be said of all of them."""
-    answers = _answers(leads, source)
-    now = clock.now()
-    policy = RetryPolicy(**settings.retry.model_dump())
+    """What follows from the answers about one source's leads. Without an answer: it was not asked for."""
     for lead in leads:
         answer = answers.get(lead.lead_id)
         if answer is None:  # not asked any more: due as it was, unless its source is paused
-            outcome.postponed.append(Postponed(lead.lead_id, chunk.now, lead.attempts, "not_asked"))
+            outcome.postponed.append(Postponed(lead.lead_id, chunk.now, lead.attempts, None))
             continue
         verdict = _final(answer.verdict, lead, source, now=now)
         if verdict is FetchVerdict.FETCHED and not _add_fetched(outcome, lead, answer, source, now=now):
@@ -147,7 +153,10 @@ def _backoff(lead: ClaimedFetch, *, policy: RetryPolicy, random: Callable[[], fl
     return timedelta(seconds=backoff_ceiling(lead.attempts + 1, policy=policy) * (1 + random()) / 2)
 
 
-def _answers(leads: list[ClaimedFetch], source: SourceSettings | None) -> dict[UUID, FetchAnswer]:
+def _answers(
+    leads: list[ClaimedFetch], source: SourceSettings | None, *, in_time: Callable[[], bool]
+) -> dict[UUID, FetchAnswer]:
+    """Ask for the leads of one source, until its vendor says something that would be said of all of them."""
     vendor = None if source is None else VENDORS.get(source.kind)
     try:
         token = None if source is None or source.access_token is None else source.access_token.resolve()
@@ -158,6 +167,8 @@ def _answers(leads: list[ClaimedFetch], source: SourceSettings | None) -> dict[U
     answers: dict[UUID, FetchAnswer] = {}
     with LeadFetcher(vendor, source, token=token) as fetcher, ThreadPoolExecutor(CONNECTIONS) as pool:
         for start in range(0, len(leads), CONNECTIONS):
+            if not in_time():
+                break
             group = leads[start : start + CONNECTIONS]
             for lead, answer in zip(group, pool.map(lambda lead: _asked(fetcher, lead), group), strict=True):
                 answers[lead.lead_id] = answer

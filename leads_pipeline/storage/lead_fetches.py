@@ -22,7 +22,7 @@ LEASE = timedelta(minutes=5)
 
 @dataclass(frozen=True, slots=True)
 class ClaimedFetch:
-    """A lead to ask for. ``attempts`` counts how often it was asked for before; ``payload`` is its post."""
+    """A lead to ask for. ``attempts``: how often asking for it has failed; ``payload`` is its post."""
 
     lead_id: UUID
     source: str
@@ -47,12 +47,12 @@ class FetchedLead:
 
 @dataclass(frozen=True, slots=True)
 class Postponed:
-    """A lead that is to be asked for again. ``attempts``: how often it was asked for by now."""
+    """A lead that is to be asked for again. Without a ``verdict`` it was not asked for this time."""
 
     lead_id: UUID
     due_at: datetime
     attempts: int
-    verdict: str
+    verdict: str | None
 
 
 _HOLD = sa.text(
@@ -98,7 +98,8 @@ _STORE = sa.text(
 
 _POSTPONE = sa.text(
     """
-    update lead_fetches f set due_at = t.due_at, attempts = t.attempts, last_verdict = t.verdict
+    update lead_fetches f set due_at = t.due_at, attempts = t.attempts,
+        last_verdict = coalesce(t.verdict, f.last_verdict)
     from jsonb_to_recordset(cast(:rows as jsonb))
         as t(lead_id uuid, due_at timestamptz, attempts integer, verdict text)
     where f.lead_id = t.lead_id

@@ -380,6 +380,20 @@ def test_one_tenants_leads_in_the_buffer_go_on_before_anybody_is_asked(
     assert moved == [1]
 
 
+def test_a_slow_vendor_holds_the_stage_up_for_no_longer_than_its_budget(
+    engine: sa.Engine, context: FlowContext, vendor: Vendor, clock: FrozenClock
+) -> None:
+    for number in range(9):
+        named(engine, str(number))
+        vendor.meta[str(number)] = {"email": f"p{number}@firm.com"}
+    vendor.before_answer = lambda: clock.advance(flows.FETCH_BUDGET.total_seconds())
+
+    assert intake(context)["fetch_fetched"] == 4
+    assert len(vendor.asked) == 4
+    assert {row["last_verdict"] for row in rows_of(engine, schema.lead_fetches)} == {None}
+    assert intake(context)["fetch_fetched"] == 4, "what is left is due at once"
+
+
 def test_two_workers_do_not_ask_for_the_same_lead(
     engine: sa.Engine, settings: Settings, vendor: Vendor, clock: FrozenClock, context: FlowContext
 ) -> None:
