@@ -17,6 +17,8 @@ from uuid import UUID
 import msgspec
 import uvloop
 
+from leads_pipeline.domain.ids import instant_of
+
 SENDERS = 64
 ANSWER_SECONDS = 30.0
 # Retry-After is honoured, but not for longer: a recovery is measured, and a test must end.
@@ -34,17 +36,23 @@ class Ledger:
     posted: int = 0  # numbers given out
     longest_gap: float = 0.0  # seconds without an acknowledgement, since it was last set to 0
     last_at: float = field(default_factory=time.monotonic)
+    last_id: UUID | None = None
 
     @property
     def refused(self) -> int:
         """Requests that were told to come again."""
         return sum(count for said, count in self.answers.items() if said[:3] in ("429", "503"))
 
+    def last_id_ahead_seconds(self) -> float:
+        """How far the clock that made the last acknowledged id is ahead of this machine's."""
+        return instant_of(self.last_id).timestamp() - time.time() if self.last_id else 0.0
+
     def acknowledge(self, number: int, lead_id: str) -> None:
         now = time.monotonic()
         self.longest_gap = max(self.longest_gap, now - self.last_at)
         self.last_at = now
-        stored = UUID(lead_id).bytes
+        self.last_id = UUID(lead_id)
+        stored = self.last_id.bytes
         if self.acknowledged.setdefault(number, stored) != stored:
             self.wrong.append(f"lead {number} was acknowledged under two ids")
 

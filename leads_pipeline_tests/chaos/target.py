@@ -239,6 +239,9 @@ def _put_buffer_on(disk: SmallDisk, engine: sa.Engine, state: Path) -> None:
         indexes = connection.exec_driver_sql("select indexname from pg_indexes where tablename = 'buffer'").scalars()
         for index in indexes.all():
             connection.exec_driver_sql(f"alter index {index} set tablespace small")
+        # Once a minute, as is usual, would leave a minute's leads on the small disk after they have moved on.
+        connection.exec_driver_sql("alter system set autovacuum_naptime = '1s'")
+        connection.exec_driver_sql("select pg_reload_conf()")
 
 
 def _end(child: Child) -> None:

@@ -25,7 +25,8 @@ LEADS = int(os.environ.get("LEADS_CHAOS_LEADS", "0"))
 MOST_SECONDS = float(os.environ.get("LEADS_CHAOS_SECONDS", "1500"))
 CALM_LEADS = 2_000 if LEADS else 200
 # Full of ballast it is full; without it the buffer has room for what comes while no worker lives.
-DISK_MEGABYTES = 1_024 if LEADS else 48
+DISK_MEGABYTES = 2_048 if LEADS else 256
+BATCH_LEADS = 50 if LEADS else 5
 
 pytestmark = [pytest.mark.chaos, pytest.mark.slow, pytest.mark.timeout(MOST_SECONDS + 300)]
 
@@ -54,7 +55,7 @@ def test_every_acknowledged_lead_is_there_once_after_every_fault_in_turn(
 
 def break_in_turn(target: Target, faults: Sequence[Fault]) -> tuple[Account, str]:
     """Inflict the faults in turn until enough leads came through; the account, and the table for people."""
-    senders = Senders(target.port, target.key, batchers=16, batch_leads=50)
+    senders = Senders(target.port, target.key, batchers=16, batch_leads=BATCH_LEADS)
     ledger = senders.ledger
     began = time.monotonic()
     inflicted: list[Inflicted] = []
