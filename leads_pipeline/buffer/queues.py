@@ -8,8 +8,10 @@ from leads_pipeline.buffer.opening import open_redis_buffer
 from leads_pipeline.buffer.port import BufferDepth
 from leads_pipeline.config import Settings
 from leads_pipeline.domain.stage import Lane, Stage
+from leads_pipeline.errors import DatabaseUnavailable
 from leads_pipeline.storage import measurements
 from leads_pipeline.storage.measurements import Queue
+from leads_pipeline.telemetry import get_logger
 
 
 def queues(connection: sa.Connection, *, settings: Settings) -> list[Queue]:
@@ -30,6 +32,34 @@ def redis_depths(settings: Settings) -> list[BufferDepth]:
         return buffer.depths()
     finally:
         buffer.close()
+
+
+class RedisWatch:
+    """Whether leads wait in Redis, for a sensor. While Redis does not answer it says no, and logs that once.
+
+    So a lost Redis does not stop what is past it; the asset check ``oldest_pending`` fails meanwhile.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._tenants = frozenset(settings.tenants)
+        self._buffer = open_redis_buffer(settings)
+
+    def has_leads(self, *, lanes: Sequence[Lane]) -> bool:
+        """Whether a run could take something of these lanes, of a tenant that is configured."""
+        if self._buffer is None:
+            return False
+        try:
+            return not self._tenants.isdisjoint(self._buffer.tenants_waiting(lanes=lanes))
+        except DatabaseUnavailable as error:
+            get_logger(__name__).warning("redis_unavailable", why=error.why)
+            self.close()
+            return False
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        if self._buffer is not None:
+            self._buffer.close()
+            self._buffer = None
 
 
 def with_buffered(found: Sequence[Queue], depths: Sequence[BufferDepth]) -> list[Queue]:

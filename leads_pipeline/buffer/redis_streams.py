@@ -286,7 +286,7 @@ class RedisBuffer:
 
     # --- looking ---------------------------------------------------------------------------------------------------
 
-    def tenants_waiting(self, connection: sa.Connection, *, lanes: Sequence[Lane]) -> list[str]:
+    def tenants_waiting(self, connection: sa.Connection | None = None, *, lanes: Sequence[Lane]) -> list[str]:
         """The tenants with something that could be taken now: what another worker holds is not."""
         with self._translated("looking what waits"):
             places = [(tenant, lane) for tenant, lane in self._places() if lane in lanes]

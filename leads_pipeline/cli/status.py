@@ -9,6 +9,7 @@ import click
 from leads_pipeline.clock import SystemClock
 from leads_pipeline.config import Settings, load_settings
 from leads_pipeline.domain.stage import LeadState
+from leads_pipeline.errors import DatabaseUnavailable
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -35,10 +36,19 @@ def status(config_file: str | None, as_json: bool) -> None:
 
 
 def _collect(engine: Any, settings: Settings, now: datetime) -> dict[str, Any]:
+    from leads_pipeline.buffer.account import Account, take_account
+    from leads_pipeline.buffer.queues import redis_depths, with_buffered
     from leads_pipeline.storage import status as numbers
     from leads_pipeline.storage.conservation import conservation
     from leads_pipeline.storage.measurements import queues
 
+    try:
+        account, buffered = take_account(engine, settings=settings), redis_depths(settings)
+    except DatabaseUnavailable as error:  # Redis: the rest is shown
+        destinations = {name: tenant.destinations for name, tenant in settings.tenants.items()}
+        with engine.connect() as connection:
+            tenants = conservation(connection, destinations=destinations)
+        account, buffered = Account(tuple(tenants), (str(error),)), []
     with engine.connect() as connection:
         return {
             "at": now,
@@ -50,19 +60,18 @@ def _collect(engine: Any, settings: Settings, now: datetime) -> dict[str, Any]:
                     "waiting": queue.waiting,
                     "oldest_seconds": round(queue.oldest_seconds(now), 1),
                 }
-                for queue in queues(connection)
+                for queue in with_buffered(queues(connection), buffered)
             ],
             "tenants": [
                 {
-                    "tenant": account.tenant,
-                    "captured": account.captured,
-                    **{str(state): leads for state, leads in account.states.items()},
-                    "conserved": account.conserved,
+                    "tenant": tenant.tenant,
+                    "captured": tenant.captured,
+                    **{str(state): leads for state, leads in tenant.states.items()},
+                    "conserved": tenant.conserved,
                 }
-                for account in conservation(
-                    connection, destinations={name: tenant.destinations for name, tenant in settings.tenants.items()}
-                )
+                for tenant in account.tenants
             ],
+            "faults": list(account.faults),
             "deliveries": [
                 {"destination": item.destination, "state": item.state, "contacts": item.contacts}
                 for item in numbers.deliveries(connection)
@@ -90,6 +99,8 @@ def _print(found: dict[str, Any], settings: Settings, now: datetime) -> None:
     console.print(_waiting(found["queues"], settings) if found["queues"] else "Nothing waits.\n")
     if found["tenants"]:
         console.print(_leads(found["tenants"]))
+    for fault in found["faults"]:
+        console.print(f"[red]{fault}[/]", highlight=False)
     if found["deliveries"]:
         console.print(_contacts(found["deliveries"]))
     if settings.destinations:

@@ -7,9 +7,11 @@ Two runs of one job are harmless (rows are claimed with ``skip locked``) but poi
 """
 
 from collections.abc import Iterator
+from contextlib import closing
 
 import dagster as dg
 
+from leads_pipeline.buffer.queues import RedisWatch
 from leads_pipeline.clock import SystemClock
 from leads_pipeline.crm.parking import open_doors, parked_now
 from leads_pipeline.defs.assets import ASSETS, lanes_config
@@ -109,18 +111,22 @@ def _looks(flow: FlowContext) -> Iterator[tuple[Stage, ...]]:
     parked = parked_now(flow.engine, settings=settings, now=flow.clock.now())
     doors = open_doors(settings, parked=parked)
     deadline = flow.clock.monotonic() + WAIT_SECONDS
-    while True:
-        with flow.engine.connect() as connection:
-            yield stages_due(
-                connection,
-                tenants=list(settings.tenants),
-                doors=doors,
-                lanes=HOT_LANES,
-                now=flow.clock.now(),
-            )
-        if flow.clock.monotonic() >= deadline:
-            return
-        flow.clock.sleep(POLL_SECONDS)
+    with closing(RedisWatch(settings)) as redis:
+        while True:
+            with flow.engine.connect() as connection:
+                due = stages_due(
+                    connection,
+                    tenants=list(settings.tenants),
+                    doors=doors,
+                    lanes=HOT_LANES,
+                    now=flow.clock.now(),
+                )
+            if Stage.RAW_LEADS not in due and redis.has_leads(lanes=HOT_LANES):
+                due = (Stage.RAW_LEADS, *due)
+            yield due
+            if flow.clock.monotonic() >= deadline:
+                return
+            flow.clock.sleep(POLL_SECONDS)
 
 
 @dg.schedule(

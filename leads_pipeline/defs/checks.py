@@ -10,6 +10,8 @@ from datetime import timedelta
 
 import dagster as dg
 
+from leads_pipeline.buffer.account import take_account
+from leads_pipeline.buffer.queues import queues as all_queues
 from leads_pipeline.config import Settings
 from leads_pipeline.defs.metadata import markdown_table, queues_table
 from leads_pipeline.defs.shield import LOST_CONNECTION, shielded
@@ -18,7 +20,6 @@ from leads_pipeline.domain.stage import LeadState, Stage
 from leads_pipeline.flows import FlowContext
 from leads_pipeline.storage import measurements
 from leads_pipeline.storage.conservation import Conservation, MissingLead, missing_leads
-from leads_pipeline.storage.conservation import conservation as account_of
 from leads_pipeline.storage.source_fields import known_fields
 
 # The first missing leads by id: enough to begin a search with `leads journey`.
@@ -40,12 +41,16 @@ def required_destinations(settings: Settings) -> dict[str, tuple[str, ...]]:
 )
 def conservation(flow: dg.ResourceParam[FlowContext]) -> dg.AssetCheckResult:
     destinations = required_destinations(flow.settings)
-    with shielded("conservation adds up the states"), flow.engine.connect() as connection:
-        tenants = account_of(connection, destinations=destinations)
-        lost = any(tenant.missing for tenant in tenants)
-        missing = missing_leads(connection, destinations=destinations, limit=MISSING_SHOWN) if lost else []
+    with shielded("conservation adds up the states"):
+        account = take_account(flow.engine, settings=flow.settings)
+        tenants = account.tenants
+        missing: list[MissingLead] = []
+        if any(tenant.missing for tenant in tenants):
+            with flow.engine.connect() as connection:
+                missing = missing_leads(connection, destinations=destinations, limit=MISSING_SHOWN)
     return dg.AssetCheckResult(
-        passed=all(tenant.conserved for tenant in tenants),
+        passed=account.conserved,
+        description="; ".join(account.faults) or None,
         metadata={
             "captured": sum(tenant.captured for tenant in tenants),
             **{str(state): sum(tenant.states[state] for tenant in tenants) for state in LeadState},
@@ -82,7 +87,12 @@ def _oldest_pending(stage: Stage) -> dg.AssetChecksDefinition:
         now = flow.clock.now()
         limits = flow.settings.slos.max_pending_seconds
         with shielded(f"oldest_pending looks in front of {stage}"), flow.engine.connect() as connection:
-            queues = [queue for queue in measurements.queues(connection) if queue.stage is stage]
+            found = (
+                all_queues(connection, settings=flow.settings)
+                if stage is Stage.RAW_LEADS
+                else measurements.queues(connection)
+            )
+        queues = [queue for queue in found if queue.stage is stage]
         late = [queue for queue in queues if queue.oldest_seconds(now) > limits.get(queue.lane.value, float("inf"))]
         return dg.AssetCheckResult(
             passed=not late,
