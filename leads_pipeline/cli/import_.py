@@ -124,7 +124,7 @@ def _fetched(console: Console, location: str) -> "Iterator[Fetched]":
         TransferSpeedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, transient=True) as bar:
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("fetching", total=None)
         stack = ExitStack()
         found = stack.enter_context(

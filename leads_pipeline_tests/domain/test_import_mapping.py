@@ -79,3 +79,34 @@ def test_ids_and_truth_stay_what_they_were() -> None:
 def test_no_value_of_a_row_is_lost(columns: list[str], cells: list[str]) -> None:
     row = dict(zip(columns, cells, strict=False))
     assert sorted(map_columns(columns).apply(row).values()) == sorted(row.values())
+
+
+_COLUMNS = (
+    "email",
+    "work_email",
+    "mail",
+    "Surname",
+    "newsletter",
+    "consent",
+    "opt_in_date",
+    "cluster",
+    "city",
+    "rejected_because",
+)
+
+
+@given(
+    cells=st.lists(st.sampled_from(["", " ", "x", "yes", "no", " y "]), min_size=len(_COLUMNS), max_size=len(_COLUMNS)),
+    own=st.dictionaries(
+        st.sampled_from(_COLUMNS[:8]), st.sampled_from(["email", "city", "consent_email", None]), max_size=3
+    ),
+)
+def test_text_cells_become_the_leads_that_named_values_become(cells: list[str], own: dict[str, str | None]) -> None:
+    mapping = map_columns(_COLUMNS, own)
+    assert mapping.for_cells(_COLUMNS)(cells) == mapping.apply(dict(zip(_COLUMNS, cells, strict=True)))
+
+
+def test_why_a_row_was_rejected_before_is_not_stored_with_it() -> None:
+    mapping = map_columns(["email", "rejected_because"])
+    assert mapping.apply({"email": "a", "rejected_because": "has no field"}) == {"email": "a"}
+    assert mapping.uses[1].reason.startswith("left out")

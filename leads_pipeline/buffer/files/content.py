@@ -73,8 +73,8 @@ class Content:
                     yield OpenContent(raw, raw, size=self.size)
         except EOFError as error:
             raise ImportFileError(
-                f"{self.name} breaks off in the middle of its gzip data: it was not copied whole. What came before "
-                "that was read; get the file again and import it, nothing is stored twice"
+                f"{self.name} breaks off in the middle of its gzip data: it was not copied whole. Get it again and "
+                "import that; rows that were stored before it broke off are not stored twice"
             ) from error
         except (gzip.BadGzipFile, zlib.error) as error:
             raise ImportFileError(f"{self.name} is damaged: its gzip data cannot be unpacked ({error})") from error

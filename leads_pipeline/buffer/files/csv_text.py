@@ -49,8 +49,6 @@ class CsvFile:
             lines = [line for line in islice(self._lines(opened.stream), _SAMPLE_LINES) if line.strip()]
         if not lines:
             raise ImportFileError(f"{content.name} is empty")
-        if "\x00" in lines[0]:
-            raise ImportFileError(f"{content.name} is not text, and no kind of file that can be imported")
         self.delimiter = delimiter or _delimiter(lines)
         header = self._cells(lines[0])
         if isinstance(header, str):
@@ -170,7 +168,7 @@ class CsvFile:
     def _lines(self, stream: BinaryIO) -> Iterator[str]:
         # Bytes that are not of the encoding pass through as lone surrogates: their row is refused, and kept byte by
         # byte. UTF-16 has no such way; there U+FFFD marks the row.
-        errors = "replace" if self.encoding.name.startswith("utf-16") else "surrogateescape"
+        errors = "replace" if self.encoding.name.startswith(("utf-16", "utf_16")) else "surrogateescape"
         try:
             text = io.TextIOWrapper(stream, encoding=self.encoding.name, errors=errors, newline="")
             for line in iter(partial(text.readline, MAX_LINE_LETTERS), ""):

@@ -19,6 +19,10 @@ _BLOCK_BYTES = 1024 * 1024
 # Letters beyond ASCII are looked for so far into a file, and so much text of them is judged.
 _LOOKED_AT_BYTES = 256 * 1024 * 1024
 _JUDGED_BYTES = 64 * 1024
+_HEAD_BYTES = 4096
+# Bytes that text does not have; one here and there is a broken row, many are a binary file.
+_CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
+_MOST_CONTROLS = 0.02
 _LEAST_FIT = 0.85
 _LEAST_LEAD = 0.1  # over the second best, where the two read different text
 
@@ -49,7 +53,7 @@ _NAMES = {
 }  # fmt: skip
 
 _PUNCTUATION = "«»“”„‘’‚‹›–—…•´`¨·°§©®™€£¡¿\xa0"
-_WORD = re.compile(rf"(?:[A-Za-z]|[^\x00-\x7f{_PUNCTUATION}])+")
+_WORD = re.compile(rf"(?:[A-Za-z0-9]|[^\x00-\x7f{_PUNCTUATION}])+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +97,10 @@ def encoding_of(content: Content) -> Encoding:
             return Encoding("utf-16")
         if sample.startswith(b"\xef\xbb\xbf"):
             return Encoding("utf-8-sig")
-        if b"\x00" in sample[:4096]:
-            return _utf16_without_mark(content.name, sample)
+        if (utf16 := _utf16_without_mark(sample[:_HEAD_BYTES])) is not None:
+            return utf16
+        if len(_CONTROL.findall(sample[:_HEAD_BYTES])) > max(8, _MOST_CONTROLS * len(sample[:_HEAD_BYTES])):
+            raise ImportFileError(f"{content.name} is not text, and no kind of file that can be imported")
         lines = _accented_lines(sample)
         read = len(sample)
         while not lines and sample and read < _LOOKED_AT_BYTES:
@@ -139,16 +145,13 @@ def _assumed(encoding: str, why: str) -> str:
     return f"encoding: {_NAMES.get(encoding, encoding)} is assumed: the file is not UTF-8, and {why}"
 
 
-def _utf16_without_mark(name: str, sample: bytes) -> Encoding:
-    even, odd = sample[:4096:2].count(0), sample[1:4096:2].count(0)
-    half = max(1, len(sample[:4096]) // 2)
-    if odd > 0.6 * half and even < 0.1 * half:
-        return Encoding("utf_16_le", "encoding: UTF-16 is assumed, as every second byte is zero.")
-    if even > 0.6 * half and odd < 0.1 * half:
-        return Encoding("utf_16_be", "encoding: UTF-16 is assumed, as every second byte is zero.")
-    if sample.count(0) > len(sample) // 100:
-        raise ImportFileError(f"{name} is not text (it holds zero bytes), and no kind of file that can be imported")
-    return Encoding("utf-8")
+def _utf16_without_mark(head: bytes) -> Encoding | None:
+    half = max(1, len(head) // 2)
+    even, odd = head[::2].count(0) / half, head[1::2].count(0) / half
+    for name, high, low in (("utf_16_le", odd, even), ("utf_16_be", even, odd)):
+        if high > 0.6 and low < 0.1:
+            return Encoding(name, "encoding: UTF-16 is assumed, as every second byte is zero")
+    return None
 
 
 def _accented_lines(sample: bytes) -> list[bytes]:
@@ -173,14 +176,18 @@ def _fit(text: bytes, encoding: str, alphabets: tuple[str, ...]) -> float:
         decoded = text.decode(encoding)
     except UnicodeDecodeError:
         return 0.0
-    words = {word for word in _WORD.findall(decoded) if not word.isascii()}
+    words = {word.strip("0123456789") for word in _WORD.findall(decoded) if not word.isascii()}
     if not words:
         return 0.0
     return sum(_is_word(word, alphabets) for word in words) / len(words)
 
 
 def _is_word(word: str, alphabets: tuple[str, ...]) -> bool:
-    if not word.isalpha() or (not word.isupper() and any(c.isupper() and not c.isascii() for c in word[1:])):
+    if (
+        len(word) < 2
+        or not word.isalpha()
+        or (not word.isupper() and any(c.isupper() and not c.isascii() for c in word[1:]))
+    ):
         return False
     lower = word.replace("İ", "i").lower()
     accents = {letter for letter in lower if not letter.isascii()}
