@@ -87,7 +87,9 @@ def _say_where(stack: "Stack", *, source: str, key: str) -> None:
     click.echo(f"\n  Dagster        {stack.webserver_url}")
     for name, destination in stack.local_sandboxes().items():
         click.echo(f"  Sandbox CRM    {destination.base_url}  ({name})")
-    click.echo(f"  Capture        {stack.capture_url}")
+    click.echo(f"  Capture        {stack.capture_url}  (how to post to it: {stack.capture_url}/docs)")
+    if stack.settings.capture.example_page:
+        click.echo(f"  Example form   {stack.capture_url}/example?key={key}")
     click.echo(f"  Logs           {stack.settings.state_path / 'logs'}")
     click.echo(f"\nPost a lead as {source}; it reaches the CRM by itself:\n")
     click.echo(f"  curl -sS {stack.capture_url}/v1/leads -H 'Authorization: Bearer {key}' \\")

@@ -81,6 +81,13 @@ class Page:
             assert time.monotonic() < deadline, f"waited {seconds} s in vain for {condition}; {self.complaints}"
             time.sleep(0.02)
 
+    def address(self) -> str:
+        """Where the tab is; empty while it is on its way. Asks no script of the page."""
+        with contextlib.suppress(ScriptError):
+            url: str = self.call("Page.getNavigationHistory")["entries"][-1]["url"]
+            return url
+        return ""
+
     def offline(self, is_offline: bool) -> None:
         """Cut the tab's network, or give it back."""
         self.call(
@@ -99,13 +106,24 @@ class Page:
     def click(self, selector: str) -> None:
         """Click where the first such element is: as a person's pointer, so also without scripts in the page."""
         self.call("DOM.enable")
-        root = self.call("DOM.getDocument")["root"]["nodeId"]
-        node = self.call("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
-        self.call("DOM.scrollIntoViewIfNeeded", nodeId=node)
-        x1, y1, _, _, x2, y2, _, _ = self.call("DOM.getBoxModel", nodeId=node)["model"]["content"]
+        deadline = time.monotonic() + WAIT_SECONDS
+        while (box := self._box_of(selector)) is None:  # the page is still loading
+            assert time.monotonic() < deadline, f"no {selector} to be clicked"
+            time.sleep(0.02)
+        x1, y1, _, _, x2, y2, _, _ = box
         at = {"x": (x1 + x2) / 2, "y": (y1 + y2) / 2, "button": "left", "clickCount": 1}
         for kind in ("mousePressed", "mouseReleased"):
             self.call("Input.dispatchMouseEvent", type=kind, **at)
+
+    def _box_of(self, selector: str) -> list[float] | None:
+        """The corners of the first such element, if the page has one."""
+        with contextlib.suppress(ScriptError):
+            root = self.call("DOM.getDocument")["root"]["nodeId"]
+            node = self.call("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
+            self.call("DOM.scrollIntoViewIfNeeded", nodeId=node)
+            corners: list[float] = self.call("DOM.getBoxModel", nodeId=node)["model"]["content"]
+            return corners
+        return None
 
     def type_into(self, selector: str, text: str) -> None:
         """Click a field and type, as a person does."""

@@ -336,5 +336,5 @@ def test_a_page_without_scripts_posts_its_form_as_any_other(browser: Chromium, d
     page.type_into("#email", "ada@example.org")
     page.click("button")
     wait_until(lambda: door.emails() == ["ada@example.org"])
-    wait_until(lambda: page.call("Page.getNavigationHistory")["entries"][-1]["url"] == f"{door.site.url}/thanks")
+    wait_until(lambda: page.address() == f"{door.site.url}/thanks")
     page.close()
