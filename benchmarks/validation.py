@@ -1,10 +1,11 @@
-"""Validation and survivorship: leads a second on one core, beside copying the same leads as JSON.
+"""Reading posts, validation and survivorship: leads a second on one core, beside copying the same leads as JSON.
 
     python benchmarks/validation.py [--quick] [--json PATH]
 
 The floor is what any step must pay to touch a lead at all in Python: reading it from JSON and writing it again. CPU
 time, best of several passes, because a shared machine makes wall time say little. The first pass is given apart: it
-pays for the domains and companies that later passes remember.
+pays for the domains and companies that later passes remember. Reading a post is its way to canonical fields and the
+count of its fields: of a source whose posts are canonical, and of one with a mapping.
 """
 
 import argparse
@@ -13,17 +14,28 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 from machine import describe_machine, write_results
 
+from leads_pipeline.config import FieldMappingSettings, SourceSettings
 from leads_pipeline.domain.survivorship import GOLDEN_FIELDS, Member, survive
 from leads_pipeline.domain.validation import Rejection, ValidLead, validate
+from leads_pipeline.sources.reading import PostReader
+from leads_pipeline.storage.source_fields import FieldCount
 from leads_pipeline.synthetic.leads import generate_leads
 
 NOW = datetime(2026, 1, 15, tzinfo=UTC)
 PASSES = 5
 MEMBERS_PER_CONTACT = 4
+CHUNK = 1_000
+MAPPED = SourceSettings(
+    mapping={
+        "campaign": FieldMappingSettings(path=("campaign", "utm_campaign")),
+        "lead_source": FieldMappingSettings(default="benchmark"),
+    }
+)
 
 
 def cpu_seconds(work: Callable[[], object]) -> float:
@@ -49,6 +61,16 @@ def members_of(verdicts: list[ValidLead | Rejection]) -> list[list[Member]]:
         if isinstance(verdict, ValidLead)
     ]
     return [members[start : start + MEMBERS_PER_CONTACT] for start in range(0, len(members), MEMBERS_PER_CONTACT)]
+
+
+def read(payloads: list[dict[str, Any]], source: SourceSettings) -> None:
+    """Read posts as validation does, in chunks, and count their fields."""
+    for start in range(0, len(payloads), CHUNK):
+        reader, count = PostReader(source), FieldCount()
+        for payload in payloads[start : start + CHUNK]:
+            _lead, names = reader.read(payload)
+            count.add("source", names)
+        count.rows({"source": reader.uses})
 
 
 def main() -> None:
@@ -77,6 +99,8 @@ def main() -> None:
 
     seconds = {
         "copy as JSON": min(cpu_seconds(copy) for _pass in range(PASSES)),
+        "read, canonical": min(cpu_seconds(lambda: read(payloads, SourceSettings())) for _pass in range(PASSES)),
+        "read, mapped": min(cpu_seconds(lambda: read(payloads, MAPPED)) for _pass in range(PASSES)),
         "validate, first pass": first,
         "validate": min(cpu_seconds(judge) for _pass in range(PASSES)),
         "survivorship": min(cpu_seconds(fold) for _pass in range(PASSES)),

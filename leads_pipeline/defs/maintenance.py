@@ -14,10 +14,14 @@ from leads_pipeline.defs.shield import LOST_CONNECTION, shielded
 from leads_pipeline.flows import FlowContext
 from leads_pipeline.storage.ingest import purge_ingest_keys
 from leads_pipeline.storage.partitions import ensure_partitions
+from leads_pipeline.storage.source_fields import forget_unused_fields
 
 # How long a job's runs are kept. A job that starts often is of interest for a short time.
 RUNS_KEPT: Mapping[str, timedelta] = {"slo_checks": timedelta(days=2), "near_real_time": timedelta(days=7)}
 OTHER_RUNS_KEPT = timedelta(days=30)
+
+# A sender can invent names, and only so many are remembered: those of long ago make room.
+UNUSED_FIELDS_KEPT = timedelta(days=90)
 
 # A deletion takes about 30 ms: one day's pruning ends within two minutes, the rest is done the next day.
 RUNS_PRUNED_AT_ONCE = 4_000
@@ -43,6 +47,13 @@ def prune_ingest_keys(context: dg.OpExecutionContext, flow: dg.ResourceParam[Flo
 def _purge_some(flow: FlowContext, until: datetime) -> int:
     with flow.engine.begin() as connection:
         return purge_ingest_keys(connection, received_before=until)
+
+
+@dg.op(retry_policy=LOST_CONNECTION, description="Forgets fields of sources that nothing uses and that no longer come.")
+def prune_source_fields(context: dg.OpExecutionContext, flow: dg.ResourceParam[FlowContext]) -> None:
+    with shielded("maintenance prunes source_fields"), flow.engine.begin() as connection:
+        pruned = forget_unused_fields(connection, last_seen_before=flow.clock.now() - UNUSED_FIELDS_KEPT)
+    context.add_output_metadata({"pruned": pruned})
 
 
 @dg.op(description="Deletes runs that are older than their job's runs are kept.")
@@ -73,6 +84,7 @@ def delete_old_runs(instance: dg.DagsterInstance, *, now: datetime, limit: int) 
 def maintenance() -> None:
     make_partitions()
     prune_ingest_keys()
+    prune_source_fields()
     prune_runs()
 
 

@@ -125,6 +125,14 @@ def note_fields(connection: sa.Connection, count: FieldCount, uses: Mapping[str,
         connection.execute(_NOTE, {"rows": json.dumps(rows), "tenant": chunk.tenant, "now": chunk.now})
 
 
+def forget_unused_fields(connection: sa.Connection, *, last_seen_before: datetime) -> int:
+    """Forget names that nothing uses and that came last before an instant: they make room for others. Says how many."""
+    statement = sa.text(
+        f"delete from source_fields where used_for is null and field <> '{POSTS}' and last_seen_at < :until"  # noqa: S608
+    )
+    return connection.execute(statement, {"until": last_seen_before}).rowcount
+
+
 def known_fields(
     connection: sa.Connection, *, tenant: str | None = None, source: str | None = None
 ) -> list[SourceField]:

@@ -248,6 +248,11 @@ def test_maintenance_makes_partitions_forgets_posts_and_prunes_runs(run, seeding
     with seeding() as flow:
         flow.insert("ingest_keys", lead_id=Flow(flow.connection, clock.now()).new_lead())
         flow.insert("ingest_keys", source="old", received_at=clock.now() - timedelta(days=31))
+        long_ago = {"last_seen_at": clock.now() - timedelta(days=91)}
+        flow.insert("source_fields", field="invented", **long_ago)
+        flow.insert("source_fields", field="email", used_for="email", **long_ago)
+        flow.insert("source_fields", field="*", **long_ago)
+        flow.insert("source_fields", field="colour", last_seen_at=clock.now() + timedelta(days=3_650))
     old, recent = run("slo_checks").run_id, run("batch").run_id
     [record] = instance.get_run_records(dg.RunsFilter(run_ids=[old]))
     clock.advance((record.create_timestamp - clock.now()).total_seconds() + 3 * 86_400)
@@ -256,6 +261,8 @@ def test_maintenance_makes_partitions_forgets_posts_and_prunes_runs(run, seeding
     assert instance.has_run(recent)
     assert count("ingest_keys") == 0
     with engine.connect() as connection:
+        kept = connection.execute(sa.text("select field from source_fields order by field")).scalars().all()
+        assert sorted(kept) == ["*", "colour", "email"]
         month = clock.now().strftime("raw_leads_y%Ym%m")
         assert connection.execute(sa.text("select to_regclass(:name)"), {"name": month}).scalar_one()
 
