@@ -9,6 +9,7 @@ import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping
+from datetime import datetime
 
 import sqlalchemy as sa
 
