@@ -25,7 +25,7 @@ from leads_pipeline.errors import LeadsError
 # After SIGTERM: how long requests under way may take. Longer than one commit with its patience for a reconnect.
 SHUTDOWN_SECONDS = 15
 # What is cancelled then still closes its connections.
-_KILL_AFTER_SECONDS = SHUTDOWN_SECONDS + 5.0
+KILL_AFTER_SECONDS = SHUTDOWN_SECONDS + 5.0
 _BACKLOG = 2048
 # uvicorn ticks ten times a second; connections are looked over once a second.
 _TICKS_BETWEEN_LOOKS = 10
@@ -93,7 +93,7 @@ def serve(
             clock=clock,
             notify=notify,
             on_ready=announce,
-            patience_seconds=_KILL_AFTER_SECONDS,
+            patience_seconds=KILL_AFTER_SECONDS,
         ).supervise()
 
 

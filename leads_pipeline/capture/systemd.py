@@ -56,6 +56,6 @@ def handed_sockets(manager: ServiceManager) -> list[socket.socket]:
     """The listening sockets that the service manager has opened for us; none if it has not."""
     found = []
     for descriptor in range(_FIRST_DESCRIPTOR, _FIRST_DESCRIPTOR + manager.listen_fds):
-        os.set_inheritable(descriptor, False)  # not for the database that we may start
+        os.set_inheritable(descriptor, False)  # not for programs that we start
         found.append(socket.socket(fileno=descriptor))
     return found

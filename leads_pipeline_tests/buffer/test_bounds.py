@@ -27,8 +27,8 @@ def with_bounds(settings: Settings, **bounds: float) -> Settings:
     return settings.model_copy(update={"buffer": BufferSettings(bounds=BoundsSettings.model_validate(bounds))})
 
 
-def put(engine: sa.Engine, clock: FrozenClock, leads: int, *, tenant: str = "acme", lane: Lane = Lane.BATCH) -> None:
-    new = [
+def new_leads(clock: FrozenClock, leads: int, *, tenant: str = "acme", lane: Lane = Lane.BATCH) -> list[NewLead]:
+    return [
         NewLead(
             lead_id=(lead_id := uuid7(clock.now())),
             tenant=tenant,
@@ -43,7 +43,10 @@ def put(engine: sa.Engine, clock: FrozenClock, leads: int, *, tenant: str = "acm
         )
         for _ in range(leads)
     ]
-    PostgresBuffer(engine).append(new, now=clock.now())
+
+
+def put(engine: sa.Engine, clock: FrozenClock, leads: int, *, tenant: str = "acme", lane: Lane = Lane.BATCH) -> None:
+    PostgresBuffer(engine).append(new_leads(clock, leads, tenant=tenant, lane=lane), now=clock.now())
 
 
 def take(engine: sa.Engine, leads: int) -> None:

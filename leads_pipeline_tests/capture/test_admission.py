@@ -2,19 +2,21 @@
 
 import asyncio
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 
 import pytest
 import sqlalchemy as sa
 import structlog.testing
 
 from leads_pipeline.buffer import bounds
+from leads_pipeline.buffer.opening import open_lead_buffer
 from leads_pipeline.buffer.port import BufferDepth
 from leads_pipeline.capture.admission import Admission
 from leads_pipeline.clock import FrozenClock
-from leads_pipeline.config import Settings
+from leads_pipeline.config import BufferSettings, Settings
 from leads_pipeline.domain.stage import Lane
 from leads_pipeline.errors import DatabaseUnavailable
-from leads_pipeline_tests.buffer.test_bounds import gauge, put, take, waiting, with_bounds
+from leads_pipeline_tests.buffer.test_bounds import gauge, new_leads, put, take, waiting, with_bounds
 from leads_pipeline_tests.capture.processes import metric
 from leads_pipeline_tests.capture.running import Capture, capture_service, make_key, wait_until
 
@@ -77,6 +79,33 @@ def test_a_refusal_says_that_the_buffer_is_full_and_when_to_come_again(
     assert (refused.status_code, refused.headers["retry-after"]) == (503, "30")
     assert refused.json()["error"]["code"] == "buffer_full"
     assert metric(small.url, "leads_capture_requests_total", code="buffer_full", route="/v1/leads") == 1
+
+
+def test_a_buffer_in_redis_closes_the_door_as_well(
+    settings: Settings,
+    database_url: str,
+    redis_url: str,
+    engine: sa.Engine,
+    clock: FrozenClock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TEST_REDIS_URL", redis_url)
+    chosen = BufferSettings.model_validate(
+        {
+            "kind": "redis",
+            "redis": {"url": {"env": "TEST_REDIS_URL"}},
+            "bounds": {"max_leads": 100, "min_free_disk_bytes": 0},
+        }
+    )
+    in_redis = settings.model_copy(update={"buffer": chosen})
+    with capture_service(in_redis, database_url=database_url, engine=engine, clock=clock) as capture:
+        batch = {"Authorization": f"Bearer {make_key(engine, clock, source='import')}"}
+        with closing(open_lead_buffer(in_redis, engine)) as buffer:
+            buffer.append(new_leads(clock, 92, lane=Lane.REAL_TIME), now=clock.now())
+        wait_until(lambda: level(capture) == 2)
+        assert metric(capture.url, "leads_buffer_waiting", tenant="acme", lane="real_time") == 92
+        assert capture.post({"number": "1"}).status_code == 202
+        assert capture.post({"number": "2"}, **batch).json()["error"]["code"] == "buffer_full"
 
 
 def test_a_database_that_cannot_be_asked_keeps_the_level_and_is_complained_about_once(

@@ -12,10 +12,13 @@ from pathlib import Path
 import httpx
 import pytest
 import sqlalchemy as sa
+from click.testing import CliRunner
 
+from leads_pipeline.capture.server import KILL_AFTER_SECONDS
 from leads_pipeline.capture.systemd import Notifier
+from leads_pipeline.cli import cli
 from leads_pipeline.clock import FrozenClock
-from leads_pipeline.config import ServiceManager, service_manager
+from leads_pipeline.config import CaptureSettings, ServiceManager, service_manager
 from leads_pipeline_tests.capture.processes import service
 from leads_pipeline_tests.capture.running import make_key, wait_until
 from leads_pipeline_tests.capture.test_workers import post, stored
@@ -111,7 +114,7 @@ def test_behind_systemd_s_socket_a_restart_refuses_no_connection(
         url = f"http://127.0.0.1:{listening.getsockname()[1]}"
         through = [sys.executable, "-c", _ACTIVATE, str(listening.fileno())]
         senders = []
-        for start in range(3):
+        for start in range(2):
             with service(
                 tmp_path, database_url, "--workers", workers, through=through, pass_fds=[listening.fileno()]
             ) as running:
@@ -119,7 +122,7 @@ def test_behind_systemd_s_socket_a_restart_refuses_no_connection(
                 senders = senders or [pool.submit(keep_posting, sender) for sender in range(8)]
                 seen = len(answered)
                 wait_until(lambda seen=seen: len(answered) > seen + 100)  # type: ignore[misc]
-                if start == 2:
+                if start == 1:
                     stop.set()
                     for sender in senders:
                         sender.result(timeout=60)
@@ -134,3 +137,24 @@ def test_a_socket_of_systemd_s_is_used_whatever_the_port_is(database_url: str, t
         with service(tmp_path, database_url, through=through, pass_fds=[listening.fileno()], port=1) as running:
             assert running.port == listening.getsockname()[1]
             assert httpx.get(f"{running.url}/healthz", trust_env=False).status_code == 200
+
+
+def test_the_example_units_start_a_command_that_exists_and_leave_it_the_time_that_it_takes() -> None:
+    units = Path(__file__).parents[2] / "deploy" / "systemd"
+    service_unit, socket_unit = (
+        dict(
+            line.split("=", 1)
+            for line in (units / f"leads-capture.{kind}").read_text(encoding="utf-8").splitlines()
+            if "=" in line and not line.startswith("#")
+        )
+        for kind in ("service", "socket")
+    )
+    _program, *arguments = service_unit["ExecStart"].split()
+    assert CliRunner().invoke(cli, [*arguments, "--help"]).exit_code == 0
+    assert service_unit["Type"] == "notify"
+    assert float(service_unit["TimeoutStopSec"]) > KILL_AFTER_SECONDS
+    # The supervisor looks round every quarter of a second and beats three times in that while.
+    assert float(service_unit["WatchdogSec"]) > 3
+    assert int(service_unit["LimitNOFILE"]) > CaptureSettings().max_connections
+    host, _, port = socket_unit["ListenStream"].rpartition(":")
+    assert (host, int(port)) == (CaptureSettings().host, CaptureSettings().port)

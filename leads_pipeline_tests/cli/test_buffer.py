@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
@@ -9,12 +10,13 @@ import pytest
 import sqlalchemy as sa
 from click.testing import CliRunner, Result
 
+from leads_pipeline.buffer.opening import open_lead_buffer
 from leads_pipeline.cli import cli
 from leads_pipeline.clock import FrozenClock, SystemClock
-from leads_pipeline.config import DATABASE_URL_VARIABLE
+from leads_pipeline.config import DATABASE_URL_VARIABLE, parse_settings
 from leads_pipeline.domain.stage import Lane
 from leads_pipeline.storage.capture_rates import CaptureRate, capture_rates
-from leads_pipeline_tests.buffer.test_bounds import put, take
+from leads_pipeline_tests.buffer.test_bounds import new_leads, put, take
 from leads_pipeline_tests.conftest import LEADS_YAML
 
 Status = Callable[..., Result]
@@ -32,8 +34,8 @@ def status(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv(DATABASE_URL_VARIABLE, database_url)
     monkeypatch.setenv("COLUMNS", "120")
 
-    def run(*arguments: str, bounds: str = "{}") -> Result:
-        (tmp_path / "leads.yaml").write_text(f"{LEADS_YAML}\nbuffer: {{bounds: {bounds}}}\n")
+    def run(*arguments: str, bounds: str = "{}", more: str = "") -> Result:
+        (tmp_path / "leads.yaml").write_text(f"{LEADS_YAML}\nbuffer: {{bounds: {bounds}, {more}}}\n")
         return CliRunner().invoke(cli, ["--config", str(tmp_path / "leads.yaml"), "buffer", "status", *arguments])
 
     return run
@@ -86,6 +88,26 @@ def test_near_the_bound_the_status_says_who_is_refused(
     assert (found["level"], found["refused_lanes"]) == (level, refused)
     assert found["bounds"]["leads"] == {"now": 30, "bound": bound, "fill": round(30 / bound, 4)}
     assert words in status(bounds=f"{{max_leads: {bound}}}").output
+
+
+def test_a_buffer_in_redis_is_shown_with_what_postgresql_still_holds(
+    status: Status, engine: sa.Engine, now: FrozenClock, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TEST_REDIS_URL", redis_url)
+    put(engine, now, 4)
+    chosen = {"kind": "redis", "redis": {"url": {"env": "TEST_REDIS_URL"}}}
+    settings = parse_settings(f"{LEADS_YAML}\nbuffer: {json.dumps(chosen)}\n", path=Path("leads.yaml"))
+    with closing(open_lead_buffer(settings, engine)) as buffer:
+        buffer.append(new_leads(now, 3, lane=Lane.REAL_TIME), now=now.now())
+    redis = ", ".join(f"{key}: {json.dumps(value)}" for key, value in chosen.items())
+    found = json.loads(status("--json", more=redis).output)
+    assert found["buffer"] == "redis"
+    assert [(lane["lane"], lane["waiting"]) for lane in found["lanes"]] == [("real_time", 3)]
+    assert [(lane["lane"], lane["waiting"]) for lane in found["still_to_drain"]["postgresql"]] == [("batch", 4)]
+    assert found["bounds"]["leads"]["now"] == 3
+    shown = status(more=redis).output
+    assert "Still in postgresql" in shown
+    assert "Buffer in redis" in shown
 
 
 def test_a_window_begins_after_its_first_instant_and_ends_now(engine: sa.Engine, clock: FrozenClock) -> None:
