@@ -158,6 +158,15 @@ def kill_redis(target: Target, senders: Senders) -> None:
     target.redis.start()
 
 
+def stop_redis_for_a_while(target: Target, senders: Senders) -> None:
+    assert target.redis is not None
+    target.redis.pause()
+    try:
+        hold(STOPPED_SECONDS)
+    finally:
+        target.redis.resume()
+
+
 FAULTS = (
     Fault("capture killed", kill_capture),
     Fault("capture restarted", restart_capture),
@@ -173,6 +182,7 @@ FAULTS = (
     Fault("clock stepped", step_the_clock),
     Fault("senders leave", leave_in_mid_body),
     Fault("Redis killed", kill_redis, needs_redis=True),
+    Fault("Redis stopped for 3 s", stop_redis_for_a_while, needs_redis=True),
 )
 
 

@@ -5,7 +5,6 @@ Only processes that were started here are signalled, each by its pid.
 
 import contextlib
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -23,11 +22,12 @@ import pytest
 import sqlalchemy as sa
 
 from leads_pipeline.clock import SystemClock
-from leads_pipeline.config import CONFIG_VARIABLE, DATABASE_URL_VARIABLE
+from leads_pipeline.config import CONFIG_VARIABLE, DATABASE_URL_VARIABLE, Settings, load_settings
 from leads_pipeline.storage.database import engine_for
 from leads_pipeline.storage.embedded import EmbeddedServer
 from leads_pipeline.storage.embedded_home import home_directory, prepare_home
 from leads_pipeline.storage.migrate import upgrade
+from leads_pipeline_tests.buffer.redis_server import MISSING, RedisServer, is_installed
 from leads_pipeline_tests.capture.running import make_key
 from leads_pipeline_tests.chaos.small_disk import SmallDisk
 
@@ -42,7 +42,8 @@ capture: {workers: WORKERS}
 buffer:
   bounds: {min_free_disk_bytes: 0}
 """
-_IN_REDIS = "  kind: redis\n  redis: {url: {env: CHAOS_REDIS_URL}}\n"
+_REDIS_VARIABLE = "CHAOS_REDIS_URL"
+_IN_REDIS = f"  kind: redis\n  redis: {{url: {{env: {_REDIS_VARIABLE}}}}}\n"
 TENANT = "acme"
 _DRAIN = Path(__file__).parent / "drain.py"
 _pause = threading.Event()
@@ -103,7 +104,7 @@ class Target:
     capture: Child
     worker: Child
     clock_file: Path
-    redis: Child | None = None
+    redis: RedisServer | None = None
     disk: SmallDisk | None = None
 
     def superuser(self) -> psycopg.Connection:
@@ -112,6 +113,11 @@ class Target:
         connection.autocommit = True
         connection.execute("set default_transaction_read_only = off")
         return connection
+
+    @property
+    def settings(self) -> Settings:
+        """What the processes read."""
+        return load_settings(str(self.config))
 
     def capture_workers(self) -> list[psutil.Process]:
         """The living processes that share the service's port, where there are several."""
@@ -146,7 +152,12 @@ def running_target(
         upgrade(engine, now=SystemClock().now())
         if disk is not None:
             _put_buffer_on(disk, engine, state)
-        port, redis_port = free_port(), free_port()
+        port, redis = free_port(), None
+        if in_redis:
+            redis = _durable_redis(directory)
+            stack.callback(redis.stop)
+            # For this process too: it reads what Redis holds at the end.
+            stack.enter_context(pytest.MonkeyPatch.context()).setenv(_REDIS_VARIABLE, redis.url)
         config = directory / "leads.yaml"
         config.write_text(LEADS_YAML.replace("WORKERS", str(workers)) + (_IN_REDIS if in_redis else ""))
         clock_file = directory / "clock"
@@ -155,7 +166,6 @@ def running_target(
             **os.environ,
             CONFIG_VARIABLE: str(config),
             DATABASE_URL_VARIABLE: engine.url.set(drivername="postgresql").render_as_string(hide_password=False),
-            "CHAOS_REDIS_URL": f"redis://127.0.0.1:{redis_port}/0",
         }
         serve = [sys.executable, "-m", "leads_pipeline", "capture", "serve", "--port", str(port)]
         drain = [sys.executable, str(_DRAIN), str(config), str(drain_pause_seconds)]
@@ -167,28 +177,14 @@ def running_target(
             config=config,
             capture=Child(serve, environment, directory / "capture.log", b"capture listens on"),
             worker=Child(drain, environment, directory / "worker.log"),
-            redis=redis_child(directory, redis_port) if in_redis else None,
+            redis=redis,
             clock_file=clock_file,
             disk=disk,
         )
-        for child in (target.redis, target.capture, target.worker):
-            if child is not None:
-                stack.callback(_end, child)
-                child.start()
+        for child in (target.capture, target.worker):
+            stack.callback(_end, child)
+            child.start()
         yield target
-
-
-def redis_child(directory: Path, port: int) -> Child:
-    """A redis-server that has each write on disk before it answers."""
-    binary = shutil.which("redis-server") or shutil.which("valkey-server")
-    if binary is None:
-        pytest.skip("redis-server was not found; on Debian and Ubuntu: apt install redis-server")
-    data = directory / "redis"
-    data.mkdir()
-    options = {"port": str(port), "bind": "127.0.0.1", "dir": str(data), "save": "", "appendonly": "yes"}
-    options["appendfsync"] = "always"
-    command = [binary, *(word for name, value in options.items() for word in (f"--{name}", value))]
-    return Child(command, dict(os.environ), directory / "redis.log")
 
 
 def faketime_environment(target: Target) -> dict[str, str]:
@@ -226,6 +222,14 @@ def wait_for(condition: Callable[[], bool], what: str, *, seconds: float = 60) -
 def hold(seconds: float) -> None:
     """Let a fault last: the one thing that no condition can end."""
     _pause.wait(seconds)
+
+
+def _durable_redis(directory: Path) -> RedisServer:
+    if not is_installed():
+        pytest.skip(MISSING)
+    data = directory / "redis"
+    data.mkdir()
+    return RedisServer(data).start()
 
 
 def _put_buffer_on(disk: SmallDisk, engine: sa.Engine, state: Path) -> None:

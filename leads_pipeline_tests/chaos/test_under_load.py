@@ -44,6 +44,18 @@ def test_a_full_disk_is_refused_for_and_the_door_opens_by_itself_when_there_is_r
     assert min(lasted) > 0.9 * PROBE_PAUSE_SECONDS
 
 
+REDIS_FAULTS = ("Redis killed", "Redis stopped for 3 s", "capture killed", "PostgreSQL killed", "worker killed")
+
+
+@pytest.mark.parametrize("fault", [fault for fault in FAULTS if fault.name in REDIS_FAULTS], ids=str)
+def test_no_acknowledged_lead_in_redis_is_lost_or_doubled_by(fault: Fault, own_state: Path, tmp_path: Path) -> None:
+    with running_target(own_state, tmp_path, in_redis=True) as target:
+        break_under_load(target, fault)
+        assert target.redis is not None
+        with target.redis.client() as client:
+            assert client.dbsize() > 0, "nothing was ever in Redis"
+
+
 def break_under_load(target: Target, fault: Fault) -> Senders:
     """Inflict a fault on a target at which all senders post, and hold it to the invariant when it is over."""
     senders = Senders(target.port, target.key)
