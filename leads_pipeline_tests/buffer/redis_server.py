@@ -34,7 +34,7 @@ class RedisServer:
 
     def start(self) -> "RedisServer":
         """Start the server, and return when it answers."""
-        options = [part for name, value in self._settings.items() for part in (f"--{name}", value)]
+        options = [part for name, value in self._settings.items() for part in (f"--{name}", *value.split())]
         place = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self._directory), "--save", ""]
         self._process = subprocess.Popen(
             ["redis-server", *place, *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
