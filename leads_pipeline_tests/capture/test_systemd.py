@@ -1,6 +1,8 @@
 """What the service tells systemd, and how it takes over the sockets that systemd opened."""
 
 import contextlib
+import http.client
+import json
 import os
 import socket
 import sys
@@ -21,7 +23,7 @@ from leads_pipeline.clock import FrozenClock
 from leads_pipeline.config import CaptureSettings, ServiceManager, service_manager
 from leads_pipeline_tests.capture.processes import service
 from leads_pipeline_tests.capture.running import make_key, wait_until
-from leads_pipeline_tests.capture.test_workers import post, stored
+from leads_pipeline_tests.capture.test_workers import stored
 
 # Puts a socket where systemd puts it, says so, and becomes the service.
 _ACTIVATE = (
@@ -106,8 +108,12 @@ def test_behind_systemd_s_socket_a_restart_refuses_no_connection(
         """One connection a lead, as a page sends it; a refused one would raise."""
         place = 0
         while not stop.is_set():
-            answer = post(url, key, f"{sender}-{place}")
-            answered.append(answer.status_code)
+            asking = http.client.HTTPConnection("127.0.0.1", listening.getsockname()[1], timeout=30)
+            body = json.dumps({"number": f"{sender}-{place}"})
+            headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
+            asking.request("POST", "/v1/leads", body, headers)
+            answered.append(asking.getresponse().status)
+            asking.close()
             place += 1
 
     with socket.create_server(("127.0.0.1", 0), backlog=512) as listening, ThreadPoolExecutor(8) as pool:
