@@ -66,7 +66,8 @@ class FlowContext:
 class StageSummary:
     """What one drain of a stage did.
 
-    ``oldest_wait_seconds`` is how long the oldest subject that still waits has waited; ``None`` when nothing does.
+    ``asked``: leads that a vendor was asked for, whatever it answered. ``oldest_wait_seconds``: how long the oldest
+    subject that still waits has waited; ``None`` when nothing does.
     """
 
     stage: Stage
@@ -77,6 +78,7 @@ class StageSummary:
     seconds: float
     oldest_wait_seconds: float | None
     remaining: int
+    asked: int = 0
 
 
 class StageFailed(LeadsError):
@@ -122,6 +124,7 @@ def drain(context: FlowContext, stage: Stage, *, lanes: Sequence[Lane], runner_i
         seconds=context.clock.monotonic() - started,
         oldest_wait_seconds=(context.clock.now() - oldest).total_seconds() if oldest else None,
         remaining=remaining,
+        asked=work.asked,
     )
     if work.errors:
         raise work.failure(summary)
@@ -142,7 +145,7 @@ class _Drain:
         self._set_aside: Counter[str] = Counter()
         self.finished: set[str] = set()
         self.errors: dict[str, Exception] = {}
-        self.chunks = self.taken = self.passed = 0
+        self.chunks = self.taken = self.passed = self.asked = 0
         self.counts: Counter[str] = Counter()
 
     def __enter__(self) -> Self:
@@ -232,6 +235,7 @@ class _Drain:
                     self._note_failure(chunk, error)
                     finished.add(tenant)
                     continue
+                self.asked += report.taken
                 self.counts.update(report.counts)
                 if report.taken == 0:
                     finished.add(tenant)

@@ -8,7 +8,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Mapping
 from datetime import date
-from typing import Any, cast
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -16,6 +16,7 @@ from leads_pipeline.config import Settings
 from leads_pipeline.domain.stage import Chunk, ChunkReport, Stage
 from leads_pipeline.domain.validation import VALIDATOR_FAILED, Rejection, ValidLead, set_aside, validate
 from leads_pipeline.sources.reading import PostReader
+from leads_pipeline.storage.consent import MALFORMED_CONSENT_KEY
 from leads_pipeline.storage.leads import RawLead, insert_rejected_leads, insert_validated_leads, read_raw_leads
 from leads_pipeline.storage.pending import Waiting, claim, enqueue
 from leads_pipeline.storage.source_fields import FieldCount, note_fields
@@ -75,9 +76,10 @@ class _Posts:
         self.count = FieldCount()
 
     def lead_of(self, raw: RawLead) -> Mapping[str, Any]:
-        payload = json.loads(raw.payload)
+        payload: dict[str, Any] = json.loads(raw.payload)
         if raw.imported:
-            return cast("dict[str, Any]", payload)
+            return payload
+        payload.pop(MALFORMED_CONSENT_KEY, None)  # ours, no field of the source
         reader = self._readers.get(raw.source)
         if reader is None:
             reader = self._readers[raw.source] = PostReader(self._settings.source(self._tenant, raw.source))

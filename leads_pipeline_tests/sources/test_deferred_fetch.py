@@ -11,6 +11,7 @@ from leads_pipeline.clock import FrozenClock
 from leads_pipeline.config import Settings, parse_settings
 from leads_pipeline.definitions import build_defs
 from leads_pipeline.defs.automation import leads_waiting
+from leads_pipeline.defs.runs import setbacks
 from leads_pipeline.flows import FlowContext
 from leads_pipeline.storage import schema
 from leads_pipeline_tests.capture.running import Capture, capture_service
@@ -107,7 +108,7 @@ def test_a_lead_that_was_only_named_is_a_usable_lead_after_one_run(
 def test_a_vendor_that_is_down_holds_up_no_run_and_is_asked_again_when_the_lead_is_due(
     door: Capture, engine: sa.Engine, settings: Settings, vendor: Vendor, clock: FrozenClock
 ) -> None:
-    vendor.script = [(503, {}, {}), (503, {}, {})]
+    vendor.script = [(503, {}, {})] * 4
     webhooks(door)
     flow = FlowContext(engine, settings, clock)
     with dg.DagsterInstance.ephemeral() as instance:
@@ -120,8 +121,13 @@ def test_a_vendor_that_is_down_holds_up_no_run_and_is_asked_again_when_the_lead_
         )
         assert not rows_of(engine, schema.validated_leads)
 
+        clock.advance(2)
+        again = metadata_of(job.execute_in_process(instance=instance), "raw_leads")
+        assert (again["taken"], again["fetch_failed"]) == (0, 2)
+        assert setbacks(instance, "near_real_time").runs == 0, "the sensor need not slow down for all leads' sake"
+
         vendor.meta["77"] = {"email": "anna@firm.com"}
         vendor.hubspot["501"] = {"email": "ben@firm.com"}
-        clock.advance(2)
+        clock.advance(4)
         assert job.execute_in_process(instance=instance).success
     assert len(rows_of(engine, schema.validated_leads)) == 2

@@ -175,6 +175,13 @@ def test_fields_are_counted_with_what_they_are_for(engine: sa.Engine, settings: 
     assert (found["utm.source"].posts_by_then, found["utm.source"].last_seen_at) == (1, NOW)
 
 
+@pytest.mark.parametrize("source", ["website", "partner"])
+def test_what_we_keep_with_a_post_is_no_field_of_its_source(engine: sa.Engine, settings: Settings, source: str) -> None:
+    raw_lead(engine, {"colour": "red", "consent_malformed": [{"granted": "perhaps"}]}, source=source)
+    validate_leads(engine, chunk(), settings=settings)
+    assert set(seen(engine, source)) == {POSTS, "colour"}
+
+
 def test_a_chunk_that_is_not_committed_counts_nothing(engine: sa.Engine, settings: Settings) -> None:
     raw_lead(engine, {"email": "a@firm.com"})
 
