@@ -66,18 +66,20 @@ curl -sS {url} \\
   headers: {{
     "X-API-Key": key,
     "Content-Type": "application/json",
-    "Idempotency-Key": crypto.randomUUID(),   // once for each submission, the same when it is sent again
+    "Idempotency-Key": crypto.randomUUID(),  // the same one when it is sent again
   }},
   body: JSON.stringify({{ email: "ada@example.org", full_name: "Ada Lovelace" }}),
 }});
 const {{ lead_id }} = await answer.json();"""
     python = f"""import time, uuid, httpx
 
+URL = "{url}"
+
 def post(lead: dict, key: str) -> str:
     headers = {{"Authorization": f"Bearer {{key}}", "Idempotency-Key": str(uuid.uuid4())}}
     while True:
         try:
-            answer = httpx.post("{url}", json=lead, headers=headers, timeout=30)
+            answer = httpx.post(URL, json=lead, headers=headers, timeout=30)
         except httpx.TransportError:
             time.sleep(1)
             continue
@@ -96,7 +98,8 @@ def _web_page(base_url: str, *, has_example: bool) -> str:
 
 <form data-leads>
   <label>E-mail <input name="email" type="email" required></label>
-  <label><input type="checkbox" name="consent_email" data-consent-channel="email" data-consent-version="2026-01">
+  <label><input type="checkbox" name="consent_email"
+    data-consent-channel="email" data-consent-version="2026-01">
     You may write to me.</label>
   <button>Send</button>
   <p data-leads-status role="status"></p>
@@ -122,8 +125,8 @@ def _sources(document: dict[str, Any], base_url: str) -> str:
     rows = [
         (
             f"<code>{escape(name)}</code>",
-            "the vendor's signature" if kind.signed else "an API key, also as <code>?key=lp_…</code>",
-            ", ".join(f"<code>{escape(media)}</code>" for media in sorted(kind.media_types)),
+            "its signature" if kind.signed else "an API key",
+            "<br>".join(f"<code>{escape(media)}</code>" for media in sorted(kind.media_types)),
         )
         for name, kind in KINDS.items()
     ]
@@ -158,7 +161,7 @@ def _refusals() -> str:
             f"<code>{escape(refusal.code)}</code>",
             str(refusal.status),
             escape(refusal.message),
-            "not as it stands" if refusal.retry_after_seconds is None else f"after {refusal.retry_after_seconds} s",
+            "no" if refusal.retry_after_seconds is None else f"after {refusal.retry_after_seconds} s",
         )
         for refusal in REFUSALS.values()
     ]
@@ -194,7 +197,7 @@ def _answers(operation: dict[str, Any]) -> str:
         if status < "400"
     ]
     refused = ", ".join(status for status in operation["responses"] if status >= "400")
-    rows.append((refused, '<a href="#refusals">Refused.</a>'))
+    rows.append(("<code>4xx</code> <code>5xx</code>", f'<a href="#refusals">Refused</a>: {refused}.'))
     return _table(("answer", "meaning"), rows)
 
 

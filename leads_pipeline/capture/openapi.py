@@ -183,8 +183,8 @@ def _to_source(limits: CaptureSettings) -> Node:
         "tags": ["sources"],
         "summary": "What a form or a vendor sends.",
         "description": f"At most {limits.max_body_bytes:,} bytes, of the media types of the source's kind. Signed "
-        f"kinds ({signed}) prove themselves by the vendor's signature; the others carry an API key. A browser that "
-        "posts a form is answered with a page, or sent on to one.",
+        f"kinds ({signed}) prove themselves by the vendor's signature; the others carry an API key, also as "
+        "?key=lp_… in the address. A browser that posts a form is answered with a page, or sent on to one.",
         "security": [*_SECURITY, {}],
         "parameters": [_IDEMPOTENCY_KEY, *_NAMED_SOURCE],
         "requestBody": {"required": True, "content": {kind: {"schema": {}} for kind in bodies}},
