@@ -30,7 +30,7 @@ def uuid7(now: datetime, *, random_bits: Callable[[int], int] = secrets.randbits
 def sorted_uuid7s(
     now: datetime, count: int, *, random_bytes: Callable[[int], bytes] = secrets.token_bytes
 ) -> list[UUID]:
-    """``count`` values of ``uuid7(now)`` in ascending order, at a third of the cost of making them one by one."""
+    """``count`` values of ``uuid7(now)`` in ascending order, at half the cost of making them one by one."""
     noise = random_bytes(10 * count)
     base = ((now - _EPOCH) // _MILLISECOND & (1 << 48) - 1) << 80 | 0x7 << 76 | 0b10 << 62
     values = []

@@ -20,7 +20,7 @@ from leads_pipeline.storage.import_progress import known_keys
 
 _ROWS_AT_ONCE = 5_000
 # Of a key so many bytes are remembered: two different rows of a file of a billion rows are taken for one with a
-# chance of 3 in a hundred, and a million rows take 60 MB.
+# chance of 3 in a hundred, and a million rows take 70 MB.
 _REMEMBERED_BYTES = 8
 
 

