@@ -192,7 +192,7 @@ class SourceSettings(Model):
     """One way in: a form, a webhook, an import."""
 
     description: str = Field("", description="For people; shown nowhere else.")
-    kind: SourceKind = Field("json", description="Who sends, and so how it is verified and read: docs/capture.md.")
+    kind: SourceKind = Field("json", description="Who sends, and so how it is verified and read: docs/sources.md.")
     lane: LaneName = Field("near_real_time", description="How urgent this source's leads are.")
     lane_rules: tuple[LaneRule, ...] = Field((), description="Leads of this source that are more or less urgent.")
     country: Annotated[str, Field(pattern=r"^[A-Z]{2}$")] | None = Field(
@@ -337,10 +337,12 @@ class CaptureSettings(Model):
     headers_seconds: Annotated[float, Field(gt=0, le=600)] = Field(
         10, description="A connection that has not sent a request's headers by then is closed."
     )
-    workers: Annotated[int, Field(gt=0, le=64)] = Field(1, description="Processes that share the port.")
+    workers: Annotated[int, Field(gt=0, le=64)] = Field(
+        1, description="Processes that share the port; each has its own queue, bytes and connections as above."
+    )
     rate: KeyRate = Field(KeyRate(), description="For each API key and each signed source; beyond it 429.")
     max_connections: Annotated[int, Field(gt=0)] = Field(
-        10_000, description="Open connections of one process; a request on one beyond it is answered 503."
+        10_000, description="Open connections; a request on one beyond it is answered 503."
     )
     metrics: bool = Field(True, description="Serve /metrics for Prometheus: counts and ages, nothing personal.")
     example_page: bool = Field(True, description="Serve the page /example, which posts with leads.js.")

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from leads_pipeline.capture.door import Door
 
 
+# The loggers whose words may be a lead's: an exception's text quotes what it choked on.
+TAMED = ("uvicorn", "asyncio")
 # How long a service that ends waits for the first request of a connection that it has taken.
 FIRST_REQUEST_SECONDS = 0.5
 
@@ -107,7 +109,7 @@ class _AsEvents(logging.Handler):
 
 def tame_logs() -> None:
     """Let nothing that uvicorn or asyncio logs reach standard error as it stands."""
-    for name in ("uvicorn", "asyncio"):
+    for name in TAMED:
         logger = logging.getLogger(name)
         logger.handlers = [_AsEvents()]
         logger.propagate = False

@@ -1,13 +1,17 @@
 """Senders that dribble, swarm or speak something else than HTTP, on bare connections; and their neighbours."""
 
 import json
+import logging
 import socket
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+import structlog.testing
 
+from leads_pipeline.capture.protocol import TAMED, tame_logs
 from leads_pipeline.clock import FrozenClock
 from leads_pipeline.config import Settings
 from leads_pipeline_tests.capture.processes import connect, metric, received, service
@@ -148,3 +152,27 @@ def test_what_is_no_http_is_answered_400_and_nothing_of_it_is_logged(
         assert post(running.url, key, "1").status_code == 202
         assert running.end() == 0
     assert running.errors == ""
+
+
+@pytest.fixture
+def tamed() -> Iterator[None]:
+    """Logging as the service has it, and as it was before once the test is over."""
+    before = [(logger, logger.handlers, logger.propagate, logger.level) for logger in map(logging.getLogger, TAMED)]
+    tame_logs()
+    yield
+    for logger, handlers, propagate, level in before:
+        logger.handlers, logger.propagate = handlers, propagate
+        logger.setLevel(level)
+
+
+@pytest.mark.parametrize("name", ["uvicorn.error", "asyncio"])
+def test_of_what_breaks_in_the_server_the_class_is_logged_and_not_the_words(
+    name: str, tamed: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    error = ValueError("Zaphod-Beeblebrox")
+    with structlog.testing.capture_logs() as logs:
+        logging.getLogger(name).error("%s in ASGI application", "Zaphod-Beeblebrox", exc_info=error)
+        logging.getLogger(name).warning("Zaphod-Beeblebrox")
+    assert [(line["event"], line["error_class"]) for line in logs] == [("http server failed", "ValueError")]
+    assert "Zaphod" not in str(logs)
+    assert capsys.readouterr() == ("", "")
