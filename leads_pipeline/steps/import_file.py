@@ -44,6 +44,8 @@ from leads_pipeline.storage.import_progress import ImportProgress, advance_progr
 # with 1,000, 13.0 with 5,000, 12.5 with 20,000), small enough that a kill loses a tenth of a second.
 COMMIT_ROWS = 5_000
 
+# Redis does nothing else while it stores a group.
+COMMIT_ROWS_ELSEWHERE = 1_000
 # A group is some ten thousand lists and dictionaries, none of them in a cycle. Looked through every 700, as is Python's
 # habit, they cost as much as all of reading: 13.4 µs a row were 7.9 without.
 COLLECT_AFTER = 100_000
@@ -151,7 +153,8 @@ def import_file(
             on_room=lambda: watcher.waiting(None),
         )
         row_rate = None if rate is None else RowRate(rate, began=clock.monotonic())
-        at_once = COMMIT_ROWS if row_rate is None else row_rate.group_rows(COMMIT_ROWS)
+        most = COMMIT_ROWS if isinstance(buffer, PostgresBuffer) else min(COMMIT_ROWS, COMMIT_ROWS_ELSEWHERE)
+        at_once = most if row_rate is None else row_rate.group_rows(most)
         groups = running.groups(mapping, Lane(source_settings.lane), at_once)
         # While the database commits one group, the next is read: one ahead, in a thread.
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="import-reader") as reader:
@@ -237,7 +240,8 @@ class _Import:
                 self._rejects.add(BrokenRow(read.line, reason, self._file.rejected(read.row, reason)))
         after = self.progress.after(
             accepted=results[PostResult.ACCEPTED],
-            duplicates=results[PostResult.DUPLICATE],
+            # A key that came before with another body cannot be: the key is the body's.
+            duplicates=results[PostResult.DUPLICATE] + results[PostResult.KEY_REUSED],
             rejected=len(group.broken) + results[PostResult.UNSTORABLE],
             rejected_bytes=self._rejects.settle(),
         )

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import sqlalchemy as sa
 from leads_pipeline.buffer.files.opening import open_lead_file
 from leads_pipeline.buffer.files.rejected import RejectedFile
 from leads_pipeline.buffer.files.rows import BrokenRow
+from leads_pipeline.buffer.opening import open_lead_buffer
 from leads_pipeline.clock import FrozenClock
 from leads_pipeline.config import DATABASE_URL_VARIABLE, Settings, parse_settings
 from leads_pipeline.domain.import_mapping import map_columns
@@ -227,3 +229,38 @@ def test_an_error_file_that_was_taken_away_begins_anew_with_its_header(tmp_path:
     with RejectedFile(open_lead_file(path), destination, settled_bytes=500) as rejects:
         rejects.add(broken(9))
     assert destination.read_text() == "email\nrow 9\n"
+
+
+# --- with the buffer in Redis ----------------------------------------------------------------------------------------
+
+
+def test_into_redis_a_failure_between_the_two_stores_doubles_no_row(
+    imports: Imports, redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LEADS_TEST_REDIS", redis_url)
+    text = LEADS_YAML + "buffer: {kind: redis, redis: {url: {env: LEADS_TEST_REDIS}}}\n"
+    settings = parse_settings(text, path=tmp_path / "leads.yaml")
+    path = write_people(tmp_path / "people.csv")
+
+    class Gone(Exception):
+        pass
+
+    def fail_after_two_groups(connection: sa.Connection) -> None:
+        position = connection.execute(sa.text("select max(position) from import_progress")).scalar()
+        if position == 300:
+            raise Gone
+
+    sa.event.listen(imports.engine, "commit", fail_after_two_groups)
+    with pytest.raises(Gone):
+        imports.run(path, settings=settings)
+    sa.event.remove(imports.engine, "commit", fail_after_two_groups)
+    resumed = imports.run(path, settings=settings)
+    assert resumed.resumed_at == 200
+    assert resumed.rows == ROWS
+    with closing(open_lead_buffer(settings, imports.engine)) as buffer, imports.engine.connect() as connection:
+        waiting = sum(depth.waiting for depth in buffer.depths(connection))
+    people = {line for line in path.read_text().splitlines()[1:] if "," in line}
+    assert waiting == len(people)
+    assert imports.one("select count(*) from buffer") == 0
+    again = imports.run(path, settings=settings, again=True)
+    assert (again.accepted, again.duplicates + again.rejected) == (0, ROWS)

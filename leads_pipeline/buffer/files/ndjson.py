@@ -159,8 +159,8 @@ class _ArrayText:
         if self.peek() != letter:
             where = f"behind element {number:,}" if number else "at its beginning"
             raise ImportFileError(
-                f"{self._name} is not a JSON array: {where} there is no {letter!r}. What came before was read; mend "
-                "the file and import it again, nothing is stored twice"
+                f"{self._name} is not a JSON array: {where} there is no {letter!r}. Mend the file "
+                "and import it again; nothing is stored twice"
             )
         self._at += 1
 
@@ -174,8 +174,8 @@ class _ArrayText:
                     continue
                 raise ImportFileError(
                     f"{self._name}: element {number:,} of its array is not valid JSON, or longer than "
-                    f"{_MAX_LINE_BYTES:,} bytes, or the file breaks off there. What came before was read; mend the "
-                    "file and import it again, nothing is stored twice"
+                    f"{_MAX_LINE_BYTES:,} bytes, or the file breaks off there. Mend the file and import "
+                    "it again; nothing is stored twice"
                 ) from error
             # A number may go on in the next piece.
             if end == len(self._text) and self._more():
