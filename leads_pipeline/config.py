@@ -338,7 +338,7 @@ class CaptureSettings(Model):
         10, description="A connection that has not sent a request's headers by then is closed."
     )
     workers: Annotated[int, Field(gt=0, le=64)] = Field(
-        1, description="Processes that share the port; each has its own queue, bytes and connections as above."
+        1, description="Processes that share the port; each has its own queue, body bytes and connections."
     )
     rate: KeyRate = Field(KeyRate(), description="For each API key and each signed source; beyond it 429.")
     max_connections: Annotated[int, Field(gt=0)] = Field(

@@ -66,6 +66,7 @@ class BufferGauge:
         self._clock = clock
         self._measured_at: float | None = None
         self._failing = False
+        self._disk_is_missed = False
         self.reading: Reading | None = None
 
     @property
@@ -80,7 +81,7 @@ class BufferGauge:
     def measured(self, depths: Sequence[BufferDepth]) -> Reading:
         """Take in what waits, and look at the disk."""
         now = self._clock.now()
-        free = free_disk_bytes(self._disk)
+        free = self._free_disk_bytes()
         fill = fill_of(
             waiting=sum(depth.waiting for depth in depths),
             oldest_received_at=oldest(depth.oldest_received_at for depth in depths if depth.tenant in self._tenants),
@@ -95,6 +96,13 @@ class BufferGauge:
             get_logger(__name__).info("buffer is measured again")
             self._failing = False
         return self.reading
+
+    def _free_disk_bytes(self) -> int | None:
+        free = free_disk_bytes(self._disk)
+        if self._disk is not None and free is None and not self._disk_is_missed:
+            self._disk_is_missed = True
+            get_logger(__name__).warning("disk cannot be watched", directory=str(self._disk))
+        return free
 
     def failed(self, error: Exception) -> None:
         """The buffer could not be measured: the last level stands for ``LAST_LEVEL_SECONDS``. Logged once."""

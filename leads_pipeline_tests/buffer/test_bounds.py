@@ -115,6 +115,18 @@ def test_a_disk_that_fills_raises_the_level(clock: FrozenClock, tmp_path: Path):
     assert measured.fill.disk == pytest.approx(2, rel=0.1)
 
 
+def test_a_disk_that_is_not_there_is_said_once_and_bounds_nothing(clock: FrozenClock, tmp_path: Path):
+    tight = Bounds(max_leads=100, max_age=timedelta(hours=10), min_free_disk_bytes=1)
+    watched = gauge(clock, disk=tmp_path / "gone", bounds=tight)
+    with structlog.testing.capture_logs() as logs:
+        levels = [watched.measured([]).level for _ in range(3)]
+
+    assert levels == [Level.NORMAL] * 3
+    assert [line["event"] for line in logs] == ["disk cannot be watched"]
+    assert watched.reading is not None
+    assert watched.reading.free_disk_bytes is None
+
+
 def test_the_embedded_servers_disk_is_watched_and_a_remote_servers_is_not(
     settings: Settings, own_state: Path, tmp_path: Path
 ):
