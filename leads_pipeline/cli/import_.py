@@ -179,7 +179,8 @@ class _Bar:
     def waiting(self, why: str | None) -> None:
         """Say why nothing goes on."""
         self._progress.update(self._task, description=self._doing if why is None else "waiting")
-        self._progress.console.print("going on" if why is None else f"waiting: {why}", style="yellow", markup=False)
+        sentence = "there is room in the buffer again: going on" if why is None else why
+        self._progress.console.print(sentence, style="yellow", markup=False)
 
     def watcher(self) -> "ImportWatcher":
         """What an import tells this bar."""
