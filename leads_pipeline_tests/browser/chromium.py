@@ -130,15 +130,6 @@ class Page:
         self.click(selector)
         self.call("Input.insertText", text=text)
 
-    def screenshot(self, path: Path, *, width: int, height: int, scale: float = 1) -> None:
-        import base64
-
-        self.call(
-            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=scale, mobile=False
-        )
-        picture = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=True)["data"]
-        path.write_bytes(base64.b64decode(picture))
-
     def close(self) -> None:
         """Close the tab, as a person does: the page's pagehide runs."""
         self.call("Page.close")

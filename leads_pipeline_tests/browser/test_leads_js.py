@@ -280,8 +280,9 @@ def test_a_lead_of_more_than_a_week_ago_is_forgotten(browser: Chromium, door: Do
     url = door.page()
     page = opened(browser, url)
     page.run(
-        "for (const [id, days] of [['old', 8], ['young', 6]]) localStorage['leads.js:' + id] = JSON.stringify({id,"
-        " key: document.querySelector('script').dataset.key, tries: 0, due: 0, at: Date.now() - days * 864e5,"
+        "const script = document.querySelector('script'), {host} = new URL(script.src), {key} = script.dataset;"
+        " for (const [id, days] of [['old', 8], ['young', 6]]) localStorage[`leads.js:${host}:${id}`] ="
+        " JSON.stringify({id, key, tries: 0, due: 0, at: Date.now() - days * 864e5,"
         " body: JSON.stringify({email: id + '@example.org'})})"
     )
     page.go(url + "?again")

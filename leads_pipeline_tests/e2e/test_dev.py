@@ -49,6 +49,9 @@ def test_a_posted_lead_reaches_the_crm_by_itself_and_a_signal_ends_everything(ch
                 break
         text = "".join(said)
         assert "curl" in text, text
+        example = re.search(r"Example form +(http://\S+)", text)
+        assert example is not None, text
+        assert "Posts as website of acme." in httpx.get(example[1]).text
         curl = text[text.index("curl") : text.index("\n\nThen")].replace("\\\n", " ")
         answer = subprocess.run(["bash", "-c", curl], capture_output=True, text=True, check=True, timeout=30)
         lead_id = json.loads(answer.stdout)["lead_id"]

@@ -3,8 +3,8 @@
 // Served without these comments and without indentation, and then below 5 KB: a test holds it there.
 (() => {
   const { src, dataset } = document.currentScript, url = new URL("v1/leads", src);
-  const PREFIX = "leads.js:", WEEK = 6048e5, MOST = 100, PAUSE = 200, SLOWEST = 3e5;
-  const TEXTS = { stored: "Thank you.", waiting: "Not sent yet, but it will be.", refused: "Refused." };
+  const PREFIX = `leads.js:${url.host}:`, WEEK = 6048e5, MOST = 100, PAUSE = 200, SLOWEST = 3e5;
+  const TEXTS = { stored: "Thank you.", waiting: "Not sent yet; it will be.", refused: "Refused." };
   const { now } = Date;
   // What this page sent and waits for: id → { form, text, resolve }. Kept apart from what the browser keeps.
   const open = {}, memory = {};
@@ -126,7 +126,7 @@
   };
 
   // A second click while the first is under way is not a second lead.
-  document.addEventListener("submit", (event) => {
+  addEventListener("submit", (event) => {
     const form = event.target;
     if (event.defaultPrevented || !form.matches("[data-leads]")) return;
     event.preventDefault();
