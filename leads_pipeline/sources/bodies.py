@@ -33,7 +33,7 @@ def json_of(body: bytes) -> Any | NotJson:
     except (ValueError, RecursionError):  # msgspec's errors and UnicodeDecodeError are ValueErrors
         value = _generously(body)
     opened = body.count(b"{") + body.count(b"[")
-    return NOT_JSON if opened > MAX_NESTING and _is_deeper(value, MAX_NESTING) else value
+    return NOT_JSON if opened > MAX_NESTING and _is_deeper(value) else value
 
 
 def _generously(body: bytes) -> Any | NotJson:
@@ -47,14 +47,14 @@ def _refuse_constant(_literal: str) -> NoReturn:
     raise ValueError  # NaN and Infinity, which Python reads and JSON does not know
 
 
-def _is_deeper(value: Any, levels: int) -> bool:
-    level = [value]
-    for _depth in range(levels):
+def _is_deeper(value: Any) -> bool:
+    level = [value] if isinstance(value, dict | list) else []
+    for _depth in range(MAX_NESTING):
         level = [
             entry
             for item in level
-            if isinstance(item, dict | list)
             for entry in (item.values() if isinstance(item, dict) else item)
+            if isinstance(entry, dict | list)
         ]
         if not level:
             return False

@@ -78,7 +78,7 @@ class MetaLeads:
         token = delivery.query.get("hub.verify_token", "")
         if delivery.query.get("hub.mode") != "subscribe" or not token:
             return Doubt.NO_SIGNATURE
-        if not secrets.verify_token or not same_secret(secrets.verify_token, token):
+        if not same_secret(secrets.verify_token, token):
             return Doubt.BAD_SIGNATURE
         return delivery.query.get("hub.challenge", "")
 

@@ -3,12 +3,14 @@
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from leads_pipeline.domain.posted_lead import storage_fault
 from leads_pipeline.sources.form_bodies import MAX_FIELDS
 from leads_pipeline.sources.form_posts import FormPosts
 from leads_pipeline.sources.port import Delivery, Fault, Post, Quarantine, Unreadable
-from leads_pipeline_tests.sources.contract import KeyedContract
+from leads_pipeline_tests.sources.contract import KeyedContract, assert_flat, assert_storable
 from leads_pipeline_tests.sources.signing import delivery
 
 URL_ENCODED = {"content-type": "application/x-www-form-urlencoded"}
@@ -130,6 +132,23 @@ def test_a_form_that_cannot_be_read_is_kept_raw(arrived: Delivery) -> None:
     post = read(arrived)
     assert post.quarantine is Quarantine.UNREADABLE_BODY
     assert post.payload == {"raw_body": arrived.body.decode()}
+
+
+_PIECES = [
+    b"--XyZ", b"--XyZ--", b"--", b"\r\n", b"\n", b"\r", b"Content-Disposition: form-data; name=", b'"a"',
+    b'"_redirect"', b'"website_url"', b'; filename="f"', b"; filename*=utf-8''x", b": ", b"\x00", b"\xff", b"=",
+    b"&", b";", b"%", b"%zz", b"%41", b"+", b"a", b"Content-Transfer-Encoding: base64",
+]  # fmt: skip
+
+
+@settings(max_examples=400, deadline=None)
+@given(pieces=st.lists(st.sampled_from(_PIECES), max_size=30), is_multipart=st.booleans())
+def test_no_form_breaks_the_reading_of_it(pieces: list[bytes], is_multipart: bool) -> None:
+    media_type = "multipart/form-data; boundary=XyZ" if is_multipart else URL_ENCODED["content-type"]
+    found = FORM.read(delivery(b"".join(pieces), {"content-type": media_type}), TestUrlEncodedForm.options)
+    for post in [] if isinstance(found, Unreadable) else found:
+        assert_storable(post)
+        assert_flat(FORM.fields(post.payload))
 
 
 def test_nothing_of_a_broken_form_is_logged(caplog: pytest.LogCaptureFixture) -> None:

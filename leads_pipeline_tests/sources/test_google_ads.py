@@ -27,6 +27,9 @@ class TestGoogleAdsLeads(SignedContract):
     def good(self) -> Delivery:
         return arrived()
 
+    def signed_with_nothing(self) -> Delivery:
+        return arrived(google_key="")
+
 
 def read(**changes: Any) -> Post:
     posts = GOOGLE.read(arrived(**changes), TestGoogleAdsLeads.options)
@@ -48,6 +51,12 @@ def test_another_key_is_not_believed(key: str) -> None:
 def test_no_key_is_not_believed(key: Any) -> None:
     assert GOOGLE.verify(arrived(google_key=key), TestGoogleAdsLeads.secrets) is Doubt.NO_SIGNATURE
     assert GOOGLE.verify(delivery(b"[]"), TestGoogleAdsLeads.secrets) is Doubt.NO_SIGNATURE
+
+
+def test_a_lead_with_an_odd_value_is_believed_by_its_key() -> None:
+    for odd in ("\ud800", "a\x00b", 10**4_000):
+        assert GOOGLE.verify(arrived(gcl_id=odd), TestGoogleAdsLeads.secrets) is None
+    assert GOOGLE.verify(delivery(b'{"n": 1e999, "google_key": "gk"}'), TestGoogleAdsLeads.secrets) is None
 
 
 def test_the_key_is_not_kept() -> None:

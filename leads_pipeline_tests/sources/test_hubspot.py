@@ -52,6 +52,9 @@ class TestHubSpotEvents(TimeSignedContract):
     def good(self) -> Delivery:
         return signed([CREATION, CHANGE])
 
+    def signed_with_nothing(self) -> Delivery:
+        return delivery(b"[]", hubspot_headers(b"[]", secret=""), url=HUBSPOT_URL)
+
     def signed_at(self, sent_at: datetime) -> Delivery:
         return signed([CREATION], at=sent_at)
 

@@ -53,6 +53,9 @@ class TestMetaLeads(BodySignedContract):
     def good(self) -> Delivery:
         return signed(message(VALUE))
 
+    def signed_with_nothing(self) -> Delivery:
+        return delivery(b"{}", meta_headers(b"{}", secret=""))
+
 
 META = MetaLeads()
 

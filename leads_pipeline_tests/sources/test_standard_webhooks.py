@@ -33,6 +33,9 @@ class TestStandardWebhooks(TimeSignedContract):
     def good(self) -> Delivery:
         return signed(EVENT)
 
+    def signed_with_nothing(self) -> Delivery:
+        return delivery(b"{}", standard_headers(b"{}", secret=""))
+
     def signed_at(self, sent_at: datetime) -> Delivery:
         return signed(EVENT, at=sent_at)
 

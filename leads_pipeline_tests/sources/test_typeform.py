@@ -61,6 +61,9 @@ class TestTypeformResponses(BodySignedContract):
     def good(self) -> Delivery:
         return signed(EVENT)
 
+    def signed_with_nothing(self) -> Delivery:
+        return delivery(b"{}", typeform_headers(b"{}", secret=""))
+
 
 def read(arrived: Delivery) -> Post:
     posts = TYPEFORM.read(arrived, TestTypeformResponses.options)
