@@ -14,9 +14,12 @@ from urllib.parse import quote
 
 from pydantic import SecretStr
 
+from leads_pipeline.clock import Clock
 from leads_pipeline.config import SourceSettings
-from leads_pipeline.crm.port import NetworkFailure
+from leads_pipeline.crm.gate import Gate
+from leads_pipeline.crm.port import CrmResponse, NetworkFailure
 from leads_pipeline.crm.transport import HttpAnswer, Transport
+from leads_pipeline.errors import CrmParked
 from leads_pipeline.sources.hubspot import CONTACT_PROPERTIES
 from leads_pipeline.sources.meta import LEAD_FIELDS
 
@@ -130,11 +133,18 @@ VENDORS: Mapping[str, Vendor] = {"hubspot": HubSpotContacts(), "meta": MetaLeadA
 
 
 class LeadFetcher:
-    """Asks one source's vendor. Safe to share between threads; close it."""
+    """Asks one source's vendor. Safe to share between threads; close it.
 
-    def __init__(self, vendor: Vendor, settings: SourceSettings, *, token: SecretStr) -> None:
+    ``gate`` is the way out to an account whose quota is counted: requests wait there for their turn.
+    """
+
+    def __init__(
+        self, vendor: Vendor, settings: SourceSettings, *, token: SecretStr, clock: Clock, gate: Gate | None = None
+    ) -> None:
         self._vendor = vendor
         self._settings = settings
+        self._clock = clock
+        self._gate = gate
         self._transport = Transport(
             (settings.api_url or vendor.base_url).rstrip("/"),
             token=token,
@@ -144,6 +154,19 @@ class LeadFetcher:
 
     def fetch(self, reference: str) -> FetchAnswer:
         """Ask for one lead. What a network or a vendor can do comes back as a verdict."""
+        if self._gate is None:
+            return self._ask(reference)
+        try:
+            entry = self._gate.enter()
+        except CrmParked as parked:
+            wait = (parked.until - self._clock.now()).total_seconds()
+            return FetchAnswer(FetchVerdict.THROTTLED, retry_after=max(wait, 1.0))
+        answer = self._ask(reference)
+        pause = answer.retry_after if answer.verdict is FetchVerdict.THROTTLED else None
+        self._gate.answered(entry, CrmResponse(status=None, body=None, pause_seconds=pause))
+        return answer
+
+    def _ask(self, reference: str) -> FetchAnswer:
         answer = self._transport.send("GET", self._vendor.path(reference, self._settings))
         if isinstance(answer, NetworkFailure):
             return FetchAnswer(FetchVerdict.UNREACHABLE)

@@ -7,6 +7,7 @@ any more goes on with that as its reason to be rejected. Nothing is lost either 
 
 import json
 import random as randomness
+import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +21,8 @@ import sqlalchemy as sa
 
 from leads_pipeline.clock import Clock
 from leads_pipeline.config import Settings, SourceSettings
+from leads_pipeline.crm.gate import Gate
+from leads_pipeline.crm.limiter import Limiter
 from leads_pipeline.domain.consent import ParsedConsent, parse_consent
 from leads_pipeline.domain.consent_mapping import consent_statements
 from leads_pipeline.domain.lane_rules import lane_of
@@ -95,7 +98,8 @@ def fetch_leads(
     for name, leads in groupby(claimed, key=lambda lead: lead.source):
         source = settings.source(chunk.tenant, name)
         asked = list(leads)
-        answers = _answers(asked, source, in_time=lambda: clock.monotonic() < ends)
+        gate = None if source is None else _gate(engine, settings, source, clock=clock, ends=ends)
+        answers = _answers(asked, source, gate=gate, clock=clock, ends=ends)
         policy = RetryPolicy(**settings.retry.model_dump())
         _judge(outcome, asked, answers, source, policy=policy, chunk=chunk, now=clock.now(), random=random)
     with engine.begin() as connection:
@@ -154,7 +158,7 @@ def _backoff(lead: ClaimedFetch, *, policy: RetryPolicy, random: Callable[[], fl
 
 
 def _answers(
-    leads: list[ClaimedFetch], source: SourceSettings | None, *, in_time: Callable[[], bool]
+    leads: list[ClaimedFetch], source: SourceSettings | None, *, gate: Gate | None, clock: Clock, ends: float
 ) -> dict[UUID, FetchAnswer]:
     """Ask for the leads of one source, until its vendor says something that would be said of all of them."""
     vendor = None if source is None else VENDORS.get(source.kind)
@@ -165,9 +169,12 @@ def _answers(
     if source is None or vendor is None or token is None:
         return {leads[0].lead_id: FetchAnswer(FetchVerdict.NOT_CONFIGURED)}
     answers: dict[UUID, FetchAnswer] = {}
-    with LeadFetcher(vendor, source, token=token) as fetcher, ThreadPoolExecutor(CONNECTIONS) as pool:
+    with (
+        LeadFetcher(vendor, source, token=token, clock=clock, gate=gate) as fetcher,
+        ThreadPoolExecutor(CONNECTIONS) as pool,
+    ):
         for start in range(0, len(leads), CONNECTIONS):
-            if not in_time():
+            if clock.monotonic() >= ends:
                 break
             group = leads[start : start + CONNECTIONS]
             for lead, answer in zip(group, pool.map(lambda lead: _asked(fetcher, lead), group), strict=True):
@@ -175,6 +182,15 @@ def _answers(
             if any(answer.verdict in SOURCE_WIDE for answer in answers.values()):
                 break
     return answers
+
+
+def _gate(engine: sa.Engine, settings: Settings, source: SourceSettings, *, clock: Clock, ends: float) -> Gate | None:
+    """The way out to the account that a destination's contacts go to, if the source's token is that destination's."""
+    for destination in settings.destinations.values():
+        if destination.vendor == source.kind and destination.token == source.access_token:
+            limiter = Limiter(engine, account=destination.account, limits=destination.limits)
+            return Gate(limiter, clock=clock, deadline=ends, stopping=threading.Event())
+    return None
 
 
 def _asked(fetcher: LeadFetcher, lead: ClaimedFetch) -> FetchAnswer:

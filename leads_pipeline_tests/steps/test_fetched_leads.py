@@ -18,7 +18,8 @@ from leads_pipeline import flows
 from leads_pipeline.buffer.port import NewLead
 from leads_pipeline.buffer.postgresql import PostgresBuffer
 from leads_pipeline.clock import FrozenClock
-from leads_pipeline.config import Settings, parse_settings
+from leads_pipeline.config import RequestLimits, Settings, WindowLimit, parse_settings
+from leads_pipeline.crm.limiter import Limiter, Wait
 from leads_pipeline.domain.ids import uuid7
 from leads_pipeline.domain.stage import ALL_LANES, Lane, Stage
 from leads_pipeline.flows import FlowContext
@@ -392,6 +393,25 @@ def test_a_slow_vendor_holds_the_stage_up_for_no_longer_than_its_budget(
     assert len(vendor.asked) == 4
     assert {row["last_verdict"] for row in rows_of(engine, schema.lead_fetches)} == {None}
     assert intake(context)["fetch_fetched"] == 4, "what is left is due at once"
+
+
+def test_a_source_that_asks_with_a_destinations_token_spends_that_accounts_quota(
+    engine: sa.Engine, context: FlowContext, vendor: Vendor, clock: FrozenClock
+) -> None:
+    for number in range(5):
+        named(engine, str(number), source="portal")
+        vendor.hubspot[str(number)] = {"email": f"p{number}@firm.com"}
+    limits = RequestLimits(windows=(WindowLimit(requests=2, seconds=3_600),), daily=None)
+    token = context.settings.tenants["acme"].sources["portal"].access_token
+    account = context.settings.destinations["hubspot"].model_copy(update={"limits": limits, "token": token})
+    settings = context.settings.model_copy(update={"destinations": {"hubspot": account}})
+
+    counts = intake(FlowContext(engine, settings, clock))
+
+    assert counts["fetch_fetched"] == len(vendor.asked) == 2
+    assert isinstance(Limiter(engine, account="sandbox", limits=limits).peek(), Wait)
+    assert {row["last_verdict"] for row in rows_of(engine, schema.lead_fetches)} == {"throttled"}
+    assert conserved(engine)
 
 
 def test_two_workers_do_not_ask_for_the_same_lead(
