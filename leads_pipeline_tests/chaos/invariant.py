@@ -35,17 +35,19 @@ class Account:
 
 def account_of(target: Target, ledger: Ledger) -> Account:
     """Read everything that is stored and hold it against the ledger."""
+    # Redis first: the worker moves leads meanwhile, and one that is seen in both is one lead, under one id.
     ids: dict[int, bytes] = {}
     doubled: list[int] = []
+    for number, waiting in _in_redis(target):
+        if ids.setdefault(number, waiting) != waiting:
+            doubled.append(number)
     with target.superuser() as connection, connection.cursor() as cursor, cursor.copy(_STORED) as copy:
         copy.set_types(["int8", "uuid"])
+        in_postgresql: set[int] = set()
         for number, lead_id in copy.rows():
-            if ids.setdefault(number, lead_id.bytes) != lead_id.bytes:
+            if number in in_postgresql or ids.setdefault(number, lead_id.bytes) != lead_id.bytes:
                 doubled.append(number)
-    for number, lead_id in _in_redis(target):
-        # A lead that PostgreSQL has, and Redis has not let go of yet, is one lead.
-        if ids.setdefault(number, lead_id) != lead_id:
-            doubled.append(number)
+            in_postgresql.add(number)
     told = ledger.acknowledged
     return Account(
         acknowledged=len(told),
