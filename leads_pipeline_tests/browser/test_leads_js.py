@@ -188,6 +188,50 @@ def test_a_database_that_is_away_is_waited_for(browser: Chromium, door: Door):
     page.close()
 
 
+def answered_by(page: Page, response: str) -> None:
+    """Something between the page and the door answers everything with this."""
+    page.run(f"window.fetch = async () => {response}; 1")
+
+
+@pytest.mark.parametrize("answer", ["new Response('<h1>Log in to this Wi-Fi</h1>')", "new Response('{}')"])
+def test_an_answer_that_names_no_lead_is_no_receipt(browser: Chromium, door: Door, answer: str):
+    url = door.page()
+    page = opened(browser, url)
+    answered_by(page, answer)
+    page.run("void leads.send({email: 'ada@example.org'})")
+    page.wait_for("said.some(([status]) => status === 'waiting')")
+    page.go(url + "?again")
+    page.wait_for(f"{WAITING} === 0")
+    assert door.emails() == ["ada@example.org"]
+    page.close()
+
+
+def test_a_proxy_may_say_when_to_come_back_as_a_date(browser: Chromium, door: Door):
+    page = opened(browser, door.page())
+    date = "new Date(Date.now() + 90_000).toUTCString()"
+    answered_by(page, f"new Response('', {{status: 503, headers: {{'Retry-After': {date}}}}})")
+    page.run("void leads.send({email: 'ada@example.org'})")
+    page.wait_for("said.some(([status]) => status === 'waiting')")
+    assert 85_000 < page.run(f"{QUEUE}[0].due - Date.now()") <= 90_000
+    page.run("localStorage.clear()")
+    page.close()
+
+
+def test_a_status_that_passes_keeps_the_lead(browser: Chromium, door: Door):
+    page = opened(browser, door.page())
+    answered_by(page, "new Response('', {status: 408})")
+    page.run("void leads.send({email: 'ada@example.org'})")
+    for tries, status in enumerate([408, 425, 429, 500, 502, 503, 504], start=1):
+        page.wait_for(f"said.length === {tries}")
+        answered_by(page, f"new Response('', {{status: {status}}})")
+        page.run("dispatchEvent(new Event('online'))")  # ends the backoff
+    page.wait_for("said.length === 8")
+    assert {status for status, *_ in page.run("said")} == {"waiting"}
+    assert page.run(f"{QUEUE}[0].tries") == 8
+    page.run("localStorage.clear()")
+    page.close()
+
+
 def test_a_refused_lead_is_reported_and_not_sent_again(browser: Chromium, door: Door):
     page = opened(browser, door.page())
     answer = page.run("leads.send({email: ['two', 'addresses']})")
