@@ -1,6 +1,7 @@
 """Where files come from: standard input, a real web server, a store of fsspec's; and that nothing is left behind."""
 
 import io
+import os
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -65,6 +66,17 @@ def test_standard_input_can_be_read_more_than_once_and_leaves_nothing(spools: Pa
         assert found.path.stat().st_mode & 0o777 == 0o600
         assert (found.name, found.beside) == ("standard input", Path("stdin"))
     assert list(spools.iterdir()) == []
+
+
+def test_a_pipe_of_the_shell_can_be_read_more_than_once(tmp_path: Path) -> None:
+    pipe = tmp_path / "63"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_bytes, args=(BODY,))
+    writer.start()
+    with fetched(str(pipe), stdin=io.BytesIO(), on_progress=lambda _done, _of: None) as found:
+        assert found.path.read_bytes() == found.path.read_bytes() == BODY
+        assert (found.name, found.beside) == (str(pipe), Path("63"))
+    writer.join()
 
 
 def test_a_path_is_itself(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Files of leads: what is read, what is refused by itself, and that importing again doubles nothing."""
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -242,6 +243,33 @@ def test_parquet_is_read_with_its_types(importer: Importer) -> None:
     assert [statement["granted"] for statement in ada.consent] == [True]
     assert (other.payload, other.consent, other.context) == ({"phone": "+43 1 234"}, [], {"row": 2})
     assert counted(importer.run(path, again=True)) == (2, 0, 2, 0)
+
+
+@pytest.mark.parametrize("kind", ["parquet", "json", "ndjson.gz"])
+def test_rejected_rows_of_other_kinds_become_lines_of_json_that_can_be_mended(importer: Importer, kind: str) -> None:
+    path = importer.directory / f"people.{kind}"
+    rows = [{"email": "a@example.org", "n": 1}, {"email": True, "n": 2}]
+    if kind == "parquet":
+        duckdb.sql(
+            f"copy (select * from (values ('a@example.org', ['x']), (null, ['y', chr(0)])) t(email, tags)) "
+            f"to '{path}' (format parquet)"
+        )
+    elif kind == "json":
+        path.write_text(json.dumps(rows, indent=2))
+    else:
+        path.write_bytes(gzip.compress("".join(json.dumps(row) + "\n" for row in rows).encode()))
+    summary = importer.run(path)
+    assert counted(summary) == (2, 1, 0, 1)
+    assert summary.rejected_file == importer.directory / f"people.{kind}.rejected.ndjson"
+    [line] = summary.rejected_file.read_text().splitlines()
+    rejected = json.loads(line)
+    if kind == "parquet":
+        assert rejected == {"tags": ["y", "\x00"], "rejected_because": "holds the character U+0000"}
+    rejected["email"] = "b@example.org"
+    rejected.pop("tags", None)
+    mended = importer.file("mended.ndjson", json.dumps(rejected))
+    assert counted(importer.run(mended)) == (1, 1, 0, 0)
+    assert all("rejected_because" not in row.payload for row in importer.buffered())
 
 
 def test_an_error_file_that_cannot_be_written_stops_the_import(importer: Importer) -> None:

@@ -47,16 +47,19 @@ def fetched(location: str, *, stdin: BinaryIO, on_progress: FetchProgress) -> It
     Raises:
         ImportFileError: it cannot be had; the message holds no password or query of an address.
     """
-    if not is_address(location):
-        path = Path(location)
+    path = Path(location)
+    is_pipe = not is_address(location) and (path.is_fifo() or path.is_char_device())  # of a shell's <(command)
+    if not is_address(location) and not is_pipe:
         yield Fetched(path, str(path), path)
         return
     spool = Spool()
     try:
         name = _shown(location)
-        if location == STANDARD_INPUT:
-            blocks = iter(lambda: stdin.read(_BLOCK_BYTES), b"")
-            _write(spool, ((block, None) for block in blocks), name, on_progress)
+        if is_pipe:
+            with path.open("rb") as pipe:
+                _write(spool, _blocks(pipe), name, on_progress)
+        elif location == STANDARD_INPUT:
+            _write(spool, _blocks(stdin), name, on_progress)
         elif location.lower().startswith(("http://", "https://")):
             _write(spool, _from_web(location, name), name, on_progress)
         else:
@@ -78,6 +81,11 @@ def _write(spool: Spool, blocks: Iterator[tuple[bytes, int | None]], name: str, 
         done += len(block)
         on_progress(done, total)
     spool.file.flush()
+
+
+def _blocks(stream: BinaryIO) -> Iterator[tuple[bytes, int | None]]:
+    while block := stream.read(_BLOCK_BYTES):
+        yield block, None
 
 
 def _from_web(address: str, name: str) -> Iterator[tuple[bytes, int | None]]:
@@ -130,6 +138,8 @@ def _shown(location: str) -> str:
     """An address without what may be secret: user, password, query, fragment."""
     if location == STANDARD_INPUT:
         return "standard input"
+    if not is_address(location):
+        return location
     parts = urlsplit(location)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
