@@ -48,6 +48,10 @@ tenants:
         kind: hubspot
         secret: {env: TEST_VENDOR_SECRET}
         public_url: https://leads.example.com/hooks/crm
+      crm_with_query:
+        kind: hubspot
+        secret: {env: TEST_VENDOR_SECRET}
+        public_url: https://leads.example.com/hooks/crm?team=7
       crm_recorded:
         kind: hubspot
         secret: {env: TEST_RECORDED_SECRET}
@@ -223,6 +227,13 @@ def test_a_hubspot_request_is_verified_at_the_address_that_hubspot_calls(sources
     assert answer.json()["error"]["code"] == "wrong_shape"
     forged = sources.send("crm_recorded", vector["body"].encode(), vector["headers"], query="?e=a%40b.co&n=x%20z")
     assert forged.status_code == 401
+
+
+def test_the_query_of_a_public_address_is_signed_once(sources: Sources) -> None:
+    body = encoded([CREATION])
+    headers = hubspot_headers(body, url=f"{HUBSPOT_URL}?team=7")
+    assert sources.send("crm_with_query", body, headers, query="?team=7").json() == ACCEPTED
+    assert sources.send("crm_with_query", body, headers).status_code == 401
 
 
 def test_a_meta_lead_is_stored_to_be_fetched(sources: Sources) -> None:
