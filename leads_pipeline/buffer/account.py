@@ -16,10 +16,11 @@ import sqlalchemy as sa
 from leads_pipeline.buffer.opening import open_redis_buffer
 from leads_pipeline.config import Settings
 from leads_pipeline.domain.stage import Lane, LeadState
-from leads_pipeline.errors import DatabaseUnavailable
+from leads_pipeline.errors import DatabaseUnavailable, NotFound
 from leads_pipeline.storage import redis_moves
 from leads_pipeline.storage.conservation import Conservation, conservation
 from leads_pipeline.storage.database import translated_errors
+from leads_pipeline.telemetry import get_logger
 
 if TYPE_CHECKING:
     from leads_pipeline.buffer.redis_entries import Snapshot
@@ -69,6 +70,38 @@ def take_account(engine: sa.Engine, *, settings: Settings) -> Account:
     raise DatabaseUnavailable("adding up the states: leads left Redis faster than they could be counted; try again")
 
 
+def accept_loss(engine: sa.Engine, *, settings: Settings) -> dict[tuple[str, Lane], int]:
+    """Make Redis' ledger true again after an operator has looked: what vanished is written off, and the log says so.
+
+    Returns the leads that were written off, by tenant and lane; negative: leads that had no count.
+
+    Raises:
+        DatabaseUnavailable: a store cannot be reached, or never stood still.
+        NotFound: leads.yaml names no Redis.
+    """
+    buffer = open_redis_buffer(settings)
+    if buffer is None:
+        raise NotFound(f"{settings.path} names no buffer.redis")
+    try:
+        with translated_errors("writing off a loss"), engine.begin() as connection:
+            for _attempt in range(_ATTEMPTS):
+                ledger = _read_ledger(connection, buffer)
+                if ledger is not None:
+                    break
+            else:
+                raise DatabaseUnavailable("writing off a loss: leads leave Redis meanwhile; stop the workers first")
+            sources = {(move.tenant, move.lane): move.source for move in redis_moves.moves(connection)}
+            sources |= {(tenant, lane): source for tenant, source, lane in ledger.redis.captured}
+            written_off = {place: leads for place, leads in ledger.vanished().items() if leads}
+            for (tenant, lane), leads in written_off.items():
+                buffer.correct_captured(tenant, sources[tenant, lane], lane, -leads)
+                get_logger(__name__).error("redis_loss_accepted", tenant=tenant, lane=lane, leads=leads)
+            redis_moves.forget_incarnations(connection, but=ledger.redis.incarnation)
+    finally:
+        buffer.close()
+    return written_off
+
+
 @dataclass(frozen=True, slots=True)
 class _Ledger:
     """What Redis and PostgreSQL say of each tenant and lane, at one instant."""
@@ -78,6 +111,13 @@ class _Ledger:
     held: Mapping[_Place, int]  # of those, what Redis has not let go of yet
     incarnations: Sequence[str]
 
+    def vanished(self) -> dict[_Place, int]:
+        """What is neither in Redis nor left it; negative: what is in one place too many."""
+        found = removed(self.redis)
+        found.subtract(self.left)
+        found.update(self.held)
+        return dict(sorted(found.items()))
+
     def faults(self) -> tuple[str, ...]:
         found: list[str] = []
         if self.incarnations and self.incarnations != [self.redis.incarnation]:
@@ -85,19 +125,11 @@ class _Ledger:
                 "the Redis buffer is not the one that it was: it was emptied or replaced, and the leads that waited in "
                 "it are gone"
             )
-        for place, gone in sorted(removed(self.redis).items()):
-            vanished = gone - self.left.get(place, 0) + self.held.get(place, 0)
-            tenant, lane = place
-            if vanished > 0:
-                found.append(f"{vanished} leads of {tenant}, lane {lane}, vanished from Redis")
-            elif vanished < 0:
-                found.append(f"{-vanished} leads of {tenant}, lane {lane}, are in Redis that had left it, or uncounted")
-        counted = removed(self.redis)
-        found.extend(
-            f"{left} leads of {tenant}, lane {lane}, came out of Redis, which has no count of them"
-            for (tenant, lane), left in sorted(self.left.items())
-            if left and (tenant, lane) not in counted
-        )
+        for (tenant, lane), leads in self.vanished().items():
+            if leads > 0:
+                found.append(f"{leads} leads of {tenant}, lane {lane}, vanished from Redis")
+            elif leads < 0:
+                found.append(f"{-leads} leads of {tenant}, lane {lane}, are not in the count that Redis keeps")
         return tuple(found)
 
     def added_to(self, tenants: Sequence[Conservation]) -> tuple[Conservation, ...]:

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+import msgspec
 import psycopg
 import sqlalchemy as sa
 
@@ -24,6 +25,9 @@ _PROGRAM_LIMIT_CLASS = "54"
 _NEW = Posted(PostResult.ACCEPTED, UUID(int=0))
 # Five million leads that were never vacuumed are counted in some seconds.
 COUNT_SECONDS = 60.0
+
+
+_json = msgspec.json.Decoder().decode
 
 
 class PostgresBuffer:
@@ -58,7 +62,7 @@ class PostgresBuffer:
             room = chunk.limit - len(moved)
             if room <= 0:
                 break
-            rows = connection.exec_driver_sql(
+            rows: Sequence[Any] = connection.exec_driver_sql(
                 MOVE,
                 {
                     "tenant": chunk.tenant,
@@ -68,10 +72,10 @@ class PostgresBuffer:
                     "runner_id": chunk.runner_id,
                     "now": chunk.now,
                 },
-            )
+            ).all()
             moved.extend(
-                BufferedLead(row.lead_id, Lane(row.lane), row.received_at, row.consent or [], row.context or {})
-                for row in rows
+                BufferedLead(lead_id, lane, received_at, _json(consent or "[]"), _json(context or "{}"))
+                for lead_id, received_at, consent, context in rows
             )
         return Moved(moved)
 

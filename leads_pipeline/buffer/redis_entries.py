@@ -1,10 +1,10 @@
 """What a Redis buffer's streams and counters hold, read."""
 
 import contextlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID
 
 import msgspec
@@ -24,8 +24,11 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     source: str
     lane: Lane
     received_at: datetime
-    key_hex: str
-    body_hex: str
+    key_hex: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$")]
+    body_hex: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$")]
+    payload: msgspec.Raw
+    consent: msgspec.Raw
+    context: msgspec.Raw
 
 
 _ENTRY = msgspec.json.Decoder(Entry)
@@ -71,8 +74,20 @@ def depths_of(places: Sequence[tuple[str, Lane]], answers: Sequence[Any]) -> lis
     return found
 
 
+def read_taken(tenant: str, lane: Lane, ids: bytes, lengths: bytes, leads: bytes) -> Iterator[Taken]:
+    """What the script ``TAKE`` answered."""
+    begin = 0
+    for entry_id, length in zip(ids.split(), map(int, lengths.split()), strict=True):
+        yield _read(tenant, lane, entry_id, leads[begin : begin + length])
+        begin += length
+
+
 def read_entry(tenant: str, lane: Lane, entry_id: bytes, fields: Mapping[bytes, bytes]) -> Taken:
-    json = fields.get(b"lead", b"")
+    """One entry as the client gives it."""
+    return _read(tenant, lane, entry_id, fields.get(b"lead", b""))
+
+
+def _read(tenant: str, lane: Lane, entry_id: bytes, json: bytes) -> Taken:
     entry: Entry | None = None
     with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError):
         entry = _ENTRY.decode(json)

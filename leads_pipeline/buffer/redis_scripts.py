@@ -40,9 +40,56 @@ end
 return answers
 """
 
+# Leads for a worker: first what another took and left for longer than the lease, then what is new. KEYS: the stream.
+# ARGV: the consumer group, the consumer, the lease in ms, how many at most. The answer is the ids, the lengths of the
+# leads, and the leads one after the other: three strings, because a client reads thousands of small ones slowly.
+# A full Redis allows it: taking leads out is what makes room.
+TAKE = """#!lua flags=allow-oom
+local stream, group, consumer, lease, room = KEYS[1], ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
+if redis.call('EXISTS', stream) == 0 then return {'', '', ''} end
+local entries, cursor = {}, '0-0'
+repeat
+  local found = redis.pcall('XAUTOCLAIM', stream, group, consumer, lease, cursor, 'COUNT', room - #entries)
+  if found.err then
+    if not string.find(found.err, 'NOGROUP', 1, true) then return found end
+    redis.call('XGROUP', 'CREATE', stream, group, '0')
+    cursor = '0-0'
+  else
+    cursor = found[1]
+    for _, entry in ipairs(found[2]) do entries[#entries + 1] = entry end
+  end
+until cursor == '0-0' or #entries >= room
+if #entries < room then
+  local rest = room - #entries
+  local found = redis.call('XREADGROUP', 'GROUP', group, consumer, 'COUNT', rest, 'STREAMS', stream, '>')
+  if found then
+    for _, entry in ipairs(found[1][2]) do entries[#entries + 1] = entry end
+  end
+end
+local ids, lengths, leads = {}, {}, {}
+for i, entry in ipairs(entries) do
+  local lead = ''
+  for f = 1, #entry[2], 2 do
+    if entry[2][f] == 'lead' then lead = entry[2][f + 1] end
+  end
+  ids[i], lengths[i], leads[i] = entry[1], #lead, lead
+end
+return {table.concat(ids, ' '), table.concat(lengths, ' '), table.concat(leads)}
+"""
+
+# Let go of leads. KEYS: the stream. ARGV: the consumer group, then the ids. A script, because a full Redis refuses the
+# same two commands in a transaction; in pieces, because a call takes 8,000 arguments at most.
+ACKNOWLEDGE = """#!lua flags=allow-oom
+for i = 2, #ARGV, 1000 do
+  local last = math.min(i + 999, #ARGV)
+  redis.call('XACK', KEYS[1], ARGV[1], unpack(ARGV, i, last))
+  redis.call('XDEL', KEYS[1], unpack(ARGV, i, last))
+end
+"""
+
 # From one stream to the end of another, as it is and once only. KEYS: from, to. ARGV: the consumer group of either
 # stream that has one, why, then the ids. Says how many went.
-TRANSFER = """#!lua
+TRANSFER = """#!lua flags=allow-oom
 local moved = 0
 for i = 3, #ARGV do
   local found = redis.call('XRANGE', KEYS[1], ARGV[i], ARGV[i])

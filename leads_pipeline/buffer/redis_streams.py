@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from typing import Any, cast
 from uuid import UUID, uuid4
 
+import msgspec
 import redis.exceptions
 import sqlalchemy as sa
 
@@ -21,6 +22,7 @@ from leads_pipeline.buffer.postgresql import refuses_value
 from leads_pipeline.buffer.redis_append import AppendCall, groups_of
 from leads_pipeline.buffer.redis_connection import SETTINGS, connect, objections, refusal, translated_errors
 from leads_pipeline.buffer.redis_entries import (
+    Entry,
     Snapshot,
     Taken,
     as_text,
@@ -29,9 +31,10 @@ from leads_pipeline.buffer.redis_entries import (
     depths_of,
     places_of,
     read_entry,
+    read_taken,
 )
 from leads_pipeline.buffer.redis_keys import CAPTURED, CONSUMER, DUPLICATES, GROUP, INCARNATION, Keys
-from leads_pipeline.buffer.redis_scripts import APPEND, TRANSFER
+from leads_pipeline.buffer.redis_scripts import ACKNOWLEDGE, APPEND, TAKE, TRANSFER
 from leads_pipeline.domain.stage import Chunk, Lane
 from leads_pipeline.storage import redis_moves
 from leads_pipeline.telemetry import get_logger
@@ -41,7 +44,6 @@ LEASE = timedelta(seconds=60)
 
 _LANES = tuple(Lane)
 _Entries = list[tuple[bytes, dict[bytes, bytes]]]
-_ID_BEFORE_ALL = b"0-0"
 _PUT_BACK_AT_ONCE = 1_000
 
 
@@ -63,6 +65,8 @@ class RedisBuffer:
         self._accept_losing_a_second = accept_losing_a_second
         self._lease = lease
         self._append = self._client.register_script(APPEND)
+        self._take_script = self._client.register_script(TAKE)
+        self._acknowledge_script = self._client.register_script(ACKNOWLEDGE)
         self._transfer = self._client.register_script(TRANSFER)
         self._is_trusted = False
 
@@ -124,49 +128,12 @@ class RedisBuffer:
     def _take(self, chunk: Chunk) -> list[Taken]:
         taken: list[Taken] = []
         for lane in sorted(chunk.lanes, key=_LANES.index):
-            for read in (self._take_abandoned, self._take_new):
-                room = chunk.limit - len(taken)
-                if room > 0:
-                    entries = read(self.keys.stream(chunk.tenant, lane), room)
-                    taken.extend(read_entry(chunk.tenant, lane, entry_id, fields) for entry_id, fields in entries)
+            room = chunk.limit - len(taken)
+            if room > 0:
+                stream = self.keys.stream(chunk.tenant, lane)
+                answer = self._take_script(keys=[stream], args=[GROUP, CONSUMER, self._lease_ms, room])
+                taken.extend(read_taken(chunk.tenant, lane, *answer))
         return taken
-
-    def _take_abandoned(self, stream: str, room: int) -> _Entries:
-        """What was taken longer ago than the lease, and never acknowledged."""
-        found: _Entries = []
-        cursor = _ID_BEFORE_ALL
-        while True:
-            try:
-                cursor, entries, _deleted = self._client.xautoclaim(
-                    stream, GROUP, CONSUMER, self._lease_ms, cursor, count=room - len(found)
-                )
-            except redis.exceptions.ResponseError as error:
-                if not _has_no_group(error):
-                    raise
-                return []
-            found.extend(entries)
-            if cursor == _ID_BEFORE_ALL or len(found) >= room:
-                return found
-
-    def _take_new(self, stream: str, room: int) -> _Entries:
-        while True:
-            try:
-                answer = self._client.xreadgroup(GROUP, CONSUMER, {stream: ">"}, count=room)
-            except redis.exceptions.ResponseError as error:
-                if not _has_no_group(error):
-                    raise
-                if not self._client.exists(stream):
-                    return []
-                self._make_group(stream)
-                continue
-            return cast("list[tuple[bytes, _Entries]]", answer)[0][1] if answer else []
-
-    def _make_group(self, stream: str) -> None:
-        try:
-            self._client.xgroup_create(stream, GROUP, id="0")
-        except redis.exceptions.ResponseError as error:
-            if "BUSYGROUP" not in str(error):  # another worker was quicker
-                raise
 
     def _counters(self, tenant: str, taken: Sequence[Taken]) -> tuple[str | None, dict[tuple[str, Lane], int]]:
         """The buffer's name, and what the door counted for each source and lane in hand."""
@@ -192,12 +159,19 @@ class RedisBuffer:
         leads: list[BufferedLead] = []
         moved: Counter[tuple[str, Lane]] = Counter()
         duplicates: Counter[tuple[str, Lane]] = Counter()
-        for row in self._write(connection, chunk, fresh, poison):
-            key = (row.source, Lane(row.lane))
-            duplicates[key] += row.is_duplicate
-            if row.is_new:
-                moved[key] += 1
-                leads.append(BufferedLead(row.lead_id, key[1], row.received_at, row.consent or [], row.context or {}))
+        entries = [item.entry for item in fresh if item.entry is not None]
+        if entries and redis_moves.store_new(connection, [_new_row(entry) for entry in entries], chunk=chunk):
+            moved.update((entry.source, entry.lane) for entry in entries)
+            leads.extend(_buffered(entry) for entry in entries)
+        else:
+            for row in self._write(connection, chunk, fresh, poison):
+                key = (row.source, Lane(row.lane))
+                duplicates[key] += row.is_duplicate
+                if row.is_new:
+                    moved[key] += 1
+                    leads.append(
+                        BufferedLead(row.lead_id, key[1], row.received_at, row.consent or [], row.context or {})
+                    )
         settled = [item for item in readable if item not in poison] if poison else readable
         ids = [item.entry.lead_id for item in settled if item.entry is not None]
         counts = [
@@ -251,11 +225,9 @@ class RedisBuffer:
             yield from rows
 
     def _acknowledge(self, tenant: str, taken: Sequence[Taken]) -> None:
-        with self._translated("acknowledging leads"), self._client.pipeline(transaction=True) as pipe:
+        with self._translated("acknowledging leads"):
             for lane, ids in by_lane(taken).items():
-                pipe.xack(self.keys.stream(tenant, lane), GROUP, *ids)
-                pipe.xdel(self.keys.stream(tenant, lane), *ids)
-            pipe.execute()
+                self._acknowledge_script(keys=[self.keys.stream(tenant, lane)], args=[GROUP, *ids])
 
     def _give_back(self, tenant: str, taken: Sequence[Taken]) -> None:
         """Let others have the leads before the lease is over. If Redis is gone, the lease does it."""
@@ -283,6 +255,11 @@ class RedisBuffer:
                     ids = [entry_id for entry_id, _fields in entries]
                     returned += int(self._transfer(keys=[aside, self.keys.stream(tenant, lane)], args=["", "", *ids]))
         return returned
+
+    def correct_captured(self, tenant: str, source: str, lane: Lane, leads: int) -> None:
+        """Add to what the door counted, after a loss that an operator has accepted."""
+        with self._translated("correcting a counter"):
+            self._client.hincrby(self.keys.counters, f"{CAPTURED}{tenant}:{source}:{lane}", leads)
 
     # --- looking ---------------------------------------------------------------------------------------------------
 
@@ -436,3 +413,21 @@ class _RedisMoved(Moved):
 
 def _has_no_group(error: redis.exceptions.ResponseError) -> bool:
     return "NOGROUP" in str(error) or "no such key" in str(error)
+
+
+def _new_row(entry: Entry) -> redis_moves.NewRow:
+    return redis_moves.NewRow(
+        key=redis_moves.NewKey(entry.lead_id, entry.source, entry.key_hex, entry.body_hex, entry.received_at),
+        lane=entry.lane,
+        payload=bytes(entry.payload),
+        context=bytes(entry.context),
+    )
+
+
+def _buffered(entry: Entry) -> BufferedLead:
+    consent, context = bytes(entry.consent), bytes(entry.context)
+    if consent == b"[]" and b'"reference"' not in context:
+        return BufferedLead(entry.lead_id, entry.lane, entry.received_at, [], {})
+    return BufferedLead(
+        entry.lead_id, entry.lane, entry.received_at, msgspec.json.decode(consent), msgspec.json.decode(context)
+    )

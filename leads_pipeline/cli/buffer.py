@@ -44,6 +44,38 @@ def status(config_file: str | None, as_json: bool) -> None:
         _print(found, settings)
 
 
+@buffer.command("put-back")
+@click.option("--tenant", required=True, help="Whose leads.")
+@click.pass_obj
+def put_back(config_file: str | None, tenant: str) -> None:
+    """Redis: let the leads that were set aside, because a step broke on them, wait again."""
+    from leads_pipeline.steps.redis_upkeep import put_back as put_back_leads
+
+    click.echo(f"{put_back_leads(load_settings(config_file), tenant=tenant):,} leads wait again")
+
+
+@buffer.command("write-off")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.pass_obj
+def write_off(config_file: str | None, yes: bool) -> None:
+    """Redis: accept that leads were lost in it, so that the conservation check can hold. The log says how many."""
+    from leads_pipeline.steps.redis_upkeep import write_off as write_off_loss
+    from leads_pipeline.storage.open import open_database
+
+    settings = load_settings(config_file)
+    if not yes:
+        click.confirm("Leads that vanished from Redis will count as never captured. Go on?", abort=True)
+    engine = open_database(settings)
+    try:
+        written_off = write_off_loss(engine, settings)
+    finally:
+        engine.dispose()
+    for (tenant, lane), leads in written_off.items():
+        click.echo(f"{tenant}, {lane}: {leads:,} leads written off")
+    if not written_off:
+        click.echo("nothing was missing")
+
+
 def _collect(engine: "sa.Engine", settings: Settings) -> dict[str, Any]:
     from leads_pipeline.buffer.bounds import gauge_for
     from leads_pipeline.buffer.opening import buffers_to_drain

@@ -26,6 +26,9 @@ class Channel(StrEnum):
     ANY = "any"
 
 
+_CHANNELS = frozenset(Channel)
+
+
 @dataclass(frozen=True, slots=True)
 class ConsentEvent:
     """One thing that a person allowed or withdrew. ``position`` counts from 1 within the lead."""
@@ -90,7 +93,7 @@ def _event(
     occurred_at = _instant(fields.get("occurred_at"), default=received_at)
     if granted is None or purpose is None or channel is None or occurred_at is None:
         return None
-    if channel.lower() not in list(Channel):
+    if channel.lower() not in _CHANNELS:
         return None
     return ConsentEvent(
         position=position,

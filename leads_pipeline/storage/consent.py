@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from uuid import UUID
 
+import msgspec
 import sqlalchemy as sa
 
 from leads_pipeline.domain.consent import ParsedConsent
@@ -70,7 +71,9 @@ def keep_consent(
     ]
     if rows:
         stamps = {"tenant": chunk.tenant, "batch_id": chunk.batch_id, "runner_id": chunk.runner_id}
-        connection.execute(_INSERT_CONSENT, {"rows": json.dumps(rows), "after_known": after_known, **stamps})
+        connection.execute(
+            _INSERT_CONSENT, {"rows": msgspec.json.encode(rows).decode(), "after_known": after_known, **stamps}
+        )
     malformed = [
         {"lead_id": str(lead_id), "statements": list(consent.malformed)}
         for lead_id, consent in parsed

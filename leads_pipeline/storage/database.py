@@ -75,6 +75,24 @@ def translated_errors(doing: str) -> Iterator[None]:
         raise
 
 
+def copy_text(connection: sa.Connection, statement: str, text: bytes) -> None:
+    """Run ``copy … from stdin`` with these lines, in the connection's transaction.
+
+    The driver's own interface, because SQLAlchemy has none for COPY; errors are raised as SQLAlchemy raises them.
+    """
+    driver = connection.connection.driver_connection
+    assert driver is not None
+    dialect = connection.dialect
+    with driver.cursor() as cursor:
+        try:
+            with cursor.copy(statement) as copy:
+                copy.write(text)
+        except dialect.loaded_dbapi.Error as error:
+            raise sa.exc.DBAPIError.instance(
+                statement, None, error, dialect.loaded_dbapi.Error, hide_parameters=True, dialect=dialect
+            ) from None
+
+
 def is_unavailable(error: BaseException) -> bool:
     """Whether a driver's error says that the database, not the statement, is the trouble."""
     original = getattr(error, "orig", None) or error

@@ -87,9 +87,9 @@ with taken as materialized (
     from moved
     on conflict (lead_id) do nothing
 )
-select lead_id, lane, received_at,
-    case when consent = '[]'::jsonb then null else consent end as consent,
-    case when consent = '[]'::jsonb and context -> 'reference' is null then null else context end as context
+select lead_id, received_at,
+    case when consent = '[]'::jsonb then null else consent::text end as consent,
+    case when consent = '[]'::jsonb and context -> 'reference' is null then null else context::text end as context
 from moved
 """
 

@@ -4,12 +4,12 @@ A step claims inside the transaction in which it writes its results: ``claim`` d
 commit, so two workers cannot take the same one (``skip locked``), and a worker that dies leaves them where they were.
 """
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+import msgspec
 import sqlalchemy as sa
 
 from leads_pipeline.domain.stage import Chunk, Lane, Stage
@@ -74,7 +74,7 @@ def enqueue(connection: sa.Connection, stage: Stage, subjects: Iterable[Waiting]
         for item in subjects
     ]
     if rows:
-        connection.execute(_ENQUEUE, {"stage": stage, "rows": json.dumps(rows)})
+        connection.execute(_ENQUEUE, {"stage": stage, "rows": msgspec.json.encode(rows).decode()})
 
 
 def claim(connection: sa.Connection, stage: Stage, chunk: Chunk) -> list[Waiting]:

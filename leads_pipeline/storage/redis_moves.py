@@ -7,14 +7,19 @@ stored twice.
 """
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+import msgspec
 import sqlalchemy as sa
 
-from leads_pipeline.domain.stage import Lane
+from leads_pipeline.domain.stage import Chunk, Lane
+from leads_pipeline.storage.database import copy_text
+
+# SQLSTATE 54: a limit of the program, such as the size of one jsonb value.
+_PROGRAM_LIMIT_CLASS = "54"
 
 # `ingest_keys` has the last word on what is a re-post: it knows posts from before the buffer was in Redis, and those
 # that a Redis without its memory took again. `do update` instead of `do nothing`, because only so is a row that another
@@ -61,6 +66,34 @@ select judged.lead_id, judged.source, judged.lane, judged.received_at, judged.is
 from judged left join stored on stored.lead_id = judged.lead_id
 """
 
+# The keys of a chunk alone. The answer is how many of its leads are not the first under their key.
+_OWN_KEYS = """
+with incoming as materialized (
+    select t.*, decode(t.key_hex, 'hex') as key_sha256, decode(t.body_hex, 'hex') as body_sha256
+    from rows from (
+        jsonb_to_recordset(cast(%(keys)s as jsonb)) as (
+            lead_id uuid, source text, key_hex text, body_hex text, received_at timestamptz
+        )
+    ) with ordinality as t(lead_id, source, key_hex, body_hex, received_at, place)
+), keyed as (
+    insert into ingest_keys (tenant, source, key_sha256, lead_id, body_sha256, received_at)
+    select distinct on (source, key_sha256) %(tenant)s, source, key_sha256, lead_id, body_sha256, received_at
+    from incoming
+    order by source, key_sha256, place
+    on conflict (tenant, source, key_sha256) do update set received_at = ingest_keys.received_at
+    returning source, key_sha256, lead_id
+)
+select count(*) from incoming
+join keyed on keyed.source = incoming.source and keyed.key_sha256 = incoming.key_sha256
+where keyed.lead_id <> incoming.lead_id
+"""
+
+_COPY = """
+copy raw_leads (
+    lead_id, tenant, source, capture_lane, received_at, payload, context, batch_id, runner_id, moved_at
+) from stdin
+"""
+
 _COUNT_MOVES = sa.text(
     """
     insert into redis_moves (batch_id, tenant, source, lane, moved, duplicates, captured)
@@ -100,6 +133,7 @@ _MOVES = sa.text(
     "select tenant, source, lane, sum(moved)::bigint as moved, sum(duplicates)::bigint as duplicates, "
     "max(captured) as captured from redis_moves group by tenant, source, lane order by tenant, source, lane"
 )
+_FORGET_INCARNATIONS = sa.text("delete from redis_incarnations where incarnation is distinct from cast(:but as text)")
 _INCARNATIONS = sa.text("select incarnation from redis_incarnations order by first_seen_at, incarnation")
 _UNACKNOWLEDGED = sa.text("select tenant, lead_ids from redis_unacknowledged")
 
@@ -127,6 +161,60 @@ class Move:
     captured: int
 
 
+class NewKey(msgspec.Struct, frozen=True):
+    """Under which key a lead came."""
+
+    lead_id: UUID
+    source: str
+    key_hex: str
+    body_hex: str
+    received_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class NewRow:
+    """A lead that is probably new. ``payload`` and ``context`` are JSON text, as they were sent."""
+
+    key: NewKey
+    lane: Lane
+    payload: bytes
+    context: bytes
+
+
+def store_new(connection: sa.Connection, rows: Sequence[NewRow], *, chunk: Chunk) -> bool:
+    """Store leads by COPY if all of them are new, which is nearly always so, at half the cost of ``STORE``.
+
+    ``False``: nothing was stored, because a key was known, a lead was there, or PostgreSQL refused a value. ``STORE``
+    tells which.
+    """
+    keys = msgspec.json.encode([row.key for row in rows]).decode()
+    try:
+        with connection.begin_nested() as attempt:
+            known: int = connection.exec_driver_sql(_OWN_KEYS, {"keys": keys, "tenant": chunk.tenant}).scalar_one()
+            if known:
+                attempt.rollback()
+                return False
+            copy_text(connection, _COPY, b"".join(_lines(rows, chunk)))
+    except (sa.exc.IntegrityError, sa.exc.DataError):
+        return False
+    except sa.exc.DBAPIError as error:
+        if str(getattr(error.orig, "sqlstate", "")).startswith(_PROGRAM_LIMIT_CLASS):
+            return False
+        raise
+    return True
+
+
+def _lines(rows: Sequence[NewRow], chunk: Chunk) -> Iterator[bytes]:
+    stamps = f"\t{chunk.batch_id}\t{chunk.runner_id}\t{chunk.now.isoformat()}\n".replace("\\", "\\\\").encode()
+    for row in rows:
+        key = row.key
+        texts = b"%b\t%b" % (row.payload, row.context)
+        if b"\\" in texts:
+            texts = texts.replace(b"\\", b"\\\\")
+        head = f"{key.lead_id}\t{chunk.tenant}\t{key.source}\t{row.lane}\t{key.received_at.isoformat()}\t"
+        yield head.encode() + texts + stamps
+
+
 def count_moves(connection: sa.Connection, counts: Sequence[Count], *, tenant: str, batch_id: UUID) -> None:
     """Put what a chunk did on record."""
     rows = [
@@ -145,7 +233,9 @@ def count_moves(connection: sa.Connection, counts: Sequence[Count], *, tenant: s
 
 def note_unacknowledged(connection: sa.Connection, lead_ids: Collection[UUID], *, tenant: str, note_id: UUID) -> None:
     """Remember which leads this transaction settles, until Redis has let go of them."""
-    connection.execute(_NOTE_UNACKNOWLEDGED, {"note_id": note_id, "tenant": tenant, "ids": list(lead_ids)})
+    # As one text: the driver takes a millisecond for a list of a thousand.
+    ids = "{" + ",".join(map(str, lead_ids)) + "}"
+    connection.execute(_NOTE_UNACKNOWLEDGED, {"note_id": note_id, "tenant": tenant, "ids": ids})
 
 
 def settled_earlier(connection: sa.Connection, *, tenant: str) -> dict[UUID, UUID]:
@@ -172,6 +262,11 @@ def forget_acknowledged(
 def note_incarnation(connection: sa.Connection, incarnation: str, *, now: datetime) -> None:
     """Remember a Redis buffer by the name that it gave itself: one that was emptied has another one, or none."""
     connection.execute(_NOTE_INCARNATION, {"incarnation": incarnation, "now": now})
+
+
+def forget_incarnations(connection: sa.Connection, *, but: str | None) -> None:
+    """Forget the Redis buffers that are gone; ``but`` is the one that is there."""
+    connection.execute(_FORGET_INCARNATIONS, {"but": but})
 
 
 def moves(connection: sa.Connection) -> list[Move]:

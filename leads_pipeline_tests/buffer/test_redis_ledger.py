@@ -15,6 +15,7 @@ from leads_pipeline.config import BufferSettings, RedisSettings, SecretRef, Sett
 from leads_pipeline.domain.stage import ALL_LANES, Lane, LeadState, Stage
 from leads_pipeline.flows import FlowContext, StageFailed, drain
 from leads_pipeline.steps.raw_leads import move_raw_leads
+from leads_pipeline.steps.redis_upkeep import write_off
 from leads_pipeline.storage.pending import Waiting, enqueue
 from leads_pipeline_tests.buffer.contract import chunk_of, new_lead
 from leads_pipeline_tests.buffer.redis_server import RedisServer
@@ -156,6 +157,8 @@ def test_an_emptied_redis_breaks_the_law_also_when_new_leads_came(
     assert not take_account(engine, settings=on_redis).conserved
     drained(engine, on_redis)
     assert not take_account(engine, settings=on_redis).conserved
+    write_off(engine, on_redis)
+    assert take_account(engine, settings=on_redis).conserved
 
 
 def test_the_account_can_be_taken_while_the_door_and_a_worker_are_busy(

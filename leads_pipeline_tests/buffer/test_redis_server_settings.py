@@ -14,7 +14,7 @@ from leads_pipeline.buffer.redis_door import AsyncRedisBuffer
 from leads_pipeline.buffer.redis_streams import RedisBuffer
 from leads_pipeline.config import BufferSettings, Settings
 from leads_pipeline.errors import ConfigError, DatabaseUnavailable, Unavailability
-from leads_pipeline_tests.buffer.contract import new_lead
+from leads_pipeline_tests.buffer.contract import chunk_of, moved, new_lead
 from leads_pipeline_tests.buffer.redis_server import RedisServer
 from leads_pipeline_tests.conftest import NOW
 
@@ -223,3 +223,15 @@ def test_a_server_that_does_not_answer_is_given_up(own_redis: Start, monkeypatch
     server.resume()
     assert buffer.append([lead], now=NOW)[0].result is PostResult.ACCEPTED
     assert sum(buffer.snapshot().captured.values()) == 1
+
+
+def test_a_full_server_can_still_be_emptied(own_redis: Start, engine: sa.Engine) -> None:
+    server = own_redis()
+    buffer = buffer_on(server)
+    buffer.append([new_lead({"n": n}) for n in range(20)], now=NOW)
+    with server.client() as client:
+        client.config_set("maxmemory", "1mb")
+    with pytest.raises(DatabaseUnavailable):
+        buffer.append([new_lead({"n": 20})], now=NOW)
+    assert len(moved(engine, buffer, chunk_of())) == 20
+    assert buffer.depths() == []
