@@ -17,7 +17,7 @@ from leads_pipeline.buffer.files.encodings import likely_encoding
 from leads_pipeline.buffer.files.opening import open_lead_file
 from leads_pipeline.buffer.files.rows import BrokenRow, LeadFile
 from leads_pipeline.errors import ImportFileError
-from leads_pipeline_tests.buffer.workbooks import Dated, write_ods, write_xlsx
+from leads_pipeline_tests.buffer.workbooks import Dated, write_ods, write_xlsb, write_xlsx
 
 CSV = "email,first_name\nada@example.org,Ada\nbob@example.org,Bob\n"
 FIXTURES = Path(__file__).parent / "fixtures"
@@ -100,7 +100,9 @@ def test_a_cell_without_a_column_is_a_broken_row(tmp_path: Path) -> None:
     assert not isinstance(good, BrokenRow)
 
 
-def test_open_document_and_old_excel_are_read_too(tmp_path: Path) -> None:
+def test_open_document_and_old_and_binary_excel_are_read_too(tmp_path: Path) -> None:
+    xlsb = write_xlsb(tmp_path / "people.xlsb", [["email", "phone"], ["ada@example.org", 43123456789.0]])
+    assert rows_of(open_lead_file(xlsb)) == [(2, {"email": "ada@example.org", "phone": 43123456789})]
     ods = write_ods(tmp_path / "people.ods", [["email", "phone"], ["ada@example.org", 43123456789]])
     assert rows_of(open_lead_file(ods)) == [(2, {"email": "ada@example.org", "phone": 43123456789})]
     xls = open_lead_file(FIXTURES / "people.xls")

@@ -1,5 +1,6 @@
 """Small workbooks, written by hand: the tests need no library that writes them."""
 
+import struct
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -92,6 +93,48 @@ def write_ods(path: Path, rows: Sequence[Sequence[str | int | float]]) -> Path:
             "</table:table></office:spreadsheet></office:body></office:document-content>",
         )
     return path
+
+
+def write_xlsb(path: Path, rows: Sequence[Sequence[str | float]]) -> Path:
+    """A binary workbook of Excel with one sheet, of the records of [MS-XLSB] that a reader needs."""
+    book = _record(131) + _record(143)
+    book += _record(156, struct.pack("<II", 0, 1) + _wide("rId1") + _wide("Leads")) + _record(144) + _record(132)
+    extent = struct.pack("<IIII", 0, len(rows) - 1, 0, max(map(len, rows)) - 1)
+    sheet = _record(129) + _record(148, extent) + _record(145)
+    for number, row in enumerate(rows):
+        sheet += _record(0, struct.pack("<I", number) + bytes(13))
+        for column, cell in enumerate(row):
+            place = struct.pack("<II", column, 0)
+            sheet += (
+                _record(6, place + _wide(cell))
+                if isinstance(cell, str)
+                else _record(5, place + struct.pack("<d", cell))
+            )
+    sheet += _record(146) + _record(130)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(
+            "xl/_rels/workbook.bin.rels",
+            f'{_XML}<Relationships xmlns="{_PACKAGE}/relationships">'
+            f'<Relationship Id="rId1" Type="{_OFFICE}/worksheet" Target="worksheets/sheet1.bin"/></Relationships>',
+        )
+        archive.writestr("xl/workbook.bin", book)
+        archive.writestr("xl/worksheets/sheet1.bin", sheet)
+    return path
+
+
+def _record(kind: int, content: bytes = b"") -> bytes:
+    head = bytes([kind]) if kind < 128 else bytes([kind & 0x7F | 0x80, kind >> 7])
+    size = len(content)
+    length = bytearray()
+    while True:
+        size, part = size >> 7, size & 0x7F
+        length.append(part | 0x80 if size else part)
+        if not size:
+            return head + bytes(length) + content
+
+
+def _wide(text: str) -> bytes:
+    return struct.pack("<I", len(text)) + text.encode("utf-16-le")
 
 
 def _row(number: int, cells: Sequence[Cell]) -> str:
