@@ -45,7 +45,9 @@ bench: .venv/.dev ## Measure what the README promises (ARGS=--quick for a short 
 	@for script in $(filter-out benchmarks/machine.py,$(wildcard benchmarks/*.py)); do \
 		echo; echo "== $$script"; .venv/bin/python $$script $(ARGS); done
 
-chaos: .venv/.dev ## Kill processes at the worst moments and count what is lost
+chaos: export LEADS_CHAOS_LEADS ?= 1000000
+chaos: export LEADS_FUZZ_EXAMPLES ?= 1000
+chaos: .venv/.dev ## Break everything under the load of a million leads and count what is lost: some 20 minutes
 	@.venv/bin/python -m pytest -m chaos $(ARGS)
 
 install: .venv/.base ## Install what the product needs into .venv

@@ -18,7 +18,7 @@ from leads_pipeline_tests.chaos.target import Target, faketime_environment, hold
 STOPPED_SECONDS = 3.0
 BROKEN_SECONDS = 2.0
 HOUR = 3_600
-STEPS = (HOUR, -HOUR, 40 * 24 * HOUR, 0)  # seconds
+STEPS = (HOUR, -HOUR, 400 * 24 * HOUR, 0)  # seconds
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ def kill_the_worker(target: Target, senders: Senders) -> None:
 
 
 def step_the_clock(target: Target, senders: Senders) -> None:
-    """The service's wall clock jumps an hour ahead, two back, to a month without a partition, and home."""
+    """The service's wall clock jumps an hour ahead, two back, to a year without partitions, and home."""
     with _stepped_clock(target) as step:
         for seconds in STEPS:
             step(seconds)
