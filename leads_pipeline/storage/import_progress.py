@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
 
 from leads_pipeline.errors import ImportFileError
 from leads_pipeline.storage.schema import import_progress
@@ -55,24 +56,12 @@ def find_progress(connection: sa.Connection, *, file_sha256: str, tenant: str, s
 
 
 def begin_progress(connection: sa.Connection, progress: ImportProgress, *, now: datetime) -> None:
-    """Note that a file is imported from its beginning, whatever was known of it."""
-    connection.execute(
-        sa.delete(import_progress).where(
-            import_progress.c.file_sha256 == progress.file_sha256,
-            import_progress.c.tenant == progress.tenant,
-            import_progress.c.source == progress.source,
-        )
+    """Note that a file is imported from its beginning, whatever was known of it. Of two at once the later one counts."""
+    values = {"started_at": progress.started_at, "updated_at": now, **_counts(progress)}
+    statement = insert(import_progress).values(
+        file_sha256=progress.file_sha256, tenant=progress.tenant, source=progress.source, **values
     )
-    connection.execute(
-        sa.insert(import_progress).values(
-            file_sha256=progress.file_sha256,
-            tenant=progress.tenant,
-            source=progress.source,
-            started_at=progress.started_at,
-            updated_at=now,
-            **_counts(progress),
-        )
-    )
+    connection.execute(statement.on_conflict_do_update(index_elements=["file_sha256", "tenant", "source"], set_=values))
 
 
 def advance_progress(
