@@ -56,7 +56,7 @@ def find_progress(connection: sa.Connection, *, file_sha256: str, tenant: str, s
 
 
 def begin_progress(connection: sa.Connection, progress: ImportProgress, *, now: datetime) -> None:
-    """Note that a file is imported from its beginning, whatever was known of it. Of two at once the later one counts."""
+    """Note that a file is imported from its beginning, whatever was known of it. Of two at once the later counts."""
     values = {"started_at": progress.started_at, "updated_at": now, **_counts(progress)}
     statement = insert(import_progress).values(
         file_sha256=progress.file_sha256, tenant=progress.tenant, source=progress.source, **values
