@@ -255,3 +255,51 @@ def _signed(source: str, body: bytes) -> dict[str, str]:
         "partner": partial(standard_headers, at=now, event_id=secrets.token_hex(8)),
     }
     return {"Content-Type": "application/json", **signed[source](body)}
+
+
+def test_a_connection_goes_on_behind_whatever_was_refused_on_it(door: Door) -> None:
+    """Requests in one go on one connection: those that are refused before their body was read leave nothing of it."""
+    path, key = POSTS[0], door.keys[POSTS[0]]
+
+    def request(body: bytes, *, key: str = key, kind: str = "application/json", close: bool = False) -> bytes:
+        lines = [f"POST {path} HTTP/1.1", "Host: fuzz", f"Authorization: Bearer {key}", f"Content-Type: {kind}"]
+        lines += [f"Content-Length: {len(body)}", *(["Connection: close"] if close else [])]
+        return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+    tag = secrets.token_hex(8)
+    inner = request(b'{"smuggled": "%s"}' % tag.encode())
+    sent = [
+        request(b'{"n": 1, "tag": "%s"}' % tag.encode()),
+        request(inner, key="lp_wrong"),
+        request(inner, kind="text/plain"),
+        request(b"x" * 300_000, key="lp_wrong"),
+        request(b'{"n": 2, "tag": "%s"}' % tag.encode(), close=True),
+    ]
+    with socket.create_connection(("127.0.0.1", door.port), timeout=ANSWER_SECONDS) as wire:
+        answer = _exchange(wire, b"".join(sent))
+    assert [int(found) for found in _STATUS.findall(answer)] == [202, 401, 415, 401, 202]
+    with door.engine.connect() as connection:
+        found = connection.execute(
+            sa.text("select payload from buffer where payload::text like :tag"), {"tag": f"%{tag}%"}
+        )
+        assert sorted(payload["n"] for payload in found.scalars()) == [1, 2]
+
+
+def test_the_challenge_of_a_vendor_is_answered_as_text_whatever_it_says(door: Door) -> None:
+    asked = "hub.mode=subscribe&hub.verify_token=my+token&hub.challenge="
+    for challenge in (
+        "1",
+        "%0d%0aSet-Cookie:%20a=b%0d%0a%0d%0a",
+        "%00",
+        "%ff%fe",
+        "<script>",
+        "%F0%9F%98%80",
+        "x" * 5_000,
+        "",
+    ):
+        request = f"GET /v1/in/acme/ads?{asked}{challenge} HTTP/1.1\r\nHost: fuzz\r\nConnection: close\r\n\r\n".encode()
+        with socket.create_connection(("127.0.0.1", door.port), timeout=ANSWER_SECONDS) as wire:
+            head, _, _body = _exchange(wire, request).partition(b"\r\n\r\n")
+        assert int(_STATUS.findall(head)[0]) < 500, challenge
+        assert b"set-cookie" not in head.lower()
+        assert b"text/html" not in head
