@@ -48,7 +48,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if shutil.which("redis-server") is None:
         raise SystemExit("redis-server is not on the PATH; install it: apt-get install redis-server")
-    rounds, leads, waiting = (3, 5_000, 50_000) if arguments.quick else (7, 20_000, 1_000_000)
+    rounds, leads, waiting = (3, 5_000, 50_000) if arguments.quick else (5, 20_000, 1_000_000)
     results = measure(rounds=rounds, leads=leads, waiting=waiting)
     show(results)
     if arguments.json:

@@ -137,7 +137,7 @@ def _flush(server: RedisServer) -> None:
 
 def _trim(server: RedisServer) -> None:
     with server.client() as client:
-        client.xtrim("{leads}:stream:acme:real_time", maxlen=0)
+        client.xtrim("{leads}:stream:acme:real_time", maxlen=0, approximate=False)
 
 
 @pytest.mark.parametrize("loss", [_flush, _trim])
