@@ -47,7 +47,7 @@ bench: .venv/.dev ## Measure what the README promises (ARGS=--quick for a short 
 
 chaos: export LEADS_CHAOS_LEADS ?= 1000000
 chaos: export LEADS_FUZZ_EXAMPLES ?= 1000
-chaos: .venv/.dev ## Break everything under the load of a million leads and count what is lost: some 20 minutes
+chaos: .venv/.dev ## Break everything under the load of a million leads and count what is lost
 	@.venv/bin/python -m pytest -m chaos $(ARGS)
 
 install: .venv/.base ## Install what the product needs into .venv
