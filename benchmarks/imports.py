@@ -177,7 +177,10 @@ def cpu_of_database(server: EmbeddedServer) -> float:
     postmaster = psutil.Process(pid)
     total = 0.0
     for process in [postmaster, *postmaster.children()]:
-        times = process.cpu_times()
+        try:
+            times = process.cpu_times()
+        except psutil.NoSuchProcess:  # a worker of autovacuum that ended just now: it is among the postmaster's
+            continue
         total += times.user + times.system
         if process is postmaster:
             total += times.children_user + times.children_system
