@@ -17,7 +17,15 @@ from leads_pipeline.domain.ids import uuid7
 from leads_pipeline.domain.stage import Chunk, Lane
 from leads_pipeline.errors import DatabaseUnavailable, Unavailability
 from leads_pipeline.storage.database import translated_errors
-from leads_pipeline.storage.ingest import APPEND, APPEND_SETTING, DEPTHS, MOVE, TAKES_WRITES, TENANTS_WAITING
+from leads_pipeline.storage.ingest import (
+    APPEND,
+    APPEND_SETTING,
+    DEPTHS,
+    MOVE,
+    MOVE_SETTINGS,
+    TAKES_WRITES,
+    TENANTS_WAITING,
+)
 
 # SQLSTATE 54: a limit of the program, such as the size of one jsonb value. With DataError, a refusal of this value.
 _PROGRAM_LIMIT_CLASS = "54"
@@ -58,6 +66,7 @@ class PostgresBuffer:
 
     def move(self, connection: sa.Connection, chunk: Chunk) -> Moved:
         moved: list[BufferedLead] = []
+        connection.exec_driver_sql(MOVE_SETTINGS)
         for lane in sorted(chunk.lanes, key=list(Lane).index):
             room = chunk.limit - len(moved)
             if room <= 0:

@@ -68,11 +68,20 @@ select lead_id, first_lead_id, same_body from known
 
 # From the buffer into the first room, copied by the database itself: the payload stays as it was sent, to the last
 # digit of its numbers. `skip locked` is why two workers cannot both take a lead.
+#
+# The range is compared as a row, and the session is told not to sort or read whole tables: with a million leads waiting
+# and statistics from before they came, the planner walked the primary key past everybody else's leads, or sorted all
+# of a lane for each chunk (measured: 1,900 leads a second instead of 16,000).
+MOVE_SETTINGS = """
+select set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true),
+    set_config('enable_sort', 'off', true)
+"""
 MOVE = """
 with taken as materialized (
     select lead_id from buffer
-    where tenant = %(tenant)s and lane = %(lane)s
-    order by lead_id
+    where (tenant, lane, lead_id) >= (%(tenant)s, %(lane)s, '00000000-0000-0000-0000-000000000000'::uuid)
+        and (tenant, lane, lead_id) <= (%(tenant)s, %(lane)s, 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid)
+    order by tenant, lane, lead_id
     limit %(limit)s
     for update skip locked
 ), moved as (

@@ -11,10 +11,11 @@ import sqlalchemy as sa
 from leads_pipeline.buffer.port import BufferDepth, Moved, NewLead, Posted, PostResult
 from leads_pipeline.buffer.postgresql import AsyncPostgresBuffer, PostgresBuffer, append_parameters
 from leads_pipeline.buffer.reconnecting import ReconnectingConnection
+from leads_pipeline.domain.ids import uuid7
 from leads_pipeline.domain.stage import Chunk, Lane
 from leads_pipeline.errors import DatabaseUnavailable
 from leads_pipeline.storage.database import engine_for
-from leads_pipeline.storage.ingest import APPEND, APPEND_SETTING, purge_ingest_keys
+from leads_pipeline.storage.ingest import APPEND, APPEND_SETTING, MOVE, MOVE_SETTINGS, purge_ingest_keys
 from leads_pipeline_tests.buffer.contract import BufferContract, Parts, captured, chunk_of, moved, new_lead, waiting
 from leads_pipeline_tests.conftest import NOW
 
@@ -95,6 +96,31 @@ def test_a_commit_costs_the_same_however_many_keys_are_known(engine: sa.Engine, 
         parameters = append_parameters([new_lead({"n": n}).encoded() for n in range(100)], now=NOW)
         plan = "\n".join(row[0] for row in connection.exec_driver_sql("explain " + APPEND, parameters))
     assert "Index Scan using pk_ingest_keys" in plan
+    assert "Seq Scan" not in plan
+
+
+@pytest.mark.parametrize("analyzed", [False, True])
+def test_a_chunk_is_read_in_the_order_of_its_lane_whatever_the_statistics_say(
+    engine: sa.Engine, analyzed: bool
+) -> None:
+    """Statistics are from before a flood came: neither its end nor anybody else's leads may be read for a chunk."""
+    if analyzed:
+        PostgresBuffer(engine).append([new_lead({"n": n}, tenant="globex") for n in range(20)], now=NOW)
+        with engine.begin() as connection:
+            connection.execute(sa.text("analyze buffer"))
+    with engine.begin() as connection:
+        connection.execute(
+            sa.text(
+                "insert into buffer select gen_random_uuid(), case when n % 3 = 0 then 'acme' else 'globex' end, "
+                "'website', 'real_time', now(), '{}', '[]', '{}' from generate_series(1, 20000) as n"
+            )
+        )
+        connection.exec_driver_sql(MOVE_SETTINGS)
+        parameters = {"tenant": "acme", "lane": "real_time", "limit": 1_000, "batch_id": uuid7(NOW)}
+        rows = connection.exec_driver_sql("explain " + MOVE, parameters | {"runner_id": "test", "now": NOW})
+        plan = "\n".join(row[0] for row in rows)
+    assert "using ix_buffer_tenant_lane_lead_id" in plan
+    assert "Sort" not in plan
     assert "Seq Scan" not in plan
 
 
