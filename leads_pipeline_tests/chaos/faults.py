@@ -70,9 +70,10 @@ def kill_postgresql(target: Target, senders: Senders) -> None:
 
 
 def kill_a_backend(target: Target, senders: Senders) -> None:
-    """The one that commits leads: PostgreSQL ends every session and recovers, as after any crash of a backend."""
-    for pid in _writers(target):
-        os.kill(pid, signal.SIGKILL)
+    """One that serves the door: PostgreSQL ends every session and recovers, as after any crash of a backend."""
+    wait_for(lambda: bool(_sessions_of_the_door(target)), "the door is connected")
+    with contextlib.suppress(ProcessLookupError):  # PostgreSQL was quicker to end it
+        os.kill(_sessions_of_the_door(target)[0], signal.SIGKILL)
     wait_for(lambda: _answers(target), "PostgreSQL recovers by itself")
 
 
@@ -187,10 +188,12 @@ FAULTS = (
 )
 
 
-def _writers(target: Target) -> list[int]:
+def _sessions_of_the_door(target: Target) -> list[int]:
+    """Their processes; first of all one that commits leads, if the buffer is in PostgreSQL."""
     with target.superuser() as connection:
         rows = connection.execute(
-            "select pid from pg_stat_activity where application_name = 'leads_capture writer'"
+            "select pid from pg_stat_activity where application_name like 'leads_capture%' "
+            "order by application_name = 'leads_capture writer' desc, pid"
         ).fetchall()
     return [row[0] for row in rows]
 
