@@ -13,7 +13,6 @@ from datetime import datetime, timedelta
 from typing import Any, cast
 from uuid import UUID, uuid4
 
-import msgspec
 import redis.exceptions
 import sqlalchemy as sa
 
@@ -22,7 +21,6 @@ from leads_pipeline.buffer.postgresql import refuses_value
 from leads_pipeline.buffer.redis_append import AppendCall, groups_of
 from leads_pipeline.buffer.redis_connection import SETTINGS, connect, objections, refusal, translated_errors
 from leads_pipeline.buffer.redis_entries import (
-    Entry,
     Snapshot,
     Taken,
     as_text,
@@ -34,6 +32,7 @@ from leads_pipeline.buffer.redis_entries import (
     read_taken,
 )
 from leads_pipeline.buffer.redis_keys import CAPTURED, CONSUMER, DUPLICATES, GROUP, INCARNATION, Keys
+from leads_pipeline.buffer.redis_moved import RedisMoved, buffered, new_row
 from leads_pipeline.buffer.redis_scripts import ACKNOWLEDGE, APPEND, TAKE, TRANSFER
 from leads_pipeline.domain.stage import Chunk, Lane
 from leads_pipeline.storage import redis_moves
@@ -122,7 +121,7 @@ class RedisBuffer:
         try:
             return self._store(connection, chunk, taken, name=name, captured=captured)
         except BaseException:
-            self._give_back(chunk.tenant, taken)
+            self.give_back(chunk.tenant, taken)
             raise
 
     def _take(self, chunk: Chunk) -> list[Taken]:
@@ -160,9 +159,9 @@ class RedisBuffer:
         moved: Counter[tuple[str, Lane]] = Counter()
         duplicates: Counter[tuple[str, Lane]] = Counter()
         entries = [item.entry for item in fresh if item.entry is not None]
-        if entries and redis_moves.store_new(connection, [_new_row(entry) for entry in entries], chunk=chunk):
+        if entries and redis_moves.store_new(connection, [new_row(entry) for entry in entries], chunk=chunk):
             moved.update((entry.source, entry.lane) for entry in entries)
-            leads.extend(_buffered(entry) for entry in entries)
+            leads.extend(buffered(entry) for entry in entries)
         else:
             for row in self._write(connection, chunk, fresh, poison):
                 key = (row.source, Lane(row.lane))
@@ -182,7 +181,7 @@ class RedisBuffer:
         note_id = uuid4()
         if ids:
             redis_moves.note_unacknowledged(connection, ids, tenant=chunk.tenant, note_id=note_id)
-        return _RedisMoved(
+        return RedisMoved(
             self,
             chunk,
             leads,
@@ -224,12 +223,13 @@ class RedisBuffer:
                 continue
             yield from rows
 
-    def _acknowledge(self, tenant: str, taken: Sequence[Taken]) -> None:
+    def let_go(self, tenant: str, taken: Sequence[Taken]) -> None:
+        """Acknowledge and delete leads that are safe in PostgreSQL. Repeating it changes nothing."""
         with self._translated("acknowledging leads"):
             for lane, ids in by_lane(taken).items():
                 self._acknowledge_script(keys=[self.keys.stream(tenant, lane)], args=[GROUP, *ids])
 
-    def _give_back(self, tenant: str, taken: Sequence[Taken]) -> None:
+    def give_back(self, tenant: str, taken: Sequence[Taken]) -> None:
         """Let others have the leads before the lease is over. If Redis is gone, the lease does it."""
         with contextlib.suppress(redis.exceptions.RedisError, OSError):
             for lane, ids in by_lane(taken).items():
@@ -237,7 +237,8 @@ class RedisBuffer:
                     self.keys.stream(tenant, lane), GROUP, CONSUMER, 0, list(ids), idle=self._lease_ms, justid=True
                 )
 
-    def _put_aside(self, tenant: str, taken: Sequence[Taken], *, reason: str) -> None:
+    def put_aside(self, tenant: str, taken: Sequence[Taken], *, reason: str) -> None:
+        """Move leads where they hold nobody up; ``put_back`` is the way back."""
         with self._translated("setting leads aside"):
             for lane, ids in by_lane(taken).items():
                 streams = [self.keys.stream(tenant, lane), self.keys.aside(tenant, lane)]
@@ -362,72 +363,5 @@ class RedisBuffer:
             raise
 
 
-class _RedisMoved(Moved):
-    """What was taken from the streams. ``poison`` are the entries that PostgreSQL or we cannot read."""
-
-    def __init__(
-        self,
-        buffer: RedisBuffer,
-        chunk: Chunk,
-        leads: Sequence[BufferedLead],
-        *,
-        settled: Sequence[Taken],
-        poison: Sequence[Taken],
-        lead_ids: Sequence[UUID],
-        note_id: UUID,
-        earlier: Sequence[UUID],
-        duplicates: int,
-        name: str | None,
-        engine: sa.Engine,
-    ) -> None:
-        super().__init__(leads, taken=len(settled) + len(poison), duplicates=duplicates)
-        self._buffer = buffer
-        self._chunk = chunk
-        self._settled = settled
-        self._poison = poison
-        self._lead_ids = lead_ids
-        self._note_id = note_id
-        self._earlier = earlier
-        self._name = name
-        self._engine = engine
-
-    def acknowledge(self) -> None:
-        if self._poison:
-            self._buffer._put_aside(self._chunk.tenant, self._poison, reason="unreadable")
-        if not self._settled:
-            return
-        self._buffer._acknowledge(self._chunk.tenant, self._settled)
-        with self._engine.begin() as connection:
-            redis_moves.forget_acknowledged(connection, self._lead_ids, own=self._note_id, earlier=self._earlier)
-            # Not in the chunk's transaction: the second worker to name a buffer would wait for the first one's commit.
-            if self._name is not None:
-                redis_moves.note_incarnation(connection, self._name, now=self._chunk.now)
-
-    def release(self) -> None:
-        self._buffer._give_back(self._chunk.tenant, [*self._settled, *self._poison])
-
-    def set_aside(self, reason: str) -> bool:
-        self._buffer._put_aside(self._chunk.tenant, [*self._settled, *self._poison], reason=reason)
-        return True
-
-
 def _has_no_group(error: redis.exceptions.ResponseError) -> bool:
     return "NOGROUP" in str(error) or "no such key" in str(error)
-
-
-def _new_row(entry: Entry) -> redis_moves.NewRow:
-    return redis_moves.NewRow(
-        key=redis_moves.NewKey(entry.lead_id, entry.source, entry.key_hex, entry.body_hex, entry.received_at),
-        lane=entry.lane,
-        payload=bytes(entry.payload),
-        context=bytes(entry.context),
-    )
-
-
-def _buffered(entry: Entry) -> BufferedLead:
-    consent, context = bytes(entry.consent), bytes(entry.context)
-    if consent == b"[]" and b'"reference"' not in context:
-        return BufferedLead(entry.lead_id, entry.lane, entry.received_at, [], {})
-    return BufferedLead(
-        entry.lead_id, entry.lane, entry.received_at, msgspec.json.decode(consent), msgspec.json.decode(context)
-    )

@@ -160,18 +160,18 @@ from leads_pipeline_tests.buffer.test_redis_streams import redis_buffer
 def die(*_arguments, **_named):
     os.kill(os.getpid(), signal.SIGKILL)
 
-setattr(redis_streams.RedisBuffer if sys.argv[3] == "_acknowledge" else redis_streams.redis_moves, sys.argv[3], die)
+setattr(redis_streams.RedisBuffer if sys.argv[3] == "let_go" else redis_streams.redis_moves, sys.argv[3], die)
 buffer = redis_buffer(sys.argv[2])
 move_raw_leads(engine_for(sys.argv[1]), chunk_of(), buffers=(buffer,))
 """
 
 
 @pytest.mark.chaos
-@pytest.mark.parametrize("point", ["note_unacknowledged", "_acknowledge"])
+@pytest.mark.parametrize("point", ["note_unacknowledged", "let_go"])
 def test_a_worker_killed_before_or_after_its_commit_loses_and_doubles_nothing(
     engine: sa.Engine, database_url: str, redis_url: str, buffer: RedisBuffer, point: str
 ) -> None:
-    """``note_unacknowledged`` is the last thing before the commit, ``_acknowledge`` the first thing after it."""
+    """``note_unacknowledged`` is the last thing before the commit, ``let_go`` the first thing after it."""
     buffer.append([new_lead({"n": n}, consent=[{"granted": True}]) for n in range(50)], now=NOW)
     worker = subprocess.run([sys.executable, "-c", _WORKER, database_url, redis_url, point], timeout=60, check=False)
     assert worker.returncode == -signal.SIGKILL
