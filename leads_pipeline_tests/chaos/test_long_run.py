@@ -1,8 +1,8 @@
 """Every fault in turn, again and again, under one load that never pauses.
 
 ``LEADS_CHAOS_LEADS`` says how many leads must be acknowledged at least, half of them with each kind of buffer
-(``make chaos``: a million; otherwise one round of faults is enough), and ``LEADS_CHAOS_SECONDS`` after how long each
-half stops all the same. It ends with a table.
+(``make chaos``: a million, and five rounds of faults; otherwise one round is enough), and ``LEADS_CHAOS_SECONDS`` after
+how long each half stops all the same. It ends with a table.
 """
 
 import contextlib
@@ -25,6 +25,7 @@ from leads_pipeline_tests.chaos.target import Target, beside_the_server, running
 
 LEADS = int(os.environ.get("LEADS_CHAOS_LEADS", "0")) // 2
 MOST_SECONDS = float(os.environ.get("LEADS_CHAOS_SECONDS", "1200"))
+ROUNDS = 5 if LEADS else 1
 CALM_LEADS = 2_000 if LEADS else 200
 # Full of ballast it is full; without it the buffer has room for what comes while no worker lives.
 DISK_MEGABYTES = 2_048 if LEADS else 256
@@ -73,7 +74,7 @@ def break_in_turn(target: Target, faults: Sequence[Fault]) -> tuple[Account, str
     inflicted: list[Inflicted] = []
     senders.start()
     for fault in itertools.cycle(faults):
-        enough = len(ledger.acknowledged) >= LEADS and len(inflicted) >= len(faults)
+        enough = len(ledger.acknowledged) >= LEADS and len(inflicted) >= ROUNDS * len(faults)
         if enough or time.monotonic() > began + MOST_SECONDS:
             break
         ledger.longest_gap = 0.0
