@@ -54,8 +54,9 @@ class RedisMoved(Moved):
         with self._engine.begin() as connection:
             redis_moves.forget_acknowledged(connection, self._lead_ids, own=self._note_id, earlier=self._earlier)
             # Not in the chunk's transaction: the second worker to name a buffer would wait for the first one's commit.
-            if self._name is not None:
+            if self._name is not None and self._name != self._buffer.noted:
                 redis_moves.note_incarnation(connection, self._name, now=self._chunk.now)
+                self._buffer.noted = self._name
 
     def release(self) -> None:
         self._buffer.give_back(self._chunk.tenant, [*self._settled, *self._poison])

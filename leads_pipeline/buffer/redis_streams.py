@@ -68,6 +68,7 @@ class RedisBuffer:
         self._acknowledge_script = self._client.register_script(ACKNOWLEDGE)
         self._transfer = self._client.register_script(TRANSFER)
         self._is_trusted = False
+        self.noted: str | None = None  # the name under which PostgreSQL knows this buffer, once it does
 
     # --- the way in ------------------------------------------------------------------------------------------------
 

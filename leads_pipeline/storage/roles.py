@@ -34,6 +34,7 @@ _GRANTS: dict[str, tuple[str, ...]] = {
     CAPTURE_ROLE: (
         "grant usage on schema {schema} to {role}",
         "grant insert on {schema}.buffer, {schema}.ingest_keys, {schema}.capture_batches to {role}",
+        "grant insert on {schema}.redis_incarnations to {role}",
         # How much waits, and since when; of a lead itself nothing.
         "grant select (lead_id, tenant, source, lane, received_at) on {schema}.buffer to {role}",
         "grant select on {schema}.ingest_keys, {schema}.api_keys, {schema}.alembic_version to {role}",

@@ -25,6 +25,7 @@ CAPTURE_MAY = {
     "buffer": {"insert"},
     "ingest_keys": {"select", "insert"},
     "capture_batches": {"insert"},
+    "redis_incarnations": {"insert"},
     "api_keys": READ,
     "alembic_version": READ,
 }
@@ -91,7 +92,12 @@ def test_a_role_cannot_log_in_or_rule(engine: sa.Engine, role: str) -> None:
     assert tuple(row) == (False, False, False, False)
 
 
-@pytest.mark.parametrize("statement", [STORE_A_LEAD, COUNT_A_BATCH, CLAIM_A_KEY, "select * from api_keys"])
+NAME_A_REDIS = "insert into redis_incarnations values ('name', now()) on conflict do nothing"
+
+
+@pytest.mark.parametrize(
+    "statement", [STORE_A_LEAD, COUNT_A_BATCH, CLAIM_A_KEY, NAME_A_REDIS, "select * from api_keys"]
+)
 def test_the_door_can_do_its_work(engine: sa.Engine, statement: str) -> None:
     _run(engine, CAPTURE_ROLE, statement)
 
