@@ -1,10 +1,9 @@
 """What a Redis buffer's streams and counters hold, read."""
 
-import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any
+from typing import Any
 from uuid import UUID
 
 import msgspec
@@ -24,8 +23,8 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     source: str
     lane: Lane
     received_at: datetime
-    key_hex: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$")]
-    body_hex: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$")]
+    key_hex: str
+    body_hex: str
     payload: msgspec.Raw
     consent: msgspec.Raw
     context: msgspec.Raw
@@ -34,8 +33,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
 _ENTRY = msgspec.json.Decoder(Entry)
 
 
-@dataclass(frozen=True, slots=True)
-class Taken:
+class Taken(msgspec.Struct, frozen=True):
     """One entry of a stream. ``entry`` is ``None`` if it cannot be read as a lead."""
 
     lane: Lane
@@ -88,12 +86,12 @@ def read_entry(tenant: str, lane: Lane, entry_id: bytes, fields: Mapping[bytes, 
 
 
 def _read(tenant: str, lane: Lane, entry_id: bytes, json: bytes) -> Taken:
-    entry: Entry | None = None
-    with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError):
+    try:
         entry = _ENTRY.decode(json)
-    if entry is not None and (entry.tenant, entry.lane) != (tenant, lane):
-        entry = None
-    return Taken(lane, entry_id, json, entry)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return Taken(lane, entry_id, json, None)
+    is_ours = entry.tenant == tenant and entry.lane == lane
+    return Taken(lane, entry_id, json, entry if is_ours else None)
 
 
 def counted(counters: Mapping[bytes, bytes], kind: str) -> dict[tuple[str, str, Lane], int]:

@@ -177,8 +177,7 @@ class NewKey(msgspec.Struct, frozen=True):
     received_at: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class NewRow:
+class NewRow(msgspec.Struct, frozen=True):
     """A lead that is probably new. ``payload`` and ``context`` are JSON text, as they were sent."""
 
     key: NewKey
