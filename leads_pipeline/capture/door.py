@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass
+from math import ceil
 from typing import Any
 from uuid import UUID
 
@@ -133,7 +134,7 @@ class Door:
         rate = way.settings.rate or self.settings.capture.rate
         wait = self.rates.wait_seconds(sender_id, rate, now=self.clock.monotonic())
         if wait:
-            return Refused(Code.TOO_MANY_REQUESTS, wait_seconds=int(wait) + 1)
+            return Refused(Code.TOO_MANY_REQUESTS, wait_seconds=ceil(wait))
         if not self.admission.is_open(way.lane) and not way.settings.lane_rules:
             return Refused(Code.BUFFER_FULL)
         if not self.commits.has_room(1):

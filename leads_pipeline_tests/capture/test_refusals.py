@@ -6,6 +6,7 @@ import re
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -198,7 +199,11 @@ def _database_unavailable(capture: Capture, engine: sa.Engine) -> httpx.Response
     capture.clock.advance(3)  # past the patience for a reconnect, and past what is remembered of the keys
     with _database_gone(engine):
         assert capture.client.get("/readyz").status_code == 503
-        refused = capture.post({"first_name": SECRET}, **{"Idempotency-Key": "once"})
+        with ThreadPoolExecutor(1) as pool:
+            posting = pool.submit(capture.post, {"first_name": SECRET}, **{"Idempotency-Key": "once"})
+            # The patience for a reconnect is over when the clock says so.
+            wait_until(lambda: (capture.clock.advance(1), posting.done())[1])
+            refused = posting.result()
     wait_until(lambda: capture.client.get("/readyz").status_code == 200)
     assert capture.post({"first_name": SECRET}, **{"Idempotency-Key": "once"}).status_code == 202
     return refused
