@@ -190,12 +190,13 @@ class GroupCommit:
 
         A store that answers, but takes no writes, is not waited for.
         """
-        deadline = self._clock.monotonic() + RECONNECT_PATIENCE_SECONDS
+        loop = asyncio.get_running_loop()  # the pauses between two tries are of its time
+        deadline = loop.time() + RECONNECT_PATIENCE_SECONDS
         while True:
             try:
                 return await self._buffer.append(leads, now=self._clock.now())
             except DatabaseUnavailable as error:
-                if error.why is not Unavailability.UNREACHABLE or self._clock.monotonic() >= deadline:
+                if error.why is not Unavailability.UNREACHABLE or loop.time() >= deadline:
                     raise
                 await asyncio.sleep(RECONNECT_PAUSE_SECONDS)
 
