@@ -98,7 +98,9 @@ def is_unavailable(error: BaseException) -> bool:
     original = getattr(error, "orig", None) or error
     state = getattr(original, "sqlstate", None)
     if state is None:
-        return isinstance(original, OSError) or type(original).__name__ in ("OperationalError", "InterfaceError")
+        # By name, as two drivers have them; also of what is derived from them, such as psycopg's ConnectionTimeout.
+        names = {kind.__name__ for kind in type(original).__mro__}
+        return isinstance(original, OSError) or bool(names & {"OperationalError", "InterfaceError"})
     return str(state)[:2] in _UNAVAILABLE_CLASSES or state == _READ_ONLY
 
 

@@ -1,6 +1,7 @@
 """The door comes out of safe mode by itself, whatever its store said meanwhile."""
 
 import secrets
+import socket
 
 import httpx
 import sqlalchemy as sa
@@ -50,3 +51,15 @@ def test_a_store_that_is_read_only_and_then_refuses_the_login_is_used_again_when
     finally:
         with engine.begin() as connection:
             connection.execute(sa.text(f"drop role {login}"))
+
+
+def test_a_database_that_takes_connections_and_says_nothing_is_unavailable_and_no_failure_of_ours(
+    settings: Settings,
+) -> None:
+    """A stopped server, or a dead proxy before it: the driver's own time limit ends the wait."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"postgresql://leads:secret@127.0.0.1:{silent.getsockname()[1]}/leads"
+        with running_service(settings, database_url=url, clock=SystemClock()) as address:
+            headers = {"Authorization": f"Bearer lp_{'0' * 12}_{'0' * 43}"}
+            answer = httpx.get(f"{address}/readyz", headers=headers, timeout=30, trust_env=False)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "database_unavailable")
