@@ -138,3 +138,9 @@ def test_a_store_that_cannot_be_read_says_what_is_missing(spools: Path, address:
     with pytest.raises(ImportFileError, match=message):
         read(address)
     assert list(spools.iterdir()) == []
+
+
+def test_an_address_within_an_address_is_named_without_its_secrets_too(spools: Path) -> None:
+    with pytest.raises(ImportFileError) as refusal:
+        read("simplecache::memory://user:word@bucket/nothing.csv?sig=token")
+    assert str(refusal.value) == "there is no simplecache::memory://bucket/nothing.csv"

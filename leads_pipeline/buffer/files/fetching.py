@@ -140,7 +140,14 @@ def _shown(location: str) -> str:
         return "standard input"
     if not is_address(location):
         return location
-    parts = urlsplit(location)
+    return "::".join(map(_shown_link, location.split("::")))
+
+
+def _shown_link(link: str) -> str:
+    """One link of a chain such as ``simplecache::https://…``, of which only the first may be a mere name."""
+    if "://" not in link:
+        return link
+    parts = urlsplit(link)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
