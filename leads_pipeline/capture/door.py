@@ -14,6 +14,7 @@ from leads_pipeline.capture.admission import Admission
 from leads_pipeline.capture.call import Budget, Call, Deadlines
 from leads_pipeline.capture.cors import Origins, may_post
 from leads_pipeline.capture.counts import CountedBuffer, Counts, SharedCounts
+from leads_pipeline.capture.doubts import Doubts
 from leads_pipeline.capture.key_ring import KeyRing
 from leads_pipeline.capture.rate import RateLimiter
 from leads_pipeline.capture.refusals import Code, Refused
@@ -86,6 +87,7 @@ class Door:
         self.deadlines = Deadlines(settings.capture.body_seconds)
         self.origins = Origins(settings)
         self.rates = RateLimiter(share=settings.capture.workers)
+        self.doubts = Doubts(clock)
         self.ways = _ways_in(settings)
 
     async def check(self) -> None:

@@ -16,14 +16,12 @@ from leads_pipeline.capture.lead_posts import RESULT_REFUSALS, stored
 from leads_pipeline.capture.refusals import Code, Refused
 from leads_pipeline.domain.posted_lead import PostedLead, storage_fault
 from leads_pipeline.sources.port import Delivery, Doubt, Fault, Post, Secrets, SourceOptions, Unreadable, kept_raw
-from leads_pipeline.telemetry import get_logger
 
 PREFIX = "/v1/in/"
 
 _REFUSED_FAULTS = {Fault.MALFORMED_JSON: Code.MALFORMED_JSON, Fault.WRONG_SHAPE: Code.WRONG_SHAPE}
 _PLAIN = (b"content-type", b"text/plain; charset=utf-8")
 _THANKS = b"<!doctype html><meta charset=utf-8><title>Thank you</title><p>Thank you. We have received your message."
-_log = get_logger(__name__)
 
 
 async def source_post(door: Door, call: Call) -> Answer:
@@ -67,7 +65,7 @@ async def _take(door: Door, call: Call, way: WayIn, secrets: Secrets) -> Answer:
     if sender is None:
         doubt = way.kind.verify(delivery, secrets)
         if doubt is not None:
-            _log.warning("delivery was not verified", tenant=way.tenant, source=way.source, doubt=doubt)
+            door.doubts.note(way.tenant, way.source, doubt)
             return refusal(Refused(Code.BAD_SIGNATURE), call)
         sender = door.admit(call, way, sender_id=f"{way.tenant}/{way.source}")
         if isinstance(sender, Refused):

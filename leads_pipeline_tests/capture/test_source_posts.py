@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import pytest
 import sqlalchemy as sa
+import structlog.testing
 
 from leads_pipeline.clock import FrozenClock
 from leads_pipeline.config import Settings, parse_settings
@@ -300,6 +301,17 @@ def test_a_forged_request_is_refused_and_nothing_of_it_stored(sources: Sources) 
     assert {answer.status_code for answer in forged} == {401}
     assert {answer.json()["error"]["code"] for answer in forged} == {"bad_signature"}
     assert sources.rows() == []
+
+
+def test_a_flood_of_forged_requests_does_not_fill_the_log(sources: Sources) -> None:
+    with structlog.testing.capture_logs() as logs:
+        for _ in range(20):
+            post_typeform(sources, secret="guess")
+        sources.capture.clock.advance(61)
+        post_typeform(sources, secret="guess")
+        post_partner(sources, secret="whsec_Z3Vlc3M=")
+    said = [(line["source"], line["times"]) for line in logs if line["event"] == "delivery was not verified"]
+    assert said == [("survey", 1), ("survey", 20), ("partner", 1)]
 
 
 def test_a_key_of_ours_does_not_open_a_signed_source(sources: Sources) -> None:
