@@ -7,6 +7,7 @@ Environment: ``LEADS_CONFIG`` (path of the file), ``LEADS_DATABASE_URL`` (a Post
 one), and the names that the file refers to.
 """
 
+import ipaddress
 import os
 import re
 from dataclasses import dataclass
@@ -56,6 +57,13 @@ DELIVERABLE_FIELDS = (
 )  # fmt: skip
 
 
+def _valid_network(value: str) -> str:
+    try:
+        return str(ipaddress.ip_network(value, strict=False))
+    except ValueError:
+        raise ValueError("allowed: an IP address or a network such as 10.0.0.0/8") from None
+
+
 def _deliverable_field(value: str) -> str:
     if value not in DELIVERABLE_FIELDS:
         raise ValueError(f"not a field of a golden contact; allowed: {', '.join(DELIVERABLE_FIELDS)}")
@@ -64,6 +72,7 @@ def _deliverable_field(value: str) -> str:
 
 Name = Annotated[str, AfterValidator(_valid_name)]
 TimeZone = Annotated[str, AfterValidator(_valid_time_zone)]
+Network = Annotated[str, AfterValidator(_valid_network)]
 LaneName = Literal["real_time", "near_real_time", "batch"]
 _MAX_PENDING: dict[LaneName, float] = {"real_time": 120.0, "near_real_time": 600.0, "batch": 86_400.0}
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -343,6 +352,10 @@ class CaptureSettings(Model):
     rate: KeyRate = Field(KeyRate(), description="For each API key and each signed source; beyond it 429.")
     max_connections: Annotated[int, Field(gt=0)] = Field(
         10_000, description="Open connections; a request on one beyond it is answered 503."
+    )
+    trusted_proxies: tuple[Network, ...] = Field(
+        ("127.0.0.1/32",),
+        description="Proxies whose X-Forwarded-For tells a person's own address: theirs, or networks.",
     )
     metrics: bool = Field(True, description="Serve /metrics for Prometheus: counts and ages, nothing personal.")
     example_page: bool = Field(True, description="Serve the page /example, which posts with leads.js.")

@@ -149,7 +149,7 @@ def server_for(settings: Settings, *, database_url: str, clock: Clock, counts: C
             log_config=None,
             access_log=False,  # addresses of people; counts are in the database
             server_header=False,
-            forwarded_allow_ips="127.0.0.1",
+            forwarded_allow_ips=list(settings.capture.trusted_proxies),
             timeout_graceful_shutdown=SHUTDOWN_SECONDS,
             timeout_keep_alive=30,
         ),
