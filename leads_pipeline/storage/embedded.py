@@ -67,6 +67,8 @@ _PARAMETERS = {
     "max_connections": "200",
     "shared_buffers": "128MB",
     "max_wal_size": "2GB",
+    # The buffer and what is pending are queues: looked at every minute, they hold a minute of leads that are long gone.
+    "autovacuum_naptime": "10s",
     # Parallel workers share memory in /dev/shm, of which a container has 64 MB; a query that needs more fails.
     "max_parallel_workers_per_gather": "0",
     "timezone": "UTC",
