@@ -109,6 +109,13 @@ def test_open_document_and_old_and_binary_excel_are_read_too(tmp_path: Path) -> 
     assert rows_of(xls) == [(2, {"email": "zoë@example.org", "phone": 43123456789, "dob": "1979-05-25"})]
 
 
+@pytest.mark.parametrize("place", ["XFD1048576", "CV1048576"])
+def test_a_cell_at_the_end_of_the_world_does_not_take_all_memory(tmp_path: Path, place: str) -> None:
+    path = write_xlsx(tmp_path / "far.xlsx", {"S": [["email"], ["a@example.org"]]}, far=place)
+    with pytest.raises(ImportFileError, match=r"far\.xlsx spans more than 100,000,000 cells"):
+        open_lead_file(path)
+
+
 def test_a_workbook_without_its_ending_is_known_by_its_content(tmp_path: Path) -> None:
     path = write_xlsx(tmp_path / "upload", {"S": [["email"], ["a@example.org"]]})
     assert open_lead_file(path).kind == "workbook"

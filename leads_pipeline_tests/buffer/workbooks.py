@@ -24,8 +24,8 @@ class Dated:
 Cell = str | int | float | bool | Dated | None
 
 
-def write_xlsx(path: Path, sheets: Mapping[str, Sequence[Sequence[Cell]]]) -> Path:
-    """A workbook of Excel. Text that begins with # is an error value."""
+def write_xlsx(path: Path, sheets: Mapping[str, Sequence[Sequence[Cell]]], *, far: str = "") -> Path:
+    """A workbook of Excel. Text that begins with # is an error value. ``far`` is a place for one more number."""
     numbers = range(1, len(sheets) + 1)
     names = "".join(
         f'<sheet name="{name}" sheetId="{n}" r:id="rId{n}"/>' for n, name in zip(numbers, sheets, strict=True)
@@ -60,6 +60,7 @@ def write_xlsx(path: Path, sheets: Mapping[str, Sequence[Sequence[Cell]]]) -> Pa
         )
         for number, rows in zip(numbers, sheets.values(), strict=True):
             lines = "".join(_row(at, row) for at, row in enumerate(rows, start=1))
+            lines += f"<row>{_cell(far, 1)}</row>" if far else ""
             archive.writestr(
                 f"xl/worksheets/sheet{number}.xml",
                 f'{_XML}<worksheet xmlns="{_MAIN}"><sheetData>{lines}</sheetData></worksheet>',

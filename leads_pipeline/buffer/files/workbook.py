@@ -15,6 +15,7 @@ from leads_pipeline.buffer.files.content import Content
 from leads_pipeline.buffer.files.csv_text import header_names
 from leads_pipeline.buffer.files.rows import BrokenRow, FileRow, Row
 from leads_pipeline.buffer.files.unpacking import unpacked
+from leads_pipeline.buffer.files.workbook_extent import MAX_CELLS, is_too_vast
 from leads_pipeline.domain.import_mapping import REJECTED_BECAUSE
 from leads_pipeline.errors import ImportFileError
 
@@ -34,6 +35,11 @@ class WorkbookFile:
         self.content = content
         self.position = 0
         path, _spool = unpacked(content)
+        if is_too_vast(path):
+            raise ImportFileError(
+                f"{content.name} spans more than {MAX_CELLS:,} cells, most of them surely empty: delete what lies far "
+                "below or beside the rows, or save the sheet as CSV UTF-8"
+            )
         try:
             with path.open("rb") as file:
                 workbook = calamine.load_workbook(file)
