@@ -194,13 +194,17 @@ def compare(bench: Bench, floor: Server, ack: Server, single: Server, *, rounds:
 
 
 def figures_of(found: dict[str, list[Round]], paced: list[PacedRun]) -> dict[str, Any]:
-    """The figures that the README promises: medians of the ratios of paired rounds."""
+    """The figures that the README promises: medians of the ratios of paired rounds, and between what they lay."""
     floor, ack, single = found[f"{FLOOR}_64"], found[f"{ACK}_64"], found[f"{SINGLE}_64"]
+    ratios = {
+        "ack_over_noop_64": ratios_of(ack, floor, "per_second"),
+        "ack_over_noop_256": ratios_of(found[f"{ACK}_256"], found[f"{FLOOR}_256"], "per_second"),
+        "cpu_noop_over_ack_64": ratios_of(floor, ack, "cpu_us"),
+        "ack_over_single_insert_64": ratios_of(ack, single, "per_second"),
+    }
     return {
-        "ack_over_noop_64": ratio(ack, floor, "per_second"),
-        "ack_over_noop_256": ratio(found[f"{ACK}_256"], found[f"{FLOOR}_256"], "per_second"),
-        "cpu_noop_over_ack_64": ratio(floor, ack, "cpu_us"),
-        "ack_over_single_insert_64": ratio(ack, single, "per_second"),
+        **{name: round(statistics.median(each), 2) for name, each in ratios.items()},
+        "ranges": {name: [round(min(each), 2), round(max(each), 2)] for name, each in ratios.items()},
         "cpu_us_per_lead_server": round(statistics.median(item.server_cpu_us for item in ack), 1),
         "cpu_us_per_lead_database": round(statistics.median(item.database_cpu_us for item in ack), 1),
         "paced_per_s": round(statistics.median(item.per_second for item in paced)),
@@ -209,10 +213,9 @@ def figures_of(found: dict[str, list[Round]], paced: list[PacedRun]) -> dict[str
     }
 
 
-def ratio(ours: list[Round], theirs: list[Round], figure: str) -> dict[str, float]:
-    """Of each pair of rounds, its median and range."""
-    found = sorted(getattr(one, figure) / getattr(other, figure) for one, other in zip(ours, theirs, strict=True))
-    return {"median": round(statistics.median(found), 2), "lowest": round(found[0], 2), "highest": round(found[-1], 2)}
+def ratios_of(ours: list[Round], theirs: list[Round], figure: str) -> list[float]:
+    """Of each pair of rounds."""
+    return [getattr(one, figure) / getattr(other, figure) for one, other in zip(ours, theirs, strict=True)]
 
 
 def median_of(rounds: list[Round]) -> dict[str, float]:
@@ -359,12 +362,10 @@ def show(results: dict[str, Any]) -> None:
         table.add_row(labels[kind], connections, f"{row['per_second']:,.0f}", *(f"{figure:,.1f}" for figure in figures))
     console.print(table)
     for name, value in results.items():
-        if name in ("rounds", "acknowledged", "stored"):
+        if name in ("rounds", "ranges", "acknowledged", "stored"):
             continue
-        if isinstance(value, dict):
-            console.print(f"{name:28} {value['median']:.2f}   [{value['lowest']:.2f} to {value['highest']:.2f}]")
-        else:
-            console.print(f"{name:28} {value:,}")
+        lowest, highest = results["ranges"].get(name, (None, None))
+        console.print(f"{name:28} {value:,}" + ("" if lowest is None else f"   [{lowest:.2f} to {highest:.2f}]"))
     console.print(f"{results['acknowledged']:,} leads acknowledged, {results['stored']:,} stored")
     console.print(describe_machine())
 
