@@ -1,4 +1,5 @@
-"""uvicorn's HTTP protocol with two limits that it lacks: on the time that headers take, and an answer for too many.
+"""uvicorn's HTTP protocol with two limits that it lacks, on the time that headers take and an answer for too many, and
+with the bodies of requests that would rather speak another protocol.
 
 A sender that opens connections and dribbles headers would hold them for ever: uvicorn's only timer is for idle ones.
 There is no timer here either, as one for each request costs as much as an eighth of a lead: the server looks round once
@@ -7,9 +8,11 @@ a second (``close_slow``). Bodies have their deadline in ``call``.
 
 import asyncio
 import logging
+import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from leads_pipeline.capture.call import Call, Receive, Scope, Send, refusal, send_answer
@@ -44,6 +47,8 @@ class CaptureProtocol(HttpToolsProtocol):
         self._door: Door = config.app.door  # type: ignore[union-attr]
         self.headers_since: float | None = None
         self._is_last_request = False
+        self._fed = b""  # what the parser was given last
+        self._again: bytes | None = None  # a request that asked for another protocol, and what came behind it
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -53,7 +58,12 @@ class CaptureProtocol(HttpToolsProtocol):
             self.app = self._refuse
 
     def data_received(self, data: bytes) -> None:
-        super().data_received(data)
+        waiting: bytes | None = data
+        while waiting is not None:
+            self._fed, self._again = waiting, None
+            super().data_received(waiting)
+            waiting = self._again
+        self._fed = b""
         cycle = self.cycle
         if cycle is not None and not cycle.response_complete:
             self.headers_since = None
@@ -62,6 +72,30 @@ class CaptureProtocol(HttpToolsProtocol):
         elif self.headers_since is None:
             # A new request has begun, or something came that belongs to none: uvicorn has cancelled its own timer.
             self.headers_since = self.loop.time()
+
+    def on_headers_complete(self) -> None:
+        if not self._asks_for_another_protocol():
+            super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        if not self._asks_for_another_protocol():
+            super().on_message_complete()
+
+    def _asks_for_another_protocol(self) -> bool:
+        """As Java's client and ``curl --http2`` do with every request, and mean: if you can."""
+        return self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT"
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """Read such a request once more without that wish: the parser takes its body for the other protocol's."""
+        error = sys.exception()
+        if not self._asks_for_another_protocol() or not isinstance(error, httptools.HttpParserUpgrade):
+            return
+        version = self.parser.get_http_version().encode()
+        lines = [self.parser.get_method() + b" " + self.url + b" HTTP/" + version]
+        lines += [name + b": " + value for name, value in self.headers if name != b"upgrade"]
+        self._again = b"\r\n".join(lines) + b"\r\n\r\n" + self._fed[error.args[0] :]
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
 
     def shutdown(self) -> None:
         """The service ends. A connection that was just opened has its request on the way: it is answered first."""

@@ -176,3 +176,35 @@ def test_of_what_breaks_in_the_server_the_class_is_logged_and_not_the_words(
     assert [(line["event"], line["error_class"]) for line in logs] == [("http server failed", "ValueError")]
     assert "Zaphod" not in str(logs)
     assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("in_two", [False, True], ids=["at once", "body behind the headers"])
+@pytest.mark.parametrize("chunked", [False, True], ids=["length", "chunked"])
+def test_a_request_that_would_rather_speak_http_2_is_read_with_its_body_as_http_1(
+    capture: Capture, engine: sa.Engine, chunked: bool, in_two: bool
+) -> None:
+    """Java's client asks for that with every request over plain HTTP, as does ``curl --http2``."""
+    wish = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n"
+    head = HEADERS + b"Authorization: Bearer " + capture.key.encode() + b"\r\n"
+    with connect(capture.url) as connection:
+        for number in range(3):
+            lead = b'{"email":"ada%d@example.org"}' % number
+            if chunked:
+                rest = b"Transfer-Encoding: chunked\r\n\r\n", b"%x\r\n%b\r\n0\r\n\r\n" % (len(lead), lead)
+            else:
+                rest = b"Content-Length: %d\r\n\r\n" % len(lead), lead
+            parts = [head + wish + rest[0], rest[1]] if in_two else [head + wish + rest[0] + rest[1]]
+            for part in parts:
+                connection.sendall(part)
+                time.sleep(0.05)
+            assert connection.recv(65_536).startswith(b"HTTP/1.1 202 ")
+        last = b'{"email":"bob%d@example.org"}'
+        connection.sendall(
+            b"".join(head + wish + b"Content-Length: %d\r\n\r\n" % len(last % n) + last % n for n in (1, 2))
+        )
+        answers = connection.recv(65_536)
+        while answers.count(b"HTTP/1.1 202 ") < 2:
+            answers += connection.recv(65_536)
+    with engine.connect() as reading:
+        stored = reading.execute(sa.text("select payload ->> 'email' from buffer order by 1")).scalars().all()
+    assert stored == [f"{name}@example.org" for name in ("ada0", "ada1", "ada2", "bob1", "bob2")]
