@@ -106,6 +106,7 @@ class Door:
         self.deadlines.stop()
         await self.admission.close()
         await self._depths.close()
+        await self.keys.close()
         await self.reader.close()
 
     # --- who posts -----------------------------------------------------------------------------------------------

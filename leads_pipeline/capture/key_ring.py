@@ -19,6 +19,8 @@ UNKNOWN_KEY_TTL_SECONDS = 0.25
 # leads. Asking again is left off for a moment, or every request would wait for a connection that does not come.
 STALE_KEYS_SECONDS = 900.0
 ASK_AGAIN_SECONDS = 0.5
+# A database that takes the question and does not answer holds nobody up for longer than this who has a known key.
+ANSWER_PATIENCE_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +41,8 @@ class KeyRing:
         self._keys: dict[str, tuple[KeyHolder, str]] = {}
         self._read_at: float | None = None
         self._failed_at: float | None = None
-        self._reading = asyncio.Lock()
+        self._reading: asyncio.Task[None] | None = None
+        self._reading_since = 0.0  # of the loop's time
 
     async def holder_of(self, text: str) -> KeyHolder | None:
         """The holder of a key in force, or ``None``.
@@ -59,23 +62,42 @@ class KeyRing:
         holder, key_sha256 = known
         return holder if matches(text, key_sha256) else None
 
+    async def close(self) -> None:
+        """Wait for no answer any more."""
+        if self._reading is not None:
+            self._reading.cancel()
+            await asyncio.wait({self._reading})
+
     async def _refresh(self, *, older_than: float) -> None:
-        if not self._is_older_than(older_than):
-            return
-        async with self._reading:
-            if not self._is_older_than(older_than):  # another request read them meanwhile
-                return
-            asked_at = self._clock.monotonic()
-            if self._failed_at is None or asked_at - self._failed_at >= ASK_AGAIN_SECONDS:
-                try:
-                    await self._read(asked_at)
-                except DatabaseUnavailable:
-                    self._failed_at = self._clock.monotonic()
-            if self._is_older_than(STALE_KEYS_SECONDS):
-                raise DatabaseUnavailable("the API keys cannot be read; try again")
+        for _try in range(2):  # another request's reading may have begun too early for this one
+            if not self._is_older_than(older_than) or not await self._read_together():
+                break
+        if self._is_older_than(STALE_KEYS_SECONDS):
+            raise DatabaseUnavailable("the API keys cannot be read; try again")
+
+    async def _read_together(self) -> bool:
+        """Read the keys, or wait for a reading that is under way; whether it came to its end in time."""
+        loop = asyncio.get_running_loop()
+        if self._reading is None or self._reading.done():
+            now = self._clock.monotonic()
+            if self._failed_at is not None and now - self._failed_at < ASK_AGAIN_SECONDS:
+                return False
+            self._reading = asyncio.create_task(self._read(now), name="reading of API keys")
+            self._reading_since = loop.time()
+        reading, left = self._reading, None
+        if not self._is_older_than(STALE_KEYS_SECONDS):
+            left = max(0.0, self._reading_since + ANSWER_PATIENCE_SECONDS - loop.time())
+        await asyncio.wait({reading}, timeout=left)
+        if reading.done():
+            reading.result()
+        return reading.done()
 
     async def _read(self, asked_at: float) -> None:
-        rows = await self._connection.fetch(KEYS_IN_FORCE)
+        try:
+            rows = await self._connection.fetch(KEYS_IN_FORCE)
+        except DatabaseUnavailable:
+            self._failed_at = self._clock.monotonic()
+            return
         self._keys = {
             key_id: (KeyHolder(key_id, tenant, source), key_sha256) for key_id, tenant, source, key_sha256 in rows
         }

@@ -1,10 +1,13 @@
 """API keys: what is kept of them, and how soon the door knows."""
 
+import asyncio
 import hashlib
 
 import pytest
 import sqlalchemy as sa
 
+from leads_pipeline.buffer.reconnecting import ReconnectingConnection
+from leads_pipeline.capture.key_ring import ANSWER_PATIENCE_SECONDS, KeyRing
 from leads_pipeline.clock import FrozenClock
 from leads_pipeline.errors import NotFound
 from leads_pipeline.storage.api_keys import create_api_key, key_id_of, list_api_keys, matches, revoke_api_key
@@ -65,6 +68,29 @@ def test_wrong_keys_do_not_each_ask_the_database(capture: Capture, engine: sa.En
         connection.execute(sa.text("alter table api_keys rename to gone"))
     for number in range(5):
         assert capture.post(LEAD, Authorization=f"Bearer lp_{number}_guess").status_code == 401
+
+
+def test_a_database_that_does_not_answer_holds_nobody_up_who_has_a_known_key(
+    engine: sa.Engine, database_url: str, clock: FrozenClock
+) -> None:
+    key = make_key(engine, clock)
+
+    async def ask() -> None:
+        connection = ReconnectingConnection(database_url, application_name="test keys")
+        ring = KeyRing(connection, clock=clock)
+        first = await ring.holder_of(key)
+        assert first is not None
+        clock.advance(2)
+        with engine.connect() as other:
+            other.exec_driver_sql("lock table api_keys in access exclusive mode")
+            async with asyncio.timeout(ANSWER_PATIENCE_SECONDS + 2):
+                assert await asyncio.gather(*(ring.holder_of(key) for _ in range(20))) == [first] * 20
+            async with asyncio.timeout(0.5):  # who comes later does not wait at all
+                assert await ring.holder_of(key) == first
+        await ring.close()
+        await connection.close()
+
+    asyncio.run(ask())
 
 
 def test_revoking_again_keeps_the_first_time(engine: sa.Engine, clock: FrozenClock) -> None:
