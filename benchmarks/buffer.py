@@ -4,7 +4,7 @@ What is measured is the first step as a run calls it, in chunks of 1,000: leads 
 events, and they wait at the door of validation, in one durable transaction a chunk. The floor of the same run is a
 plain ``insert … select`` of the same leads into an unindexed table, a chunk a durable transaction. Every round measures
 the floor, PostgreSQL and Redis in turn; a figure is the median of the rounds. Then the same while a million other leads
-wait behind the measured ones.
+wait behind the measured ones. Last, one pass of ``imports.py``, which measures ``leads import`` more closely.
 """
 
 import argparse
@@ -19,6 +19,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import imports
 import redis
 import sqlalchemy as sa
 from machine import describe_machine, write_results
@@ -50,6 +51,9 @@ def main() -> None:
         raise SystemExit("redis-server is not on the PATH; install it: apt-get install redis-server")
     rounds, leads, waiting = (3, 5_000, 50_000) if arguments.quick else (5, 20_000, 1_000_000)
     results = measure(rounds=rounds, leads=leads, waiting=waiting)
+    with tempfile.TemporaryDirectory(prefix="leads-bench-") as place:
+        imported = imports.measure(Path(place), rows=waiting, rounds=1)
+    results |= {name: imported[name] for name in ("import_over_copy", "import_rows_per_s", "copy_rows_per_s")}
     show(results)
     if arguments.json:
         write_results(arguments.json, results)
@@ -246,6 +250,10 @@ def show(results: dict[str, Any]) -> None:
         )
     console.print(table)
     console.print(f"one worker, chunks of {CHUNK:,}; medians of {len(results['rounds']['empty']['floor'])} rounds")
+    imported, copied = results["import_rows_per_s"], results["copy_rows_per_s"]
+    console.print(
+        f"leads import: {imported:,} rows/s, plain COPY {copied:,}: {results['import_over_copy']:.3f}, in one pass"
+    )
     console.print(describe_machine())
 
 
