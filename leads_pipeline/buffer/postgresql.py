@@ -105,7 +105,9 @@ class AsyncPostgresBuffer:
 
     def __init__(self, url: str, *, application_name: str) -> None:
         name, value = APPEND_SETTING
-        self._connection = ReconnectingConnection(url, application_name=application_name, session={name: value})
+        # Whatever the database or the role says: a sender is answered for what a crash cannot take back.
+        session = {name: value, "synchronous_commit": "on"}
+        self._connection = ReconnectingConnection(url, application_name=application_name, session=session)
 
     async def append(self, leads: Sequence[EncodedLead], *, now: datetime) -> list[Posted]:
         found: dict[UUID, Posted] = {}

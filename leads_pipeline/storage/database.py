@@ -22,6 +22,13 @@ _READ_ONLY = "25006"
 _DISK_FULL = "53100"
 
 
+# Where a database or a role leaves it off, a crash takes back commits: leads that somebody was answered for, or that
+# Redis has let go of.
+_DURABLE = """
+select set_config('synchronous_commit', 'on', false) where current_setting('synchronous_commit') = 'off'
+"""
+
+
 def engine_for(url: str, *, pool_size: int = 5, application_name: str = "leads_pipeline") -> sa.Engine:
     """An engine for a ``postgresql://`` URL, through psycopg 3, in UTC, with our schema first on the search path."""
     engine = sa.create_engine(
@@ -37,6 +44,7 @@ def engine_for(url: str, *, pool_size: int = 5, application_name: str = "leads_p
     def _set_session(connection: Any, _record: Any) -> None:
         connection.execute(f"set search_path to {SCHEMA}, public")
         connection.execute("set time zone 'UTC'")
+        connection.execute(_DURABLE)
         connection.commit()
 
     return engine

@@ -62,6 +62,27 @@ class TestThroughTheDoor(BufferContract):
         return Parts(_ThroughTheDoor(database_url, engine), engine, lambda: captured(engine))
 
 
+@pytest.mark.parametrize("by_the_door", [False, True], ids=["engine", "door"])
+def test_a_commit_is_waited_for_also_where_the_database_would_not(
+    engine: sa.Engine, database_url: str, by_the_door: bool
+) -> None:
+    """With ``synchronous_commit`` off, as on the tests' server, a crash takes back leads that were answered for."""
+    with engine.begin() as connection:
+        name = connection.exec_driver_sql("select current_database()").scalar_one()
+        connection.exec_driver_sql(f"alter database {name} set synchronous_commit to off")
+        connection.exec_driver_sql("create table waited (said text)")
+        connection.exec_driver_sql(
+            "create function note_waited() returns trigger language plpgsql as $$ begin "
+            "insert into waited values (current_setting('synchronous_commit')); return null; end $$"
+        )
+        connection.exec_driver_sql("create trigger noted after insert on buffer execute function note_waited()")
+    engine.dispose()
+    buffer = _ThroughTheDoor(database_url, engine) if by_the_door else PostgresBuffer(engine)
+    buffer.append([new_lead({"n": 1})], now=NOW)
+    with engine.connect() as connection:
+        assert connection.exec_driver_sql("select said from waited").scalars().all() == ["on"]
+
+
 def test_a_number_keeps_its_last_digit_on_the_way_to_raw_leads(engine: sa.Engine) -> None:
     buffer = PostgresBuffer(engine)
     buffer.append([new_lead({"n": 123456789012345678901234567890})], now=NOW)
