@@ -30,6 +30,7 @@ from pydantic import (
 )
 
 from leads_pipeline.errors import ConfigError
+from leads_pipeline.patterns import fault_of
 
 CONFIG_VARIABLE = "LEADS_CONFIG"
 DATABASE_URL_VARIABLE = "LEADS_DATABASE_URL"
@@ -133,10 +134,8 @@ def _lead_field(value: str) -> str:
 
 
 def _valid_pattern(value: str) -> str:
-    try:
-        re.compile(value)
-    except re.error as error:
-        raise ValueError(f"not a regular expression: {error}") from None
+    if (fault := fault_of(value)) is not None:
+        raise ValueError(fault)
     return value
 
 
