@@ -1,7 +1,11 @@
 """Which regular expressions leads.yaml may hold."""
 
+from pathlib import Path
+
 import pytest
 
+from leads_pipeline.config import parse_settings
+from leads_pipeline.errors import ConfigError
 from leads_pipeline.patterns import fault_of
 
 
@@ -43,3 +47,12 @@ def test_a_pattern_that_cannot_explode_is_taken(pattern: str) -> None:
 
 def test_what_is_no_pattern_is_said() -> None:
     assert str(fault_of("(")).startswith("not a regular expression: missing )")
+
+
+def test_a_lane_rule_is_held_to_it() -> None:
+    rule = "{lane: batch, field: email, matches: (a+)+$}"
+    with pytest.raises(ConfigError, match="a repeat within a repeat"):
+        parse_settings(
+            f"version: 1\ntenants: {{acme: {{sources: {{website: {{lane_rules: [{rule}]}}}}}}}}\n",
+            path=Path("leads.yaml"),
+        )
