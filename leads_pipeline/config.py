@@ -10,6 +10,7 @@ one), and the names that the file refers to.
 import ipaddress
 import os
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -117,6 +118,21 @@ SourceKind = Literal[
 ]
 # Whose requests prove themselves with a secret shared with the vendor; the others carry an API key of ours.
 SIGNED_KINDS: frozenset[SourceKind] = frozenset({"hubspot", "meta", "google_ads", "typeform", "standard_webhooks"})
+_ORIGIN = r"^(https?://[^/*]+|\*)$"
+_WEB_ADDRESS = r"^https?://"
+_PATTERNS_IN_WORDS = {
+    _ORIGIN: "must be a site without a path, such as https://www.example.com, or '*'",
+    _WEB_ADDRESS: "must begin with https:// or http://",
+    r"^[A-Z]{2}$": "must be a code of two capital letters, such as US",
+}
+_KINDS_THAT_HEED: dict[str, frozenset[SourceKind]] = {
+    "secret": SIGNED_KINDS,
+    "verify_token": frozenset({"meta"}),
+    "access_token": frozenset({"meta", "hubspot"}),
+    "api_url": frozenset({"meta", "hubspot"}),
+    "public_url": frozenset({"hubspot"}),
+    "redirects": frozenset({"form"}),
+}
 
 
 # The canonical fields of a lead; a test compares them with the domain's.
@@ -218,17 +234,17 @@ class SourceSettings(Model):
     )
     verify_token: SecretRef | None = Field(None, description="kind meta: what Meta repeats when it subscribes.")
     access_token: SecretRef | None = Field(None, description="kinds meta and hubspot: reads the lead that was named.")
-    api_url: Annotated[str, Field(pattern=r"^https?://")] | None = Field(
+    api_url: Annotated[str, Field(pattern=_WEB_ADDRESS)] | None = Field(
         None, description="kinds meta and hubspot: where the lead is read, if not at the vendor's usual address."
     )
-    public_url: Annotated[str, Field(pattern=r"^https?://")] | None = Field(
+    public_url: Annotated[str, Field(pattern=_WEB_ADDRESS)] | None = Field(
         None, description="kind hubspot: this source's address as HubSpot calls it; it is part of what is signed."
     )
-    cors_origins: tuple[Annotated[str, Field(pattern=r"^(https?://[^/*]+|\*)$")], ...] = Field(
+    cors_origins: tuple[Annotated[str, Field(pattern=_ORIGIN)], ...] = Field(
         (), description="Sites whose scripts may post, such as https://www.example.com; '*' for any."
     )
     honeypot: str = Field("website_url", description="kind form: a hidden field; who fills it is a robot.")
-    redirects: tuple[Annotated[str, Field(pattern=r"^https?://")], ...] = Field(
+    redirects: tuple[Annotated[str, Field(pattern=_WEB_ADDRESS)], ...] = Field(
         (), description="kind form: pages that a form may send people on to; the first one if it names none."
     )
     rate: KeyRate | None = Field(None, description="Of this source; capture.rate if unset.")
@@ -246,6 +262,10 @@ class SourceSettings(Model):
             raise ValueError(f"a source of kind {self.kind} needs its secret: write secret: {{env: NAME}}")
         if self.kind == "hubspot" and self.public_url is None:
             raise ValueError("a source of kind hubspot needs public_url: HubSpot signs the address that it calls")
+        for key, kinds in _KINDS_THAT_HEED.items():
+            # Somebody who wrote it would believe, for example, that an unsigned source is verified.
+            if getattr(self, key) and self.kind not in kinds:
+                raise ValueError(f"{key} does nothing for kind {self.kind}, only for {', '.join(sorted(kinds))}")
         return self
 
 
@@ -307,7 +327,7 @@ class DestinationSettings(Model):
     account: Annotated[str, Field(min_length=1)] = Field(
         description="Whose quota is spent: destinations with the same account share one limit."
     )
-    base_url: Annotated[str, Field(pattern=r"^https?://")] = Field(
+    base_url: Annotated[str, Field(pattern=_WEB_ADDRESS)] = Field(
         "https://api.hubapi.com", description="An http address of this machine is served by `leads dev`: the sandbox."
     )
     api_prefix: Annotated[str, Field(pattern=r"^/")] = Field("/crm/v3/objects", description="Before /contacts/….")
@@ -332,7 +352,7 @@ class RetrySettings(Model):
 class CaptureSettings(Model):
     """The HTTP door."""
 
-    host: str = Field("127.0.0.1", description="Address to listen on.")
+    host: str = Field("127.0.0.1", min_length=1, description="Address to listen on.")
     port: Annotated[int, Field(ge=0, le=65535)] = Field(8080, description="Port to listen on.")
     max_body_bytes: Annotated[int, Field(gt=0)] = Field(1_048_576, description="Largest body of one lead; else 413.")
     max_batch_body_bytes: Annotated[int, Field(gt=0)] = Field(16_777_216, description="Largest body of a batch.")
@@ -575,7 +595,9 @@ def parse_settings(text: str, *, path: Path) -> Settings:
     try:
         document = yaml.load(text, _UniqueKeys)  # noqa: S506 - a SafeLoader
     except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not YAML: {error}") from error
+        # PyYAML calls what it reads "<unicode string>".
+        told = str(error).replace('in "<unicode string>", ', "at ")
+        raise ConfigError(f"{path} is not YAML: {told}") from error
     if not isinstance(document, dict):
         raise ConfigError(f"{path} must hold a mapping with the keys {', '.join(Settings.model_fields)}")
     try:
@@ -602,7 +624,34 @@ def _fault(item: Any) -> str:
     shown = "" if isinstance(value, dict | list | BaseModel) else f" = {value!r}"
     if item["type"] == "string_type" and isinstance(value, bool):  # NO is not Norway, on and off are no names
         message += "; YAML reads yes, no, on and off as true and false: put it in quotes"
-    return f"{path}{shown}: {message[:1].lower()}{message[1:]}"
+    return f"{path}{shown}: {_told_in_words(item) or message[:1].lower() + message[1:]}"
+
+
+def _told_in_words(item: Any) -> str | None:
+    """What is allowed, where Pydantic would speak of Python's types or show a regular expression."""
+    match item["type"]:
+        case "tuple_type":
+            return "must be a list, such as [a, b]"
+        case "model_type":
+            model = next(kind for kind in _every_model(Model) if kind.__name__ == item["ctx"]["class_name"])
+            return f"must be a mapping with the keys {', '.join(model.model_fields)}"
+        case "dict_type":
+            return "must be a mapping"
+        case "bool_type" | "bool_parsing":
+            return "must be true or false"
+        case "int_type" | "int_parsing" | "int_from_float":
+            return "must be a whole number"
+        case "float_type" | "float_parsing":
+            return "must be a number"
+        case "string_pattern_mismatch":
+            return _PATTERNS_IN_WORDS.get(item["ctx"]["pattern"])
+    return None
+
+
+def _every_model(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
+    for kind in model.__subclasses__():
+        yield kind
+        yield from _every_model(kind)
 
 
 def json_schema() -> dict[str, Any]:

@@ -151,6 +151,60 @@ def test_a_key_that_stands_twice_is_refused_with_its_line():
         parse_settings("tenants:\n  acme:\n    sources: {a: {}}\n    sources: {b: {}}", path=Path("leads.yaml"))
 
 
+def test_what_stands_where_a_list_a_mapping_or_a_truth_value_belongs_is_told_in_words_of_the_file():
+    faults = faults_of(
+        """
+version: 1
+tenants:
+  acme:
+    sources:
+      a: {cors_origins: "*", rate: 5, mapping: {city: 5}, consent: ["yes"]}
+      b: {cors_origins: [www.example.com, "https://x.example/"], redirects: [/thanks]}
+capture: {host: "", metrics: maybe, workers: two}
+"""
+    )
+
+    site = "must be a site without a path, such as https://www.example.com, or '*'"
+    consent = "path, purpose, channel, legal_basis, text_version, text_version_path, granted_when"
+    assert set(faults) == {
+        "tenants.acme.sources.a.cors_origins = '*': must be a list, such as [a, b]",
+        "tenants.acme.sources.a.rate = 5: must be a mapping with the keys requests, seconds, burst",
+        "tenants.acme.sources.a.mapping.city = 5: must be a mapping with the keys path, default, transform",
+        f"tenants.acme.sources.a.consent.0 = 'yes': must be a mapping with the keys {consent}",
+        f"tenants.acme.sources.b.cors_origins.0 = 'www.example.com': {site}",
+        f"tenants.acme.sources.b.cors_origins.1 = 'https://x.example/': {site}",
+        "tenants.acme.sources.b.redirects.0 = '/thanks': must begin with https:// or http://",
+        "capture.host = '': string should have at least 1 character",
+        "capture.metrics = 'maybe': must be true or false",
+        "capture.workers = 'two': must be a whole number",
+    }
+
+
+@pytest.mark.parametrize(
+    ("way", "key"),
+    [
+        ("{kind: json, secret: {env: A}}", "secret"),
+        ("{kind: form, verify_token: {env: A}}", "verify_token"),
+        ("{kind: typeform, secret: {env: A}, access_token: {env: B}}", "access_token"),
+        ("{kind: meta, secret: {env: A}, public_url: https://x.example/v1/in/acme/a}", "public_url"),
+        ("{kind: json, redirects: [https://x.example]}", "redirects"),
+    ],
+)
+def test_a_key_that_a_source_s_kind_does_not_heed_is_refused_so_that_nobody_trusts_in_it(way: str, key: str):
+    [fault] = faults_of(f"version: 1\ntenants: {{acme: {{sources: {{a: {way}}}}}}}")
+
+    assert fault.startswith(f"tenants.acme.sources.a: {key} does nothing for kind ")
+
+
+def test_the_place_of_a_yaml_fault_is_told_without_the_parser_s_own_words():
+    with pytest.raises(ConfigError) as caught:
+        parse_settings("tenants:\n\tacme: {}", path=Path("leads.yaml"))
+
+    assert str(caught.value).startswith("leads.yaml is not YAML: ")
+    assert "line 2" in str(caught.value)
+    assert "unicode string" not in str(caught.value)
+
+
 def test_a_word_that_yaml_takes_for_a_truth_value_is_explained():
     (fault,) = faults_of("tenants: {acme: {country: NO, sources: {website: {}}}}")
 
