@@ -15,8 +15,8 @@ _NEED_A_KEY = (
 )
 
 
-async def example_page(door: Door, *, key: str) -> str:
-    """The page as HTML, for whoever holds ``key``; without one it asks for it."""
+async def example_page(door: Door, *, key: str, address: str) -> str:
+    """The page as HTML, for whoever holds ``key``; without one it asks for it. ``address``: the page's, without it."""
     key = key if _KEY.fullmatch(key) else ""
     holder = await _way_of(door, key) if key else None
     if not key:
@@ -25,11 +25,11 @@ async def example_page(door: Door, *, key: str) -> str:
         hint = "This key is not in force here. Make one with leads keys create --source website."
     else:
         hint = f"Posts as {holder.source} of {holder.tenant}."
-    form = _form(holder, key=key) if key else _NEED_A_KEY
+    form = _form(holder, key=key, address=address) if key else _NEED_A_KEY
     return _template("example.html").substitute(key=escape(key), key_hint=escape(hint), form=form)
 
 
-def _form(way: WayIn | None, *, key: str) -> str:
+def _form(way: WayIn | None, *, key: str, address: str) -> str:
     takes_forms = way is not None and way.kind.answers_browsers
     without = (
         "<noscript><p class=hint>Without JavaScript the form is posted as any other.</p></noscript>"
@@ -40,7 +40,7 @@ def _form(way: WayIn | None, *, key: str) -> str:
     action = f"v1/in/{way.tenant}/{way.source}?key={key}" if way is not None and takes_forms else ""
     honeypot = way.settings.honeypot if way is not None else "website_url"
     return _template("example_form.html").substitute(
-        action=escape(action), honeypot=escape(honeypot), without_script=without
+        action=escape(action), address=escape(address), honeypot=escape(honeypot), without_script=without
     )
 
 

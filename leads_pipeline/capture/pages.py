@@ -77,7 +77,8 @@ class Pages:
         return HTMLResponse(html, headers=_PAGE_HEADERS)
 
     async def _example(self, request: Request) -> Response:
-        html = await example_page(self._door, key=request.query_params.get("key", ""))
+        address = f"{request.base_url}example"
+        html = await example_page(self._door, key=request.query_params.get("key", ""), address=address)
         return HTMLResponse(html, headers=_PAGE_HEADERS)
 
 
