@@ -15,8 +15,10 @@ from sqlalchemy.engine import make_url
 from leads_pipeline.errors import ConfigError, DatabaseUnavailable, Unavailability
 from leads_pipeline.storage.schema import SCHEMA
 
-# SQLSTATE classes after which the same call may succeed later: connection, resources, operator intervention.
-_UNAVAILABLE_CLASSES = ("08", "53", "57")
+# SQLSTATE classes after which the same call may succeed later: connection, a transaction that was taken back (deadlock),
+# resources, operator intervention.
+_TAKEN_BACK = "40"
+_UNAVAILABLE_CLASSES = ("08", _TAKEN_BACK, "53", "57")
 # As well as a server that became a standby or was set read-only.
 _READ_ONLY = "25006"
 _DISK_FULL = "53100"
@@ -121,4 +123,6 @@ def unavailable(error: BaseException, doing: str) -> DatabaseUnavailable:
         )
     if state == _DISK_FULL:
         return DatabaseUnavailable(f"{doing}: the database's disk is full; try again", why=Unavailability.DISK_FULL)
+    if str(state)[:2] == _TAKEN_BACK:
+        return DatabaseUnavailable(f"{doing}: another transaction was in the way and won; try again")
     return DatabaseUnavailable(f"{doing}: the database cannot be reached; try again")

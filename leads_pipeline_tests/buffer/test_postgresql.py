@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 
 import psycopg
@@ -11,6 +12,8 @@ import sqlalchemy as sa
 from leads_pipeline.buffer.port import BufferDepth, Moved, NewLead, Posted, PostResult
 from leads_pipeline.buffer.postgresql import AsyncPostgresBuffer, PostgresBuffer, append_parameters
 from leads_pipeline.buffer.reconnecting import ReconnectingConnection
+from leads_pipeline.capture.writer import GroupCommit
+from leads_pipeline.clock import SystemClock
 from leads_pipeline.domain.ids import uuid7
 from leads_pipeline.domain.stage import Chunk, Lane
 from leads_pipeline.errors import DatabaseUnavailable
@@ -206,3 +209,39 @@ def test_a_key_is_forgotten_after_its_time_and_not_before(engine: sa.Engine) -> 
     results = buffer.append([new_lead({"email": "old"}), new_lead({"email": "new"})], now=NOW)
     assert [posted.result for posted in results] == [PostResult.ACCEPTED, PostResult.DUPLICATE]
     assert waiting(engine, buffer) == 3
+
+
+def test_a_group_that_the_database_gives_up_for_a_deadlock_is_stored_by_the_next_try(
+    engine: sa.Engine, database_url: str
+) -> None:
+    """Who inserts keys in another order than the door is the exception; the door's senders do not hear of it."""
+    leads = sorted((new_lead({"n": n}) for n in range(2)), key=lambda lead: lead.key_hex)
+    note = sa.text(
+        "insert into ingest_keys (tenant, source, key_sha256, lead_id, body_sha256, received_at) "
+        "values (:tenant, :source, decode(:key_hex, 'hex'), gen_random_uuid(), '', now())"
+    )
+    parts = [{"tenant": lead.tenant, "source": lead.source, "key_hex": lead.key_hex} for lead in leads]
+    waits = sa.text(
+        "select count(*) from pg_stat_activity where application_name = 'test door' and wait_event_type = 'Lock'"
+    )
+
+    async def post() -> list[Posted]:
+        commits = GroupCommit(
+            AsyncPostgresBuffer(database_url, application_name="test door"), clock=SystemClock(), max_queued=10
+        )
+        commits.start()
+        try:
+            return await commits.submit([lead.encoded() for lead in leads])
+        finally:
+            await commits.close()
+
+    with engine.connect() as other, engine.connect() as idle, ThreadPoolExecutor(1) as pool:
+        watching = idle.execution_options(isolation_level="AUTOCOMMIT")
+        other.exec_driver_sql("set local deadlock_timeout to '60s'")  # so that the door is the one to give up
+        other.execute(note, parts[1])
+        answers = pool.submit(asyncio.run, post())
+        while not watching.execute(waits).scalar_one():
+            assert not answers.done()
+        other.execute(note, parts[0])
+        other.rollback()
+        assert [answer.result for answer in answers.result()] == [PostResult.ACCEPTED] * 2
