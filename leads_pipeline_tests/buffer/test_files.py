@@ -183,6 +183,16 @@ def test_an_element_that_is_no_lead_costs_only_itself(tmp_path: Path) -> None:
     assert all(b"\n" not in row.raw for row in rows if isinstance(row, BrokenRow))
 
 
+def test_a_name_that_looks_like_a_pattern_is_that_file_and_no_other(tmp_path: Path) -> None:
+    for name in ("written", "people1", "people[1]"):
+        path = tmp_path / "written.parquet"
+        duckdb.sql(f"copy (select '{name}' as first_name) to '{path}' (format parquet)")
+        path.rename(tmp_path / f"{name}.parquet")
+    [row] = open_lead_file(tmp_path / "people[1].parquet").rows()
+    assert isinstance(row, FileRow)
+    assert row.values == {"first_name": "people[1]"}
+
+
 def test_a_person_may_say_what_the_file_is(tmp_path: Path) -> None:
     path = written(tmp_path / "upload.txt", "email\tfirst,name\nada@example.org\tA,B\n")
     assert open_lead_file(path, file_format="tsv").columns == ("email", "first,name")

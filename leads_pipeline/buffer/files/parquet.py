@@ -1,8 +1,10 @@
 """Parquet, read through DuckDB a few rows at a time."""
 
+import re
 from collections.abc import Iterator
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -32,11 +34,11 @@ class ParquetFile:
         self._path, self._spool = unpacked(content)
         try:
             with duckdb.connect() as connection:
-                relation = connection.execute("select * from read_parquet(?) limit 0", [str(self._path)])
+                relation = connection.execute("select * from read_parquet(?) limit 0", [_literal(self._path)])
                 self.columns = tuple(column[0] for column in relation.description or ())
-                counted = connection.execute("select count(*) from read_parquet(?)", [str(self._path)]).fetchone()
+                counted = connection.execute("select count(*) from read_parquet(?)", [_literal(self._path)]).fetchone()
         except duckdb.Error as error:
-            reason = str(error).splitlines()[0].replace(str(self._path), content.name)
+            reason = str(error).splitlines()[0].replace(_literal(self._path), content.name)
             raise ImportFileError(f"{content.name} cannot be read as Parquet: {reason}") from error
         self.total = int(counted[0]) if counted else 0
 
@@ -46,7 +48,7 @@ class ParquetFile:
         self.position = 0
         try:
             with duckdb.connect(config={"threads": 1}) as connection:
-                result = connection.execute("select * from read_parquet(?)", [str(self._path)])
+                result = connection.execute("select * from read_parquet(?)", [_literal(self._path)])
                 while batch := result.fetchmany(_ROWS_AT_ONCE):
                     for cells in batch:
                         self.position += 1
@@ -64,6 +66,11 @@ class ParquetFile:
     def rejected(self, row: Row, reason: str) -> bytes:
         assert isinstance(row, FileRow)
         return rejected_json(row.values, reason)
+
+
+def _literal(path: Path) -> str:
+    """The path for DuckDB, which would take ``people[1].parquet`` for a pattern and read ``people1.parquet``."""
+    return re.sub(r"([*?[])", r"[\1]", str(path))
 
 
 def _plain(cell: Any) -> Any:
