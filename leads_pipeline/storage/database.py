@@ -15,7 +15,7 @@ from sqlalchemy.engine import make_url
 from leads_pipeline.errors import ConfigError, DatabaseUnavailable, Unavailability
 from leads_pipeline.storage.schema import SCHEMA
 
-# SQLSTATE classes after which the same call may succeed later: connection, a transaction that was taken back (deadlock),
+# SQLSTATE classes after which the same call may succeed later: connection, a transaction taken back (for a deadlock),
 # resources, operator intervention.
 _TAKEN_BACK = "40"
 _UNAVAILABLE_CLASSES = ("08", _TAKEN_BACK, "53", "57")
