@@ -15,7 +15,7 @@ from leads_pipeline.buffer.files.content import Content
 from leads_pipeline.buffer.files.csv_text import CsvFile, values_of
 from leads_pipeline.buffer.files.encodings import likely_encoding
 from leads_pipeline.buffer.files.opening import open_lead_file
-from leads_pipeline.buffer.files.rows import BrokenRow, LeadFile
+from leads_pipeline.buffer.files.rows import BrokenRow, FileRow, LeadFile
 from leads_pipeline.errors import ImportFileError
 from leads_pipeline_tests.buffer.workbooks import Dated, write_ods, write_xlsb, write_xlsx
 
