@@ -48,7 +48,8 @@ def run(config_file: str | None, job_name: str, marts: bool, limit_seconds: floa
         stages = ", ".join(f"{stage} {done.seconds[stage]:.1f} s" for stage in Stage if stage in done.seconds)
         checks = f"{done.passed_checks} checks passed"
         refused = f" ({waiting.refused})" if waiting.refused else ""
-        click.echo(f"run {done.run_id[:8]}: {stages}; {checks}; {waiting.count:,} still wait{refused}")
+        fetched = f"; {waiting.to_fetch:,} until their vendor is asked again who they are" if waiting.to_fetch else ""
+        click.echo(f"run {done.run_id[:8]}: {stages}; {checks}; {waiting.count:,} still wait{refused}{fetched}")
         for check in done.failed_checks:
             click.secho(f"  check failed: {check}", fg="yellow")
 

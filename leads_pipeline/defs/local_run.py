@@ -11,8 +11,9 @@ from datetime import datetime
 import dagster as dg
 import sqlalchemy as sa
 
+from leads_pipeline.buffer.queues import redis_depths
 from leads_pipeline.crm.parking import parked_now
-from leads_pipeline.errors import LeadsError
+from leads_pipeline.errors import DatabaseUnavailable, LeadsError
 from leads_pipeline.flows import FlowContext
 
 # What is due later (a retry with backoff) is waited for in steps of at most this.
@@ -29,6 +30,8 @@ with due as (
     union all
     select due_at, null from pending
     union all
+    select due_at, null from lead_fetches where due_at <= :now
+    union all
     select case state when 'waiting' then due_at else claimed_until end, destination
     from outbox where state in ('waiting', 'in_flight')
 )
@@ -41,7 +44,8 @@ select count(*) as waiting,
                select destination, last_verdict, count(*) as contacts from outbox
                where state = 'waiting' and attempts > 0 and last_verdict is not null group by destination, last_verdict
            ) as refused
-       ) as refused
+       ) as refused,
+       (select count(*) from lead_fetches where due_at > :now) as to_fetch
 from due
 """
 
@@ -65,7 +69,8 @@ class StillWaiting:
     """How much is not at its end yet, and when the next of it is due.
 
     ``parked`` of it wait for destinations that must not be asked for now; ``why`` says which and until when.
-    ``refused`` counts what will be tried again by destination and last verdict; empty if there is none.
+    ``refused`` counts what will be tried again by destination and last verdict; empty if there is none. ``to_fetch``
+    leads, which are not of the count, wait until their vendor may be asked again who they are.
     """
 
     count: int
@@ -73,15 +78,31 @@ class StillWaiting:
     parked: int
     why: str
     refused: str
+    to_fetch: int
 
 
 def still_waiting(context: FlowContext) -> StillWaiting:
-    """What is in the buffer, at a stage's door, or in the outbox."""
-    parked = parked_now(context.engine, settings=context.settings, now=context.clock.now())
+    """What is in either buffer, at a stage's door, or in the outbox.
+
+    Raises:
+        DatabaseUnavailable: Redis does not answer, and nothing else waits that a run could serve meanwhile.
+    """
+    now = context.clock.now()
+    parked = parked_now(context.engine, settings=context.settings, now=now)
     with context.engine.connect() as connection:
-        row = connection.execute(sa.text(_WAITING), {"parked": list(parked)}).one()
+        row = connection.execute(sa.text(_WAITING), {"parked": list(parked), "now": now}).one()
+    try:
+        buffered = [depth for depth in redis_depths(context.settings) if depth.tenant in context.settings.tenants]
+    except DatabaseUnavailable:
+        if not row.waiting:
+            raise
+        buffered = []
+    count = row.waiting + sum(depth.waiting for depth in buffered)
+    next_due = min(
+        (due for due in (row.next_due, *(depth.oldest_received_at for depth in buffered)) if due), default=None
+    )
     why = ", ".join(f"{name} until {item.until:%Y-%m-%d %H:%M} UTC ({item.reason})" for name, item in parked.items())
-    return StillWaiting(row.waiting, row.next_due, row.parked, why, row.refused or "")
+    return StillWaiting(count, next_due, row.parked, why, row.refused or "", row.to_fetch)
 
 
 def run_once(job: dg.JobDefinition, instance: dg.DagsterInstance) -> LocalRun:

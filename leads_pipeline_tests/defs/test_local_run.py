@@ -76,3 +76,19 @@ def test_what_a_destination_refused_is_counted_by_its_verdict(flow_context, seed
     with engine.begin() as connection:
         connection.execute(sa.text("update outbox set attempts = 2, last_verdict = 'transient'"))
     assert still_waiting(flow_context).refused == "hubspot transient 1"
+
+
+def test_a_lead_whose_vendor_may_be_asked_now_is_pending_and_one_to_be_asked_later_is_told_apart(
+    flow_context, engine, clock
+):
+    with engine.begin() as connection:
+        connection.execute(
+            sa.text(
+                "insert into lead_fetches (lead_id, tenant, source, lane, reference, since, due_at) "
+                "values (gen_random_uuid(), 'acme', 'ads', 'real_time', '4', :now, :now), "
+                "(gen_random_uuid(), 'acme', 'ads', 'real_time', '5', :now, :later)"
+            ),
+            {"now": clock.now(), "later": clock.now() + timedelta(minutes=5)},
+        )
+    waiting = still_waiting(flow_context)
+    assert (waiting.count, waiting.to_fetch) == (1, 1)

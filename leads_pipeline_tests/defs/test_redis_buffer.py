@@ -11,7 +11,9 @@ from leads_pipeline.buffer.redis_streams import RedisBuffer
 from leads_pipeline.clock import FrozenClock
 from leads_pipeline.config import BufferSettings, Settings
 from leads_pipeline.defs.automation import leads_waiting
+from leads_pipeline.defs.local_run import LocalRun, run_until_idle, still_waiting
 from leads_pipeline.domain.stage import Lane
+from leads_pipeline.errors import DatabaseUnavailable
 from leads_pipeline.flows import FlowContext
 from leads_pipeline_tests.buffer.contract import new_lead
 from leads_pipeline_tests.buffer.redis_server import RedisServer
@@ -100,3 +102,30 @@ def test_leads_that_vanish_from_redis_fail_the_conservation_check(
     [found] = [item for item in result.get_asset_check_evaluations() if item.check_name == "conservation"]
     assert found.description is not None
     assert "Redis" in found.description
+
+
+def test_leads_run_takes_what_waits_in_redis_alone(
+    definitions: dg.Definitions, instance: dg.DagsterInstance, flow_context: FlowContext, buffer: RedisBuffer
+) -> None:
+    buffer.append([new_lead({"email": "ada@example.org"})], now=NOW)
+    runs: list[LocalRun] = []
+    run_until_idle(
+        definitions.resolve_job_def("near_real_time"),
+        instance,
+        flow_context,
+        limit_seconds=600,
+        on_run=lambda run, _waiting: runs.append(run),
+    )
+    assert len(runs) == 1
+    assert buffer.depths() == []
+
+
+def test_a_redis_that_is_gone_is_told_of_when_nothing_else_is_left_to_run(
+    flow_context: FlowContext, seeding, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TEST_REDIS_URL", "redis://127.0.0.1:9/0")
+    with pytest.raises(DatabaseUnavailable):
+        still_waiting(flow_context)
+    with seeding() as flow:
+        flow.buffered()
+    assert still_waiting(flow_context).count == 1
