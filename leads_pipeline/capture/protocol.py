@@ -147,4 +147,5 @@ def tame_logs() -> None:
         logger = logging.getLogger(name)
         logger.handlers = [_AsEvents()]
         logger.propagate = False
+        logger.disabled = False  # what configures logging in the same process silences the loggers that it finds
         logger.setLevel(logging.WARNING)

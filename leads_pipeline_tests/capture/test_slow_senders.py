@@ -158,6 +158,8 @@ def test_what_is_no_http_is_answered_400_and_nothing_of_it_is_logged(
 def tamed() -> Iterator[None]:
     """Logging as the service has it, and as it was before once the test is over."""
     before = [(logger, logger.handlers, logger.propagate, logger.level) for logger in map(logging.getLogger, TAMED)]
+    for logger, *_others in before:
+        logger.disabled = True
     tame_logs()
     yield
     for logger, handlers, propagate, level in before:
