@@ -124,6 +124,6 @@ def _instant(value: object, *, default: datetime) -> datetime | None:
         return None
     try:
         instant = datetime.fromisoformat(value.strip())
-    except ValueError:
+        return instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)
+    except (ValueError, OverflowError):  # the latter: in UTC it would be before the year 1 or after 9999
         return None
-    return instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)

@@ -1,6 +1,6 @@
 """Consent statements: read as they are meant, or handed back as they came."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -16,13 +16,14 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
     max_leaves=6,
 )
+zones = st.integers(-14 * 60, 14 * 60).map(lambda minutes: timezone(timedelta(minutes=minutes)))
 statements = st.fixed_dictionaries(
     {},
     optional={
         "granted": st.booleans() | st.sampled_from(["yes", "no", "perhaps"]) | json_values,
         "purpose": st.text(max_size=8) | json_values,
         "channel": st.sampled_from(["email", "EMAIL", "phone", "any", "fax"]) | json_values,
-        "occurred_at": st.datetimes().map(datetime.isoformat) | json_values,
+        "occurred_at": st.datetimes(timezones=st.none() | zones).map(datetime.isoformat) | json_values,
         "legal_basis": json_values,
     },
 )
@@ -56,6 +57,12 @@ def test_a_time_without_a_zone_is_utc_and_one_with_a_zone_is_turned() -> None:
     said = [{"granted": True, "occurred_at": text} for text in ("2026-01-01T10:00:00", "2026-01-01T10:00:00+02:00")]
     first, second = parse_consent(said, context={}, received_at=NOW).events
     assert first.occurred_at - second.occurred_at == timedelta(hours=2)
+
+
+@pytest.mark.parametrize("text", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"])
+def test_a_time_that_is_none_in_utc_is_handed_back(text: str) -> None:
+    said = {"granted": True, "occurred_at": text}
+    assert parse_consent([said], context={}, received_at=NOW).malformed == (said,)
 
 
 def test_the_evidence_comes_from_the_context_and_not_from_the_sender() -> None:

@@ -102,6 +102,7 @@ def test_consent_dated_ahead_is_set_back_to_when_it_came(engine: sa.Engine) -> N
         {"granted": True, "channel": ["email"]},
         {"granted": True, "purpose": {"of": "life"}},
         {"granted": True, "occurred_at": "yesterday"},
+        {"granted": True, "occurred_at": "9999-12-31T23:59:59-14:00"},
         {"granted": True, "occurred_at": 1760000000},
         "sure, why not",
         17,
