@@ -24,7 +24,7 @@ _GROUPS: dict[str, tuple[str, str, str]] = {
     "dead-letters": ("leads_pipeline.cli.dead_letters", "dead_letters", "What a CRM will not take, and what to do."),
     "demo": ("leads_pipeline.cli.demo", "demo", "Send leads through the whole chain and show what happened."),
     "dev": ("leads_pipeline.cli.dev", "dev", "Open the product: door, sandbox CRM and Dagster in one terminal."),
-    "import": ("leads_pipeline.cli.import_", "import_", "Import a CSV, Parquet or NDJSON file of leads."),
+    "import": ("leads_pipeline.cli.import_", "import_", "Import a file of leads: CSV, Excel, Parquet, NDJSON."),
     "journey": ("leads_pipeline.cli.journey", "journey", "Every row and decision about one lead."),
     "keys": ("leads_pipeline.cli.keys", "keys", "Create, list and revoke API keys."),
     "run": ("leads_pipeline.cli.run", "run", "Run the chain here, until nothing is pending."),

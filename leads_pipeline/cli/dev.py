@@ -39,7 +39,9 @@ def dev(config_file: str | None, port: int) -> None:
             stack.prepare()
             environment = stack.environment()
             for name in stack.missing_secrets(environment):
-                click.secho(f"warning: {name} is not set; what needs it will refuse us", fg="yellow", err=True)
+                click.secho(
+                    f"warning: {name} is not set; what refers to it in leads.yaml does not work", fg="yellow", err=True
+                )
             with Supervisor(log_directory=settings.state_path / "logs", clock=clock) as supervisor:
                 for service in stack.services(environment, dagster=True):
                     if not stop_asked.is_set():

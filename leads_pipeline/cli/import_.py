@@ -289,5 +289,5 @@ def _print_summary(console: Console, opened: "LeadFile", summary: "ImportSummary
 def _print_broken(console: Console, broken: tuple[tuple[int, str], ...], rejected: int) -> None:
     for line, reason in broken:
         console.print(f"  line {line}: {reason}", style="yellow", markup=False)
-    if rejected > len(broken):
+    if broken and rejected > len(broken):  # those of a run that broke off stand in the file of rejected rows
         console.print(f"  … and {rejected - len(broken):,} more", style="yellow")

@@ -5,7 +5,7 @@ from rich.console import Console
 from rich.table import Table
 
 from leads_pipeline.clock import SystemClock
-from leads_pipeline.config import Settings, load_settings
+from leads_pipeline.config import SIGNED_KINDS, Settings, load_settings
 
 
 @click.group()
@@ -33,6 +33,12 @@ def create(config_file: str | None, tenant: str | None, source: str, quiet: bool
     click.echo(f"key id  {key.key_id}   (for {tenant}/{source}; `leads keys revoke {key.key_id}` ends it)")
     click.echo(f"key     {key.text}")
     click.echo("Keep it now: it is not shown again.")
+    if (kind := settings.tenants[tenant].sources[source].kind) in SIGNED_KINDS:
+        click.secho(
+            f"note: kind {kind} proves itself with its secret; this key is only for posting to /v1/leads as {source}",
+            fg="yellow",
+            err=True,
+        )
 
 
 @keys.command(name="list")
@@ -55,7 +61,10 @@ def list_keys(config_file: str | None) -> None:
 @click.argument("key_id")
 @click.pass_obj
 def revoke(config_file: str | None, key_id: str) -> None:
-    """Put a key out of force; running capture services refuse it within two seconds."""
+    """Put a key out of force: KEY_ID is its id, or the whole key.
+
+    Running capture services refuse it within two seconds.
+    """
     from leads_pipeline.storage.api_keys import revoke_api_key
     from leads_pipeline.storage.open import open_database
 

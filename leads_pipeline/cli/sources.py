@@ -219,6 +219,8 @@ def _address(tenant: str, source: str) -> str:
 
 
 def _proof(source: SourceSettings) -> str:
+    if source.kind == "google_ads":
+        return "key in the body"
     return "signature" if source.kind in SIGNED_KINDS else "API key"
 
 

@@ -164,7 +164,9 @@ def map_columns(columns: Sequence[str], own: Mapping[str, str | None] | None = N
             channel, grants = (_OPT_IN[plain], True) if plain in _OPT_IN else (_OPT_OUT[plain], False)
             consent[column] = (channel, grants)
             meaning = "yes grants" if grants else "yes withdraws"
-            uses[column] = ColumnUse(column, "consent", f"{meaning}, marketing by {channel}")
+            uses[column] = ColumnUse(
+                column, "consent", f"{meaning}, marketing by {channel}{' channel' if channel == 'any' else ''}"
+            )
         elif plain in _CONSENT_TIME and consent_time is None:
             consent_time = column
             uses[column] = ColumnUse(column, "consent", "when it was given")

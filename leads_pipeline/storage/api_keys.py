@@ -74,9 +74,12 @@ def list_api_keys(connection: sa.Connection) -> list[ApiKey]:
 def revoke_api_key(connection: sa.Connection, key_id: str, *, now: datetime) -> ApiKey:
     """Put a key out of force; revoking it again keeps the first time. Doors notice within seconds.
 
+    ``key_id`` may be the whole key, which is what somebody has who found it where it should not be.
+
     Raises:
         NotFound: there is no such key.
     """
+    key_id = key_id_of(key_id) or key_id
     row = connection.execute(
         sa.update(api_keys)
         .where(api_keys.c.key_id == key_id)

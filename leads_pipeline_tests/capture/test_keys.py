@@ -107,6 +107,15 @@ def test_revoking_an_unknown_key_says_so(engine: sa.Engine, clock: FrozenClock) 
         revoke_api_key(connection, "nothing", now=clock.now())
 
 
+def test_a_whole_key_names_itself_and_is_never_repeated(engine: sa.Engine, clock: FrozenClock) -> None:
+    with engine.begin() as connection:
+        key = create_api_key(connection, tenant="acme", source="website", now=clock.now())
+        assert revoke_api_key(connection, key.text, now=clock.now()).key_id == key.key_id
+        with pytest.raises(NotFound) as caught:
+            revoke_api_key(connection, "lp_0123456789ab_a-secret", now=clock.now())
+    assert "a-secret" not in str(caught.value)
+
+
 def test_a_key_whose_source_left_the_configuration_is_told_so(
     capture: Capture, engine: sa.Engine, clock: FrozenClock
 ) -> None:

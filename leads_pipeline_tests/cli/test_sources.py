@@ -36,6 +36,7 @@ tenants:
         consent:
           - {path: acceptance, channel: email, text_version: "2026-01", legal_basis: consent}
       ads: {kind: meta, secret: {env: H2_META_SECRET}, access_token: {env: H2_META_TOKEN}}
+      search: {kind: google_ads, secret: {env: H2_GOOGLE_KEY}}
       page: {kind: form}
       website: {lane: real_time}
 """
@@ -84,6 +85,7 @@ def test_a_list_shows_every_source_with_the_address_that_the_door_serves_and_the
     found = {item["source"]: item for item in json.loads(leads("list", "--json").output)}
     assert found["contact_form"]["address"] == f"{PREFIX}acme/contact_form"
     assert (found["ads"]["missing_secrets"], found["page"]["proof"]) == (["H2_META_SECRET"], "API key")
+    assert found["search"]["proof"] == "key in the body"  # Google signs nothing
 
 
 def test_a_payload_is_shown_field_by_field_with_what_it_becomes(leads: Leads) -> None:
@@ -218,7 +220,7 @@ def test_an_answer_that_is_no_object_is_refused(leads: Leads, tmp_path: Path) ->
 def test_a_source_that_is_not_there_is_named_with_those_that_are(leads: Leads) -> None:
     result = leads("test", "nope", "-", stdin="{}")
     assert result.exit_code == 2
-    assert "it has: contact_form, ads, page, website" in result.output
+    assert "it has: contact_form, ads, search, page, website" in result.output
 
 
 @pytest.fixture

@@ -123,7 +123,9 @@ def _from_store(address: str, name: str) -> Iterator[tuple[bytes, int | None]]:
     except ImportError as error:
         raise ImportFileError(f"{scheme}:// needs a package that is not installed: {error}") from error
     except ValueError as error:
-        raise ImportFileError(f"nothing here knows how to read {scheme}:// ({type(error).__name__})") from error
+        raise ImportFileError(
+            f"nothing here knows how to read {scheme}://; it takes https:// and what fsspec has a driver for"
+        ) from error
     except FileNotFoundError as error:
         raise ImportFileError(f"there is no {name}") from error
     except ImportFileError:

@@ -44,8 +44,10 @@ def read_map_file(path: Path) -> dict[str, str | None]:
     """
     try:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ImportFileError(f"cannot read the column map {path}: {type(error).__name__}: {error}") from error
+    except OSError as error:
+        raise ImportFileError(f"cannot read the column map {path}: {error.strerror}") from error
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ImportFileError(f"cannot read the column map {path}, which must be YAML in UTF-8: {error}") from error
     if not isinstance(document, dict) or not all(isinstance(item, str | None) for item in document.values()):
         raise ImportFileError(f"the column map {path} must hold one line 'column: field' (or 'column: null') a column")
     return {str(column): target for column, target in document.items()}
