@@ -70,11 +70,10 @@ async def post_batch(door: Door, call: Call) -> Answer:
     body = await call.body(limit=limits.max_batch_body_bytes)
     if isinstance(body, Refused):
         return refusal(body, call)
-    items = split_ndjson(body) if kind in NDJSON_TYPES else split_array(body)
+    split = split_ndjson if kind in NDJSON_TYPES else split_array
+    items = split(body, most=limits.max_batch_leads)
     if isinstance(items, Refused):
         return refusal(items, call)
-    if len(items) > limits.max_batch_leads:
-        return refusal(Refused(Code.TOO_MANY_LEADS), call)
     return as_json(202, await _store_batch(door, sender, items, request_id=call.request_id))
 
 
