@@ -22,7 +22,7 @@ _WINDOWS = (timedelta(minutes=1), timedelta(minutes=15))
 
 @click.group()
 def buffer() -> None:
-    """Look at the buffer."""
+    """What waits between the door and the pipeline, and how near its bounds are."""
 
 
 @buffer.command()
@@ -48,7 +48,10 @@ def status(config_file: str | None, as_json: bool) -> None:
 @click.option("--tenant", required=True, help="Whose leads.")
 @click.pass_obj
 def put_back(config_file: str | None, tenant: str) -> None:
-    """Redis: let the leads that were set aside, because a step broke on them, wait again."""
+    """Redis: let leads that were set aside wait again.
+
+    A lead is set aside when a step breaks on it; mend what broke first.
+    """
     from leads_pipeline.steps.redis_upkeep import put_back as put_back_leads
 
     click.echo(f"{put_back_leads(load_settings(config_file), tenant=tenant):,} leads wait again")
@@ -58,7 +61,10 @@ def put_back(config_file: str | None, tenant: str) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.pass_obj
 def write_off(config_file: str | None, yes: bool) -> None:
-    """Redis: accept that leads were lost in it, so that the conservation check can hold. The log says how many."""
+    """Redis: accept that leads were lost in it.
+
+    So the conservation check can hold again. The log says how many they are.
+    """
     from leads_pipeline.steps.redis_upkeep import write_off as write_off_loss
     from leads_pipeline.storage.open import open_database
 

@@ -61,9 +61,9 @@ def list_keys(config_file: str | None) -> None:
 @click.argument("key_id")
 @click.pass_obj
 def revoke(config_file: str | None, key_id: str) -> None:
-    """Put a key out of force: KEY_ID is its id, or the whole key.
+    """Put a key out of force.
 
-    Running capture services refuse it within two seconds.
+    KEY_ID is its id, or the whole key. Running capture services refuse it within two seconds.
     """
     from leads_pipeline.storage.api_keys import revoke_api_key
     from leads_pipeline.storage.open import open_database

@@ -79,10 +79,10 @@ def test(
     fetched: Any,
     as_json: bool,
 ) -> None:
-    """Show what a payload becomes: FILE is the body that the vendor sends to source NAME (- for standard input).
+    """Show what a payload becomes.
 
-    Nothing is stored and no database is needed. No signature is asked for. Exits with 1 if the door would refuse the
-    body, or if it holds no lead.
+    FILE is the body that the vendor sends to source NAME (- for standard input). Nothing is stored and no database is
+    needed. No signature is asked for. Exits with 1 if the door would refuse the body, or if it holds no lead.
     """
     from leads_pipeline.cli.keys import configured_source
     from leads_pipeline.sources.port import Unreadable
@@ -119,7 +119,10 @@ def test(
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list instead of a table.")
 @click.pass_obj
 def fields(config_file: str | None, name: str, tenant: str | None, as_json: bool) -> None:
-    """Show which fields came from source NAME, what they are used for, and what has changed."""
+    """Show which fields came, and what of them is used.
+
+    Of source NAME: each field's share of the posts, what it is used for, and what has changed.
+    """
     from leads_pipeline.cli.keys import configured_source
     from leads_pipeline.domain.schema_drift import POSTS, drift_of
     from leads_pipeline.storage.open import open_database
