@@ -14,6 +14,7 @@ from leads_pipeline.buffer.redis_entries import depths_of, places_of
 from leads_pipeline.buffer.redis_keys import Keys
 from leads_pipeline.buffer.redis_scripts import APPEND
 from leads_pipeline.errors import DatabaseUnavailable, Unavailability
+from leads_pipeline.telemetry import get_logger
 
 
 class AsyncRedisBuffer:
@@ -26,6 +27,7 @@ class AsyncRedisBuffer:
         self._accept_losing_a_second = accept_losing_a_second
         self._append = self._client.register_script(APPEND)
         self._is_trusted = False
+        self._objections: list[str] = []
 
     async def append(self, leads: Sequence[EncodedLead], *, now: datetime) -> list[Posted]:
         found: dict[UUID, Posted] = {}
@@ -57,6 +59,10 @@ class AsyncRedisBuffer:
         with contextlib.suppress(redis.exceptions.ResponseError, redis.exceptions.NoPermissionError):
             settings = await self._client.config_get(*SETTINGS)
         found = objections(info, settings, accept_losing_a_second=self._accept_losing_a_second)
+        if found != self._objections:  # senders and /readyz are told only that nothing is taken
+            self._objections = found
+            if found:
+                get_logger(__name__).error("redis cannot be trusted", because=found)
         if found:
             raise DatabaseUnavailable(
                 f"the Redis buffer cannot be trusted with leads: {'; '.join(found)}", why=Unavailability.READ_ONLY
