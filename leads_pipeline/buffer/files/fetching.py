@@ -1,7 +1,8 @@
 """Where a file comes from: a path, standard input, a web address, or any store that fsspec knows.
 
 What is not a path is read once into a temporary file that only its owner can read and that goes with the command:
-finding out the dialect, the hash and where to resume all need to go back. Only the named address is contacted, and where it redirects to.
+finding out the dialect, the hash and where to resume all need to go back. Only the named address is contacted, and
+where it redirects to.
 """
 
 import os
