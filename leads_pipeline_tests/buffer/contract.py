@@ -1,8 +1,9 @@
 """What every buffer must do. An implementation's test module inherits ``BufferContract`` and gives it a ``buffer``."""
 
+import asyncio
 import hashlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -11,7 +12,16 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
-from leads_pipeline.buffer.port import LeadBuffer, NewLead, Posted, PostResult, content_key
+from leads_pipeline.buffer.port import (
+    AsyncLeadBuffer,
+    BufferDepth,
+    LeadBuffer,
+    Moved,
+    NewLead,
+    Posted,
+    PostResult,
+    content_key,
+)
 from leads_pipeline.domain.ids import BatchId, uuid7
 from leads_pipeline.domain.posted_lead import PostedLead
 from leads_pipeline.domain.stage import ALL_LANES, Chunk, Lane
@@ -85,6 +95,36 @@ class Parts:
 
     def append(self, *leads: NewLead) -> list[Posted]:
         return self.buffer.append(leads, now=NOW)
+
+
+class ThroughTheDoor:
+    """Appends as the capture service does, and leaves the rest to the steps' buffer."""
+
+    def __init__(self, open_door: Callable[[], AsyncLeadBuffer], *, steps: LeadBuffer) -> None:
+        self._open_door = open_door
+        self._steps = steps
+
+    def append(self, leads: Sequence[NewLead], *, now: datetime) -> list[Posted]:
+        async def run() -> list[Posted]:
+            door = self._open_door()
+            try:
+                return await door.append([lead.encoded() for lead in leads], now=now)
+            finally:
+                await door.close()
+
+        return asyncio.run(run())
+
+    def move(self, connection: sa.Connection, chunk: Chunk) -> Moved:
+        return self._steps.move(connection, chunk)
+
+    def tenants_waiting(self, connection: sa.Connection, *, lanes: Sequence[Lane]) -> list[str]:
+        return self._steps.tenants_waiting(connection, lanes=lanes)
+
+    def depths(self, connection: sa.Connection) -> list[BufferDepth]:
+        return self._steps.depths(connection)
+
+    def close(self) -> None:
+        self._steps.close()
 
 
 class BufferContract:

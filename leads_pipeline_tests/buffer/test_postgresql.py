@@ -1,56 +1,37 @@
 """The buffer in PostgreSQL, through the engine and through the capture service's connection."""
 
 import asyncio
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 import psycopg
 import pytest
 import sqlalchemy as sa
 
-from leads_pipeline.buffer.port import BufferDepth, Moved, NewLead, Posted, PostResult
+from leads_pipeline.buffer.port import Posted, PostResult
 from leads_pipeline.buffer.postgresql import AsyncPostgresBuffer, PostgresBuffer, append_parameters
 from leads_pipeline.buffer.reconnecting import ReconnectingConnection
 from leads_pipeline.capture.writer import GroupCommit
 from leads_pipeline.clock import SystemClock
 from leads_pipeline.domain.ids import uuid7
-from leads_pipeline.domain.stage import Chunk, Lane
 from leads_pipeline.errors import DatabaseUnavailable
 from leads_pipeline.storage.database import engine_for
 from leads_pipeline.storage.ingest import APPEND, APPEND_SETTING, MOVE, MOVE_SETTINGS, purge_ingest_keys
-from leads_pipeline_tests.buffer.contract import BufferContract, Parts, captured, chunk_of, moved, new_lead, waiting
+from leads_pipeline_tests.buffer.contract import (
+    BufferContract,
+    Parts,
+    ThroughTheDoor,
+    captured,
+    chunk_of,
+    moved,
+    new_lead,
+    waiting,
+)
 from leads_pipeline_tests.conftest import NOW
 
 
-class _ThroughTheDoor:
-    """Appends as the capture service does, and leaves the rest to the steps' buffer."""
-
-    def __init__(self, url: str, engine: sa.Engine) -> None:
-        self._url = url
-        self._steps = PostgresBuffer(engine)
-
-    def append(self, leads: Sequence[NewLead], *, now: datetime) -> list[Posted]:
-        async def run() -> list[Posted]:
-            buffer = AsyncPostgresBuffer(self._url, application_name="test")
-            try:
-                return await buffer.append([lead.encoded() for lead in leads], now=now)
-            finally:
-                await buffer.close()
-
-        return asyncio.run(run())
-
-    def move(self, connection: sa.Connection, chunk: Chunk) -> Moved:
-        return self._steps.move(connection, chunk)
-
-    def tenants_waiting(self, connection: sa.Connection, *, lanes: Sequence[Lane]) -> list[str]:
-        return self._steps.tenants_waiting(connection, lanes=lanes)
-
-    def depths(self, connection: sa.Connection) -> list[BufferDepth]:
-        return self._steps.depths(connection)
-
-    def close(self) -> None:
-        self._steps.close()
+def through_the_door(url: str, engine: sa.Engine) -> ThroughTheDoor:
+    return ThroughTheDoor(lambda: AsyncPostgresBuffer(url, application_name="test"), steps=PostgresBuffer(engine))
 
 
 class TestThroughAnEngine(BufferContract):
@@ -62,7 +43,7 @@ class TestThroughAnEngine(BufferContract):
 class TestThroughTheDoor(BufferContract):
     @pytest.fixture
     def parts(self, engine: sa.Engine, database_url: str) -> Parts:
-        return Parts(_ThroughTheDoor(database_url, engine), engine, lambda: captured(engine))
+        return Parts(through_the_door(database_url, engine), engine, lambda: captured(engine))
 
 
 @pytest.mark.parametrize("by_the_door", [False, True], ids=["engine", "door"])
@@ -80,7 +61,7 @@ def test_a_commit_is_waited_for_also_where_the_database_would_not(
         )
         connection.exec_driver_sql("create trigger noted after insert on buffer execute function note_waited()")
     engine.dispose()
-    buffer = _ThroughTheDoor(database_url, engine) if by_the_door else PostgresBuffer(engine)
+    buffer = through_the_door(database_url, engine) if by_the_door else PostgresBuffer(engine)
     buffer.append([new_lead({"n": 1})], now=NOW)
     with engine.connect() as connection:
         assert connection.exec_driver_sql("select said from waited").scalars().all() == ["on"]

@@ -1,12 +1,11 @@
 """The buffer in Redis Streams, through the steps' client and through the capture service's connection."""
 
-import asyncio
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -14,16 +13,16 @@ import pytest
 import sqlalchemy as sa
 
 from leads_pipeline.buffer.account import take_account
-from leads_pipeline.buffer.port import BufferDepth, Moved, NewLead, Posted, PostResult
+from leads_pipeline.buffer.port import PostResult
 from leads_pipeline.buffer.redis_door import AsyncRedisBuffer
 from leads_pipeline.buffer.redis_streams import RedisBuffer
 from leads_pipeline.clock import FrozenClock
 from leads_pipeline.config import BufferSettings, RedisSettings, SecretRef, Settings
-from leads_pipeline.domain.stage import ALL_LANES, Chunk, Lane, Stage
+from leads_pipeline.domain.stage import ALL_LANES, Lane, Stage
 from leads_pipeline.flows import FlowContext, StageFailed, drain
 from leads_pipeline.steps.raw_leads import move_raw_leads
 from leads_pipeline.storage import redis_moves
-from leads_pipeline_tests.buffer.contract import BufferContract, Parts, chunk_of, moved, new_lead
+from leads_pipeline_tests.buffer.contract import BufferContract, Parts, ThroughTheDoor, chunk_of, moved, new_lead
 from leads_pipeline_tests.buffer.redis_server import RedisServer
 from leads_pipeline_tests.conftest import NOW
 
@@ -40,34 +39,10 @@ def counted(buffer: RedisBuffer) -> tuple[int, int]:
     return sum(found.captured.values()), sum(found.duplicates.values())
 
 
-class _ThroughTheDoor:
-    """Appends as the capture service does, and leaves the rest to the steps' buffer."""
-
-    def __init__(self, url: str) -> None:
-        self._url = url
-        self._steps = redis_buffer(url)
-
-    def append(self, leads: Sequence[NewLead], *, now: datetime) -> list[Posted]:
-        async def run() -> list[Posted]:
-            buffer = AsyncRedisBuffer(self._url, prefix="leads", key_seconds=KEY_SECONDS)
-            try:
-                return await buffer.append([lead.encoded() for lead in leads], now=now)
-            finally:
-                await buffer.close()
-
-        return asyncio.run(run())
-
-    def move(self, connection: sa.Connection, chunk: Chunk) -> Moved:
-        return self._steps.move(connection, chunk)
-
-    def tenants_waiting(self, connection: sa.Connection, *, lanes: Sequence[Lane]) -> list[str]:
-        return self._steps.tenants_waiting(connection, lanes=lanes)
-
-    def depths(self, connection: sa.Connection) -> list[BufferDepth]:
-        return self._steps.depths(connection)
-
-    def close(self) -> None:
-        self._steps.close()
+def through_the_door(url: str) -> ThroughTheDoor:
+    return ThroughTheDoor(
+        lambda: AsyncRedisBuffer(url, prefix="leads", key_seconds=KEY_SECONDS), steps=redis_buffer(url)
+    )
 
 
 class TestThroughTheSteps(BufferContract):
@@ -82,7 +57,7 @@ class TestThroughTheDoor(BufferContract):
     @pytest.fixture
     def parts(self, engine: sa.Engine, redis_url: str) -> Iterator[Parts]:
         steps = redis_buffer(redis_url)
-        door = _ThroughTheDoor(redis_url)
+        door = through_the_door(redis_url)
         yield Parts(door, engine, lambda: counted(steps))
         steps.close()
         door.close()
