@@ -182,6 +182,8 @@ def listen(host: str, port: int, *, shared_port: bool = False) -> socket.socket:
     try:
         return socket.create_server((host, port), family=family, backlog=_BACKLOG, reuse_port=shared_port)
     except OSError as error:
+        if error.errno is not None and error.errno < 0:  # of the resolver, which has numbers of its own
+            raise LeadsError(f"capture cannot listen on {host}: no such host is known; name another --host") from error
         reason = os.strerror(error.errno) if error.errno else str(error)
         raise LeadsError(
             f"capture cannot listen on {host}:{port}: {reason}; stop what listens there or name another --port"

@@ -20,8 +20,10 @@ import httpx
 import pytest
 import sqlalchemy as sa
 
+from leads_pipeline.capture.server import listen
 from leads_pipeline.clock import FrozenClock, SystemClock
 from leads_pipeline.config import CONFIG_VARIABLE, DATABASE_URL_VARIABLE, Settings
+from leads_pipeline.errors import LeadsError
 from leads_pipeline.storage.database import engine_for
 from leads_pipeline.storage.embedded import EmbeddedServer
 from leads_pipeline.storage.migrate import upgrade
@@ -378,3 +380,8 @@ def test_the_door_needs_no_more_than_the_privileges_of_its_role(
         with engine.begin() as connection:
             connection.execute(sa.text(f"drop role {login}"))
     assert stored_keys(engine) == ["1"]
+
+
+def test_a_host_that_is_not_known_is_said_so() -> None:
+    with pytest.raises(LeadsError, match=r"cannot listen on host\.invalid: no such host is known; name another"):
+        listen("host.invalid", 0)
