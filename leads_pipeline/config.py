@@ -155,6 +155,12 @@ def _valid_pattern(value: str) -> str:
     return value
 
 
+def _as_browsers_write_it(origin: str) -> str:
+    """A browser names a site in lower case and without its scheme's own port."""
+    origin = origin.lower()
+    return origin.removesuffix(":443" if origin.startswith("https:") else ":80")
+
+
 LeadField = Annotated[str, AfterValidator(_lead_field)]
 FieldPath = Annotated[
     str,
@@ -240,7 +246,7 @@ class SourceSettings(Model):
     public_url: Annotated[str, Field(pattern=_WEB_ADDRESS)] | None = Field(
         None, description="kind hubspot: this source's address as HubSpot calls it; it is part of what is signed."
     )
-    cors_origins: tuple[Annotated[str, Field(pattern=_ORIGIN)], ...] = Field(
+    cors_origins: tuple[Annotated[str, Field(pattern=_ORIGIN), AfterValidator(_as_browsers_write_it)], ...] = Field(
         (), description="Sites whose scripts may post, such as https://www.example.com; '*' for any."
     )
     honeypot: str = Field("website_url", description="kind form: a hidden field; who fills it is a robot.")

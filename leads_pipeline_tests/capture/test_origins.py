@@ -72,3 +72,11 @@ def test_every_answer_forbids_sniffing_framing_and_keeping(capture: Capture) -> 
         assert answer.headers["cache-control"] == "no-store"
         assert "frame-ancestors 'none'" in answer.headers["content-security-policy"]
         assert "server" not in answer.headers
+
+
+def test_a_site_is_known_however_leads_yaml_writes_it(tmp_path: Path) -> None:
+    written = '["https://WWW.Example.com:443", "http://example.com:80", "https://example.com:8443", "*"]'
+    settings = parse_settings(SETTINGS.replace(f'["{SITE}"]', written), path=tmp_path / "leads.yaml")
+    source = settings.source("acme", "website")
+    assert source is not None
+    assert source.cors_origins == (SITE, "http://example.com", "https://example.com:8443", "*")
