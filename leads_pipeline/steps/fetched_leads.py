@@ -245,11 +245,11 @@ def _add_fetched(
         known = consent_statements(KINDS[source.kind].fields(lead.payload), source.consent)
         statements = [item for item in consent_statements(fields, source.consent) if item not in known]
         lane = lane_of(fields, source.lane_rules, default=lead.lane)
+        parsed = parse_consent(statements, context=lead.context, received_at=lead.received_at)
     except Exception as error:  # noqa: BLE001 - one lead's odd answer must not hold up the others
         _log.error("fetched_lead_unreadable", lead_id=str(lead.lead_id), error_type=type(error).__name__)
         return False
     if statements:
-        parsed = parse_consent(statements, context=lead.context, received_at=lead.received_at)
         outcome.consent.append((lead.lead_id, parsed))
     outcome.ready.append(FetchedLead(lead.lead_id, lane, payload, context))
     return True

@@ -4,7 +4,7 @@ The lead is kept as it was sent. Only its consent statements are read, because c
 with the lead. A lead that its vendor only named waits to be asked for before it is validated.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -12,17 +12,23 @@ import sqlalchemy as sa
 
 from leads_pipeline.buffer.port import BufferedLead, LeadBuffer, Moved
 from leads_pipeline.buffer.postgresql import PostgresBuffer
-from leads_pipeline.domain.consent import parse_consent
+from leads_pipeline.domain.consent import ParsedConsent, parse_consent
 from leads_pipeline.domain.stage import Chunk, ChunkReport, Lane, Stage
 from leads_pipeline.errors import DatabaseError
 from leads_pipeline.storage.consent import keep_consent
 from leads_pipeline.storage.lead_fetches import hold_for_fetch
 from leads_pipeline.storage.pending import Waiting, enqueue
+from leads_pipeline.telemetry import get_logger
 
+ConsentParser = Callable[..., ParsedConsent]
+
+_log = get_logger(__name__)
 _TROUBLE_OF_THE_DATABASE = (DatabaseError, sa.exc.OperationalError, sa.exc.InterfaceError)
 
 
-def move_raw_leads(engine: sa.Engine, chunk: Chunk, *, buffers: Sequence[LeadBuffer] = ()) -> ChunkReport:
+def move_raw_leads(
+    engine: sa.Engine, chunk: Chunk, *, buffers: Sequence[LeadBuffer] = (), parser: ConsentParser = parse_consent
+) -> ChunkReport:
     """Move one chunk of one tenant out of the buffer, with its consent, to the door of ``validated_leads``.
 
     One transaction: a worker that dies leaves the leads in the buffer, and two workers cannot take the same one.
@@ -37,7 +43,7 @@ def move_raw_leads(engine: sa.Engine, chunk: Chunk, *, buffers: Sequence[LeadBuf
             for moved in _moves(connection, chunk, buffers or (PostgresBuffer(engine),)):
                 taken.append(moved)  # noqa: PERF402 - those before a failure must be known
             leads = [lead for moved in taken for lead in moved.leads]
-            counts = _pass_on(connection, leads, chunk) if leads else {}
+            counts = _pass_on(connection, leads, chunk, parser) if leads else {}
     except BaseException as error:
         if _set_aside(taken, error):
             return ChunkReport(taken=1, passed=0, counts={"set_aside": 1})
@@ -81,12 +87,10 @@ def _moves(connection: sa.Connection, chunk: Chunk, buffers: Sequence[LeadBuffer
                 yield moved
 
 
-def _pass_on(connection: sa.Connection, leads: Sequence[BufferedLead], chunk: Chunk) -> dict[str, int]:
-    said = [
-        (lead.lead_id, parse_consent(lead.consent, context=lead.context, received_at=lead.received_at))
-        for lead in leads
-        if lead.consent
-    ]
+def _pass_on(
+    connection: sa.Connection, leads: Sequence[BufferedLead], chunk: Chunk, parser: ConsentParser
+) -> dict[str, int]:
+    said = [(lead.lead_id, _consent_of(lead, parser)) for lead in leads if lead.consent]
     events, malformed = keep_consent(connection, said, chunk)
     to_fetch = {lead.lead_id for lead in leads if lead.context.get("reference")}
     hold_for_fetch(connection, sorted(to_fetch), chunk)
@@ -102,11 +106,18 @@ def _pass_on(connection: sa.Connection, leads: Sequence[BufferedLead], chunk: Ch
     return {"consent_events": events, "consent_malformed": malformed}
 
 
+def _consent_of(lead: BufferedLead, parser: ConsentParser) -> ParsedConsent:
+    """What the lead says of consent. What the parser breaks on is kept as it came: a tenant's leads wait behind it."""
+    try:
+        return parser(lead.consent, context=lead.context, received_at=lead.received_at)
+    except Exception as error:  # noqa: BLE001 - a fault in a rule must not hold up every other lead
+        _log.error("consent_parser_failed", lead_id=str(lead.lead_id), error_type=type(error).__name__)
+        return ParsedConsent((), tuple(lead.consent))
+
+
 def _set_aside(taken: Sequence[Moved], error: BaseException) -> bool:
     """Whether the one lead of a chunk was put out of the way; trouble of the database is not the lead's fault."""
-    if not isinstance(error, Exception) or isinstance(
-        error, DatabaseError | sa.exc.OperationalError | sa.exc.InterfaceError
-    ):
+    if not isinstance(error, Exception) or isinstance(error, _TROUBLE_OF_THE_DATABASE):
         return False
     holding = [moved for moved in taken if moved.taken]
     return len(holding) == 1 and holding[0].taken == 1 and holding[0].set_aside(type(error).__name__)

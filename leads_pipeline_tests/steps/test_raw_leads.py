@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -13,6 +13,7 @@ import pytest
 import sqlalchemy as sa
 
 from leads_pipeline.buffer.postgresql import PostgresBuffer
+from leads_pipeline.domain.consent import ParsedConsent, parse_consent
 from leads_pipeline.domain.stage import ALL_LANES, ChunkReport, Lane, Stage
 from leads_pipeline.steps.raw_leads import move_raw_leads, tenants_waiting
 from leads_pipeline.storage.pending import claim
@@ -170,3 +171,19 @@ def wait_until(condition: Callable[[], bool]) -> None:
             return
         pause.wait(0.02)
     raise AssertionError("waited 60 s in vain")
+
+
+def test_consent_that_the_parser_breaks_on_is_kept_as_it_came_and_holds_nobody_up(engine: sa.Engine) -> None:
+    def parser(statements: Sequence[Any], **more: Any) -> ParsedConsent:
+        if statements == ["poison"]:
+            raise OverflowError
+        return parse_consent(statements, **more)
+
+    post(engine, {"n": 1}, consent=["poison"])
+    post(engine, {"n": 2}, consent=[True])
+
+    report = move_raw_leads(engine, chunk_of(), parser=parser)
+
+    assert report == ChunkReport(2, 2, {"consent_events": 1, "consent_malformed": 1})
+    kept = {raw.payload["n"]: raw.payload.get("consent_malformed") for raw in rows(engine, "raw_leads")}
+    assert kept == {1: ["poison"], 2: None}
