@@ -31,11 +31,12 @@ def dev(config_file: str | None, port: int) -> None:
     settings = load_settings(config_file)
     clock = SystemClock()
     with stop_on_signals() as stop_asked:
+        stack = Stack(settings, webserver_port=port)
+        # Before the database: where a service runs already, it must not lose the embedded server, which stops below.
+        stack.check_ports(dagster=True)
         click.echo("Starting PostgreSQL …")
         engine = open_database(settings)
         try:
-            stack = Stack(settings, webserver_port=port)
-            stack.check_ports(dagster=True)
             stack.prepare()
             environment = stack.environment()
             for name in stack.missing_secrets(environment):

@@ -85,3 +85,16 @@ def test_a_taken_port_is_named_before_anything_starts(checkout: Checkout):
 
     assert done.returncode == 1
     assert f"port {checkout.capture_port} is taken; choose another with capture.port in leads.yaml" in done.stderr
+
+
+def test_a_second_start_leaves_the_database_of_what_runs_already(checkout: Checkout):
+    import socket
+
+    assert checkout.run("db", "start").returncode == 0
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", checkout.capture_port))
+        taken.listen()
+
+        assert checkout.run("dev", timeout=120).returncode == 1
+
+    assert "running" in checkout.run("db", "status").stdout
