@@ -231,14 +231,17 @@ def _named_source(call: Call) -> str | None:
 
 
 def _context(call: Call, way: WayIn, key: str | None) -> dict[str, Any]:
-    """How the lead came. The address and the browser are the person's only where no vendor stands in between."""
+    """How the lead came. The address and the browser are the person's only where no server stands in between: a browser
+    names the page's site with every post of a script, a server has none to name.
+    """
+    person = way.kind.from_browser and (b"origin" in call.headers or way.kind.answers_browsers)
     context: dict[str, Any] = {"content_type": (call.header(b"content-type") or "")[:100]}
     ip = call.client_ip
     agent = call.header(b"user-agent")
     if ip is not None:
-        context["ip" if way.kind.from_browser else "sender_ip"] = ip
+        context["ip" if person else "sender_ip"] = ip
     if agent:
-        context["user_agent" if way.kind.from_browser else "sender_agent"] = agent[:MAX_USER_AGENT]
+        context["user_agent" if person else "sender_agent"] = agent[:MAX_USER_AGENT]
     if key is not None:
         context["idempotency_key_sha256"] = hashlib.sha256(key.encode()).hexdigest()
     return context

@@ -40,8 +40,14 @@ def test_a_lead_is_in_the_buffer_when_its_sender_is_answered(capture: Capture, e
     assert (row.tenant, row.source, row.lane) == ("acme", "website", "real_time")
     assert row.payload == ADA
     assert row.consent == [{"granted": True, "channel": "email"}]
-    assert row.context == {"ip": "127.0.0.1", "user_agent": "a form", "content_type": "application/json"}
+    assert row.context == {"sender_ip": "127.0.0.1", "sender_agent": "a form", "content_type": "application/json"}
     assert counts(engine) == (1, 0)
+
+
+def test_the_address_and_the_browser_are_a_persons_where_a_page_posts(capture: Capture, engine: sa.Engine) -> None:
+    capture.post(ADA, **{"User-Agent": "Firefox", "Origin": "https://www.example.com"})
+    [row] = rows(engine)
+    assert row.context == {"ip": "127.0.0.1", "user_agent": "Firefox", "content_type": "application/json"}
 
 
 def test_a_repost_without_a_key_is_recognised_by_its_content(capture: Capture, engine: sa.Engine) -> None:
