@@ -302,3 +302,15 @@ def test_a_source_that_cannot_work_is_named(source: str, fault: str, tmp_path: P
 
     with pytest.raises(ConfigError, match=re.escape(fault)):
         parse_settings(text, path=tmp_path / "leads.yaml")
+
+
+def test_config_check_warns_of_sources_whose_leads_would_wait_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("S", "secret")
+    path = tmp_path / "leads.yaml"
+    path.write_text("tenants: {acme: {sources: {ads: {kind: meta, secret: {env: S}}}}}", encoding="utf-8")
+
+    result = CliRunner().invoke(cli, ["--config", str(path), "config", "check"])
+
+    assert result.exit_code == 0
+    assert "tenants.acme.sources.ads: without access_token nobody can be asked who its leads are" in result.output
+    assert "tenants.acme.sources.ads: without verify_token Meta cannot subscribe to it" in result.output

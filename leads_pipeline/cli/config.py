@@ -1,10 +1,11 @@
 """``leads config``: is leads.yaml right, and what may it say?"""
 
 import json
+from collections.abc import Iterator
 
 import click
 
-from leads_pipeline.config import json_schema, load_settings
+from leads_pipeline.config import Settings, json_schema, load_settings
 from leads_pipeline.errors import ConfigError
 
 
@@ -26,6 +27,19 @@ def check(config_file: str | None) -> None:
             reference.resolve()
         except ConfigError:
             click.secho(f"  warning: {where}: the environment variable {reference.env} is not set", fg="yellow")
+    for where, lacks in _unfinished_sources(settings):
+        click.secho(f"  warning: {where}: {lacks}", fg="yellow")
+
+
+def _unfinished_sources(settings: Settings) -> Iterator[tuple[str, str]]:
+    """Sources that take leads and yet cannot do all that their kind does."""
+    for tenant, tenant_settings in settings.tenants.items():
+        for name, source in tenant_settings.sources.items():
+            where = f"tenants.{tenant}.sources.{name}"
+            if source.kind in ("meta", "hubspot") and source.access_token is None:
+                yield where, "without access_token nobody can be asked who its leads are: they wait"
+            if source.kind == "meta" and source.verify_token is None:
+                yield where, "without verify_token Meta cannot subscribe to it"
 
 
 @config.command()

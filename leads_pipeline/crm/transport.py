@@ -51,7 +51,7 @@ class Transport:
             limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
             headers={"User-Agent": f"leads_pipeline/{__version__}", "Accept": "application/json"},
             follow_redirects=False,  # a redirect would carry the token to another host
-            trust_env=False,  # the environment is read in config.py only
+            trust_env=False,  # the environment is read in config only
         )
 
     def send(self, method: str, path: str, *, body: Mapping[str, Any] | None = None) -> HttpAnswer | NetworkFailure:

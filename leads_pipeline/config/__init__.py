@@ -1,0 +1,97 @@
+"""``leads.yaml`` and the environment, read once, validated whole, frozen.
+
+The only package that reads the environment. A door (CLI, capture, a Dagster code location) calls ``load_settings`` and
+passes values down. Secrets stand in the file as ``{env: NAME}`` only and are resolved when they are needed.
+
+Environment: ``LEADS_CONFIG`` (path of the file), ``LEADS_DATABASE_URL`` (a PostgreSQL to use instead of the embedded
+one), and the names that the file refers to.
+
+Add a setting to ``settings`` or ``sources``; docs/configuration.md follows from it (``make docs``). Others import from
+here, not from the modules.
+"""
+
+from leads_pipeline.config.base import LaneName, Model, SecretRef
+from leads_pipeline.config.environment import (
+    DATABASE_URL_VARIABLE,
+    ServiceManager,
+    database_url,
+    inherited_environment,
+    project_file,
+    service_manager,
+)
+from leads_pipeline.config.loading import CONFIG_VARIABLE, config_path, json_schema, load_settings, parse_settings
+from leads_pipeline.config.settings import (
+    DEFAULT_CONFIG_NAME,
+    DELIVERABLE_FIELDS,
+    HUBSPOT_MAPPING,
+    BoundsSettings,
+    BufferSettings,
+    CaptureSettings,
+    DailyLimit,
+    DestinationSettings,
+    MatchingSettings,
+    PipelineSettings,
+    RedisSettings,
+    RequestLimits,
+    RetentionSettings,
+    RetrySettings,
+    Settings,
+    SloSettings,
+    TenantSettings,
+    WindowLimit,
+)
+from leads_pipeline.config.sources import (
+    LEAD_FIELDS,
+    SIGNED_KINDS,
+    ConsentMappingSettings,
+    FieldMappingSettings,
+    KeyRate,
+    LaneRule,
+    SourceKind,
+    SourceSettings,
+    Transform,
+)
+
+__all__ = [
+    "CONFIG_VARIABLE",
+    "DATABASE_URL_VARIABLE",
+    "DEFAULT_CONFIG_NAME",
+    "DELIVERABLE_FIELDS",
+    "HUBSPOT_MAPPING",
+    "LEAD_FIELDS",
+    "SIGNED_KINDS",
+    "BoundsSettings",
+    "BufferSettings",
+    "CaptureSettings",
+    "ConsentMappingSettings",
+    "DailyLimit",
+    "DestinationSettings",
+    "FieldMappingSettings",
+    "KeyRate",
+    "LaneName",
+    "LaneRule",
+    "MatchingSettings",
+    "Model",
+    "PipelineSettings",
+    "RedisSettings",
+    "RequestLimits",
+    "RetentionSettings",
+    "RetrySettings",
+    "SecretRef",
+    "ServiceManager",
+    "Settings",
+    "SloSettings",
+    "SourceKind",
+    "SourceSettings",
+    "TenantSettings",
+    "Transform",
+    "WindowLimit",
+    "config_path",
+    "database_url",
+    "inherited_environment",
+    "json_schema",
+    "load_settings",
+    "parse_settings",
+    "project_file",
+    "service_manager",
+]

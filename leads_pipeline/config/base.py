@@ -1,0 +1,66 @@
+"""What every part of the configuration is made of: frozen models, names, secrets by reference."""
+
+import ipaddress
+import os
+import re
+from typing import Annotated, Literal
+from zoneinfo import available_timezones
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
+
+from leads_pipeline.errors import ConfigError
+
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
+
+
+def _valid_name(value: str) -> str:
+    if not _NAME.fullmatch(value):
+        raise ValueError("allowed: a lower-case letter, then up to 62 lower-case letters, digits or underscores")
+    return value
+
+
+def _valid_time_zone(value: str) -> str:
+    if value not in available_timezones():
+        raise ValueError("allowed: an IANA time zone such as UTC or Europe/Vienna")
+    return value
+
+
+def _valid_network(value: str) -> str:
+    try:
+        return str(ipaddress.ip_network(value, strict=False))
+    except ValueError:
+        raise ValueError("allowed: an IP address or a network such as 10.0.0.0/8") from None
+
+
+Name = Annotated[str, AfterValidator(_valid_name)]
+TimeZone = Annotated[str, AfterValidator(_valid_time_zone)]
+Network = Annotated[str, AfterValidator(_valid_network)]
+LaneName = Literal["real_time", "near_real_time", "batch"]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+# Patterns that the faults of the file put into words.
+ORIGIN = r"^(https?://[^/*]+|\*)$"
+WEB_ADDRESS = r"^https?://"
+
+
+class Model(BaseModel):
+    """A frozen part of the configuration that knows no other keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)
+
+
+class SecretRef(Model):
+    """A secret, named by the environment variable that holds it."""
+
+    env: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", description="Name of an environment variable.")]
+
+    def resolve(self) -> SecretStr:
+        """The secret's value.
+
+        Raises:
+            ConfigError: the variable is not set or empty.
+        """
+        value = os.environ.get(self.env, "")
+        if not value:
+            raise ConfigError(f"the environment variable {self.env} is not set; leads.yaml refers to it as a secret")
+        return SecretStr(value)

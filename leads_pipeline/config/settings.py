@@ -1,0 +1,303 @@
+"""Everything that leads.yaml may say, beside its sources."""
+
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Literal, Self
+from zoneinfo import ZoneInfo
+
+from pydantic import AfterValidator, Field, PrivateAttr, field_validator, model_validator
+
+from leads_pipeline.config.base import WEB_ADDRESS, Fraction, LaneName, Model, Name, Network, SecretRef, TimeZone
+from leads_pipeline.config.sources import KeyRate, SourceSettings
+
+DEFAULT_CONFIG_NAME = "leads.yaml"
+
+# The golden contact's fields that a CRM may be sent; a test compares them with the domain's.
+DELIVERABLE_FIELDS = (
+    "email", "phone", "first_name", "last_name", "company", "job_title", "date_of_birth",
+    "address", "city", "state", "postcode", "country", "first_source", "last_source", "first_seen_at", "last_seen_at",
+)  # fmt: skip
+
+
+def _deliverable_field(value: str) -> str:
+    if value not in DELIVERABLE_FIELDS:
+        raise ValueError(f"not a field of a golden contact; allowed: {', '.join(DELIVERABLE_FIELDS)}")
+    return value
+
+
+_MAX_PENDING: dict[LaneName, float] = {"real_time": 120.0, "near_real_time": 600.0, "batch": 86_400.0}
+
+
+class TenantSettings(Model):
+    """One business whose leads are kept apart from all others."""
+
+    description: str = Field("", description="For people; shown nowhere else.")
+    country: Annotated[str, Field(pattern=r"^[A-Z]{2}$")] = Field("US", description="ISO 3166 code of the home market.")
+    sources: Annotated[dict[Name, SourceSettings], Field(min_length=1, description="Its ways in, by name.")]
+    destinations: tuple[Name, ...] = Field((), description="Where its contacts must be delivered.")
+
+
+class WindowLimit(Model):
+    """At most ``requests`` in any ``seconds`` on end."""
+
+    requests: Annotated[int, Field(gt=0, description="Most requests in any window of so many seconds.")]
+    seconds: Annotated[int, Field(gt=0, le=3600, description="Length of the window; it slides.")]
+
+
+class DailyLimit(Model):
+    """At most ``requests`` between two midnights of the account's time zone."""
+
+    requests: Annotated[int, Field(gt=0, description="Most requests in a day.")]
+    time_zone: TimeZone = Field("UTC", description="Whose midnight begins the day: the account's.")
+
+    @property
+    def zone(self) -> ZoneInfo:
+        return ZoneInfo(self.time_zone)
+
+
+class RequestLimits(Model):
+    """What an account allows, for all processes together."""
+
+    windows: tuple[WindowLimit, ...] = (WindowLimit(requests=100, seconds=10),)
+    daily: DailyLimit | None = DailyLimit(requests=250_000)
+    in_flight: Annotated[int, Field(gt=0, le=64)] = Field(4, description="Requests under way at once, per process.")
+
+
+# HubSpot's own property names for the canonical fields of a golden contact.
+HUBSPOT_MAPPING: dict[str, str] = {
+    "email": "email",
+    "phone": "phone",
+    "first_name": "firstname",
+    "last_name": "lastname",
+    "company": "company",
+    "job_title": "jobtitle",
+    "address": "address",
+    "city": "city",
+    "state": "state",
+    "postcode": "zip",
+    "country": "country",
+}
+
+
+class DestinationSettings(Model):
+    """One CRM account that contacts are delivered to."""
+
+    vendor: Literal["hubspot"] = Field(description="Whose API it speaks.")
+    account: Annotated[str, Field(min_length=1)] = Field(
+        description="Whose quota is spent: destinations with the same account share one limit."
+    )
+    base_url: Annotated[str, Field(pattern=WEB_ADDRESS)] = Field(
+        "https://api.hubapi.com", description="An http address of this machine is served by `leads dev`: the sandbox."
+    )
+    api_prefix: Annotated[str, Field(pattern=r"^/")] = Field("/crm/v3/objects", description="Before /contacts/….")
+    token: SecretRef
+    key_property: str = Field("lead_key", description="The CRM's unique property that holds our contact id.")
+    batch_size: Annotated[int, Field(gt=0, le=100)] = Field(100, description="Records in one request.")
+    limits: RequestLimits = RequestLimits()
+    timeout_seconds: Annotated[float, Field(gt=0, le=120)] = Field(30, description="For one request.")
+    mapping: dict[Annotated[str, AfterValidator(_deliverable_field)], str] = Field(
+        default_factory=lambda: dict(HUBSPOT_MAPPING), description="Golden contact's field → the CRM's property."
+    )
+
+
+class RetrySettings(Model):
+    """How long a refused record is tried again: exponential, with full jitter on the upper half."""
+
+    base_seconds: Annotated[float, Field(gt=0, description="Wait after the first refusal; it doubles.")] = 2
+    max_seconds: Annotated[float, Field(gt=0, description="No wait is longer.")] = 3600
+    max_attempts: Annotated[int, Field(gt=0)] = Field(60, description="Attempts before a record is a dead letter.")
+
+
+class CaptureSettings(Model):
+    """The HTTP door."""
+
+    host: str = Field("127.0.0.1", min_length=1, description="Address to listen on.")
+    port: Annotated[int, Field(ge=0, le=65535)] = Field(8080, description="Port to listen on.")
+    max_body_bytes: Annotated[int, Field(gt=0)] = Field(1_048_576, description="Largest body of one lead; else 413.")
+    max_batch_body_bytes: Annotated[int, Field(gt=0)] = Field(16_777_216, description="Largest body of a batch.")
+    max_batch_leads: Annotated[int, Field(gt=0)] = Field(10_000, description="Most leads in a batch; else 413.")
+    max_queued_leads: Annotated[int, Field(gt=0)] = Field(20_000, description="Beyond it: 503 with Retry-After.")
+    max_bytes_under_way: Annotated[int, Field(gt=0)] = Field(
+        268_435_456, description="Bodies being received or waiting for their commit, together; beyond it 503."
+    )
+    body_seconds: Annotated[float, Field(gt=0, le=600)] = Field(10, description="A body must come in it; else 408.")
+    headers_seconds: Annotated[float, Field(gt=0, le=600)] = Field(
+        10, description="A connection that has not sent a request's headers by then is closed."
+    )
+    workers: Annotated[int, Field(gt=0, le=64)] = Field(
+        1, description="Processes that share the port; each has its own queue, body bytes and connections."
+    )
+    rate: KeyRate = Field(KeyRate(), description="For each API key and each signed source; beyond it 429.")
+    max_connections: Annotated[int, Field(gt=0)] = Field(
+        10_000, description="Open connections; a request on one beyond it is answered 503."
+    )
+    trusted_proxies: tuple[Network, ...] = Field(
+        ("127.0.0.1/32",),
+        description="Proxies whose X-Forwarded-For tells a person's own address: theirs, or networks.",
+    )
+    metrics: bool = Field(True, description="Serve /metrics for Prometheus: counts and ages, nothing personal.")
+    example_page: bool = Field(True, description="Serve the page /example, which posts with leads.js.")
+
+
+class RedisSettings(Model):
+    """A Redis or Valkey server that holds the buffer."""
+
+    url: SecretRef = Field(description="Names the variable that holds redis://… or rediss://….")
+    prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,40}$")] = Field("leads", description="Of every key's name.")
+    accept_losing_a_second: bool = Field(
+        False, description="Start also on a server that is not 'appendfsync always'; a crash may then lose leads."
+    )
+
+
+class BoundsSettings(Model):
+    """How much may wait in the buffer. Near a bound imports slow down; at it the batch lane is refused first."""
+
+    max_leads: Annotated[int, Field(gt=0)] = Field(5_000_000, description="Leads that wait, of all tenants.")
+    max_age_hours: Annotated[float, Field(gt=0)] = Field(72, description="Age of the oldest lead that waits.")
+    min_free_disk_bytes: Annotated[int, Field(ge=0)] = Field(
+        1_073_741_824, description="Free space where the database, or Redis, keeps its files; 0: not watched."
+    )
+    disk_path: str | None = Field(
+        None, description="A directory on that disk; the embedded server's own if unset, none for a remote server."
+    )
+
+
+class BufferSettings(Model):
+    """Where leads wait between the door and the pipeline."""
+
+    kind: Literal["postgresql", "redis"] = Field("postgresql", description="Which implementation takes new leads.")
+    redis: RedisSettings | None = Field(
+        None, description="Needed for kind redis; while it stands here the other buffer's rest is drained too."
+    )
+    bounds: BoundsSettings = BoundsSettings()
+
+    @model_validator(mode="after")
+    def _redis_is_described(self) -> Self:
+        if self.kind == "redis" and self.redis is None:
+            raise ValueError("kind redis needs redis: {url: {env: NAME}}")
+        return self
+
+
+class PipelineSettings(Model):
+    """How work is cut."""
+
+    chunk_size: Annotated[int, Field(gt=0, le=20_000)] = Field(1_000, description="Leads in one transaction of a step.")
+    run_seconds: Annotated[float, Field(gt=0)] = Field(
+        300, description="A stage stops taking new chunks after this long; the next run goes on."
+    )
+
+
+class MatchingSettings(Model):
+    """When two leads are one person. Weights are log2 Bayes factors (Splink match weights)."""
+
+    merge_weight: float = Field(5.0, description="At or above: merged.")
+    review_weight: float = Field(3.0, description="At or above, below merge_weight: put before a person.")
+    max_candidates_per_key: Annotated[int, Field(gt=0)] = Field(
+        100, description="A key shared by more records than this yields only its newest ones."
+    )
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.review_weight > self.merge_weight:
+            raise ValueError("review_weight must not be above merge_weight")
+        return self
+
+
+class SloSettings(Model):
+    """What the asset checks hold the pipeline to."""
+
+    max_pending_seconds: dict[LaneName, Annotated[float, Field(gt=0)]] = Field(
+        default_factory=lambda: dict(_MAX_PENDING),
+        description="Oldest lead that may wait in any one stage, per lane.",
+    )
+    max_rejection_rate: Fraction = Field(0.25, description="Of the leads that were judged within the window.")
+    rejection_window_hours: Annotated[int, Field(gt=0, description="Window of the rejection rate.")] = 24
+    min_delivery_success: Fraction = Field(0.99, description="Of the contacts settled within the window.")
+    delivery_window_hours: Annotated[int, Field(gt=0, description="Window of the delivery success.")] = 24
+    drift_window_hours: Annotated[int, Field(gt=0)] = Field(
+        336, description="How long a source's field is reported that is new and unused, or does not come any more."
+    )
+    min_sample: Annotated[int, Field(gt=0)] = Field(20, description="Below so many leads a rate proves nothing.")
+
+    @field_validator("max_pending_seconds", mode="before")
+    @classmethod
+    def _lanes_left_out_keep_their_limit(cls, value: object) -> object:
+        """Without this, whoever changes one lane's limit would let the others wait for ever unseen."""
+        return {**_MAX_PENDING, **value} if isinstance(value, dict) else value
+
+
+class RetentionSettings(Model):
+    """How long bookkeeping is kept."""
+
+    ingest_keys_days: Annotated[int, Field(gt=0)] = Field(
+        30, description="How long a re-post of the same lead is recognised."
+    )
+
+
+class Settings(Model):
+    """Everything that leads.yaml may say."""
+
+    version: Literal[1] = Field(1, description="Of this file's format.")
+    state_dir: str = Field(".leads", description="Where embedded servers keep their files; relative to this file.")
+    tenants: Annotated[dict[Name, TenantSettings], Field(min_length=1)]
+    destinations: dict[Name, DestinationSettings] = Field(default_factory=dict)
+    capture: CaptureSettings = CaptureSettings()
+    buffer: BufferSettings = BufferSettings()
+    pipeline: PipelineSettings = PipelineSettings()
+    matching: MatchingSettings = MatchingSettings()
+    retry: RetrySettings = RetrySettings()
+    slos: SloSettings = SloSettings()
+    retention: RetentionSettings = RetentionSettings()
+
+    _path: Path = PrivateAttr(default=Path(DEFAULT_CONFIG_NAME))
+
+    @model_validator(mode="after")
+    def _destinations_exist(self) -> Self:
+        known = ", ".join(sorted(self.destinations)) or "none"
+        for tenant, settings in self.tenants.items():
+            for destination in settings.destinations:
+                if destination not in self.destinations:
+                    raise ValueError(f"tenants.{tenant}.destinations names {destination!r}; defined: {known}")
+        return self
+
+    @model_validator(mode="after")
+    def _accounts_have_one_limit(self) -> Self:
+        """Two limits would be two ways to count one quota, and the larger would win."""
+        first_of: dict[str, str] = {}
+        for name, settings in self.destinations.items():
+            first = first_of.setdefault(settings.account, name)
+            one, other = self.destinations[first].limits, settings.limits
+            if set(one.windows) != set(other.windows) or one.daily != other.daily:
+                raise ValueError(
+                    f"destinations.{name}.limits differ from destinations.{first}.limits, and both spend the quota of "
+                    f"the account {settings.account!r}; allowed: the same windows and the same daily limit"
+                )
+        return self
+
+    @property
+    def path(self) -> Path:
+        """The file that these settings came from."""
+        return self._path
+
+    @cached_property
+    def state_path(self) -> Path:
+        """The absolute directory of embedded servers' files."""
+        return (self._path.parent / self.state_dir).resolve()
+
+    def source(self, tenant: str, source: str) -> SourceSettings | None:
+        """The settings of a source, or ``None`` if the tenant or the source is not configured."""
+        tenant_settings = self.tenants.get(tenant)
+        return tenant_settings.sources.get(source) if tenant_settings else None
+
+    def secrets(self) -> dict[str, SecretRef]:
+        """Every secret that the file refers to, by the path of its key."""
+        found = {f"destinations.{name}.token": item.token for name, item in self.destinations.items()}
+        for tenant, settings in self.tenants.items():
+            for name, source in settings.sources.items():
+                for key in ("secret", "verify_token", "access_token"):
+                    reference = getattr(source, key)
+                    if reference is not None:
+                        found[f"tenants.{tenant}.sources.{name}.{key}"] = reference
+        if self.buffer.redis is not None:
+            found["buffer.redis.url"] = self.buffer.redis.url
+        return found
