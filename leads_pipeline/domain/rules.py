@@ -161,6 +161,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule("robot", "lead", "hidden_field_filled", _R, "Nothing, unless people can see the form's hidden field."),
     Rule("test", "lead", "vendor_test", _R, "Nothing: the vendor says that it is a trial, with made-up data."),
+    Rule("echo", "lead", "own_delivery", _R, "Nothing: the CRM tells of a contact that was delivered to it from here."),
     Rule(
         "not_fetched",
         "lead",
@@ -191,7 +192,7 @@ class Finding:
 
 
 # Why the door, or asking the vendor, set a lead aside: named in its context, and no field of it is read.
-QUARANTINES = frozenset({"unreadable_body", "robot", "test", "not_fetched"})
+QUARANTINES = frozenset({"unreadable_body", "robot", "test", "echo", "not_fetched"})
 
 # The class of value behind each rule that notes something: such a rule has exactly one.
 NOTES: dict[str, Rule] = {rule.name: rule for rule in RULES if rule.effect is Effect.NOTES}

@@ -4,7 +4,7 @@ Over HTTP and therefore never in the door's request. Add a vendor whose posts ha
 reading of its answers here, the reading of what was fetched in its kind's module. Keep out: when to ask again.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
@@ -65,8 +65,8 @@ class Vendor(Protocol):
     base_url: str
     kept: timedelta | None
 
-    def path(self, reference: str, settings: SourceSettings) -> str:
-        """What is asked for, below the base address."""
+    def path(self, reference: str, settings: SourceSettings, also: Sequence[str] = ()) -> str:
+        """What is asked for, below the base address; ``also`` are properties besides those that are mapped."""
         ...
 
     def read(self, answer: HttpAnswer) -> FetchAnswer:
@@ -80,12 +80,12 @@ class HubSpotContacts:
     base_url = "https://api.hubapi.com"
     kept: timedelta | None = None
 
-    def path(self, reference: str, settings: SourceSettings) -> str:
+    def path(self, reference: str, settings: SourceSettings, also: Sequence[str] = ()) -> str:
         named = [*(path for rule in settings.mapping.values() for path in rule.paths)]
         named += [rule.field for rule in settings.lane_rules]
         named += [path for item in settings.consent for path in (item.path, item.text_version_path) if path]
         own = [name.removeprefix("properties.") for name in named if name.startswith("properties.")]
-        properties = ",".join(quote(name, safe="") for name in dict.fromkeys([*CONTACT_PROPERTIES, *own]))
+        properties = ",".join(quote(name, safe="") for name in dict.fromkeys([*CONTACT_PROPERTIES, *own, *also]))
         return f"/crm/v3/objects/contacts/{quote(reference, safe='')}?properties={properties}"
 
     def read(self, answer: HttpAnswer) -> FetchAnswer:
@@ -110,7 +110,7 @@ class MetaLeadAds:
     _TOO_MUCH = frozenset({4, 17, 32, 341, 613, *range(80_000, 80_015)})
     _NO_SUCH_OBJECT = (100, 33)  # "does not exist, cannot be loaded due to missing permissions, or …"
 
-    def path(self, reference: str, settings: SourceSettings) -> str:
+    def path(self, reference: str, settings: SourceSettings, also: Sequence[str] = ()) -> str:
         return f"/{quote(reference, safe='')}?fields={','.join(LEAD_FIELDS)}"
 
     def read(self, answer: HttpAnswer) -> FetchAnswer:
@@ -139,12 +139,20 @@ class LeadFetcher:
     """
 
     def __init__(
-        self, vendor: Vendor, settings: SourceSettings, *, token: SecretStr, clock: Clock, gate: Gate | None = None
+        self,
+        vendor: Vendor,
+        settings: SourceSettings,
+        *,
+        token: SecretStr,
+        clock: Clock,
+        gate: Gate | None = None,
+        also: Sequence[str] = (),
     ) -> None:
         self._vendor = vendor
         self._settings = settings
         self._clock = clock
         self._gate = gate
+        self._also = tuple(also)
         self._transport = Transport(
             (settings.api_url or vendor.base_url).rstrip("/"),
             token=token,
@@ -167,7 +175,7 @@ class LeadFetcher:
         return answer
 
     def _ask(self, reference: str) -> FetchAnswer:
-        answer = self._transport.send("GET", self._vendor.path(reference, self._settings))
+        answer = self._transport.send("GET", self._vendor.path(reference, self._settings, self._also))
         if isinstance(answer, NetworkFailure):
             return FetchAnswer(FetchVerdict.UNREACHABLE)
         return self._vendor.read(answer)

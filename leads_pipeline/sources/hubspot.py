@@ -7,7 +7,7 @@ and cannot be read is therefore refused and stays with it.
 
 import base64
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import timedelta
 from types import MappingProxyType
 from typing import Any
@@ -105,6 +105,17 @@ class HubSpotEvents:
         if changed is not None and is_scalar(value):
             found[f"properties.{changed}"] = value
         return found | flattened(fetched_part(payload))  # read later than the event was sent: it is the newer
+
+
+def is_echo(payload: Mapping[str, Any], key_properties: Collection[str]) -> bool:
+    """Whether an event that was asked for tells of a contact that a delivery of ours made.
+
+    Such a contact has our id in one of ``key_properties`` (``destinations.….key_property``) from its first moment on.
+    """
+    if payload.get("subscriptionType") != "contact.creation":
+        return False
+    properties = fetched_part(payload).get("properties")
+    return isinstance(properties, Mapping) and any(text_of(properties.get(name)) for name in key_properties)
 
 
 def signed_address(url: str) -> str:

@@ -64,6 +64,7 @@ class Quarantine(StrEnum):
     UNREADABLE_BODY = "unreadable_body"  # the payload only keeps the body: see ``kept_raw``
     ROBOT = "robot"  # a hidden field was filled
     NOT_FETCHED = "not_fetched"  # the vendor named a lead that it has not any more
+    ECHO = "echo"  # the vendor tells of what we delivered to it
     TEST = "test"  # the vendor says that it is a trial, with made-up data
 
 

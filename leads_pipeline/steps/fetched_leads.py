@@ -9,7 +9,7 @@ import json
 import random as randomness
 import threading
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -38,6 +38,7 @@ from leads_pipeline.sources.fetching import (
     FetchVerdict,
     LeadFetcher,
 )
+from leads_pipeline.sources.hubspot import is_echo
 from leads_pipeline.sources.port import Quarantine, kept_raw, with_fetched
 from leads_pipeline.sources.registry import KINDS
 from leads_pipeline.storage.consent import keep_consent
@@ -94,14 +95,15 @@ def fetch_leads(
     if not claimed:
         return ChunkReport(taken=0, passed=0, counts={})
     outcome = _Outcome()
+    keys = sorted({item.key_property for item in settings.destinations.values()})
     ends = clock.monotonic() + budget.total_seconds()
     for name, leads in groupby(claimed, key=lambda lead: lead.source):
         source = settings.source(chunk.tenant, name)
         asked = list(leads)
         gate = None if source is None else _gate(engine, settings, source, clock=clock, ends=ends)
-        answers = _answers(asked, source, gate=gate, clock=clock, ends=ends)
+        answers = _answers(asked, source, gate=gate, clock=clock, ends=ends, also=keys)
         policy = RetryPolicy(**settings.retry.model_dump())
-        _judge(outcome, asked, answers, source, policy=policy, chunk=chunk, now=clock.now(), random=random)
+        _judge(outcome, asked, answers, source, policy=policy, chunk=chunk, now=clock.now(), random=random, keys=keys)
     with engine.begin() as connection:
         passed = _settle(connection, outcome, chunk, now=clock.now())
     return ChunkReport(taken=len(claimed), passed=passed, counts=dict(outcome.counts))
@@ -117,6 +119,7 @@ def _judge(
     chunk: Chunk,
     now: datetime,
     random: Callable[[], float],
+    keys: Sequence[str],
 ) -> None:
     """What follows from the answers about one source's leads. Without an answer: it was not asked for."""
     for lead in leads:
@@ -125,7 +128,7 @@ def _judge(
             outcome.postponed.append(Postponed(lead.lead_id, chunk.now, lead.attempts, None))
             continue
         verdict = _final(answer.verdict, lead, source, now=now)
-        if verdict is FetchVerdict.FETCHED and not _add_fetched(outcome, lead, answer, source, now=now):
+        if verdict is FetchVerdict.FETCHED and not _add_fetched(outcome, lead, answer, source, now=now, keys=keys):
             verdict = FetchVerdict.FAILED
         outcome.counts[f"fetch_{verdict}"] += 1
         if verdict in (FetchVerdict.GONE, FetchVerdict.EXPIRED):
@@ -158,7 +161,13 @@ def _backoff(lead: ClaimedFetch, *, policy: RetryPolicy, random: Callable[[], fl
 
 
 def _answers(
-    leads: list[ClaimedFetch], source: SourceSettings | None, *, gate: Gate | None, clock: Clock, ends: float
+    leads: list[ClaimedFetch],
+    source: SourceSettings | None,
+    *,
+    gate: Gate | None,
+    clock: Clock,
+    ends: float,
+    also: Sequence[str],
 ) -> dict[UUID, FetchAnswer]:
     """Ask for the leads of one source, until its vendor says something that would be said of all of them."""
     vendor = None if source is None else VENDORS.get(source.kind)
@@ -170,7 +179,7 @@ def _answers(
         return {leads[0].lead_id: FetchAnswer(FetchVerdict.NOT_CONFIGURED)}
     answers: dict[UUID, FetchAnswer] = {}
     with (
-        LeadFetcher(vendor, source, token=token, clock=clock, gate=gate) as fetcher,
+        LeadFetcher(vendor, source, token=token, clock=clock, gate=gate, also=also) as fetcher,
         ThreadPoolExecutor(CONNECTIONS) as pool,
     ):
         for start in range(0, len(leads), CONNECTIONS):
@@ -225,7 +234,13 @@ def _trace(verdict: FetchVerdict, lead: ClaimedFetch, now: datetime) -> dict[str
 
 
 def _add_fetched(
-    outcome: _Outcome, lead: ClaimedFetch, answer: FetchAnswer, source: SourceSettings | None, *, now: datetime
+    outcome: _Outcome,
+    lead: ClaimedFetch,
+    answer: FetchAnswer,
+    source: SourceSettings | None,
+    *,
+    now: datetime,
+    keys: Sequence[str],
 ) -> bool:
     """The lead with what its vendor answered; its consent and its lane, which could not be known at the door.
 
@@ -240,6 +255,9 @@ def _add_fetched(
         outcome.ready.append(FetchedLead(lead.lead_id, lead.lane, with_fetched(lead.payload, kept.payload), context))
         return True
     payload = with_fetched(lead.payload, answer.found)
+    if source.kind == "hubspot" and is_echo(payload, keys):
+        outcome.ready.append(FetchedLead(lead.lead_id, lead.lane, payload, {**context, "quarantine": Quarantine.ECHO}))
+        return True
     try:
         fields = KINDS[source.kind].fields(payload)
         known = consent_statements(KINDS[source.kind].fields(lead.payload), source.consent)

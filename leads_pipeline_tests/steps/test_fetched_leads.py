@@ -147,6 +147,35 @@ def test_a_contact_of_hubspot_is_asked_for_with_the_properties_that_are_mapped(
     assert valid["attribution"] == {"campaign": "spring", "lead_source": "portal"}
 
 
+def test_a_contact_that_our_own_delivery_made_is_no_lead_and_is_kept_as_an_echo(
+    engine: sa.Engine, context: FlowContext, vendor: Vendor
+) -> None:
+    vendor.hubspot["501"] = {"email": "ben@firm.com", "lead_key": "01a200cf-500f-75d9-932c-24b0708ed33b"}
+    vendor.hubspot["502"] = {"email": "ada@firm.com", "lead_key": ""}
+    echo = named(engine, "501", source="portal", subscriptionType="contact.creation")
+    named(engine, "502", source="portal", subscriptionType="contact.creation")
+
+    intake(context)
+
+    assert validate(context) == {"rejected": 1}
+    rejected = only(engine, schema.rejected_leads)
+    assert (rejected["lead_id"], rejected["reasons"][0]["rule"]) == (echo, "echo")
+    assert only(engine, schema.validated_leads)["email"] == "ada@firm.com"
+    assert conserved(engine)
+
+
+def test_a_change_that_people_made_to_a_contact_of_ours_is_a_lead(
+    engine: sa.Engine, context: FlowContext, vendor: Vendor
+) -> None:
+    vendor.hubspot["501"] = {"email": "ben@firm.com", "lead_key": "01a200cf-500f-75d9-932c-24b0708ed33b"}
+    named(engine, "501", source="portal", subscriptionType="contact.propertyChange")
+
+    intake(context)
+
+    assert validate(context) == {"rejected": 0}
+    assert only(engine, schema.validated_leads)["email"] == "ben@firm.com"
+
+
 def test_the_answers_decide_the_lane_and_are_the_leads_consent(
     engine: sa.Engine, context: FlowContext, vendor: Vendor
 ) -> None:
