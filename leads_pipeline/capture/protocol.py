@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 # The loggers whose words may be a lead's: an exception's text quotes what it choked on.
-TAMED = ("uvicorn", "asyncio")
+TAMED = ("uvicorn", "asyncio", "uvicorn.error")
 # How long a service that ends waits for the first request of a connection that it has taken.
 FIRST_REQUEST_SECONDS = 0.5
 
@@ -147,5 +147,4 @@ def tame_logs() -> None:
         logger = logging.getLogger(name)
         logger.handlers = [_AsEvents()]
         logger.propagate = False
-        logger.disabled = False  # what configures logging in the same process silences the loggers that it finds
         logger.setLevel(logging.WARNING)

@@ -18,7 +18,7 @@ from leads_pipeline.buffer.redis_door import AsyncRedisBuffer
 from leads_pipeline.buffer.redis_streams import RedisBuffer
 from leads_pipeline.clock import FrozenClock
 from leads_pipeline.config import BufferSettings, RedisSettings, SecretRef, Settings
-from leads_pipeline.domain.stage import ALL_LANES, Lane, Stage
+from leads_pipeline.domain.stage import ALL_LANES, Chunk, Lane, Stage
 from leads_pipeline.flows import FlowContext, StageFailed, drain
 from leads_pipeline.steps.raw_leads import move_raw_leads
 from leads_pipeline.storage import redis_moves
@@ -231,10 +231,12 @@ def test_a_lead_on_which_the_step_breaks_is_set_aside_by_itself(
     leads[7] = new_lead({"n": 7}, consent=[{"granted": True}])
     buffer.append(leads, now=NOW)
 
-    def breaks(*_arguments: object, **_named: object) -> None:
-        raise ZeroDivisionError
+    def breaks(_connection: sa.Connection, said: list[object], _chunk: Chunk) -> tuple[int, int]:
+        if said:
+            raise ZeroDivisionError
+        return 0, 0
 
-    monkeypatch.setattr("leads_pipeline.steps.raw_leads.parse_consent", breaks)
+    monkeypatch.setattr("leads_pipeline.steps.raw_leads.keep_consent", breaks)
     context = FlowContext(engine, chosen, FrozenClock(NOW))
     with pytest.raises(StageFailed, match="acme failed with ZeroDivisionError") as failed:
         drain(context, Stage.RAW_LEADS, lanes=ALL_LANES, runner_id="test")

@@ -31,7 +31,8 @@ def test_only_a_trusted_proxys_word_is_taken_for_a_persons_address(
 ) -> None:
     behind = with_capture(settings, trusted_proxies=trusted)
     with capture_service(behind, database_url=database_url, engine=engine, clock=clock) as capture:
-        assert capture.post({"email": "ada@example.org"}, **{"X-Forwarded-For": forwarded}).status_code == 202
+        from_a_page = {"Origin": "https://www.example.com", "X-Forwarded-For": forwarded}
+        assert capture.post({"email": "ada@example.org"}, **from_a_page).status_code == 202
     with engine.connect() as connection:
         assert connection.execute(sa.text("select context ->> 'ip' from buffer")).scalar_one() == kept
 
