@@ -1,0 +1,89 @@
+"""All tables, in SQLAlchemy Core.
+
+Every table of lead data carries ``tenant``. Every column says in ``info`` whether it holds personal data
+(``personal=True``), and only tables keyed by a lead or a contact may. Change a table here and in a migration; a test
+compares the two. Keep out: queries, which live beside the family of tables that they are about.
+
+Rooms are append-only; what waits at a room's door stands in ``pending``. A lead's state is derived from these rows by
+``storage.conservation``.
+"""
+
+from leads_pipeline.storage.schema.base import PARTITIONED, SCHEMA, metadata
+from leads_pipeline.storage.schema.capture import (
+    api_keys,
+    buffer,
+    capture_batches,
+    import_progress,
+    ingest_keys,
+    lead_fetches,
+    redis_incarnations,
+    redis_moves,
+    redis_unacknowledged,
+    source_fields,
+)
+from leads_pipeline.storage.schema.delivery import (
+    crm_sync_batches,
+    dead_letters,
+    golden_contacts,
+    lead_dispositions,
+    outbox,
+    rate_limits,
+    sync_attempts,
+)
+from leads_pipeline.storage.schema.identity import (
+    contacts,
+    identity_sizes,
+    match_keys,
+    match_records,
+    match_reviews,
+    merge_log,
+    term_frequencies,
+)
+from leads_pipeline.storage.schema.rooms import (
+    consent_events,
+    deduped_leads,
+    pending,
+    raw_leads,
+    rejected_leads,
+    validated_leads,
+    verification_requests,
+    verifications,
+)
+
+__all__ = [
+    "PARTITIONED",
+    "SCHEMA",
+    "api_keys",
+    "buffer",
+    "capture_batches",
+    "consent_events",
+    "contacts",
+    "crm_sync_batches",
+    "dead_letters",
+    "deduped_leads",
+    "golden_contacts",
+    "identity_sizes",
+    "import_progress",
+    "ingest_keys",
+    "lead_dispositions",
+    "lead_fetches",
+    "match_keys",
+    "match_records",
+    "match_reviews",
+    "merge_log",
+    "metadata",
+    "outbox",
+    "pending",
+    "rate_limits",
+    "raw_leads",
+    "redis_incarnations",
+    "redis_moves",
+    "redis_unacknowledged",
+    "rejected_leads",
+    "source_fields",
+    "sync_attempts",
+    "term_frequencies",
+    "validated_leads",
+    "verification_requests",
+    "verifications",
+]

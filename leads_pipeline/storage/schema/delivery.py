@@ -1,0 +1,162 @@
+"""Golden contacts, what CRMs should hold, what became of it, and what an operator decided."""
+
+import sqlalchemy as sa
+
+from leads_pipeline.storage.schema.base import (
+    int_column,
+    json_column,
+    stamp_columns,
+    table,
+    tenant_column,
+    text_column,
+    uuid_column,
+    when_column,
+)
+
+golden_contacts = table(
+    "golden_contacts",
+    uuid_column("contact_id", primary_key=True),
+    tenant_column(),
+    int_column("version"),
+    text_column("email", personal=True, nullable=True),
+    text_column("email_key", personal=True, nullable=True),
+    text_column("phone", personal=True, nullable=True),
+    text_column("first_name", personal=True, nullable=True),
+    text_column("last_name", personal=True, nullable=True),
+    text_column("company", personal=True, nullable=True),
+    text_column("job_title", personal=True, nullable=True),
+    sa.Column("date_of_birth", sa.Date, nullable=True, info={"personal": True}),
+    text_column("address", personal=True, nullable=True),
+    text_column("city", personal=True, nullable=True),
+    text_column("state", personal=True, nullable=True),
+    text_column("postcode", personal=True, nullable=True),
+    text_column("country", nullable=True),
+    json_column("attribution"),  # first and last touch
+    json_column("consent"),  # folded: {purpose: {channel: {granted, as_of, lead_id}}}
+    json_column("provenance"),  # {field: {lead_id, received_at, rule}}
+    int_column("lead_count"),
+    text_column("first_source"),
+    text_column("last_source"),
+    when_column("first_seen_at"),
+    when_column("last_seen_at"),
+    *stamp_columns(),
+    when_column("updated_at"),
+    sa.Index(
+        "uq_golden_contacts_tenant_email_key",
+        "tenant",
+        "email_key",
+        unique=True,
+        postgresql_where=sa.text("email_key is not null"),
+    ),
+)
+
+# Desired state: one row per contact and destination. Sending it twice is harmless.
+outbox = table(
+    "outbox",
+    sa.Column("outbox_id", sa.BigInteger, sa.Identity(), primary_key=True),
+    tenant_column(),
+    uuid_column("contact_id"),
+    text_column("destination"),
+    text_column("operation"),  # upsert, archive
+    text_column("state"),
+    text_column("lane"),
+    int_column("wanted_version"),
+    int_column("delivered_version", nullable=True),
+    when_column("waiting_since"),  # since when the wanted version waits; for ages and fairness
+    when_column("due_at"),
+    int_column("attempts", server_default="0"),  # of the wanted version
+    text_column("claimed_by", nullable=True),
+    when_column("claimed_until", nullable=True),
+    text_column("last_verdict", nullable=True),
+    text_column("crm_record_id", nullable=True),
+    # Names of the properties that the CRM holds from us, so that one which we no longer know can be cleared there.
+    json_column("delivered_fields", nullable=True),
+    when_column("delivered_at", nullable=True),
+    when_column("updated_at"),
+    sa.UniqueConstraint("contact_id", "destination"),
+    sa.Index(
+        "ix_outbox_due",
+        "destination",
+        "tenant",
+        "lane",
+        "due_at",
+        postgresql_where=sa.text("state in ('waiting', 'in_flight')"),
+    ),
+    sa.Index("ix_outbox_tenant_state", "tenant", "state"),
+)
+
+# One row per request to a CRM, written before it is sent and settled with its answer.
+crm_sync_batches = table(
+    "crm_sync_batches",
+    uuid_column("batch_id", primary_key=True),
+    tenant_column(),
+    text_column("destination"),
+    text_column("account"),
+    text_column("endpoint"),
+    text_column("operation"),
+    int_column("records"),
+    int_column("delivered", server_default="0"),
+    int_column("retried", server_default="0"),
+    int_column("dead", server_default="0"),
+    int_column("http_status", nullable=True),
+    text_column("correlation_id", nullable=True),
+    text_column("runner_id"),
+    when_column("sent_at", index=True),
+    when_column("answered_at", nullable=True),
+)
+
+sync_attempts = table(
+    "sync_attempts",
+    uuid_column("batch_id", primary_key=True),
+    sa.Column("outbox_id", sa.BigInteger, primary_key=True),
+    tenant_column(),
+    uuid_column("contact_id", index=True),
+    text_column("destination"),
+    int_column("version"),
+    int_column("attempt"),
+    text_column("verdict", nullable=True),  # delivered, or the class of the refusal; null while unanswered
+    text_column("code", nullable=True),  # the vendor's code, never its message
+    when_column("sent_at"),
+    when_column("settled_at", nullable=True),
+)
+
+dead_letters = table(
+    "dead_letters",
+    uuid_column("dead_letter_id", primary_key=True),
+    tenant_column(),
+    uuid_column("contact_id", index=True),
+    text_column("destination"),
+    sa.Column("outbox_id", sa.BigInteger, nullable=False),
+    int_column("version"),
+    text_column("reason"),  # the class of the refusal
+    text_column("code", nullable=True),
+    json_column("payload", personal=True),  # what was sent
+    text_column("explanation", personal=True, nullable=True),  # the vendor's words; they may quote the value
+    int_column("attempts"),
+    when_column("died_at"),
+    when_column("resolved_at", nullable=True),
+    text_column("resolution", nullable=True),
+    sa.Index("ix_dead_letters_open", "outbox_id", postgresql_where=sa.text("resolved_at is null")),
+)
+
+# What a limiter remembers, one row per account and class of endpoint; the row's lock is the queue for all processes.
+rate_limits = table(
+    "rate_limits",
+    text_column("account", primary_key=True),
+    text_column("endpoint_class", primary_key=True),
+    json_column("grants"),
+    json_column("daily"),
+    when_column("paused_until", nullable=True),
+    when_column("updated_at"),
+)
+
+# A lead that was taken out of the flow for good; outlives the lead's own rows.
+lead_dispositions = table(
+    "lead_dispositions",
+    uuid_column("lead_id", primary_key=True),
+    tenant_column(),
+    text_column("state"),  # discarded, erased
+    text_column("actor"),
+    text_column("reason"),
+    when_column("decided_at"),
+)

@@ -1,0 +1,155 @@
+"""The rooms of the flow up to a verdict, and what waits at their doors."""
+
+import sqlalchemy as sa
+
+from leads_pipeline.storage.schema.base import (
+    int_column,
+    json_column,
+    stamp_columns,
+    table,
+    tenant_column,
+    text_column,
+    uuid_column,
+    when_column,
+)
+
+# What waits at the door of a stage. Written with the row that makes it wait, deleted with the row that serves it.
+pending = table(
+    "pending",
+    text_column("stage", primary_key=True),
+    uuid_column("subject_id", primary_key=True),  # a lead id; at the door of golden_contacts a contact id
+    tenant_column(),
+    text_column("lane"),
+    int_column("revision", server_default="1"),
+    when_column("since"),  # when it came to this door
+    when_column("due_at"),  # not to be taken before
+    sa.Index("ix_pending_stage_tenant_lane_due_at", "stage", "tenant", "lane", "due_at"),
+)
+
+raw_leads = table(
+    "raw_leads",
+    uuid_column("lead_id", primary_key=True),
+    tenant_column(),
+    text_column("source"),
+    text_column("capture_lane"),
+    when_column("received_at"),
+    json_column("payload", personal=True),
+    json_column("context", personal=True),
+    *stamp_columns(),
+    when_column("moved_at"),
+    sa.Index("ix_raw_leads_tenant_received_at", "tenant", "received_at"),
+)
+
+consent_events = table(
+    "consent_events",
+    uuid_column("lead_id", primary_key=True),
+    int_column("position", primary_key=True),  # 1, 2 … within the lead
+    tenant_column(),
+    sa.Column("granted", sa.Boolean, nullable=False),
+    text_column("purpose"),
+    text_column("channel"),
+    text_column("legal_basis", nullable=True),
+    text_column("text_version", nullable=True),
+    text_column("ip", personal=True, nullable=True),
+    text_column("user_agent", personal=True, nullable=True),
+    when_column("occurred_at"),
+    *stamp_columns(),
+)
+
+validated_leads = table(
+    "validated_leads",
+    uuid_column("lead_id", primary_key=True),
+    int_column("revision", primary_key=True),
+    tenant_column(),
+    text_column("source"),
+    text_column("capture_lane"),
+    text_column("sync_lane"),
+    when_column("received_at"),
+    # Each identifying field in three forms: as sent, as one would use it, as one compares it.
+    text_column("email_raw", personal=True, nullable=True),
+    text_column("email", personal=True, nullable=True),
+    text_column("email_key", personal=True, nullable=True),
+    text_column("phone_raw", personal=True, nullable=True),
+    text_column("phone", personal=True, nullable=True),  # E.164
+    text_column("phone_key", personal=True, nullable=True),
+    text_column("first_name", personal=True, nullable=True),
+    text_column("first_name_key", personal=True, nullable=True),
+    text_column("last_name", personal=True, nullable=True),
+    text_column("last_name_key", personal=True, nullable=True),
+    text_column("full_name", personal=True, nullable=True),
+    text_column("company", personal=True, nullable=True),
+    text_column("company_key", personal=True, nullable=True),
+    text_column("job_title", personal=True, nullable=True),
+    sa.Column("date_of_birth", sa.Date, nullable=True, info={"personal": True}),
+    text_column("address", personal=True, nullable=True),
+    text_column("address_key", personal=True, nullable=True),
+    text_column("city", personal=True, nullable=True),
+    text_column("city_key", personal=True, nullable=True),
+    text_column("state", personal=True, nullable=True),
+    text_column("postcode", personal=True, nullable=True),
+    text_column("postcode_key", personal=True, nullable=True),
+    text_column("country", nullable=True),  # ISO 3166 alpha-2
+    text_column("external_id", personal=True, nullable=True),
+    text_column("message", personal=True, nullable=True),
+    json_column("attribution"),  # lead_source, campaign, utm_source, utm_medium, landing_page
+    json_column("flags"),  # names of what was noticed: role_mailbox, free_mailbox, email_typo_suspected …
+    text_column("rule_version"),
+    *stamp_columns(),
+    when_column("validated_at", index=True),
+)
+
+rejected_leads = table(
+    "rejected_leads",
+    uuid_column("lead_id", primary_key=True),
+    int_column("revision", primary_key=True),
+    tenant_column(),
+    text_column("source"),
+    when_column("received_at"),
+    json_column("reasons"),  # [{rule, field, value_class, remedy}]: never the value
+    text_column("rule_version"),
+    *stamp_columns(),
+    when_column("rejected_at", index=True),
+)
+
+verification_requests = table(
+    "verification_requests",
+    uuid_column("lead_id", primary_key=True),
+    int_column("revision", primary_key=True),
+    text_column("kind", primary_key=True),  # mx, mailbox, phone_line …
+    tenant_column(),
+    text_column("tier"),
+    when_column("requested_at"),
+    when_column("patience_until"),  # the lead goes on unverified after this
+    when_column("sent_at", nullable=True),
+    text_column("provider", nullable=True),
+    *stamp_columns(),
+)
+
+verifications = table(
+    "verifications",
+    uuid_column("lead_id", primary_key=True),
+    int_column("revision", primary_key=True),
+    text_column("kind", primary_key=True),
+    tenant_column(),
+    text_column("provider"),
+    text_column("verdict"),  # valid, invalid, risky, unknown
+    json_column("reasons"),
+    int_column("cost_micros", server_default="0"),
+    *stamp_columns(),
+    when_column("verified_at"),
+)
+
+# Which contact a lead belongs to now. How it came there stands in merge_log.
+deduped_leads = table(
+    "deduped_leads",
+    uuid_column("lead_id", primary_key=True),
+    int_column("revision"),
+    tenant_column(),
+    text_column("sync_lane"),
+    uuid_column("contact_id", index=True),
+    # The first golden version that includes this lead; null until golden_contacts has taken it in.
+    int_column("golden_version", nullable=True),
+    text_column("decision"),  # new, rule, model
+    *stamp_columns(),
+    when_column("deduped_at"),
+)
