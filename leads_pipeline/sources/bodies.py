@@ -12,6 +12,8 @@ from typing import Any, Final, NoReturn
 
 import msgspec
 
+from leads_pipeline.sources.port import Fault, Unreadable
+
 # Python's own readers give up at some 990 levels, and each a little earlier or later than the other: far below it, what
 # one of them has read the others can walk too.
 MAX_NESTING = 200
@@ -24,6 +26,7 @@ class NotJson:
 
 
 NOT_JSON: Final = NotJson()
+MALFORMED: Final = Unreadable(Fault.MALFORMED_JSON, "the body is not valid JSON in UTF-8")
 
 
 def json_of(body: bytes) -> Any | NotJson:

@@ -10,15 +10,14 @@ from types import MappingProxyType
 from typing import Any
 
 from leads_pipeline.domain.lead import FIELD_NAMES
+from leads_pipeline.sources.bases import KeyedKind
 from leads_pipeline.sources.bodies import add_repeated
 from leads_pipeline.sources.form_bodies import MULTIPART, URL_ENCODED, NotAForm, form_of
 from leads_pipeline.sources.port import (
     Delivery,
-    Doubt,
     Fault,
     Post,
     Quarantine,
-    Secrets,
     SourceOptions,
     Unreadable,
     flattened,
@@ -29,22 +28,14 @@ from leads_pipeline.sources.port import (
 REDIRECT_FIELD = "_redirect"
 
 
-class FormPosts:
+class FormPosts(KeyedKind):
     """One post a request."""
 
     name = "form"
-    signed = False
     from_browser = True
     answers_browsers = True
     media_types = frozenset({URL_ENCODED, MULTIPART})
     usual: Mapping[str, str] = MappingProxyType({name: name for name in FIELD_NAMES})
-    usual_names = True
-
-    def challenge(self, delivery: Delivery, secrets: Secrets) -> str | Doubt | None:
-        return None
-
-    def verify(self, delivery: Delivery, secrets: Secrets) -> Doubt | None:
-        return None
 
     def read(self, delivery: Delivery, options: SourceOptions) -> list[Post] | Unreadable:
         pairs = form_of(delivery.body, delivery.headers.get("content-type", ""))

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from leads_pipeline.sources.bases import SignedKind
 from leads_pipeline.sources.bodies import NOT_JSON, add_apart, add_repeated, is_scalar, json_of, text_of
 from leads_pipeline.sources.port import (
     Delivery,
@@ -37,14 +38,10 @@ class _Keyed(msgspec.Struct):
 _KEYED = msgspec.json.Decoder(_Keyed)
 
 
-class GoogleAdsLeads:
+class GoogleAdsLeads(SignedKind):
     """One post a request; Google's trial leads are kept and set aside, as their person is made up."""
 
     name = "google_ads"
-    signed = True
-    from_browser = False
-    answers_browsers = False
-    media_types = frozenset({"application/json"})
     usual: Mapping[str, str] = MappingProxyType(
         {
             "EMAIL": "email",
@@ -65,10 +62,6 @@ class GoogleAdsLeads:
             "campaign_id": "campaign",
         }
     )
-    usual_names = True
-
-    def challenge(self, delivery: Delivery, secrets: Secrets) -> str | Doubt | None:
-        return None
 
     def verify(self, delivery: Delivery, secrets: Secrets) -> Doubt | None:
         key = _key(delivery.body)

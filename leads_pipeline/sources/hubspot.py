@@ -12,7 +12,8 @@ from datetime import timedelta
 from types import MappingProxyType
 from typing import Any
 
-from leads_pipeline.sources.bodies import NOT_JSON, is_scalar, json_of, reference_of, text_of
+from leads_pipeline.sources.bases import SignedKind
+from leads_pipeline.sources.bodies import MALFORMED, NOT_JSON, is_scalar, json_of, reference_of, text_of
 from leads_pipeline.sources.port import (
     FETCHED,
     Delivery,
@@ -56,21 +57,14 @@ _LAST_EVENTS = frozenset({"contact.deletion", "contact.privacyDeletion"})
 _IDENTITY = ("portalId", "subscriptionId", "eventId", "objectId", "occurredAt")
 
 
-class HubSpotEvents:
+class HubSpotEvents(SignedKind):
     """One post an event; a request holds up to a hundred."""
 
     name = "hubspot"
-    signed = True
-    from_browser = False
-    answers_browsers = False
-    media_types = frozenset({"application/json"})
     usual: Mapping[str, str] = MappingProxyType(
         {f"properties.{name}": field for name, field in _CONTACT_FIELDS.items()} | {"objectId": "external_id"}
     )
     usual_names = False
-
-    def challenge(self, delivery: Delivery, secrets: Secrets) -> str | Doubt | None:
-        return None
 
     def verify(self, delivery: Delivery, secrets: Secrets) -> Doubt | None:
         signature = delivery.headers.get("x-hubspot-signature-v3")
@@ -92,7 +86,7 @@ class HubSpotEvents:
     def read(self, delivery: Delivery, options: SourceOptions) -> list[Post] | Unreadable:
         events = json_of(delivery.body)
         if events is NOT_JSON:
-            return Unreadable(Fault.MALFORMED_JSON, "the body is not valid JSON in UTF-8")
+            return MALFORMED
         if not isinstance(events, list) or not all(isinstance(event, dict) for event in events):
             return Unreadable(Fault.WRONG_SHAPE, "HubSpot sends a list of events")
         return [_post(event) for event in events]

@@ -6,31 +6,23 @@ from typing import Any
 
 from leads_pipeline.domain.lead import FIELD_NAMES
 from leads_pipeline.domain.posted_lead import MAX_CONSENT_STATEMENTS, statements_of
-from leads_pipeline.sources.bodies import NOT_JSON, json_of
-from leads_pipeline.sources.port import Delivery, Doubt, Fault, Post, Secrets, SourceOptions, Unreadable, flattened
+from leads_pipeline.sources.bases import KeyedKind
+from leads_pipeline.sources.bodies import MALFORMED, NOT_JSON, json_of
+from leads_pipeline.sources.port import Delivery, Fault, Post, SourceOptions, Unreadable, flattened
 
 
-class JsonPosts:
+class JsonPosts(KeyedKind):
     """One lead a request, in our own field names unless a mapping says otherwise."""
 
     name = "json"
-    signed = False
     from_browser = True
-    answers_browsers = False
-    media_types = frozenset({"application/json"})
     usual: Mapping[str, str] = MappingProxyType({name: name for name in FIELD_NAMES})
     usual_names = False
-
-    def challenge(self, delivery: Delivery, secrets: Secrets) -> str | Doubt | None:
-        return None
-
-    def verify(self, delivery: Delivery, secrets: Secrets) -> Doubt | None:
-        return None
 
     def read(self, delivery: Delivery, options: SourceOptions) -> list[Post] | Unreadable:
         payload = json_of(delivery.body)
         if payload is NOT_JSON:
-            return Unreadable(Fault.MALFORMED_JSON, "the body is not valid JSON in UTF-8")
+            return MALFORMED
         if not isinstance(payload, dict):
             return Unreadable(Fault.WRONG_SHAPE, "a lead must be a JSON object")
         statements = statements_of(payload.pop("consent", None))

@@ -9,7 +9,9 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
+from leads_pipeline.sources.bases import SignedKind
 from leads_pipeline.sources.bodies import (
+    MALFORMED,
     NOT_JSON,
     add_apart,
     add_repeated,
@@ -39,14 +41,10 @@ LEAD_FIELDS: tuple[str, ...] = ("id", "created_time", "form_id", "ad_id", "ad_na
                                 "field_data")  # fmt: skip
 
 
-class MetaLeads:
+class MetaLeads(SignedKind):
     """One post a ``leadgen`` change; other changes that a page was subscribed to are no leads."""
 
     name = "meta"
-    signed = True
-    from_browser = False
-    answers_browsers = False
-    media_types = frozenset({"application/json"})
     usual: Mapping[str, str] = MappingProxyType(
         {
             "email": "email",
@@ -71,7 +69,6 @@ class MetaLeads:
             "campaign_name": "campaign",
         }
     )
-    usual_names = True
 
     def challenge(self, delivery: Delivery, secrets: Secrets) -> str | Doubt | None:
         """Meta's trial of the address: whoever knows the verify token is sent its challenge back."""
@@ -92,7 +89,7 @@ class MetaLeads:
     def read(self, delivery: Delivery, options: SourceOptions) -> list[Post] | Unreadable:
         message = json_of(delivery.body)
         if message is NOT_JSON:
-            return Unreadable(Fault.MALFORMED_JSON, "the body is not valid JSON in UTF-8")
+            return MALFORMED
         changes = _changes(message)
         if changes is None:
             return Unreadable(Fault.WRONG_SHAPE, "Meta sends entries with their changes")

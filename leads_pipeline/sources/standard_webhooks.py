@@ -12,7 +12,8 @@ from types import MappingProxyType
 from typing import Any
 
 from leads_pipeline.domain.lead import FIELD_NAMES
-from leads_pipeline.sources.bodies import NOT_JSON, json_of, text_of
+from leads_pipeline.sources.bases import SignedKind
+from leads_pipeline.sources.bodies import MALFORMED, NOT_JSON, json_of, text_of
 from leads_pipeline.sources.port import (
     Delivery,
     Doubt,
@@ -30,19 +31,11 @@ from leads_pipeline.sources.signatures import hmac_sha256, is_near
 _MOST_SIGNATURES = 10
 
 
-class StandardWebhooks:
+class StandardWebhooks(SignedKind):
     """One post a request: its ``data``."""
 
     name = "standard_webhooks"
-    signed = True
-    from_browser = False
-    answers_browsers = False
-    media_types = frozenset({"application/json"})
     usual: Mapping[str, str] = MappingProxyType({name: name for name in FIELD_NAMES})
-    usual_names = True
-
-    def challenge(self, delivery: Delivery, secrets: Secrets) -> str | Doubt | None:
-        return None
 
     def verify(self, delivery: Delivery, secrets: Secrets) -> Doubt | None:
         event_id = delivery.headers.get("webhook-id")
@@ -65,7 +58,7 @@ class StandardWebhooks:
     def read(self, delivery: Delivery, options: SourceOptions) -> list[Post] | Unreadable:
         event = json_of(delivery.body)
         if event is NOT_JSON:
-            return Unreadable(Fault.MALFORMED_JSON, "the body is not valid JSON in UTF-8")
+            return MALFORMED
         if not isinstance(event, dict):
             return Unreadable(Fault.WRONG_SHAPE, "an event must be a JSON object")
         return [Post(event, event_id=text_of(delivery.headers.get("webhook-id")))]

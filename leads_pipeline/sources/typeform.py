@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from leads_pipeline.sources.bodies import NOT_JSON, add_apart, add_repeated, is_scalar, json_of, text_of
+from leads_pipeline.sources.bases import SignedKind
+from leads_pipeline.sources.bodies import MALFORMED, NOT_JSON, add_apart, add_repeated, is_scalar, json_of, text_of
 from leads_pipeline.sources.port import (
     Delivery,
     Doubt,
@@ -25,14 +26,10 @@ from leads_pipeline.sources.port import (
 from leads_pipeline.sources.signatures import hmac_sha256
 
 
-class TypeformResponses:
+class TypeformResponses(SignedKind):
     """One post a request."""
 
     name = "typeform"
-    signed = True
-    from_browser = False
-    answers_browsers = False
-    media_types = frozenset({"application/json"})
     usual: Mapping[str, str] = MappingProxyType(
         {
             "type.email": "email",
@@ -45,10 +42,6 @@ class TypeformResponses:
             "token": "external_id",
         }
     )
-    usual_names = True
-
-    def challenge(self, delivery: Delivery, secrets: Secrets) -> str | Doubt | None:
-        return None
 
     def verify(self, delivery: Delivery, secrets: Secrets) -> Doubt | None:
         signature = delivery.headers.get("typeform-signature")
@@ -60,7 +53,7 @@ class TypeformResponses:
     def read(self, delivery: Delivery, options: SourceOptions) -> list[Post] | Unreadable:
         message = json_of(delivery.body)
         if message is NOT_JSON:
-            return Unreadable(Fault.MALFORMED_JSON, "the body is not valid JSON in UTF-8")
+            return MALFORMED
         if not isinstance(message, dict) or not isinstance(response := message.get("form_response"), dict):
             return Unreadable(Fault.WRONG_SHAPE, "Typeform sends a form_response")
         return [Post(message, event_id=_event_id(message.get("event_type"), text_of(response.get("token"))))]

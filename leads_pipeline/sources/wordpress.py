@@ -10,14 +10,13 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar
 
+from leads_pipeline.sources.bases import KeyedKind
 from leads_pipeline.sources.bodies import add_apart, add_repeated, is_scalar, json_of, one_or_all, text_of
 from leads_pipeline.sources.form_bodies import MULTIPART, URL_ENCODED, NotAForm, form_of
 from leads_pipeline.sources.port import (
     Delivery,
-    Doubt,
     Fault,
     Post,
-    Secrets,
     SourceOptions,
     Unreadable,
     flattened,
@@ -27,23 +26,13 @@ from leads_pipeline.sources.port import (
 _MAX_AGENT = 500
 
 
-class _WordPress:
+class _WordPress(KeyedKind):
     """What the plugins share: how a body is read, whatever it is called."""
 
-    signed = False
-    from_browser = False
-    answers_browsers = False
     media_types = frozenset({"application/json", "text/plain", URL_ENCODED, MULTIPART})
-    usual_names = True
     # Where the plugin writes the person's address and browser.
     ip_field: ClassVar[str] = ""
     agent_field: ClassVar[str] = ""
-
-    def challenge(self, delivery: Delivery, secrets: Secrets) -> str | Doubt | None:
-        return None
-
-    def verify(self, delivery: Delivery, secrets: Secrets) -> Doubt | None:
-        return None
 
     def read(self, delivery: Delivery, options: SourceOptions) -> list[Post] | Unreadable:
         if not delivery.body.strip():
