@@ -347,7 +347,7 @@ def started(kind: str) -> Iterator[Server]:
                     break
             if process.poll() is not None:
                 raise SystemExit(f"{' '.join(command)} ended with {process.returncode}")
-            time.sleep(0.05)
+            time.sleep(0.05)  # until the server of another process listens; nothing is measured yet
         yield Server(kind, port, psutil.Process(process.pid))
     finally:
         process.terminate()

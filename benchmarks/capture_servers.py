@@ -35,6 +35,9 @@ def run_server(kind: str, *, port: int) -> None:
         server.run(sockets=[listening])
 
 
+# Both take methods of the running door's own objects away, and nothing else: what is compared is the same server.
+
+
 def answer_at_once(door: Door) -> None:
     """No idempotency key, no envelope, no commit: the lead was read and judged, and that is all."""
 
