@@ -8,7 +8,7 @@ million of them. Of xlsb and ods nothing is known.
 import re
 import zipfile
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 # 32 bytes each: 3.2 GB. A sheet with the most rows that Excel has (1,048,576) may have 95 columns.
 MAX_CELLS = 100_000_000
@@ -27,14 +27,14 @@ def is_too_vast(path: Path) -> bool:
             for name in archive.namelist():
                 if _SHEET.fullmatch(name):
                     with archive.open(name) as sheet:
-                        if _spans_more(sheet):  # type: ignore[arg-type]
+                        if _spans_more(sheet):
                             return True
     except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError):
         pass  # calamine says what is wrong with it
     return False
 
 
-def _spans_more(sheet: BinaryIO) -> bool:
+def _spans_more(sheet: IO[bytes]) -> bool:
     rows = columns = 1
     rest = b""
     while block := sheet.read(_BLOCK_BYTES):
