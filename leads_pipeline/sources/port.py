@@ -4,9 +4,9 @@ Everything here is pure: bytes and an instant in, values out. The door verifies 
 came; what it stores is the post as the vendor sent it. Validation reads ``fields`` from the stored post, so that a
 mapping that is mended later also serves leads that came before.
 
-Add a kind: a module with a class that meets ``SourceKind`` (``bases`` has what most share), a line in ``registry``, a name
-in ``config.SourceKind``, a section in docs/sources.md. ``leads_pipeline_tests.sources.contract`` holds every kind to the
-same promises.
+Add a kind: a module with a class that meets ``SourceKind`` (``bases`` has what most share), a line in ``registry``, a
+name in ``config.SourceKind``, a section in docs/sources.md. ``leads_pipeline_tests.sources.contract`` holds every kind
+to the same promises.
 """
 
 import base64

@@ -113,7 +113,7 @@ def _from_web(address: str, name: str) -> Iterator[tuple[bytes, int | None]]:
 
 
 def _from_store(address: str, name: str) -> Iterator[tuple[bytes, int | None]]:
-    import fsspec  # type: ignore[import-untyped]  # noqa: PLC0415
+    import fsspec  # type: ignore[import-untyped]  # noqa: PLC0415 - for those who import from a store
 
     scheme = re.split(r"::|://", address, maxsplit=1)[0]
     try:
