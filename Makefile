@@ -42,8 +42,8 @@ format: .venv/.dev ## Put the code into the project's format
 	@.venv/bin/ruff format .
 
 bench: .venv/.dev ## Measure what the README promises (ARGS=--quick for a short look)
-	@for script in $(filter-out benchmarks/machine.py,$(wildcard benchmarks/*.py)); do \
-		echo; echo "== $$script"; .venv/bin/python $$script $(ARGS); done
+	@failed=0; for script in $(shell grep -l __main__ benchmarks/*.py); do \
+		echo; echo "== $$script"; .venv/bin/python $$script $(ARGS) || failed=1; done; exit $$failed
 
 chaos: export LEADS_CHAOS_LEADS ?= 1000000
 chaos: export LEADS_FUZZ_EXAMPLES ?= 1000
