@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from leads_pipeline.domain.buffer_bounds import (
@@ -50,10 +50,22 @@ def test_the_level_is_settled_by_one_measurement(before: Level, fill: float):
 
 
 @given(levels, fills, st.floats(min_value=0, max_value=HYSTERESIS * 0.99))
+@example(before=Level.BATCH_REFUSED, fill=0.890625, waver=0.015625)
 def test_a_fill_that_wavers_less_than_the_hysteresis_does_not_flap(before: Level, fill: float, waver: float):
-    level = level_after(before, fill)
+    level = level_after(level_after(before, fill), fill - waver)
 
-    assert level_after(level, fill - waver) is level
+    for wavering in (fill, fill - waver, fill):
+        assert level_after(level, wavering) is level
+
+
+@pytest.mark.parametrize(
+    "begins_at", [IMPORTS_SLOW_FROM, BATCH_REFUSED_FROM, NEAR_REAL_TIME_REFUSED_FROM, REAL_TIME_REFUSED_FROM]
+)
+def test_a_level_holds_until_the_fill_is_below_its_threshold_by_the_hysteresis(begins_at: float):
+    level = level_after(Level.NORMAL, begins_at)
+
+    assert level_after(level, begins_at - HYSTERESIS * 0.99) is level
+    assert level_after(level, begins_at - HYSTERESIS * 1.01).severity < level.severity
 
 
 @given(levels, fills)
