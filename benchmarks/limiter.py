@@ -26,10 +26,9 @@ import sqlalchemy as sa
 
 from leads_pipeline.clock import SystemClock
 from leads_pipeline.config import RequestLimits, WindowLimit
-from leads_pipeline.crm.gate import Gate
-from leads_pipeline.crm.limiter import Grant, Limiter
-from leads_pipeline.crm.port import CrmResponse
-from leads_pipeline.errors import CrmParked
+from leads_pipeline.errors import AccountParked
+from leads_pipeline.outbound.gate import Gate
+from leads_pipeline.outbound.limiter import Grant, Limiter
 from leads_pipeline.storage.database import engine_for
 
 PROCESSES = 4
@@ -98,8 +97,8 @@ def take_from_limiter(engine: sa.Engine, limits: RequestLimits, *, ends_at: floa
         while time.time() < ends_at:
             entry = gate.enter()
             taken.append(time.time())
-            gate.answered(entry, CrmResponse(status=200, body=None))
-    except CrmParked:
+            gate.answered(entry)
+    except AccountParked:
         pass
     return [instant for instant in taken if instant < ends_at]
 

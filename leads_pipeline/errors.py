@@ -12,7 +12,7 @@ these. A message says what was tried, what happened and what to do; it never hol
     ├── ImportFileError         a file cannot be read as leads at all (a bad row is data, not this)
     ├── NotFound                the thing that was asked for by id or name does not exist
     └── CrmError                a request to a CRM failed as a whole; `crm.port` has the verdict classes
-        └── CrmParked           the CRM must not be asked before an instant: what is not sent yet goes back
+        └── AccountParked           the CRM must not be asked before an instant: what is not sent yet goes back
 """
 
 from datetime import datetime
@@ -71,8 +71,8 @@ class CrmError(LeadsError):
     """A request to a CRM failed as a whole."""
 
 
-class CrmParked(CrmError):
-    """A CRM must not be asked again before ``until``; nothing of this request was sent."""
+class AccountParked(CrmError):
+    """An account must not be asked again before ``until``; nothing of this request was sent."""
 
     def __init__(self, message: str, *, until: datetime, reason: str) -> None:
         self.until = until

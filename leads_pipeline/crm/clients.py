@@ -3,7 +3,7 @@
 from leads_pipeline.config import DestinationSettings, Settings
 from leads_pipeline.crm.hubspot import HubSpot
 from leads_pipeline.crm.port import CrmClient
-from leads_pipeline.crm.transport import Transport
+from leads_pipeline.outbound.transport import Transport
 
 
 def build_clients(settings: Settings) -> dict[str, CrmClient]:

@@ -13,10 +13,10 @@ from datetime import timedelta
 import sqlalchemy as sa
 
 from leads_pipeline.clock import Clock
-from leads_pipeline.crm.gate import Entry, Gate
 from leads_pipeline.crm.port import CrmClient, CrmRecord, CrmRequest, CrmResponse, Quota
 from leads_pipeline.domain.ids import BatchId, uuid7
-from leads_pipeline.errors import CrmParked
+from leads_pipeline.errors import AccountParked
+from leads_pipeline.outbound.gate import Entry, Gate
 from leads_pipeline.storage.outbox import extend_claims
 from leads_pipeline.storage.sync_batches import RequestRow, write_answer, write_request
 
@@ -95,9 +95,9 @@ class BatchCourier:
                 write_request(connection, replace(row, sent_at=now))
         if not ours:
             self._gate.turn_back(entry)
-            raise CrmParked("another worker has claimed records of this batch", until=now, reason=CLAIM_LOST)
+            raise AccountParked("another worker has claimed records of this batch", until=now, reason=CLAIM_LOST)
         response = self._client.send(request)
-        self._gate.answered(entry, response)
+        self._gate.answered(entry, pause_seconds=response.pause_seconds, until_midnight=response.pause_until_midnight)
         self._tally.saw(response)
         with self._engine.begin() as connection:
             write_answer(

@@ -21,9 +21,9 @@ from leads_pipeline.crm.hubspot_answers import (
     trace_id,
 )
 from leads_pipeline.crm.port import Courier, CrmRecord, CrmRequest, CrmResponse, RecordVerdict, Verdict
-from leads_pipeline.crm.transport import Transport
 from leads_pipeline.domain.stage import Operation
-from leads_pipeline.errors import CrmParked
+from leads_pipeline.errors import AccountParked
+from leads_pipeline.outbound.transport import Transport
 
 MAX_BATCH = 100
 
@@ -168,7 +168,7 @@ def _in_parts(
         part = parts.pop()
         try:
             response = courier(build(part))
-        except CrmParked:
+        except AccountParked:
             verdicts += _not_sent([part, *parts], Refusal(Verdict.THROTTLED, NOT_SENT))
             break
         refusal = refusal_of(response)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from leads_pipeline.crm.port import CrmRecord, CrmResponse, NetworkFailure, Quota, RecordVerdict, Verdict
-from leads_pipeline.crm.transport import HttpAnswer
+from leads_pipeline.outbound.transport import HttpAnswer
 
 # HubSpot's own SDK waits this long; a 429 of HubSpot carries no documented Retry-After.
 _PAUSE_SECONDS = {"TEN_SECONDLY_ROLLING": 10.0, "SECONDLY": 1.0}

@@ -8,22 +8,15 @@ passes ``leads_pipeline_tests/crm/test_delivery.py``.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Any, Protocol
 
 from leads_pipeline.domain.delivery import CrmRecord, RecordVerdict, Verdict
+from leads_pipeline.outbound.transport import NetworkFailure
 
 __all__ = [
     "Courier", "CrmClient", "CrmRecord", "CrmRequest", "CrmResponse", "NetworkFailure", "Quota", "RecordVerdict",
     "Verdict",
 ]  # fmt: skip
-
-
-class NetworkFailure(StrEnum):
-    """Why there is no answer."""
-
-    NOT_SENT = "not_sent"  # no connection: the CRM never saw the request
-    NO_ANSWER = "no_answer"  # it was sent, what became of it is unknown
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +61,7 @@ class Courier(Protocol):
         """Wait for the account's quota, write the request down, send it, write the answer down.
 
         Raises:
-            CrmParked: the account must not be asked soon enough to wait for it; nothing was sent.
+            AccountParked: the account must not be asked soon enough to wait for it; nothing was sent.
         """
         ...
 

@@ -17,14 +17,14 @@ from leads_pipeline.clock import Clock
 from leads_pipeline.config import DestinationSettings, Settings
 from leads_pipeline.crm.batch import SettledBatch, claim_batch, settle_batch
 from leads_pipeline.crm.courier import BatchCourier, Tally, lease_for
-from leads_pipeline.crm.gate import STOPPING, Entry, Gate
-from leads_pipeline.crm.limiter import Limiter, WaitReason, park_destination
-from leads_pipeline.crm.parking import AUTH, Parked
+from leads_pipeline.crm.parking import AUTH, Parked, park_destination
 from leads_pipeline.crm.port import CrmClient
 from leads_pipeline.domain.ids import BatchId, uuid7
 from leads_pipeline.domain.retry import AUTH_PAUSE, RetryPolicy
 from leads_pipeline.domain.stage import Operation
-from leads_pipeline.errors import CrmParked
+from leads_pipeline.errors import AccountParked
+from leads_pipeline.outbound.gate import STOPPING, Entry, Gate
+from leads_pipeline.outbound.limiter import Limiter, WaitReason
 from leads_pipeline.storage.outbox import DueRow
 from leads_pipeline.telemetry import get_logger
 
@@ -87,7 +87,7 @@ class DestinationRun:
                 return
             try:
                 entry = self.gate.enter()
-            except CrmParked as parked:
+            except AccountParked as parked:
                 self._park(parked.reason, parked.until)
                 return
             self._deliver_batch(planned, entry)

@@ -16,10 +16,9 @@ from pydantic import SecretStr
 
 from leads_pipeline.clock import Clock
 from leads_pipeline.config import SourceSettings
-from leads_pipeline.crm.gate import Gate
-from leads_pipeline.crm.port import CrmResponse, NetworkFailure
-from leads_pipeline.crm.transport import HttpAnswer, Transport
-from leads_pipeline.errors import CrmParked
+from leads_pipeline.errors import AccountParked
+from leads_pipeline.outbound.gate import Gate
+from leads_pipeline.outbound.transport import HttpAnswer, NetworkFailure, Transport
 from leads_pipeline.sources.hubspot import CONTACT_PROPERTIES
 from leads_pipeline.sources.meta import LEAD_FIELDS
 
@@ -166,12 +165,12 @@ class LeadFetcher:
             return self._ask(reference)
         try:
             entry = self._gate.enter()
-        except CrmParked as parked:
+        except AccountParked as parked:
             wait = (parked.until - self._clock.now()).total_seconds()
             return FetchAnswer(FetchVerdict.THROTTLED, retry_after=max(wait, 1.0))
         answer = self._ask(reference)
         pause = answer.retry_after if answer.verdict is FetchVerdict.THROTTLED else None
-        self._gate.answered(entry, CrmResponse(status=None, body=None, pause_seconds=pause))
+        self._gate.answered(entry, pause_seconds=pause)
         return answer
 
     def _ask(self, reference: str) -> FetchAnswer:

@@ -21,8 +21,6 @@ import sqlalchemy as sa
 
 from leads_pipeline.clock import Clock
 from leads_pipeline.config import Settings, SourceSettings
-from leads_pipeline.crm.gate import Gate
-from leads_pipeline.crm.limiter import Limiter
 from leads_pipeline.domain.consent import ParsedConsent, parse_consent
 from leads_pipeline.domain.consent_mapping import consent_statements
 from leads_pipeline.domain.lane_rules import lane_of
@@ -30,6 +28,8 @@ from leads_pipeline.domain.posted_lead import storage_fault
 from leads_pipeline.domain.retry import RetryPolicy, backoff_ceiling
 from leads_pipeline.domain.stage import Chunk, ChunkReport, Stage
 from leads_pipeline.errors import ConfigError
+from leads_pipeline.outbound.gate import Gate
+from leads_pipeline.outbound.limiter import Limiter
 from leads_pipeline.sources.fetching import (
     CONNECTIONS,
     SOURCE_WIDE,

@@ -12,9 +12,9 @@ from pydantic import SecretStr
 from leads_pipeline.crm.hubspot import HubSpot
 from leads_pipeline.crm.hubspot_answers import response_of
 from leads_pipeline.crm.port import CrmRecord, CrmRequest, CrmResponse, NetworkFailure, RecordVerdict, Verdict
-from leads_pipeline.crm.transport import HttpAnswer, Transport
 from leads_pipeline.domain.stage import Operation
-from leads_pipeline.errors import CrmParked
+from leads_pipeline.errors import AccountParked
+from leads_pipeline.outbound.transport import HttpAnswer, Transport
 from leads_pipeline_tests.conftest import NOW
 
 NAMES = [
@@ -215,7 +215,7 @@ def test_when_the_account_is_parked_half_way_the_rest_is_throttled_and_not_lost(
             return _status(400, {"category": "VALIDATION_ERROR"})
         if calls == 2:
             return _status(200, _results(request.body["inputs"]))
-        raise CrmParked("parked", until=NOW, reason="daily")
+        raise AccountParked("parked", until=NOW, reason="daily")
 
     verdicts, _asked = _deliver(_records(4), parks_after_two)
     assert {number: verdict.verdict for number, verdict in verdicts.items()} == {

@@ -19,10 +19,10 @@ from leads_pipeline.buffer.port import NewLead
 from leads_pipeline.buffer.postgresql import PostgresBuffer
 from leads_pipeline.clock import FrozenClock
 from leads_pipeline.config import RequestLimits, Settings, WindowLimit, parse_settings
-from leads_pipeline.crm.limiter import Limiter, Wait
 from leads_pipeline.domain.ids import uuid7
 from leads_pipeline.domain.stage import ALL_LANES, Lane, Stage
 from leads_pipeline.flows import FlowContext
+from leads_pipeline.outbound.limiter import Limiter, Wait
 from leads_pipeline.steps.fetched_leads import ABSENT_PATIENCE, REFUSED_PAUSE, fetch_leads
 from leads_pipeline.storage import measurements, schema
 from leads_pipeline.storage.conservation import conservation

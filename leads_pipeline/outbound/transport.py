@@ -7,6 +7,7 @@ any retry; the outbox is the one retry loop.
 
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any
 
 # httpx is asked for by name; its maintained fork keeps the interface, so that this line is the switch.
@@ -14,10 +15,16 @@ import httpx
 from pydantic import SecretStr
 
 from leads_pipeline import __version__
-from leads_pipeline.crm.port import NetworkFailure
 
 # Raised before a byte of the request has left.
 _NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol)
+
+
+class NetworkFailure(StrEnum):
+    """Why there is no answer."""
+
+    NOT_SENT = "not_sent"  # no connection: the vendor never saw the request
+    NO_ANSWER = "no_answer"  # it was sent, what became of it is unknown
 
 
 @dataclass(frozen=True, slots=True)

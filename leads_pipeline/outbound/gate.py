@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from leads_pipeline.clock import Clock
-from leads_pipeline.crm.limiter import DailyQuotaSpent, Grant, Limiter
-from leads_pipeline.crm.port import CrmResponse
-from leads_pipeline.errors import CrmParked
+from leads_pipeline.errors import AccountParked
+from leads_pipeline.outbound.limiter import DailyQuotaSpent, Grant, Limiter
 
 # Why a thread is turned away when the run is ending.
 STOPPING = "stopping"
@@ -44,12 +43,12 @@ class Gate:
         """Wait for a grant.
 
         Raises:
-            CrmParked: the wait would go past the deadline, or the run is stopping.
+            AccountParked: the wait would go past the deadline, or the run is stopping.
         """
         with self._turn:
             while True:
                 if self._stopping.is_set():
-                    raise CrmParked("the run is stopping", until=self._clock.now(), reason=STOPPING)
+                    raise AccountParked("the run is stopping", until=self._clock.now(), reason=STOPPING)
                 asked_at = self._clock.monotonic()
                 answer = self._limiter.acquire()
                 if isinstance(answer, Grant):
@@ -58,19 +57,19 @@ class Gate:
                     until = self._clock.now() + timedelta(seconds=answer.seconds)
                     if isinstance(answer, DailyQuotaSpent):
                         until = answer.resets_at
-                    raise CrmParked(
+                    raise AccountParked(
                         f"account {self._limiter.account}: no request before {until.isoformat()} ({answer.reason})",
                         until=until,
                         reason=answer.reason,
                     )
                 self._sleep(answer.seconds)
 
-    def answered(self, entry: Entry, response: CrmResponse) -> None:
-        """Tell the limiter what the answer says about the quota."""
+    def answered(self, entry: Entry, *, pause_seconds: float | None = None, until_midnight: bool = False) -> None:
+        """Tell the limiter that the answer came, and whether it asks everyone to stop asking."""
         if self._clock.monotonic() - entry.asked_at > self._limiter.margin_seconds:
             self._limiter.arrived(entry.grant)
-        if response.pause_seconds is not None or response.pause_until_midnight:
-            self._limiter.pause(seconds=response.pause_seconds, until_midnight=response.pause_until_midnight)
+        if pause_seconds is not None or until_midnight:
+            self._limiter.pause(seconds=pause_seconds, until_midnight=until_midnight)
 
     def turn_back(self, entry: Entry) -> None:
         """Give a grant back for which nothing was sent."""

@@ -9,10 +9,9 @@ import sqlalchemy as sa
 
 from leads_pipeline.clock import FrozenClock
 from leads_pipeline.config import DailyLimit, RequestLimits, WindowLimit
-from leads_pipeline.crm.gate import STOPPING, Gate
-from leads_pipeline.crm.limiter import Limiter, WaitReason
-from leads_pipeline.crm.port import CrmResponse
-from leads_pipeline.errors import CrmParked
+from leads_pipeline.errors import AccountParked
+from leads_pipeline.outbound.gate import STOPPING, Gate
+from leads_pipeline.outbound.limiter import Limiter, WaitReason
 from leads_pipeline_tests.conftest import NOW
 
 
@@ -37,7 +36,7 @@ def test_a_full_window_is_waited_for(engine: sa.Engine) -> None:
 def test_a_wait_past_the_deadline_parks_at_once(engine: sa.Engine, clock: FrozenClock) -> None:
     gate = _gate(engine, clock, run_seconds=0.5)
     gate.enter()
-    with pytest.raises(CrmParked) as parked:
+    with pytest.raises(AccountParked) as parked:
         gate.enter()
     assert parked.value.reason == WaitReason.WINDOW
     assert clock.slept == []
@@ -46,7 +45,7 @@ def test_a_wait_past_the_deadline_parks_at_once(engine: sa.Engine, clock: Frozen
 def test_a_spent_day_parks_until_it_resets(engine: sa.Engine, clock: FrozenClock) -> None:
     gate = _gate(engine, clock, requests=10, daily=1)
     gate.enter()
-    with pytest.raises(CrmParked) as parked:
+    with pytest.raises(AccountParked) as parked:
         gate.enter()
     assert parked.value.reason == WaitReason.DAILY
     assert (parked.value.until.hour, parked.value.until.minute) == (0, 0)
@@ -55,15 +54,15 @@ def test_a_spent_day_parks_until_it_resets(engine: sa.Engine, clock: FrozenClock
 def test_a_run_that_stops_gives_no_more_grants(engine: sa.Engine, clock: FrozenClock) -> None:
     gate = _gate(engine, clock, requests=10)
     gate._stopping.set()
-    with pytest.raises(CrmParked) as parked:
+    with pytest.raises(AccountParked) as parked:
         gate.enter()
     assert parked.value.reason == STOPPING
 
 
 def test_an_answer_that_asks_for_a_pause_stops_everyone(engine: sa.Engine, clock: FrozenClock) -> None:
     gate, other = _gate(engine, clock, requests=10), _gate(engine, clock, requests=10)
-    gate.answered(gate.enter(), CrmResponse(status=429, body=None, pause_seconds=3600))
-    with pytest.raises(CrmParked) as parked:
+    gate.answered(gate.enter(), pause_seconds=3600)
+    with pytest.raises(AccountParked) as parked:
         other.enter()
     assert parked.value.reason == WaitReason.PAUSED
     assert timedelta(minutes=59) < parked.value.until - clock.now() <= timedelta(hours=1)
@@ -78,7 +77,7 @@ def test_only_an_answer_later_than_the_margin_moves_the_grant(
     with engine.begin() as connection:
         connection.execute(sa.text("select pg_sleep(0.002)"))
     clock.advance(took)
-    gate.answered(entry, CrmResponse(status=200, body=None))
+    gate.answered(entry)
     with engine.connect() as connection:
         [[stamp, _count]] = connection.execute(sa.text("select grants -> '1' from rate_limits")).scalar_one()
     assert (stamp > entry.grant.stamp) is moved

@@ -201,35 +201,6 @@ class Limiter:
         connection.execute(_SAVE, self._key | values)
 
 
-def park_destination(
-    connection: sa.Connection, destination: str, *, account: str, until: datetime, now: datetime
-) -> None:
-    """Let nobody deliver to ``destination`` before ``until``: it refuses our credentials or our set-up.
-
-    Kept beside the account's row, because another destination of the account may have a token that works.
-    """
-    connection.execute(_PARK, {"account": account, "endpoint_class": _PARKED + destination, "until": until, "now": now})
-
-
-def parked_destinations(connection: sa.Connection, *, now: datetime) -> dict[str, datetime]:
-    """The destinations that are parked at ``now``, and until when."""
-    rows = connection.execute(_PARKED_NOW, {"prefix": _PARKED + "%", "now": now})
-    return {row.endpoint_class.removeprefix(_PARKED): row.paused_until for row in rows}
-
-
-_PARKED = "destination:"
-_PARK = sa.text(
-    """
-    insert into rate_limits (account, endpoint_class, grants, daily, paused_until, updated_at)
-    values (:account, :endpoint_class, '{}', '{}', :until, :now)
-    on conflict (account, endpoint_class) do update
-    set paused_until = excluded.paused_until, updated_at = excluded.updated_at
-    """
-)
-_PARKED_NOW = sa.text(
-    "select endpoint_class, paused_until from rate_limits where endpoint_class like :prefix and paused_until > :now"
-)
-
 # The clock is read outside the CTE: `for update` may wait, and inside it the clock would show the time before the wait.
 _LOCK = sa.text(
     """

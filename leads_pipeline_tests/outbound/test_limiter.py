@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from leads_pipeline.config import DailyLimit, RequestLimits, WindowLimit
-from leads_pipeline.crm.limiter import (
+from leads_pipeline.outbound.limiter import (
     MARGIN,
     SLOTS_PER_WINDOW,
     DailyQuotaSpent,
