@@ -25,6 +25,7 @@ PERSONAL = {
         "email email_key phone first_name last_name company job_title date_of_birth address city state postcode"
     ),
     "dead_letters": "payload explanation",
+    "lead_corrections": "fields",
 }
 
 # Not personal, although the type could hold anything: names of ours, codes of vendors, hashes, numbers in JSON.
@@ -42,10 +43,21 @@ NOT_PERSONAL = {
     "pending": "stage tenant lane",
     "raw_leads": "tenant source capture_lane runner_id",
     "consent_events": "tenant purpose channel legal_basis text_version runner_id",
-    "validated_leads": "tenant source capture_lane sync_lane country attribution flags rule_version runner_id",
+    "validated_leads": (
+        "tenant source capture_lane sync_lane country attribution flags rule_version runner_id email_suggestion "
+        "phone_region phone_type phone_time_zone tier risk_factors"
+    ),
     "rejected_leads": "tenant source reasons rule_version runner_id",
-    "verification_requests": "kind tenant tier provider runner_id",
-    "verifications": "kind tenant provider verdict reasons runner_id",
+    "lead_corrections": "tenant action actor reason",
+    "verification_requests": "kind tenant lane tier last_reason runner_id",
+    "verifications": "kind tenant tier provider verdict reasons flags details runner_id",
+    "verification_calls": "provider kind outcome poll_reference runner_id",
+    "verification_spend": "provider day",
+    "verdict_cache": "tenant kind provider verdict reasons flags details",
+    "mx_cache": "verdict reasons mail_provider",
+    "circuit_breakers": "name state reason",
+    "verification_switches": "tier down_to actor reason ended_by",
+    "velocity_counts": "tenant kind",
     "deduped_leads": "tenant sync_lane decision runner_id",
     "contacts": "tenant",
     "match_records": "tenant flags",
@@ -54,7 +66,10 @@ NOT_PERSONAL = {
     "identity_sizes": "tenant",
     "merge_log": "tenant kind lead_ids actor evidence runner_id",
     "match_reviews": "tenant evidence state runner_id decided_by",
-    "golden_contacts": "tenant country attribution consent provenance first_source last_source runner_id",
+    "golden_contacts": (
+        "tenant country attribution consent provenance first_source last_source runner_id email_verdict phone_verdict "
+        "phone_line_type"
+    ),
     "outbox": "tenant destination operation state lane claimed_by last_verdict crm_record_id delivered_fields",
     "crm_sync_batches": "tenant destination account endpoint operation correlation_id runner_id",
     "sync_attempts": "tenant destination verdict code",
@@ -67,7 +82,11 @@ NOT_PERSONAL = {
 PLAIN_TYPES = (sa.Uuid, UUID, sa.TIMESTAMP, sa.Integer, sa.BigInteger, sa.Boolean, sa.Double)
 
 # Not about one tenant's leads: an account's quota is shared by all tenants that use it, a buffer in Redis as well.
-WITHOUT_TENANT = {"rate_limits", "redis_incarnations"}
+# What DNS says of a domain holds for everybody, a provider's account and a switch serve all tenants.
+WITHOUT_TENANT = {
+    "rate_limits", "redis_incarnations", "mx_cache", "circuit_breakers", "verification_calls", "verification_spend",
+    "verification_switches",
+}  # fmt: skip
 
 # The only personal column that no lead or contact owns: how often a value occurs among all of a tenant's records.
 PERSONAL_WITHOUT_OWNER = {"term_frequencies"}

@@ -42,11 +42,21 @@ from leads_pipeline.storage.schema.identity import (
 from leads_pipeline.storage.schema.rooms import (
     consent_events,
     deduped_leads,
+    lead_corrections,
     pending,
     raw_leads,
     rejected_leads,
     validated_leads,
+)
+from leads_pipeline.storage.schema.verification import (
+    circuit_breakers,
+    mx_cache,
+    velocity_counts,
+    verdict_cache,
+    verification_calls,
     verification_requests,
+    verification_spend,
+    verification_switches,
     verifications,
 )
 
@@ -56,6 +66,7 @@ __all__ = [
     "api_keys",
     "buffer",
     "capture_batches",
+    "circuit_breakers",
     "consent_events",
     "contacts",
     "crm_sync_batches",
@@ -65,6 +76,7 @@ __all__ = [
     "identity_sizes",
     "import_progress",
     "ingest_keys",
+    "lead_corrections",
     "lead_dispositions",
     "lead_fetches",
     "match_keys",
@@ -72,6 +84,7 @@ __all__ = [
     "match_reviews",
     "merge_log",
     "metadata",
+    "mx_cache",
     "outbox",
     "pending",
     "rate_limits",
@@ -84,6 +97,11 @@ __all__ = [
     "sync_attempts",
     "term_frequencies",
     "validated_leads",
+    "velocity_counts",
+    "verdict_cache",
+    "verification_calls",
     "verification_requests",
+    "verification_spend",
+    "verification_switches",
     "verifications",
 ]

@@ -93,6 +93,14 @@ validated_leads = table(
     text_column("message", personal=True, nullable=True),
     json_column("attribution"),  # lead_source, campaign, utm_source, utm_medium, landing_page
     json_column("flags"),  # names of what was noticed: role_mailbox, free_mailbox, email_typo_suspected …
+    text_column("email_suggestion", nullable=True),  # the large provider's domain that was probably meant
+    text_column("phone_region", nullable=True),  # ISO 3166 alpha-2
+    text_column("phone_type", nullable=True),  # as the numbering plan has it: mobile, fixed_line …
+    text_column("phone_time_zone", nullable=True),  # IANA; null where the number has several
+    text_column("tier", server_default="none"),  # of verification, by triage
+    int_column("value_score", server_default="0"),  # 0 to 100
+    int_column("risk_score", server_default="0"),  # 0 to 100
+    json_column("risk_factors", server_default="[]"),  # [{factor, points}], what makes up the risk
     text_column("rule_version"),
     *stamp_columns(),
     when_column("validated_at", index=True),
@@ -111,32 +119,18 @@ rejected_leads = table(
     when_column("rejected_at", index=True),
 )
 
-verification_requests = table(
-    "verification_requests",
+# What an operator did with a rejected lead: each row but a discard makes a revision that is judged again.
+lead_corrections = table(
+    "lead_corrections",
     uuid_column("lead_id", primary_key=True),
-    int_column("revision", primary_key=True),
-    text_column("kind", primary_key=True),  # mx, mailbox, phone_line …
+    int_column("revision", primary_key=True),  # the one that the correction makes
     tenant_column(),
-    text_column("tier"),
-    when_column("requested_at"),
-    when_column("patience_until"),  # the lead goes on unverified after this
-    when_column("sent_at", nullable=True),
-    text_column("provider", nullable=True),
-    *stamp_columns(),
-)
-
-verifications = table(
-    "verifications",
-    uuid_column("lead_id", primary_key=True),
-    int_column("revision", primary_key=True),
-    text_column("kind", primary_key=True),
-    tenant_column(),
-    text_column("provider"),
-    text_column("verdict"),  # valid, invalid, risky, unknown
-    json_column("reasons"),
-    int_column("cost_micros", server_default="0"),
-    *stamp_columns(),
-    when_column("verified_at"),
+    text_column("action"),  # fix, retry
+    json_column("fields", personal=True),  # canonical field → its new value; null takes it away
+    sa.Column("release", sa.Boolean, nullable=False),  # judge it although the door had set it aside
+    text_column("actor"),
+    text_column("reason", nullable=True),
+    when_column("corrected_at"),
 )
 
 # Which contact a lead belongs to now. How it came there stands in merge_log.
