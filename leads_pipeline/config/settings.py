@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field, PrivateAttr, field_validator, model_
 
 from leads_pipeline.config.base import WEB_ADDRESS, Fraction, LaneName, Model, Name, Network, SecretRef, TimeZone
 from leads_pipeline.config.sources import KeyRate, SourceSettings
+from leads_pipeline.config.verification import VerificationSettings
 
 DEFAULT_CONFIG_NAME = "leads.yaml"
 
@@ -16,6 +17,7 @@ DEFAULT_CONFIG_NAME = "leads.yaml"
 DELIVERABLE_FIELDS = (
     "email", "phone", "first_name", "last_name", "company", "job_title", "date_of_birth",
     "address", "city", "state", "postcode", "country", "first_source", "last_source", "first_seen_at", "last_seen_at",
+    "email_verdict", "phone_verdict", "phone_line_type", "risk_score",
 )  # fmt: skip
 
 
@@ -38,10 +40,11 @@ class TenantSettings(Model):
 
 
 class WindowLimit(Model):
-    """At most ``requests`` in any ``seconds`` on end."""
+    """At most ``requests`` in any ``seconds`` on end, or in each such part of the clock."""
 
     requests: Annotated[int, Field(gt=0, description="Most requests in any window of so many seconds.")]
     seconds: Annotated[int, Field(gt=0, le=3600, description="Length of the window; it slides.")]
+    by_the_clock: bool = Field(False, description="It does not slide: it begins at each full minute, or hour.")
 
 
 class DailyLimit(Model):
@@ -244,6 +247,7 @@ class Settings(Model):
     capture: CaptureSettings = CaptureSettings()
     buffer: BufferSettings = BufferSettings()
     pipeline: PipelineSettings = PipelineSettings()
+    verification: VerificationSettings = VerificationSettings()
     matching: MatchingSettings = MatchingSettings()
     retry: RetrySettings = RetrySettings()
     slos: SloSettings = SloSettings()
@@ -298,6 +302,9 @@ class Settings(Model):
                     reference = getattr(source, key)
                     if reference is not None:
                         found[f"tenants.{tenant}.sources.{name}.{key}"] = reference
+        for name, provider in self.verification.providers.items():
+            if provider.key is not None:
+                found[f"verification.providers.{name}.key"] = provider.key
         if self.buffer.redis is not None:
             found["buffer.redis.url"] = self.buffer.redis.url
         return found

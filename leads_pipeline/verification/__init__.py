@@ -1,1 +1,1 @@
-"""What a lead's data is worth: providers and their budgets. Local checks live in ``domain``."""
+"""What others know of an address: DNS, and providers that are paid for each answer. Local checks live in ``domain``."""
