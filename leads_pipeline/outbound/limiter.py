@@ -8,6 +8,10 @@ A token bucket whose burst is the limit lets through up to twice the limit in on
 CRM with sliding windows answers with 429s; a log does not. The log is kept in slots of 1/500 of its window, so its cost
 depends on neither the limit nor the history.
 
+A window may also be one of the clock's (``by_the_clock``): some vendors count from each full minute. A limiter that is
+told to ``spread`` spaces its grants evenly: after a burst, whoever comes next waits for the window's end, and that may
+be the lead that matters most.
+
 A request reaches the CRM later than its grant was stamped. ``MARGIN`` covers that for quick answers; a slow one must be
 reported with ``arrived``, which moves its stamp to the answer: the request cannot have come in after that.
 """
@@ -21,6 +25,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from leads_pipeline.clock import Clock
 from leads_pipeline.config import DailyLimit, RequestLimits, WindowLimit
 
 MARGIN = timedelta(milliseconds=50)
@@ -72,7 +77,7 @@ class LimiterState:
 
 
 def decide(
-    state: LimiterState, *, now: datetime, limits: RequestLimits, margin: timedelta = MARGIN
+    state: LimiterState, *, now: datetime, limits: RequestLimits, margin: timedelta = MARGIN, spread: bool = False
 ) -> tuple[Grant | Wait | DailyQuotaSpent, LimiterState]:
     """Whether a request may go out at ``now``, and what the row is to remember. Pure.
 
@@ -96,6 +101,8 @@ def decide(
         (_wait_ms(logs[window.seconds], window=window, stamp=stamp, margin_ms=margin_ms) for window in limits.windows),
         default=0,
     )
+    if spread:
+        wait_ms = max(wait_ms, _spacing_ms(logs, limits.windows, stamp=stamp))
     if wait_ms > 0:
         return Wait(wait_ms / 1000, WaitReason.WINDOW), state
     for seconds, log in logs.items():
@@ -120,11 +127,16 @@ class Limiter:
         limits: RequestLimits,
         endpoint_class: str = "api",
         margin: timedelta = MARGIN,
+        spread: bool = False,
+        clock: Clock | None = None,
     ) -> None:
+        """``clock``: a simulation's, which is then asked instead of the database's."""
         self._engine = engine
         self._key = {"account": account, "endpoint_class": endpoint_class}
         self._limits = limits
         self._margin = margin
+        self._spread = spread
+        self._clock = clock
         self.account = account
         self.margin_seconds = margin.total_seconds()
 
@@ -132,7 +144,7 @@ class Limiter:
         """Ask for one request. Commits at once: a grant is spent even if its holder dies."""
         with self._engine.begin() as connection:
             state, now = self._lock(connection)
-            answer, state = decide(state, now=now, limits=self._limits, margin=self._margin)
+            answer, state = decide(state, now=now, limits=self._limits, margin=self._margin, spread=self._spread)
             if isinstance(answer, Grant):
                 self._save(connection, state)
         return answer
@@ -143,7 +155,8 @@ class Limiter:
             row = connection.execute(_READ, self._key).one_or_none()
             now = row.locked_at if row else connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
             state = _state_of(row) if row else LimiterState({})
-        return decide(state, now=now, limits=self._limits, margin=self._margin)[0]
+        now = self._clock.now() if self._clock else now
+        return decide(state, now=now, limits=self._limits, margin=self._margin, spread=self._spread)[0]
 
     def arrived(self, grant: Grant) -> None:
         """Move the grant's stamp to now: call it when the answer came later than the margin."""
@@ -190,7 +203,7 @@ class Limiter:
         if row is None:
             connection.execute(_CREATE, self._key)
             row = connection.execute(_LOCK, self._key).one()
-        return _state_of(row), row.locked_at
+        return _state_of(row), self._clock.now() if self._clock else row.locked_at
 
     def _save(self, connection: sa.Connection, state: LimiterState) -> None:
         values = {
@@ -268,6 +281,11 @@ def _recent(log: Log, *, seconds: int, stamp: int, margin_ms: int) -> Log:
 
 
 def _wait_ms(log: Log, *, window: WindowLimit, stamp: int, margin_ms: int) -> int:
+    if window.by_the_clock:
+        begun = (stamp - margin_ms) // (window.seconds * 1000) * window.seconds * 1000
+        # What left just before the full minute may have come in just after it: it counts in both.
+        used = sum(count for ms, count in log if ms >= begun - margin_ms)
+        return 0 if used < window.requests else begun + window.seconds * 1000 + margin_ms - stamp
     too_many = sum(count for _ms, count in log) + 1 - window.requests
     if too_many <= 0:
         return 0
@@ -276,6 +294,15 @@ def _wait_ms(log: Log, *, window: WindowLimit, stamp: int, margin_ms: int) -> in
         if too_many <= 0:
             return ms + window.seconds * 1000 + margin_ms + 1 - stamp
     raise AssertionError("a log holds at least what it was counted to hold")
+
+
+def _spacing_ms(logs: Mapping[int, Log], windows: tuple[WindowLimit, ...], *, stamp: int) -> int:
+    """How long until the next grant of an even spacing."""
+    wait = 0
+    for window in windows:
+        if log := logs[window.seconds]:
+            wait = max(wait, log[-1][0] + window.seconds * 1000 // window.requests - stamp)
+    return wait
 
 
 def _add(log: Log, stamp: int, *, seconds: int) -> None:

@@ -2,7 +2,9 @@
 
 import json
 import runpy
+from collections import Counter
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ import sqlalchemy as sa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from leads_pipeline.clock import FrozenClock
 from leads_pipeline.config import DailyLimit, RequestLimits, WindowLimit
 from leads_pipeline.outbound.limiter import (
     MARGIN,
@@ -61,6 +64,59 @@ def test_whoever_waits_as_told_gets_a_grant(gaps: list[int]) -> None:
             now += timedelta(seconds=answer.seconds)
             answer, state = decide(state, now=now, limits=limits)
         assert isinstance(answer, Grant)
+
+
+@given(gaps=st.lists(st.integers(0, 20_000), min_size=1, max_size=80))
+def test_a_window_of_the_clock_never_gives_more_than_its_part_of_the_clock_allows(gaps: list[int]) -> None:
+    limits = RequestLimits(windows=(WindowLimit(requests=5, seconds=60, by_the_clock=True),), daily=None)
+    state, now = LimiterState({}), NOW
+    granted: Counter[int] = Counter()
+    for gap in gaps:
+        now += timedelta(milliseconds=gap)
+        answer, state = decide(state, now=now, limits=limits)
+        if isinstance(answer, Grant):
+            granted[answer.stamp // 60_000] += 1
+        else:
+            answer, state = decide(state, now=now + timedelta(seconds=answer.seconds), limits=limits)
+            assert isinstance(answer, Grant), "whoever waits as told gets a grant"
+            now += timedelta(milliseconds=answer.stamp - now.timestamp() * 1000)
+            granted[answer.stamp // 60_000] += 1
+    assert max(granted.values()) <= 5
+
+
+def test_a_window_of_the_clock_is_fresh_at_the_full_minute() -> None:
+    limits = RequestLimits(windows=(WindowLimit(requests=2, seconds=60, by_the_clock=True),), daily=None)
+    state, now = LimiterState({}), NOW + timedelta(seconds=57)
+    for _request in range(2):
+        answer, state = decide(state, now=now, limits=limits)
+        assert isinstance(answer, Grant)
+    answer, state = decide(state, now=now, limits=limits)
+    assert isinstance(answer, Wait)
+    assert answer.seconds == pytest.approx(3 + MARGIN.total_seconds(), abs=0.01)
+
+
+def test_spread_grants_are_spaced_evenly_and_use_the_whole_window() -> None:
+    limits = RequestLimits(windows=(WindowLimit(requests=30, seconds=60),), daily=None)
+    state, now, granted = LimiterState({}), NOW, []
+    while now < NOW + timedelta(seconds=600):
+        answer, state = decide(state, now=now, limits=limits, spread=True)
+        if isinstance(answer, Grant):
+            granted.append(answer.stamp / 1000)
+        else:
+            assert answer.seconds <= 2.06
+            now += timedelta(seconds=answer.seconds)
+    assert most_in_any(granted, 60) == 30
+    assert len(granted) >= 0.99 * 300
+    assert min(b - a for a, b in pairwise(granted)) >= 2.0
+
+
+def test_a_simulation_s_clock_is_asked_instead_of_the_database_s(engine: sa.Engine) -> None:
+    clock = FrozenClock(NOW)
+    limiter = Limiter(engine, account="simulated", limits=_limits((1, 10)), clock=clock)
+    assert isinstance(limiter.acquire(), Grant)
+    assert isinstance(limiter.acquire(), Wait)
+    clock.advance(10.1)
+    assert isinstance(limiter.acquire(), Grant)
 
 
 def test_the_state_stays_small_however_large_the_limit() -> None:
