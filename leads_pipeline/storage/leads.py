@@ -5,7 +5,7 @@ Rows are written with one JSON-array parameter per table, which psycopg sends se
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from datetime import date, datetime
 from uuid import UUID
 
@@ -21,7 +21,9 @@ class RawLead:
     """A lead as it was sent, with the revision that is to be judged.
 
     ``payload`` is JSON text: PostgreSQL keeps numbers that Python refuses to read, and one must not fail a chunk.
-    ``quarantine`` says why it must not be used; an ``imported`` lead came from a file, whose columns were mapped then.
+    ``quarantine`` says why it must not be used unless a person has ``released`` it; an ``imported`` lead came from a
+    file, whose columns were mapped then. ``corrections``: a JSON list of what was corrected, in order; each is an object
+    of canonical fields, in which null takes a field away.
     """
 
     lead_id: UUID
@@ -32,20 +34,28 @@ class RawLead:
     payload: str
     quarantine: str | None = None
     imported: bool = False
+    corrections: str = field(default="[]", repr=False)
+    released: bool = False
 
 
 _READ_RAW = sa.text(
     """
     select t.revision, r.lead_id, r.source, r.capture_lane, r.received_at, cast(r.payload as text) as payload,
-        r.context ->> 'quarantine' as quarantine, r.context -> 'row' is not null as imported
+        r.context ->> 'quarantine' as quarantine, r.context -> 'row' is not null as imported,
+        coalesce(c.corrections, '[]') as corrections, coalesce(c.released, false) as released
     from jsonb_to_recordset(cast(:wanted as jsonb)) as t(lead_id uuid, revision integer)
     join raw_leads r on r.lead_id = t.lead_id
+    left join lateral (  -- the first revision is nobody's correction: it costs no look
+        select cast(jsonb_agg(c.fields order by c.revision) as text) as corrections, bool_or(c.release) as released
+        from lead_corrections c
+        where t.revision > 1 and c.lead_id = t.lead_id and c.revision <= t.revision
+    ) c on true
     where r.tenant = :tenant
     order by r.lead_id
     """
 )
 
-_LEAD_COLUMNS = [field.name for field in fields(ValidLead)]
+_LEAD_COLUMNS = [column.name for column in fields(ValidLead)]
 _LEAD_TYPES = {"date_of_birth": "date", "attribution": "jsonb", "flags": "jsonb"}
 _ROW_COLUMNS = ["lead_id", "revision", "source", "capture_lane", "sync_lane", "received_at", *_LEAD_COLUMNS]
 _ROW_TYPES = {"lead_id": "uuid", "revision": "integer", "received_at": "timestamptz", **_LEAD_TYPES}
@@ -90,6 +100,8 @@ def read_raw_leads(connection: sa.Connection, *, tenant: str, wanted: Mapping[UU
             r.payload,
             quarantine=r.quarantine,
             imported=r.imported,
+            corrections=r.corrections,
+            released=r.released,
         )
         for r in connection.execute(_READ_RAW, {"wanted": rows, "tenant": tenant})
     ]
