@@ -25,9 +25,9 @@ class Outcome(StrEnum):
     OUT_OF_CREDIT = "out_of_credit"  # the account is empty: a person must act
     REFUSED = "refused"  # the key or the set-up: a person must act
     REJECTED = "rejected"  # the vendor does not understand this request; asked again it will not either
-    BROKEN = "broken"  # the vendor failed and says so (5xx): nothing is paid
+    BROKEN = "broken"  # the vendor failed and says so (5xx): nothing is paid, it may be asked again
     NOT_SENT = "not_sent"  # no connection: the vendor never saw it
-    LOST = "lost"  # it was sent, nobody knows what became of it: it may have been paid
+    LOST = "lost"  # it was sent, nobody knows what became of it: it may have been paid (a lost poll is not)
 
 
 # After these the account itself is in trouble, whatever was asked.
@@ -54,9 +54,11 @@ class Quirks:
     key_in: str
     in_flight: int = 4
     spread: bool = False
+    daily: int | None = None  # calls between two midnights, where the vendor counts them
     block_seconds: float = 60.0
     poll_seconds: float = 5.0  # between two questions for an answer that is still being made
     poll_patience_seconds: float = 600.0
+    maybe_paid: frozenset[int] = frozenset({408, 504, 520, 524})  # after these nobody knows whether it was looked up
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,18 +74,21 @@ class HttpRequest:
 
 @dataclass(frozen=True, slots=True)
 class ProviderAnswer:
-    """What a provider's answer says. ``verdicts``: by subject, for ANSWERED; a subject that is missing was not judged.
+    """What a provider's answer says.
 
-    ``billed`` is how many look-ups the vendor says or is known to bill; ``None``: all that were judged.
+    ``verdicts``: for ANSWERED, by subject, as it was asked; a subject that is missing was not judged and not billed.
+    A POLL may bring verdicts of a part already. ``billed`` is how many look-ups the vendor says or is known to bill;
+    ``None``: all that were judged.
     """
 
     outcome: Outcome
     verdicts: Mapping[str, LookupVerdict] = field(default_factory=dict, repr=False)
-    retry_after: float | None = None  # seconds, if the vendor names them
+    retry_after: float | None = None  # seconds, if known: of a throttle, or until the next poll; 0 is at once
     until_midnight: bool = False  # the day's quota is gone
     poll_reference: str | None = None
     billed: int | None = None
     code: str | None = None  # the vendor's own code of an error; nothing personal
+    http_status: int | None = None  # for the ledger; set by the client, None without an answer
 
 
 class Provider(Protocol):
@@ -95,8 +100,8 @@ class Provider(Protocol):
         """The request that looks these up, at most ``quirks.batch_size``. ``account``: ProviderSettings.account."""
         ...
 
-    def poll(self, reference: str) -> HttpRequest:
-        """The request that asks for an answer that was still being made.
+    def poll(self, reference: str, subjects: Sequence[str]) -> HttpRequest:
+        """The request that asks for an answer that was still being made. ``subjects``: as they were asked.
 
         Raises:
             NotImplementedError: the vendor answers at once, always.
