@@ -24,6 +24,7 @@ from leads_pipeline.storage import identity, identity_writing
 from leads_pipeline.storage.identity import ArrivingLead
 from leads_pipeline.storage.identity_writing import Appearance, Assigned
 from leads_pipeline.storage.pending import Waiting, claim, enqueue
+from leads_pipeline.storage.quality_holds import without_held
 
 # A scored pair below this votes against joining its two groups (docs/matching.md has what other values did).
 VETO_WEIGHT = -3.0
@@ -40,7 +41,8 @@ def dedupe_leads(engine: sa.Engine, chunk: Chunk, *, settings: Settings, scorer:
         claimed = claim(connection, Stage.DEDUPED_LEADS, chunk)
         if not claimed:
             return ChunkReport(taken=0, passed=0, counts={})
-        lanes = {item.subject_id: item.lane for item in claimed}
+        passing = without_held(connection, claimed, chunk)
+        lanes = {item.subject_id: item.lane for item in passing}
         leads = identity.read_arriving(connection, chunk.tenant, lanes)
         settled = [lead for lead in leads if (lead.known_revision or 0) >= lead.revision]
         unsettled = [lead for lead in leads if (lead.known_revision or 0) < lead.revision]
@@ -48,7 +50,10 @@ def dedupe_leads(engine: sa.Engine, chunk: Chunk, *, settings: Settings, scorer:
         known = {lead.lead_id: _contact(lead) for lead in settled}
         contacts = {lead_id: report.survivors.get(contact, contact) for lead_id, contact in known.items()}
         _hand_over(connection, chunk, {**contacts, **report.contact_of}, lanes)
-    return ChunkReport(taken=len(claimed), passed=len(leads), counts={**report.counts, "settled": len(settled)})
+    counts = {**report.counts, "settled": len(settled)}
+    if held := len(claimed) - len(passing):
+        counts["held_back"] = held
+    return ChunkReport(taken=len(claimed), passed=len(leads), counts=counts)
 
 
 @dataclass(frozen=True)

@@ -49,6 +49,7 @@ NOT_PERSONAL = {
     ),
     "rejected_leads": "tenant source reasons rule_version runner_id",
     "lead_corrections": "tenant action actor reason",
+    "quality_holds": "tenant source received_on rules runner_id resolution ended_by reason",
     "verification_requests": "kind tenant lane tier last_reason runner_id",
     "verifications": "kind tenant tier provider verdict reasons flags details runner_id",
     "verification_calls": "provider kind outcome poll_reference runner_id",

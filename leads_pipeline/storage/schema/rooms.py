@@ -133,6 +133,30 @@ lead_corrections = table(
     when_column("corrected_at"),
 )
 
+# A source's leads of one day that the batch lane must not match before they pass, or somebody lets them. A row that
+# was released keeps its group from being held for the same rules again.
+quality_holds = table(
+    "quality_holds",
+    sa.Column("hold_id", sa.BigInteger, sa.Identity(), primary_key=True),
+    tenant_column(),
+    text_column("source"),
+    sa.Column("received_on", sa.Date, nullable=False),  # in UTC
+    json_column("rules"),  # names of those that are broken
+    when_column("held_at"),
+    text_column("runner_id"),
+    text_column("resolution", nullable=True),  # released, passed, gone
+    when_column("ended_at", nullable=True),
+    text_column("ended_by", nullable=True),
+    text_column("reason", nullable=True),
+    sa.Index("ix_quality_holds_tenant_source_received_on", "tenant", "source", "received_on"),
+    sa.Index(
+        "uq_quality_holds_open",
+        "tenant", "source", "received_on",
+        unique=True,
+        postgresql_where=sa.text("ended_at is null"),
+    ),
+)  # fmt: skip
+
 # Which contact a lead belongs to now. How it came there stands in merge_log.
 deduped_leads = table(
     "deduped_leads",

@@ -38,6 +38,23 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("lead_id", "revision", name="pk_lead_corrections"),
     )
     op.create_table(
+        "quality_holds",
+        sa.Column("hold_id", sa.BigInteger(), sa.Identity(), nullable=False),
+        sa.Column("tenant", sa.Text(), nullable=False),
+        sa.Column("source", sa.Text(), nullable=False),
+        sa.Column("received_on", sa.Date(), nullable=False),
+        sa.Column("rules", JSONB(), nullable=False),
+        sa.Column("held_at", sa.TIMESTAMP(timezone=True), nullable=False),
+        sa.Column("runner_id", sa.Text(), nullable=False),
+        sa.Column("resolution", sa.Text(), nullable=True),
+        sa.Column("ended_at", sa.TIMESTAMP(timezone=True), nullable=True),
+        sa.Column("ended_by", sa.Text(), nullable=True),
+        sa.Column("reason", sa.Text(), nullable=True),
+        sa.PrimaryKeyConstraint("hold_id", name="pk_quality_holds"),
+    )
+    op.create_index("ix_quality_holds_tenant_source_received_on", "quality_holds", ["tenant", "source", "received_on"])
+    op.create_index("uq_quality_holds_open", "quality_holds", ["tenant", "source", "received_on"], unique=True, postgresql_where=sa.text("ended_at is null"))
+    op.create_table(
         "verification_requests",
         sa.Column("lead_id", sa.UUID(), nullable=False),
         sa.Column("revision", sa.Integer(), nullable=False),
