@@ -10,7 +10,7 @@ from rich.table import Table
 from leads_pipeline.clock import SystemClock
 from leads_pipeline.config import load_settings
 
-_ACTOR = click.option("--actor", required=True, help="Who decides this; it is kept with the decision.")
+ACTOR = click.option("--actor", required=True, help="Who decides this; it is kept with the decision.")
 
 
 @click.group(name="dead-letters")
@@ -95,7 +95,7 @@ def show(config_file: str | None, dead_letter_id: UUID, reveal: bool) -> None:
 
 @dead_letters.command()
 @click.argument("dead_letter_ids", type=click.UUID, nargs=-1, required=True)
-@_ACTOR
+@ACTOR
 @click.pass_obj
 def redrive(config_file: str | None, dead_letter_ids: tuple[UUID, ...], actor: str) -> None:
     """Send the contacts of dead letters again, as they are now, with a fresh budget."""
@@ -110,7 +110,7 @@ def redrive(config_file: str | None, dead_letter_ids: tuple[UUID, ...], actor: s
 
 @dead_letters.command()
 @click.argument("dead_letter_id", type=click.UUID)
-@_ACTOR
+@ACTOR
 @click.option("--reason", required=True, help="Why; it is kept with the leads. No personal data.")
 @click.pass_obj
 def discard(config_file: str | None, dead_letter_id: UUID, actor: str, reason: str) -> None:

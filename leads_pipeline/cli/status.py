@@ -1,6 +1,7 @@
 """``leads status``: one screen of queues, ages, states and limits."""
 
 import json
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,9 @@ from leads_pipeline.errors import DatabaseUnavailable
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+# Rules of rejected leads; `leads rejected list --by-rule` has all of them.
+RULES_SHOWN = 5
 
 
 @click.command()
@@ -41,6 +45,7 @@ def _collect(engine: Any, settings: Settings, now: datetime) -> dict[str, Any]:
     from leads_pipeline.storage import status as numbers
     from leads_pipeline.storage.conservation import conservation
     from leads_pipeline.storage.measurements import queues
+    from leads_pipeline.storage.rejected import counts_by_rule
 
     try:
         account, buffered = take_account(engine, settings=settings), redis_depths(settings)
@@ -72,6 +77,7 @@ def _collect(engine: Any, settings: Settings, now: datetime) -> dict[str, Any]:
                 for tenant in account.tenants
             ],
             "faults": list(account.faults),
+            "rejected_by_rule": [asdict(count) for count in counts_by_rule(connection, limit=RULES_SHOWN)],
             "deliveries": [
                 {"destination": item.destination, "state": item.state, "contacts": item.contacts}
                 for item in numbers.deliveries(connection)
@@ -101,6 +107,8 @@ def _print(found: dict[str, Any], settings: Settings, now: datetime) -> None:
         console.print(_leads(found["tenants"]))
     for fault in found["faults"]:
         console.print(f"[red]{fault}[/]", highlight=False)
+    if found["rejected_by_rule"]:
+        console.print(_rejected(found["rejected_by_rule"]))
     if found["deliveries"]:
         console.print(_contacts(found["deliveries"]))
     if settings.destinations:
@@ -136,6 +144,13 @@ def _leads(tenants: list[dict[str, Any]]) -> "Table":
     for tenant in tenants:
         counts = (f"{tenant[name]:,}" for name in ("captured", *states))
         table.add_row(tenant["tenant"], *counts, "yes" if tenant["conserved"] else "[red]NO[/]")
+    return table
+
+
+def _rejected(rules: list[dict[str, Any]]) -> "Table":
+    table = plain_table("Rejected leads, by rule", "Rule", "Field", "Value class", "Leads", numbers=("Leads",))
+    for item in rules:
+        table.add_row(item["rule"], item["field"], item["value_class"], f"{item['leads']:,}")
     return table
 
 

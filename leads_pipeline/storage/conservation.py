@@ -56,6 +56,7 @@ _KNOWN = """
     union select tenant, lead_id from lead_fetches
     union select tenant, lead_id from validated_leads
     union select tenant, lead_id from rejected_leads
+    union select tenant, lead_id from lead_corrections
     union select tenant, lead_id from deduped_leads
     union select tenant, lead_id from lead_dispositions
     union select tenant, lead_id from consent_events
@@ -84,6 +85,7 @@ verdict as (
     ) as both_rooms
     group by tenant, lead_id
 ),
+corrected as (select lead_id, max(revision) as revision from lead_corrections group by lead_id),
 -- What each lead's contact has come to at the tenant's destinations, seen from the lead's own golden version.
 delivery as (
     select d.lead_id,
@@ -123,6 +125,7 @@ lead_states as materialized (
             when f.lead_id is not null then 'pending'
             when at_validation.subject_id is not null then 'pending'
             when v.validated is null and v.rejected is null then 'missing: validated_leads or rejected_leads'
+            when x.revision > greatest(v.validated, v.rejected) then 'missing: pending'  -- it was to be judged again
             when v.validated is null or v.rejected > v.validated then 'rejected'
             when v.rejected = v.validated then 'missing: one verdict, there are two'
             when at_dedupe.subject_id is not null then 'pending'
@@ -148,6 +151,7 @@ lead_states as materialized (
     left join lead_fetches f on f.lead_id = k.lead_id and f.tenant = k.tenant
     left join pending at_validation
         on at_validation.stage = 'validated_leads' and at_validation.subject_id = k.lead_id
+    left join corrected x on x.lead_id = k.lead_id
     left join verdict v on v.lead_id = k.lead_id and v.tenant = k.tenant
     left join pending at_dedupe on at_dedupe.stage = 'deduped_leads' and at_dedupe.subject_id = k.lead_id
     left join deduped_leads d on d.lead_id = k.lead_id and d.tenant = k.tenant

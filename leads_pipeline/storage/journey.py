@@ -72,6 +72,12 @@ _CHAPTERS: dict[str, str] = {
                jsonb_build_object('revision', revision, 'rules', rule_version, 'reasons', reasons, 'batch', batch_id,
                                   'runner', runner_id) as details
         from rejected_leads where lead_id = :lead_id""",
+    "lead_corrections": """
+        select corrected_at as at, case action when 'fix' then 'corrected' else 'to be judged again' end as event,
+               jsonb_build_object('revision', revision, 'actor', actor, 'reason', reason,
+                                  'fields', (select jsonb_agg(name order by name) from jsonb_object_keys(fields) name),
+                                  'released', case when release then true end) as details
+        from lead_corrections where lead_id = :lead_id""",
     "verifications": """
         select verified_at as at, 'verified' as event,
                jsonb_build_object('kind', kind, 'provider', provider, 'verdict', verdict, 'reasons', reasons) as details
@@ -178,6 +184,8 @@ def leads_of_email(connection: sa.Connection, email_key: str, *, email: str, lim
                 union
                 select r.lead_id from rejected_leads j join raw_leads r using (lead_id)
                 where lower(r.payload ->> 'email') = :email
+                union
+                select lead_id from lead_corrections where lower(fields ->> 'email') = :email
                 union
                 select r.lead_id from pending p join raw_leads r on r.lead_id = p.subject_id
                 where p.stage in ('validated_leads', 'deduped_leads') and lower(r.payload ->> 'email') = :email

@@ -22,8 +22,8 @@ class RawLead:
 
     ``payload`` is JSON text: PostgreSQL keeps numbers that Python refuses to read, and one must not fail a chunk.
     ``quarantine`` says why it must not be used unless a person has ``released`` it; an ``imported`` lead came from a
-    file, whose columns were mapped then. ``corrections``: a JSON list of what was corrected, in order; each is an object
-    of canonical fields, in which null takes a field away.
+    file, whose columns were mapped then. ``corrections``: a JSON list of what was corrected, in order: objects of
+    canonical fields, in which null takes a field away.
     """
 
     lead_id: UUID

@@ -85,13 +85,14 @@ _QUEUES = sa.text(
     """
 )
 
+# The first verdict alone is about what the source sent: what people corrected, or had judged again, is not its news.
 _JUDGED = sa.text(
     """
     select tenant, source, count(*) as leads, count(*) filter (where rejected) as rejected
     from (
-        select tenant, source, false as rejected from validated_leads where validated_at >= :since
+        select tenant, source, false as rejected from validated_leads where validated_at >= :since and revision = 1
         union all
-        select tenant, source, true from rejected_leads where rejected_at >= :since
+        select tenant, source, true from rejected_leads where rejected_at >= :since and revision = 1
     ) as verdicts
     group by tenant, source
     order by tenant, source
