@@ -114,6 +114,7 @@ mx_cache = table(
     sa.Column("domain_hash", sa.BigInteger, primary_key=True),
     text_column("verdict"),
     json_column("reasons"),
+    json_column("flags"),
     text_column("mail_provider", nullable=True),
     when_column("checked_at"),
     when_column("expires_at", index=True),

@@ -147,6 +147,7 @@ def upgrade() -> None:
         sa.Column("domain_hash", sa.BigInteger(), nullable=False),
         sa.Column("verdict", sa.Text(), nullable=False),
         sa.Column("reasons", JSONB(), nullable=False),
+        sa.Column("flags", JSONB(), nullable=False),
         sa.Column("mail_provider", sa.Text(), nullable=True),
         sa.Column("checked_at", sa.TIMESTAMP(timezone=True), nullable=False),
         sa.Column("expires_at", sa.TIMESTAMP(timezone=True), nullable=False),

@@ -1,0 +1,69 @@
+"""Whether domains take mail: from the cache, else from DNS, and back into the cache.
+
+No transaction is open while DNS is asked. What could not be answered within the budget is missing from the report: it
+stays requested.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import sqlalchemy as sa
+
+from leads_pipeline.clock import Clock
+from leads_pipeline.config import MxSettings
+from leads_pipeline.domain.verification import LookupVerdict, Standing
+from leads_pipeline.storage.mx_cache import Remembered, read_mx_cache, write_mx_cache
+from leads_pipeline.verification.mx import NO_NAME, dns_name, resolver_for
+
+
+@dataclass(frozen=True, slots=True)
+class MxReport:
+    """What is known of each domain, by the name that the caller gave; how many names the cache knew, how many DNS."""
+
+    verdicts: dict[str, LookupVerdict]
+    from_cache: int
+    asked: int
+
+
+def look_up_mx(
+    engine: sa.Engine, domains: Collection[str], *, settings: MxSettings, clock: Clock, budget_seconds: float
+) -> MxReport:
+    """Verdicts about domains (in any case, Unicode or A-labels).
+
+    DNS gets ``budget_seconds``; with none of it, or where DNS is not enabled, only the cache answers. A failure of DNS
+    is ``unknown`` for ``failure_seconds``. ``from_cache`` and ``asked`` count the verdicts of each kind.
+
+    Raises:
+        ConfigError: the machine names no resolver, and neither does leads.yaml.
+    """
+    names = {domain: dns_name(domain) for domain in domains}
+    wanted = {name for name in names.values() if name is not None}
+    with engine.connect() as connection:
+        known = read_mx_cache(connection, wanted, now=clock.now())
+    missing = wanted - known.keys()
+    asked: dict[str, LookupVerdict] = {}
+    if missing and settings.enabled and budget_seconds > 0:
+        asked = resolver_for(settings).look_up(missing, deadline_seconds=budget_seconds)
+        now = clock.now()
+        with engine.begin() as connection:
+            write_mx_cache(connection, {name: remembered(asked[name], settings, now) for name in asked}, now=now)
+    found = known | asked
+    verdicts = {
+        domain: NO_NAME if name is None else found[name]
+        for domain, name in names.items()
+        if name is None or name in found
+    }
+    return MxReport(verdicts, from_cache=len(known), asked=len(asked))
+
+
+def remembered(verdict: LookupVerdict, settings: MxSettings, now: datetime) -> Remembered:
+    """A verdict of ``now`` with the time for which it holds."""
+    return Remembered(verdict, now + holds_for(verdict.standing, settings))
+
+
+def holds_for(standing: Standing, settings: MxSettings) -> timedelta:
+    """How long DNS's word is believed: that there is mail for days, that there is none for hours, a failure briefly."""
+    if standing is Standing.UNKNOWN:
+        return timedelta(seconds=settings.failure_seconds)
+    return timedelta(hours=settings.negative_hours if standing is Standing.INVALID else settings.positive_hours)

@@ -1,0 +1,232 @@
+"""Asking DNS servers: each at its own pace, the next one where one fails, and only those believed that tell the truth.
+
+Knows questions and answers, not what they mean for mail; that is ``mx``. An answer that is none (SERVFAIL, REFUSED,
+silence, garbage, a referral) is ``None``: a failure, never a statement about the name.
+"""
+
+import asyncio
+import ipaddress
+import secrets
+import threading
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from weakref import WeakKeyDictionary
+
+import dns.asyncquery
+import dns.exception
+import dns.flags
+import dns.message
+import dns.rcode
+import dns.rdata
+import dns.rdatatype
+import dns.resolver
+
+from leads_pipeline.clock import Clock
+from leads_pipeline.config import MxSettings
+from leads_pipeline.errors import ConfigError
+
+Sleep = Callable[[float], Awaitable[None]]
+
+# A server that failed so often in a row is asked last for a while. Not left out: it may be the only one that is right.
+FAILURES_IN_A_ROW = 3
+REST_SECONDS = 5.0
+# How long a test of a server's honesty holds: that it is honest, that it lies, and that the test itself failed.
+HONEST_SECONDS = 600.0
+LIES_SECONDS = 60.0
+UNTESTED_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a server said of a name and a type: whether the name exists at all, and its records of the type."""
+
+    exists: bool
+    records: tuple[dns.rdata.Rdata, ...] = ()
+
+
+class Pace:
+    """Lets through so many a second, evenly spaced. Safe to share between threads, each with its own event loop."""
+
+    def __init__(self, per_second: float, *, clock: Clock, sleep: Sleep) -> None:
+        self._interval = 1 / per_second
+        self._clock = clock
+        self._sleep = sleep
+        self._lock = threading.Lock()
+        self._next = 0.0
+
+    @property
+    def wait_seconds(self) -> float:
+        """How long whoever comes now would wait."""
+        return max(0.0, self._next - self._clock.monotonic())
+
+    async def turn(self) -> None:
+        """Wait for one's turn. Whoever is cancelled meanwhile gives it back."""
+        with self._lock:
+            now = self._clock.monotonic()
+            turn = max(now, self._next)
+            self._next = turn + self._interval
+        if turn <= now:
+            return
+        try:
+            await self._sleep(turn - now)
+        except asyncio.CancelledError:
+            with self._lock:
+                self._next -= self._interval
+            raise
+
+
+@dataclass(eq=False, slots=True)
+class Server:
+    """One DNS server, and what this process has seen of it."""
+
+    address: str
+    port: int
+    pace: Pace
+    timeout_seconds: float
+    clock: Clock
+    failures: int = 0
+    rests_until: float = 0.0
+    has_found: bool = False  # it knew records of some name, so it does not deny everything
+    _is_honest: bool = False
+    _judged_until: float = 0.0
+    _tests: "WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Task[bool]]" = field(
+        default_factory=WeakKeyDictionary
+    )
+
+    @property
+    def is_resting(self) -> bool:
+        return self.rests_until > self.clock.monotonic()
+
+    async def ask(self, name: str, record_type: dns.rdatatype.RdataType) -> Reply | None:
+        """Ask once; ``None`` if there was no answer, or none that could be one."""
+        await self.pace.turn()
+        reply = await self._ask(name, record_type)
+        if reply is not None:
+            self.failures = 0
+            self.has_found |= bool(reply.records) and record_type is dns.rdatatype.MX
+        else:
+            self.failures += 1
+            if self.failures >= FAILURES_IN_A_ROW:
+                self.rests_until = self.clock.monotonic() + REST_SECONDS
+        return reply
+
+    async def is_honest(self) -> bool:
+        """Whether it knows what exists and denies what does not; asked of itself, now and then.
+
+        A portal that wants to be paid answers every name with its own address, a broken one answers that none exists.
+        """
+        if self._judged_until > self.clock.monotonic():
+            return self._is_honest
+        loop = asyncio.get_running_loop()
+        test = self._tests.get(loop)
+        if test is None or test.done():
+            test = self._tests[loop] = loop.create_task(self._test(), name="test of a DNS server")
+        return await asyncio.shield(test)
+
+    async def _test(self) -> bool:
+        nobody = await self.ask(f"{secrets.token_hex(12)}.com", dns.rdatatype.A)
+        root = Reply(exists=True) if self.has_found else await self.ask(".", dns.rdatatype.NS)
+        if nobody is None or root is None:
+            holds, self._is_honest = UNTESTED_SECONDS, False
+        else:
+            knows = self.has_found or bool(root.records)
+            self._is_honest = knows and not nobody.records
+            holds = HONEST_SECONDS if self._is_honest else LIES_SECONDS
+        self._judged_until = self.clock.monotonic() + holds
+        return self._is_honest
+
+    async def _ask(self, name: str, record_type: dns.rdatatype.RdataType) -> Reply | None:
+        try:
+            # Whatever is not the answer to this question is passed over, as anybody can send it: it costs the time-out.
+            response, _over_tcp = await dns.asyncquery.udp_with_fallback(
+                dns.message.make_query(name, record_type, use_edns=0),
+                self.address,
+                port=self.port,
+                timeout=self.timeout_seconds,
+                ignore_unexpected=True,
+                ignore_errors=True,
+            )
+            return _read(response)
+        except Exception:  # noqa: BLE001 - a server can send anything, and the network can fail in any way
+            return None
+
+
+def _read(response: dns.message.Message) -> Reply | None:
+    """What a response says.
+
+    Raises:
+        DNSException: it contradicts itself.
+    """
+    if not isinstance(response, dns.message.QueryMessage):
+        return None
+    code = response.rcode()
+    if code not in (dns.rcode.NOERROR, dns.rcode.NXDOMAIN):
+        return None
+    answer = response.resolve_chaining().answer
+    if answer is not None:
+        return Reply(exists=True, records=tuple(answer))
+    if code == dns.rcode.NXDOMAIN:
+        return Reply(exists=False)
+    kinds = {rrset.rdtype for rrset in response.authority}
+    if dns.rdatatype.NS in kinds and dns.rdatatype.SOA not in kinds:
+        return None  # a referral: it does not know, and says who might
+    return Reply(exists=True)
+
+
+def servers_of(settings: MxSettings, *, clock: Clock, sleep: Sleep) -> tuple[Server, ...]:
+    """The configured servers, or the machine's own.
+
+    Raises:
+        ConfigError: there is none, or one is no address.
+    """
+    found = [server_address(text) for text in settings.resolvers] or _own_servers()
+    return tuple(
+        Server(
+            address,
+            port,
+            Pace(settings.queries_per_second, clock=clock, sleep=sleep),
+            settings.timeout_seconds,
+            clock,
+        )
+        for address, port in dict.fromkeys(found)
+    )
+
+
+def in_order(servers: Sequence[Server]) -> list[Server]:
+    """Whom to ask first: who answers, then who is free soonest."""
+    return sorted(servers, key=lambda server: (server.is_resting, server.pace.wait_seconds))
+
+
+def server_address(text: str) -> tuple[str, int]:
+    """``192.0.2.1``, ``192.0.2.1:5353``, ``2001:db8::1`` or ``[2001:db8::1]:5353`` as address and port.
+
+    Raises:
+        ConfigError: it is none of these.
+    """
+    host, port = text.strip(), "53"
+    if host.startswith("["):
+        host, _, rest = host[1:].partition("]")
+        port = rest.removeprefix(":") if rest else port
+    elif host.count(":") == 1:
+        host, _, port = host.partition(":")
+    try:
+        address = str(ipaddress.ip_address(host))
+    except ValueError:
+        address = ""
+    if not address or not (port.isascii() and port.isdigit() and 0 < int(port) < 65_536):
+        raise ConfigError(
+            f"verification.mx.resolvers names {text!r}; allowed: an IP address, or one with a port such as "
+            "192.0.2.53:5353 or [2001:db8::53]:5353"
+        )
+    return address, int(port)
+
+
+def _own_servers() -> list[tuple[str, int]]:
+    try:
+        own = dns.resolver.Resolver(configure=True)
+    except dns.resolver.NoResolverConfiguration:
+        own = None
+    found = [(str(server), own.port) for server in own.nameservers] if own is not None else []
+    if not found:
+        raise ConfigError("this machine names no DNS server; name some under verification.mx.resolvers in leads.yaml")
+    return found
