@@ -65,7 +65,7 @@ def serve(
     from leads_pipeline.clock import SystemClock
     from leads_pipeline.crm.sandbox.app import create_app
     from leads_pipeline.crm.sandbox.options import SandboxOptions
-    from leads_pipeline.crm.sandbox.serving import base_url, listen, serve_until_stopped
+    from leads_pipeline.sandbox.serving import base_url, listen, serve_until_stopped
     from leads_pipeline.telemetry import configure_logging
 
     if time_zone not in available_timezones():
@@ -128,8 +128,10 @@ def set_faults(*, kind: str | None, url: str | None, rules_file: Any, **rule: An
     """Replace the rules of a running sandbox by one of KIND, or by a list from --rules.
 
     \b
-    Kinds: slow, http_500, http_502, http_503, http_429, auth, forbidden_403, locked_423, timeout,
-    reset_connection, silent_200, written_then_500, written_then_reset, written_then_timeout, per_record_error.
+    Kinds of every sandbox: slow, http_500, http_502, http_503, auth, timeout, reset_connection.
+    Of a CRM: http_429, forbidden_403, locked_423, silent_200, written_then_500, written_then_reset,
+    written_then_timeout, per_record_error.
+    Of a verification provider: throttle, out_of_credit, answered_then_lost.
     """
     from leads_pipeline.crm.sandbox.client import SandboxClient
 

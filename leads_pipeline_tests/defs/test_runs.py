@@ -6,8 +6,8 @@ import dagster as dg
 import pytest
 import sqlalchemy as sa
 
-from leads_pipeline.crm.sandbox.faults import FaultKind, FaultRule
 from leads_pipeline.defs.crm_io_manager import CrmIOManager
+from leads_pipeline.sandbox.faults import FaultKind, FaultRule
 from leads_pipeline_tests.defs.conftest import metadata_of, verdicts
 from leads_pipeline_tests.defs.rows import Flow
 

@@ -4,12 +4,12 @@ from random import Random
 from threading import RLock
 
 from leads_pipeline.clock import Clock
-from leads_pipeline.crm.sandbox.faults import FaultInjector
 from leads_pipeline.crm.sandbox.hubspot.calls import Account
 from leads_pipeline.crm.sandbox.hubspot.store import ContactStore
 from leads_pipeline.crm.sandbox.limits import AccountLimits
-from leads_pipeline.crm.sandbox.observations import Observations
+from leads_pipeline.crm.sandbox.observations import CrmObservations
 from leads_pipeline.crm.sandbox.options import SandboxOptions
+from leads_pipeline.sandbox.faults import FaultInjector
 
 
 class PlayedAccount:
@@ -24,6 +24,14 @@ class PlayedAccount:
             options.store, key_property=options.key_property, custom_properties=options.custom_properties
         )
         self._begin()
+
+    @property
+    def faults(self) -> FaultInjector:
+        return self.shared.faults
+
+    @property
+    def observations(self) -> CrmObservations:
+        return self.shared.observations
 
     def reset(self) -> None:
         """Forget contacts, counts, limits and faults."""
@@ -42,6 +50,6 @@ class PlayedAccount:
             options=self.options,
             store=self._store,
             faults=FaultInjector(self.random),
-            observations=Observations(self.options.window_seconds),
+            observations=CrmObservations(self.options.window_seconds),
             random=self.random,
         )

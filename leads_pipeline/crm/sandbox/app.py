@@ -9,7 +9,7 @@ from starlette.routing import Route
 
 from leads_pipeline.clock import Clock
 from leads_pipeline.crm.sandbox.account import PlayedAccount
-from leads_pipeline.crm.sandbox.control import Control
+from leads_pipeline.crm.sandbox.control import CrmControl
 from leads_pipeline.crm.sandbox.gate import Gate
 from leads_pipeline.crm.sandbox.hubspot.endpoints import ENDPOINTS, NO_SUCH_ADDRESS
 from leads_pipeline.crm.sandbox.options import SandboxOptions
@@ -37,4 +37,4 @@ def create_app(options: SandboxOptions, *, clock: Clock, random: Random) -> Star
         for prefix in endpoint.prefixes
     ]
     rest = Route("/{path:path}", gate.to(NO_SUCH_ADDRESS), methods=["GET", "POST", "PUT", "PATCH", "DELETE"])
-    return Starlette(routes=[*Control(account).routes(), *vendor, rest], lifespan=lifespan)
+    return Starlette(routes=[*CrmControl(account).routes(), *vendor, rest], lifespan=lifespan)

@@ -1,29 +1,42 @@
-"""The way of every vendor request: token, limits, fault, operation.
-
-What a request changes, it changes under the account's lock and in one step of the event loop; only latency and hanging
-are awaited, outside of it.
-"""
+"""The way of every request to HubSpot: token, limits, fault, operation."""
 
 import uuid
 from collections.abc import Awaitable, Callable
+from functools import partial
 
-import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
 from leads_pipeline.crm.sandbox.account import PlayedAccount
-from leads_pipeline.crm.sandbox.faults import UNANSWERED, FaultKind, FaultRule
-from leads_pipeline.crm.sandbox.hubspot.answers import Answer, batch_answer, failure, too_many_requests
+from leads_pipeline.crm.sandbox.hubspot.answers import batch_answer, failure, too_many_requests
 from leads_pipeline.crm.sandbox.hubspot.calls import Call, Refused
 from leads_pipeline.crm.sandbox.hubspot.endpoints import CONTACTS, Endpoint
 from leads_pipeline.crm.sandbox.limits import AccountLimits, Admission, Policy
-from leads_pipeline.crm.sandbox.network import misbehave
+from leads_pipeline.sandbox.answers import Answer
+from leads_pipeline.sandbox.faults import FaultKind, FaultRule
+from leads_pipeline.sandbox.gate import MAX_BODY_BYTES, guarded
 from leads_pipeline.telemetry import get_logger
 
 _logger = get_logger(__name__)
 
-MAX_BODY_BYTES = 16 * 1024 * 1024
-
+# What can go wrong here.
+FAULTS = (
+    FaultKind.SLOW,
+    FaultKind.HTTP_500,
+    FaultKind.HTTP_502,
+    FaultKind.HTTP_503,
+    FaultKind.HTTP_429,
+    FaultKind.AUTH,
+    FaultKind.FORBIDDEN_403,
+    FaultKind.LOCKED_423,
+    FaultKind.TIMEOUT,
+    FaultKind.RESET_CONNECTION,
+    FaultKind.SILENT_200,
+    FaultKind.WRITTEN_THEN_500,
+    FaultKind.WRITTEN_THEN_RESET,
+    FaultKind.WRITTEN_THEN_TIMEOUT,
+    FaultKind.PER_RECORD_ERROR,
+)
 # The operation runs, and the answer is spoilt afterwards or not at all.
 _OPERATION_RUNS = (
     FaultKind.SLOW,
@@ -50,23 +63,11 @@ class Gate:
 
     def to(self, endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
         """The handler of requests to ``endpoint``."""
-
-        async def passed(request: Request) -> Response:
-            body = await _body(request)
-            with self._account.lock:
-                rule, answer = self._pass(endpoint, request, body)
-                self._account.shared.observations.answered(
-                    None if rule is not None and rule.kind in UNANSWERED else answer.status
-                )
-            if rule is not None:
-                await misbehave(rule, request)
-            return _response(answer)
-
-        return passed
+        return guarded(self._account, partial(self._pass, endpoint))
 
     def _pass(self, endpoint: Endpoint, request: Request, body: bytes | None) -> tuple[FaultRule | None, Answer]:
         played = self._account
-        seen, tick, now = played.shared.observations, played.clock.monotonic(), played.clock.now()
+        seen, tick, now = played.observations, played.clock.monotonic(), played.clock.now()
         correlation_id = str(uuid.UUID(int=played.random.getrandbits(128), version=4))
         headers = {"X-HubSpot-Correlation-Id": correlation_id}
         seen.arrived(endpoint.name, tick=tick)
@@ -74,25 +75,25 @@ class Gate:
             seen.unauthorized += 1
             message = "Authentication credentials not found or not valid"
             answer = failure(401, message, category="INVALID_AUTHENTICATION", correlation_id=correlation_id)
-            return None, _with(answer, headers)
+            return None, answer.with_headers(headers)
 
         search = endpoint.name == "search"
         admission = played.limits.admit(now=now, tick=tick, search=search)
         if not search:  # search answers tell nothing of the quota
             headers |= _limit_headers(admission, played.limits)
         if admission.refused_by is not None:
-            return None, _with(self._too_many(admission.refused_by, admission, correlation_id), headers)
+            return None, self._too_many(admission.refused_by, admission, correlation_id).with_headers(headers)
 
         seen.admitted(tick=tick)
-        rule = played.shared.faults.for_request(endpoint.name, body=body or b"")
+        rule = played.faults.for_request(endpoint.name, body=body or b"")
         if rule is not None:
             seen.faults[rule.kind] += 1
             if rule.kind not in _OPERATION_RUNS:
-                return rule, _with(self._fault(rule, admission, correlation_id), headers)
+                return rule, self._fault(rule, admission, correlation_id).with_headers(headers)
         answer = self._operate(endpoint, request, body, correlation_id)
         if rule is not None and rule.kind is FaultKind.WRITTEN_THEN_500:
             answer = self._fault(rule, admission, correlation_id)
-        return rule, _with(answer, headers)
+        return rule, answer.with_headers(headers)
 
     def _operate(self, endpoint: Endpoint, request: Request, body: bytes | None, correlation_id: str) -> Answer:
         def failed(status: int, message: str, category: str | None = None) -> Answer:
@@ -144,17 +145,6 @@ class Gate:
         return failure(status, message, category=category, correlation_id=correlation_id)
 
 
-async def _body(request: Request) -> bytes | None:
-    """The body, or ``None`` if it is larger than any server would take; the rest of it is read and dropped."""
-    parts: list[bytes] = []
-    size = 0
-    async for part in request.stream():
-        size += len(part)
-        if size <= MAX_BODY_BYTES:
-            parts.append(part)
-    return b"".join(parts) if size <= MAX_BODY_BYTES else None
-
-
 def _limit_headers(admission: Admission, limits: AccountLimits) -> dict[str, str]:
     headers: dict[str, str] = {}
     if limits.requests is not None:
@@ -165,14 +155,3 @@ def _limit_headers(admission: Admission, limits: AccountLimits) -> dict[str, str
         headers["X-HubSpot-RateLimit-Daily"] = str(limits.daily)
         headers["X-HubSpot-RateLimit-Daily-Remaining"] = str(admission.daily_remaining)
     return headers
-
-
-def _with(answer: Answer, headers: dict[str, str]) -> Answer:
-    return Answer(answer.status, answer.body, {**headers, **answer.headers})
-
-
-def _response(answer: Answer) -> Response:
-    if answer.body is None:
-        return Response(status_code=answer.status, headers=answer.headers)
-    content = msgspec.json.encode(answer.body)
-    return Response(content, answer.status, answer.headers, media_type="application/json;charset=utf-8")

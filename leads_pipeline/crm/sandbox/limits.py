@@ -1,16 +1,16 @@
 """The account's quota: a true sliding window, a window of its own for search, and a day that ends at local midnight.
 
-Only admitted requests count. A request that is exactly ``seconds`` old has left the window.
+Only admitted requests count.
 """
 
 import math
-from collections import deque
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from enum import StrEnum
 from zoneinfo import ZoneInfo
 
 from leads_pipeline.crm.sandbox.options import SandboxOptions
+from leads_pipeline.sandbox.windows import SlidingWindow
 
 
 class Policy(StrEnum):
@@ -19,33 +19,6 @@ class Policy(StrEnum):
     ROLLING = "TEN_SECONDLY_ROLLING"
     SECONDLY = "SECONDLY"
     DAILY = "DAILY"
-
-
-class SlidingWindow:
-    """Ticks of the last ``seconds``; remembers the most that it ever held at once.
-
-    The fullest window always ends at an arrival, so looking at each arrival gives the exact maximum.
-    """
-
-    def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
-        self.peak = 0
-        self._ticks: deque[float] = deque()
-
-    def held(self, tick: float) -> int:
-        """How many ticks are younger than the window at ``tick``."""
-        while self._ticks and tick - self._ticks[0] >= self.seconds:
-            self._ticks.popleft()
-        return len(self._ticks)
-
-    def add(self, tick: float) -> None:
-        """Count one."""
-        self.peak = max(self.peak, self.held(tick) + 1)
-        self._ticks.append(tick)
-
-    def seconds_until_free(self, tick: float) -> float:
-        """When the oldest leaves."""
-        return self._ticks[0] + self.seconds - tick if self.held(tick) else 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,18 +1,17 @@
 """What ``GET /_sandbox/report`` says: numbers only."""
 
-from datetime import datetime
 from typing import Any
 
 from leads_pipeline.crm.sandbox.account import PlayedAccount
 
 
-def report(played: PlayedAccount, *, now: datetime) -> dict[str, Any]:
+def report(played: PlayedAccount) -> dict[str, Any]:
     """Counts of requests since the start, counts of contacts as they stand, and exact window maxima.
 
     ``max_accepted_in_any_window`` is what the limit is about; ``max_requests_in_any_window`` counts refused ones and
     searches too.
     """
-    seen, limits = played.shared.observations, played.limits
+    seen, limits = played.observations, played.limits
     tally = played.shared.store.tally()
     return {
         "vendor": played.options.vendor,
@@ -31,11 +30,8 @@ def report(played: PlayedAccount, *, now: datetime) -> dict[str, Any]:
         "max_accepted_in_any_window": limits.window.peak,
         "max_requests_in_any_window": seen.arrivals.peak,
         "daily_limit": limits.daily,
-        "accepted_today": limits.spent_today(now),
-        "unanswered": seen.unanswered,
-        "statuses": {str(status): count for status, count in sorted(seen.statuses.items())},
-        "endpoints": dict(sorted(seen.endpoints.items())),
-        "faults": dict(sorted(seen.faults.items())),
+        "accepted_today": limits.spent_today(played.clock.now()),
+        **seen.shown(),
         "lead_keys": tally.lead_keys,
         "writes_per_lead_key": {str(times): keys for times, keys in tally.writes_per_lead_key.items()},
     }

@@ -7,9 +7,9 @@ from typing import Any
 import httpx
 import pytest
 
-from leads_pipeline.crm.sandbox.faults import FaultKind
 from leads_pipeline.crm.sandbox.running import SandboxServer
 from leads_pipeline.errors import LeadsError
+from leads_pipeline.sandbox.faults import FaultKind
 from leads_pipeline_tests.crm.sandbox.conftest import Api, Started, entry
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from leads_pipeline.clock import FrozenClock
-from leads_pipeline.crm.sandbox.limits import SlidingWindow
+from leads_pipeline.sandbox.windows import SlidingWindow
 from leads_pipeline_tests.crm.sandbox.conftest import Api, Started, entry
 
 

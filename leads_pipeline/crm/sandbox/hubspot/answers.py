@@ -9,19 +9,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from leads_pipeline.crm.sandbox.limits import Policy
+from leads_pipeline.sandbox.answers import Answer
 
 VALIDATION_ERROR = "VALIDATION_ERROR"
 CONFLICT = "CONFLICT"
 OBJECT_NOT_FOUND = "OBJECT_NOT_FOUND"
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A status and what goes with it; a body of ``None`` is an empty one."""
-
-    status: int
-    body: dict[str, Any] | None = None
-    headers: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

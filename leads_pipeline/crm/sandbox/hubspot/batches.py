@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from leads_pipeline.crm.sandbox.hubspot.answers import (
-    Answer,
     Refusal,
     batch_answer,
     invalid,
@@ -37,6 +36,7 @@ from leads_pipeline.crm.sandbox.hubspot.writing import (
     update_contact,
     upsert_contact,
 )
+from leads_pipeline.sandbox.answers import Answer
 
 MAX_INPUTS = 100
 

@@ -11,11 +11,12 @@ from typing import Any
 
 import msgspec
 
-from leads_pipeline.crm.sandbox.faults import FaultInjector
-from leads_pipeline.crm.sandbox.hubspot.answers import Answer, Refusal, invalid, refused
+from leads_pipeline.crm.sandbox.hubspot.answers import Refusal, invalid, refused
 from leads_pipeline.crm.sandbox.hubspot.store import Contact, ContactStore
-from leads_pipeline.crm.sandbox.observations import Observations
+from leads_pipeline.crm.sandbox.observations import CrmObservations
 from leads_pipeline.crm.sandbox.options import SandboxOptions
+from leads_pipeline.sandbox.answers import Answer
+from leads_pipeline.sandbox.faults import FaultInjector
 
 DEFAULT_PROPERTIES = ("createdate", "email", "firstname", "hs_object_id", "lastmodifieddate", "lastname")
 # What every written record shows beside the properties that were sent, as recorded.
@@ -52,7 +53,7 @@ class Account:
     options: SandboxOptions
     store: ContactStore
     faults: FaultInjector
-    observations: Observations
+    observations: CrmObservations
     random: Random
 
 

@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 
 from leads_pipeline.crm.sandbox.hubspot import batches, records, schema, search
-from leads_pipeline.crm.sandbox.hubspot.answers import Answer, failure
+from leads_pipeline.crm.sandbox.hubspot.answers import failure
 from leads_pipeline.crm.sandbox.hubspot.calls import Call, Operation
+from leads_pipeline.sandbox.answers import Answer
 
 CONTACTS = frozenset({"contacts", "contact", "0-1"})
 OBJECT_PREFIXES = ("/crm/v3/objects/{object_type}", "/crm/objects/{version}/{object_type}")

@@ -1,10 +1,11 @@
 """One contact at a time: create, read, update, archive, list, merge, erase."""
 
-from leads_pipeline.crm.sandbox.hubspot.answers import Answer, Refusal, already_exists, invalid
+from leads_pipeline.crm.sandbox.hubspot.answers import Refusal, already_exists, invalid
 from leads_pipeline.crm.sandbox.hubspot.calls import Call, Refused, required, selected, sent_values, whole, written
 from leads_pipeline.crm.sandbox.hubspot.properties import EMAIL
 from leads_pipeline.crm.sandbox.hubspot.store import Contact
 from leads_pipeline.crm.sandbox.hubspot.writing import OBJECT_ID, create_contact, find_contact, update_contact
+from leads_pipeline.sandbox.answers import Answer
 
 MAX_MERGES = 250
 MAX_PAGE = 100

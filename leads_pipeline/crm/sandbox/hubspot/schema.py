@@ -2,9 +2,10 @@
 
 import re
 
-from leads_pipeline.crm.sandbox.hubspot.answers import Answer, Refusal, invalid
+from leads_pipeline.crm.sandbox.hubspot.answers import Refusal, invalid
 from leads_pipeline.crm.sandbox.hubspot.calls import Call, required
 from leads_pipeline.crm.sandbox.hubspot.properties import MAX_UNIQUE_PROPERTIES, Property
+from leads_pipeline.sandbox.answers import Answer
 
 _TYPES = ("string", "number", "date", "datetime", "enumeration", "bool", "phone_number")
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,99}")

@@ -5,10 +5,11 @@ from datetime import timedelta
 from functools import partial
 from typing import Any
 
-from leads_pipeline.crm.sandbox.hubspot.answers import Answer, invalid, timestamp
+from leads_pipeline.crm.sandbox.hubspot.answers import invalid, timestamp
 from leads_pipeline.crm.sandbox.hubspot.calls import Call, Refused, names_in, selected
 from leads_pipeline.crm.sandbox.hubspot.records import whole_number
 from leads_pipeline.crm.sandbox.hubspot.store import Contact
+from leads_pipeline.sandbox.answers import Answer
 
 MAX_PAGE = 200
 MAX_RESULTS = 10_000

@@ -9,8 +9,8 @@ import uvicorn
 from starlette.applications import Starlette
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from leads_pipeline.crm.sandbox.network import TRANSPORT
 from leads_pipeline.errors import LeadsError
+from leads_pipeline.sandbox.network import TRANSPORT
 
 
 class _Protocol(H11Protocol):

@@ -7,7 +7,7 @@ import struct
 
 from starlette.requests import Request
 
-from leads_pipeline.crm.sandbox.faults import FaultKind, FaultRule
+from leads_pipeline.sandbox.faults import FaultKind, FaultRule
 
 # The key under which the server puts a request's connection into its state.
 TRANSPORT = "sandbox_transport"
@@ -15,7 +15,7 @@ TRANSPORT = "sandbox_transport"
 HANG_SECONDS = 600.0
 
 _HANGING = (FaultKind.TIMEOUT, FaultKind.WRITTEN_THEN_TIMEOUT)
-_BREAKING = (FaultKind.RESET_CONNECTION, FaultKind.WRITTEN_THEN_RESET)
+_BREAKING = (FaultKind.RESET_CONNECTION, FaultKind.WRITTEN_THEN_RESET, FaultKind.ANSWERED_THEN_LOST)
 
 
 async def misbehave(rule: FaultRule, request: Request) -> None:

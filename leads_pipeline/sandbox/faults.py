@@ -1,7 +1,7 @@
 """Failures on demand: which request, or which record of a batch, goes wrong, how often and how slowly.
 
 A rule touches only requests that the token and the limits let pass. The first rule that applies and whose dice fall
-wins. Add a kind here, in ``app`` (or in ``hubspot.batches`` for one record's) and in docs/sandbox.md.
+wins. Add a kind here, in the gate of the sandbox that knows it, and in docs/sandbox.md.
 """
 
 from collections.abc import Collection
@@ -33,6 +33,9 @@ class FaultKind(StrEnum):
     WRITTEN_THEN_RESET = "written_then_reset"
     WRITTEN_THEN_TIMEOUT = "written_then_timeout"
     PER_RECORD_ERROR = "per_record_error"  # one input of a batch is refused; rate, count and match are per record
+    THROTTLE = "throttle"  # in the vendor's own words, although there is quota left
+    OUT_OF_CREDIT = "out_of_credit"
+    ANSWERED_THEN_LOST = "answered_then_lost"  # looked up and billed, the connection breaks
 
 
 # The client gets no answer at all from these.
@@ -41,6 +44,7 @@ UNANSWERED = (
     FaultKind.RESET_CONNECTION,
     FaultKind.WRITTEN_THEN_RESET,
     FaultKind.WRITTEN_THEN_TIMEOUT,
+    FaultKind.ANSWERED_THEN_LOST,
 )
 
 
@@ -70,17 +74,20 @@ class _Armed:
         return self.rule.count is not None and self.fired >= self.rule.count
 
 
-def parse_rules(body: bytes, *, endpoints: Collection[str]) -> list[FaultRule]:
+def parse_rules(body: bytes, *, kinds: Collection[FaultKind], endpoints: Collection[str]) -> list[FaultRule]:
     """The rules in a JSON list.
 
     Raises:
-        FaultRuleInvalid: not JSON, an unknown kind, key or endpoint, or a value out of range.
+        FaultRuleInvalid: not JSON, a kind or endpoint that this sandbox has not, an unknown key, a value out of range.
     """
     try:
         rules = msgspec.json.decode(body, type=list[FaultRule])
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise FaultRuleInvalid(f"the fault rules were not taken: {error}; kinds: {', '.join(FaultKind)}") from error
+        raise FaultRuleInvalid(f"the fault rules were not taken: {error}; kinds: {', '.join(kinds)}") from error
     for rule in rules:
+        if rule.kind not in kinds:
+            known = ", ".join(kinds)
+            raise FaultRuleInvalid(f"the fault rules were not taken: {rule.kind} is none of {known}")
         if rule.endpoint is not None and rule.endpoint not in endpoints:
             known = ", ".join(sorted(endpoints))
             raise FaultRuleInvalid(f"the fault rules were not taken: no endpoint {rule.endpoint!r}; there are: {known}")
