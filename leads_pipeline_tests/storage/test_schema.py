@@ -55,7 +55,7 @@ NOT_PERSONAL = {
     "verification_calls": "provider kind outcome poll_reference runner_id",
     "verification_spend": "provider day",
     "verdict_cache": "tenant kind provider verdict reasons flags details",
-    "mx_cache": "verdict reasons mail_provider",
+    "mx_cache": "verdict reasons flags mail_provider",
     "circuit_breakers": "name state reason",
     "verification_switches": "tier down_to actor reason ended_by",
     "velocity_counts": "tenant kind",
