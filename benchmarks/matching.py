@@ -27,6 +27,7 @@ from leads_pipeline.buffer.files.leads import mapping_of, read_leads
 from leads_pipeline.config import Settings, parse_settings
 from leads_pipeline.domain.ids import BatchId, uuid7
 from leads_pipeline.domain.stage import ALL_LANES, Chunk, Lane, Stage
+from leads_pipeline.domain.triage import UNWEIGHED
 from leads_pipeline.domain.validation import ValidLead, validate
 from leads_pipeline.matching.evaluation import PairwiseScore, pairwise
 from leads_pipeline.matching.scoring import PairScorer
@@ -103,7 +104,7 @@ def run(engine: sa.Engine, settings: Settings, posts: Sequence[Posted], *, chunk
     for start in range(0, len(accepted), 5_000):
         part = accepted[start : start + 5_000]
         with engine.begin() as connection:
-            insert_validated_leads(connection, [(raw, lead) for raw, lead, _truth in part], chunk)
+            insert_validated_leads(connection, [(raw, lead, UNWEIGHED) for raw, lead, _truth in part], chunk)
             enqueue(
                 connection,
                 Stage.DEDUPED_LEADS,

@@ -1,7 +1,7 @@
 """What a lead is worth, what risk it is, and so how deeply it is verified. Pure; every point is explained.
 
-Conditions, points and tiers stand in leads.yaml; the protocols below say what of it is read. Keep out: what a tier looks
-up and when, which is ``steps.validated_leads`` and ``steps.verifications``.
+Conditions, points and tiers stand in leads.yaml; the protocols below say what of it is read. Keep out: what a tier
+looks up and when, which is ``steps.validated_leads`` and ``steps.verifications``.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -120,6 +120,10 @@ class Triage:
     value: int
     risk: int
     factors: tuple[Factor, ...]
+
+
+# Of a lead that nobody has weighed.
+UNWEIGHED = Triage("none", 0, 0, ())
 
 
 def triage(lead: ValidLead, came: Circumstances, *, policy: TriagePolicy) -> Triage:

@@ -10,13 +10,16 @@ from dataclasses import dataclass, field
 from datetime import date
 
 from leads_pipeline.domain import companies, dates, emails, names, phones, places
-from leads_pipeline.domain.lead import FIELDS_BY_NAME
+from leads_pipeline.domain.lead import CANONICAL_FIELDS
+from leads_pipeline.domain.mailbox_lists import KNOWN, MailboxLists
+from leads_pipeline.domain.phone_engines import ENGINE, PhoneEngine
 from leads_pipeline.domain.rules import NOTES, QUARANTINES, RULES, Effect, Finding
 from leads_pipeline.domain.text import as_text, cleaned, cleaned_lines, without_query
 
 ATTRIBUTION_FIELDS: tuple[str, ...] = ("lead_source", "campaign", "utm_source", "utm_medium", "landing_page")
 # Fields without rules of their own for "n/a" and its like.
 _PLACEHOLDER_FIELDS = frozenset({"address", "city", "state", "job_title"})
+_LIMITS = tuple((known.name, known.max_length) for known in CANONICAL_FIELDS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,9 +29,13 @@ class ValidLead:
     email_raw: str | None = None
     email: str | None = None
     email_key: str | None = None
+    email_suggestion: str | None = None
     phone_raw: str | None = None
     phone: str | None = None
     phone_key: str | None = None
+    phone_region: str | None = None
+    phone_type: str | None = None
+    phone_time_zone: str | None = None
     first_name: str | None = None
     first_name_key: str | None = None
     last_name: str | None = None
@@ -50,6 +57,10 @@ class ValidLead:
     message: str | None = None
     attribution: Mapping[str, str] = field(default_factory=dict)
     flags: tuple[str, ...] = ()
+    email_suggestion: str | None = None
+    phone_region: str | None = None
+    phone_type: str | None = None
+    phone_time_zone: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,44 +84,93 @@ def set_aside(reason: str) -> Rejection:
     return _SET_ASIDE.get(reason, VALIDATOR_FAILED)
 
 
-def validate(payload: Mapping[str, object], *, country: str, today: date) -> ValidLead | Rejection:
+def validate(
+    payload: Mapping[str, object],
+    *,
+    country: str,
+    today: date,
+    lists: MailboxLists = KNOWN,
+    engine: PhoneEngine = ENGINE,
+) -> ValidLead | Rejection:
     """Judge one payload.
 
     ``country`` (ISO 3166) is the home market: it reads what the lead's own country does not, phone numbers without a
     country code and dates such as 3/4/1980. ``today`` is the day of receipt, so that a later run judges alike.
+    ``lists`` are the tenant's, ``engine`` reads phone numbers: which one it is changes nothing but the time it takes.
     """
-    return _Reading(payload, home=country, today=today).verdict()
+    return _Reading(payload, home=country, today=today, lists=lists, engine=engine).verdict()
 
 
 class _Reading:
     """One payload on its way through the fields; ``_findings`` gathers what was noticed."""
 
-    def __init__(self, payload: Mapping[str, object], *, home: str, today: date) -> None:
+    __slots__ = ("_engine", "_findings", "_home", "_lists", "_payload", "_texts", "_today")
+
+    def __init__(
+        self, payload: Mapping[str, object], *, home: str, today: date, lists: MailboxLists, engine: PhoneEngine
+    ) -> None:
         self._payload = payload
         self._home = home
         self._today = today
+        self._lists = lists
+        self._engine = engine
         self._findings: list[Finding] = []
+        self._texts = self._cleaned()
 
     def verdict(self) -> ValidLead | Rejection:
         values: dict[str, object] = {}
+        texts = self._texts
         own_country = self._country(values)
-        self._email(values)
-        self._phone(values, own_country or self._home)
+        market = own_country or self._home
+        if "email" in texts:
+            self._email(values, texts["email"])
+        if "phone" in texts:
+            self._phone(values, texts["phone"], market)
         self._name(values)
-        self._company(values)
-        self._birth_date(values, own_country or self._home)
+        if "company" in texts:
+            self._company(values, texts["company"])
+        if "date_of_birth" in texts:
+            self._birth_date(values, texts["date_of_birth"], market)
         self._place(values, own_country)
         for name in ("job_title", "external_id", "message"):
-            values[name] = self._text(name)
-        attribution = {name: text for name in ATTRIBUTION_FIELDS if (text := self._text(name)) is not None}
-        if "landing_page" in attribution:
-            # Attribution is not personal data, and a form's address may carry what was typed into it.
-            attribution["landing_page"] = without_query(attribution["landing_page"])
+            if name in texts:
+                values[name] = texts[name]
         if not _is_usable(values):
             unusable = Finding("nothing_identifying", "lead", "no_identity")
             return Rejection((unusable, *(f for f in self._findings if f.rule.effect is Effect.DROPS)))
-        flags = tuple(sorted({finding.name for finding in self._findings}))
-        return ValidLead(**values, attribution=attribution, flags=flags)  # type: ignore[arg-type]
+        flags = tuple(sorted({finding.name for finding in self._findings})) if self._findings else ()
+        return ValidLead(**values, attribution=self._attribution(), flags=flags)  # type: ignore[arg-type]
+
+    def _cleaned(self) -> dict[str, str]:
+        """The fields that hold text that fits; of the others the reason is noticed. White space alone is nothing."""
+        texts: dict[str, str] = {}
+        payload = self._payload
+        for name, limit in _LIMITS:
+            value = payload.get(name)
+            if value is None:
+                continue
+            text = as_text(value)
+            if text is None:
+                self._found("not_text", name, "not_text")
+                continue
+            text = cleaned_lines(text) if name == "message" else cleaned(text)
+            if len(text) > limit:
+                self._found("too_long", name, "too_long")
+            elif name in _PLACEHOLDER_FIELDS and text and places.is_placeholder(text):
+                self._found("value_placeholder", name, "placeholder")
+            elif text:
+                texts[name] = text
+        return texts
+
+    def _as_sent(self, name: str) -> str:
+        return str(as_text(self._payload[name])).strip()
+
+    def _attribution(self) -> dict[str, str]:
+        attribution = {name: self._texts[name] for name in ATTRIBUTION_FIELDS if name in self._texts}
+        if "landing_page" in attribution:
+            # Attribution is not personal data, and a form's address may carry what was typed into it.
+            attribution["landing_page"] = without_query(attribution["landing_page"])
+        return attribution
 
     def _note(self, name: str) -> None:
         rule = NOTES[name]
@@ -119,27 +179,8 @@ class _Reading:
     def _found(self, name: str, field_name: str, value_class: str) -> None:
         self._findings.append(Finding(name, field_name, value_class))
 
-    def _text(self, name: str) -> str | None:
-        """The field as text that fits, or ``None`` with the reason noticed; white space alone is nothing."""
-        value = self._payload.get(name)
-        if value is None:
-            return None
-        text = as_text(value)
-        if text is None:
-            self._found("not_text", name, "not_text")
-            return None
-        known = FIELDS_BY_NAME[name]
-        text = cleaned_lines(text) if name == "message" else cleaned(text)
-        if len(text) > known.max_length:
-            self._found("too_long", name, "too_long")
-            return None
-        if name in _PLACEHOLDER_FIELDS and text and places.is_placeholder(text):
-            self._found("value_placeholder", name, "placeholder")
-            return None
-        return text or None
-
     def _country(self, values: dict[str, object]) -> str | None:
-        text = self._text("country")
+        text = self._texts.get("country")
         if text is None or places.is_placeholder_country(text):
             return None
         code = places.country_code(text)
@@ -148,35 +189,33 @@ class _Reading:
         values["country"] = code
         return code
 
-    def _email(self, values: dict[str, object]) -> None:
-        text = self._text("email")
-        if text is None:
-            return
-        values["email_raw"] = str(as_text(self._payload["email"])).strip()
-        email = emails.parse_email(text)
+    def _email(self, values: dict[str, object], text: str) -> None:
+        values["email_raw"] = self._as_sent("email")
+        email = emails.parse_email(text, lists=self._lists)
         if isinstance(email, emails.EmailFault):
             self._found(email.rule, "email", email.value_class)
             return
         values["email"], values["email_key"] = email.address, email.key
+        values["email_suggestion"] = email.suggestion
         for flag in email.flags:
             self._note(flag)
 
-    def _phone(self, values: dict[str, object], country: str) -> None:
-        text = self._text("phone")
-        if text is None:
-            return
-        values["phone_raw"] = text
-        phone = phones.parse_phone(text, country=country, fallback=self._home)
+    def _phone(self, values: dict[str, object], text: str, country: str) -> None:
+        values["phone_raw"] = self._as_sent("phone")
+        phone = phones.parse_phone(text, country=country, fallback=self._home, engine=self._engine)
         if isinstance(phone, phones.PhoneFault):
             self._found(phone.rule, "phone", phone.value_class)
             return
         values["phone"], values["phone_key"] = phone.number, phone.key
+        values["phone_region"], values["phone_type"] = phone.region, phone.type
+        values["phone_time_zone"] = phone.time_zone
         for flag in phone.flags:
             self._note(flag)
 
     def _name(self, values: dict[str, object]) -> None:
+        texts = self._texts
         name = names.parse_name(
-            first=self._text("first_name"), last=self._text("last_name"), full=self._text("full_name")
+            first=texts.get("first_name"), last=texts.get("last_name"), full=texts.get("full_name")
         )
         values["first_name"], values["first_name_key"] = name.first, name.first_key
         values["last_name"], values["last_name_key"] = name.last, name.last_key
@@ -184,10 +223,7 @@ class _Reading:
         for fault in name.faults:
             self._found(fault.rule, fault.field, fault.value_class)
 
-    def _company(self, values: dict[str, object]) -> None:
-        text = self._text("company")
-        if text is None:
-            return
+    def _company(self, values: dict[str, object], text: str) -> None:
         company = companies.parse_company(text)
         if isinstance(company, companies.CompanyFault):
             self._found(company.rule, "company", company.value_class)
@@ -196,10 +232,7 @@ class _Reading:
         if company.key is None:
             self._note("company_unnamed")
 
-    def _birth_date(self, values: dict[str, object], country: str) -> None:
-        text = self._text("date_of_birth")
-        if text is None:
-            return
+    def _birth_date(self, values: dict[str, object], text: str, country: str) -> None:
         born = dates.parse_birth_date(text, country=country, today=self._today)
         if isinstance(born, dates.DateFault):
             self._found(born.rule, "date_of_birth", born.value_class)
@@ -209,11 +242,14 @@ class _Reading:
             self._note(flag)
 
     def _place(self, values: dict[str, object], own_country: str | None) -> None:
-        address, city, state = self._text("address"), self._text("city"), self._text("state")
-        values["address"], values["address_key"] = address, places.address_key(address) if address else None
-        values["city"], values["city_key"] = city, places.city_key(city) if city else None
-        values["state"] = places.state_name(state, country=own_country or self._home) if state else None
-        text = self._text("postcode")
+        texts = self._texts
+        if "address" in texts:
+            values["address"], values["address_key"] = texts["address"], places.address_key(texts["address"])
+        if "city" in texts:
+            values["city"], values["city_key"] = texts["city"], places.city_key(texts["city"])
+        if "state" in texts:
+            values["state"] = places.state_name(texts["state"], country=own_country or self._home)
+        text = texts.get("postcode")
         if text is None:
             return
         postcode = places.parse_postcode(text, country=own_country)

@@ -66,6 +66,15 @@ class WantedLookup:
     subject: str = field(repr=False)
 
 
+def subject_of(kind: LookupKind, *, email: str | None, email_key: str | None, phone: str | None) -> str | None:
+    """What a kind of look-up looks up of a lead; ``None`` if the lead has nothing of it. Domains as A-labels."""
+    if kind is LookupKind.PHONE:
+        return phone
+    if kind is LookupKind.MAILBOX:
+        return email
+    return email_key.rpartition("@")[2] if email_key is not None else None
+
+
 def subject_hash(tenant: str, kind: LookupKind, subject: str) -> int:
     """What a subject is called where it must not stand itself: signed 64 bits, of the tenant, the kind and it."""
     text = f"{tenant}\x1f{kind}\x1f{subject.lower()}"

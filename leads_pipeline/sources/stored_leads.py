@@ -53,6 +53,15 @@ class StoredLeads:
         corrections: list[dict[str, str | None]] = json.loads(raw.corrections)
         return corrected(lead, corrections) if corrections else lead
 
+    def sent(self, raw: RawLead) -> Mapping[str, Any]:
+        """The fields under the source's own names, as ``leads sources test`` shows them; of a file's row its own."""
+        try:
+            payload: dict[str, Any] = json.loads(raw.payload)
+            return payload if raw.imported else self._reader(raw.source).kind.fields(payload)
+        except Exception as error:  # noqa: BLE001 - one lead's odd payload must not hold up the others
+            _log.error("fields_unreadable", lead_id=str(raw.lead_id), error_type=type(error).__name__)
+            return {}
+
     def uses(self) -> dict[str, dict[str, str]]:
         """What the fields that came are for, by source."""
         return {source: reader.uses for source, reader in self._readers.items()}
@@ -64,13 +73,16 @@ class StoredLeads:
         if raw.imported:
             return payload
         payload.pop(MALFORMED_CONSENT_KEY, None)  # ours, no field of the source
-        reader = self._readers.get(raw.source)
-        if reader is None:
-            reader = self._readers[raw.source] = PostReader(self._settings.source(self._tenant, raw.source))
-        lead, names = reader.read(payload)
+        lead, names = self._reader(raw.source).read(payload)
         if raw.revision == 1:  # a lead that is judged again did not come again
             self.count.add(raw.source, names)
         return lead
+
+    def _reader(self, source: str) -> PostReader:
+        reader = self._readers.get(source)
+        if reader is None:
+            reader = self._readers[source] = PostReader(self._settings.source(self._tenant, source))
+        return reader
 
 
 def corrected(lead: Mapping[str, Any], corrections: list[dict[str, str | None]]) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """From ``raw_leads`` to ``validated_leads`` or ``rejected_leads``.
 
 Here a post becomes canonical fields, by its source's kind and mapping as leads.yaml has them now: a mapping that is
-mended also serves leads that came before. A revision of a person's making is judged with their corrections.
+mended also serves leads that came before. A revision of a person's making is judged with their corrections. Valid leads
+are weighed, and what must be looked up about them is asked for: see ``verification.intake``.
 """
 
 from collections import Counter
@@ -15,6 +16,7 @@ from leads_pipeline.sources.stored_leads import StoredLeads, Validator
 from leads_pipeline.storage.leads import RawLead, insert_rejected_leads, insert_validated_leads, read_raw_leads
 from leads_pipeline.storage.pending import Waiting, claim, enqueue
 from leads_pipeline.storage.source_fields import note_fields
+from leads_pipeline.verification.intake import take_in
 
 
 def validate_leads(
@@ -40,15 +42,23 @@ def validate_leads(
                 rejected.append((raw, verdict))
             else:
                 valid.append((raw, verdict))
-        insert_validated_leads(connection, valid, chunk)
+        intake = take_in(connection, chunk, valid, settings=settings.verification, sent=stored.sent)
+        weighed = [(raw, lead, item) for (raw, lead), item in zip(valid, intake.triages, strict=True)]
+        insert_validated_leads(connection, weighed, chunk)
         insert_rejected_leads(connection, rejected, chunk)
         enqueue(
             connection,
             Stage.DEDUPED_LEADS,
-            [Waiting(raw.lead_id, chunk.tenant, raw.capture_lane, raw.revision, chunk.now) for raw, _lead in valid],
+            [
+                Waiting(
+                    raw.lead_id, chunk.tenant, raw.capture_lane, raw.revision, chunk.now, intake.due.get(raw.lead_id)
+                )
+                for raw, _lead in valid
+            ],
         )
         note_fields(connection, stored.count, stored.uses(), chunk)
-    return ChunkReport(taken=len(claimed), passed=len(valid), counts=_counts(len(claimed), valid, rejected))
+    counts = {**_counts(len(claimed), valid, rejected), **intake.counts}
+    return ChunkReport(taken=len(claimed), passed=len(valid), counts=counts)
 
 
 def _counts(

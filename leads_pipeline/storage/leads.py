@@ -4,7 +4,7 @@ Rows are written with one JSON-array parameter per table, which psycopg sends se
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import date, datetime
 from uuid import UUID
@@ -13,6 +13,7 @@ import sqlalchemy as sa
 
 from leads_pipeline.domain.rules import RULE_VERSION
 from leads_pipeline.domain.stage import Chunk, Lane
+from leads_pipeline.domain.triage import Triage
 from leads_pipeline.domain.validation import Rejection, ValidLead
 
 
@@ -23,7 +24,8 @@ class RawLead:
     ``payload`` is JSON text: PostgreSQL keeps numbers that Python refuses to read, and one must not fail a chunk.
     ``quarantine`` says why it must not be used unless a person has ``released`` it; an ``imported`` lead came from a
     file, whose columns were mapped then. ``corrections``: a JSON list of what was corrected, in order: objects of
-    canonical fields, in which null takes a field away.
+    canonical fields, in which null takes a field away. ``ip`` is the person's own address of the network;
+    ``verification``, as JSON, what the door of a source that verifies in the request has found out.
     """
 
     lead_id: UUID
@@ -36,13 +38,16 @@ class RawLead:
     imported: bool = False
     corrections: str = field(default="[]", repr=False)
     released: bool = False
+    ip: str | None = field(default=None, repr=False)
+    verification: str | None = None
 
 
 _READ_RAW = sa.text(
     """
     select t.revision, r.lead_id, r.source, r.capture_lane, r.received_at, cast(r.payload as text) as payload,
         r.context ->> 'quarantine' as quarantine, r.context -> 'row' is not null as imported,
-        coalesce(c.corrections, '[]') as corrections, coalesce(c.released, false) as released
+        coalesce(c.corrections, '[]') as corrections, coalesce(c.released, false) as released,
+        r.context ->> 'ip' as ip, r.context ->> 'verification' as verification
     from jsonb_to_recordset(cast(:wanted as jsonb)) as t(lead_id uuid, revision integer)
     join raw_leads r on r.lead_id = t.lead_id
     left join lateral (  -- the first revision is nobody's correction: it costs no look
@@ -57,8 +62,13 @@ _READ_RAW = sa.text(
 
 _LEAD_COLUMNS = [column.name for column in fields(ValidLead)]
 _LEAD_TYPES = {"date_of_birth": "date", "attribution": "jsonb", "flags": "jsonb"}
-_ROW_COLUMNS = ["lead_id", "revision", "source", "capture_lane", "sync_lane", "received_at", *_LEAD_COLUMNS]
-_ROW_TYPES = {"lead_id": "uuid", "revision": "integer", "received_at": "timestamptz", **_LEAD_TYPES}
+_TRIAGE_TYPES = {"tier": "text", "value_score": "integer", "risk_score": "integer", "risk_factors": "jsonb"}
+_ROW_COLUMNS = [
+    "lead_id", "revision", "source", "capture_lane", "sync_lane", "received_at", *_LEAD_COLUMNS, *_TRIAGE_TYPES
+]  # fmt: skip
+_ROW_TYPES = {
+    "lead_id": "uuid", "revision": "integer", "received_at": "timestamptz", **_LEAD_TYPES, **_TRIAGE_TYPES
+}  # fmt: skip
 
 # Keyed by lead and revision: judging a lead again with the same rules changes nothing.
 _INSERT_VALIDATED = sa.text(
@@ -102,12 +112,16 @@ def read_raw_leads(connection: sa.Connection, *, tenant: str, wanted: Mapping[UU
             imported=r.imported,
             corrections=r.corrections,
             released=r.released,
+            ip=r.ip,
+            verification=r.verification,
         )
         for r in connection.execute(_READ_RAW, {"wanted": rows, "tenant": tenant})
     ]
 
 
-def insert_validated_leads(connection: sa.Connection, leads: Sequence[tuple[RawLead, ValidLead]], chunk: Chunk) -> None:
+def insert_validated_leads(
+    connection: sa.Connection, leads: Iterable[tuple[RawLead, ValidLead, Triage]], chunk: Chunk
+) -> None:
     """Put valid leads into their room; ``sync_lane`` is the lane of capture until scoring knows better."""
     rows = [
         {
@@ -118,8 +132,12 @@ def insert_validated_leads(connection: sa.Connection, leads: Sequence[tuple[RawL
             "sync_lane": raw.capture_lane,
             "received_at": raw.received_at.isoformat(),
             **{name: _as_json(getattr(lead, name)) for name in _LEAD_COLUMNS},
+            "tier": weighed.tier,
+            "value_score": weighed.value,
+            "risk_score": weighed.risk,
+            "risk_factors": [factor.as_json() for factor in weighed.factors],
         }
-        for raw, lead in leads
+        for raw, lead, weighed in leads
     ]
     _insert(connection, _INSERT_VALIDATED, rows, chunk)
 

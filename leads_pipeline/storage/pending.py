@@ -17,22 +17,28 @@ from leads_pipeline.domain.stage import Chunk, Lane, Stage
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """One subject at the door of a stage: a lead, or at golden_contacts a contact."""
+    """One subject at the door of a stage: a lead, or at golden_contacts a contact.
+
+    ``due_at``: not to be taken before, if it has something to wait for.
+    """
 
     subject_id: UUID
     tenant: str
     lane: Lane
     revision: int
     since: datetime
+    due_at: datetime | None = None
 
 
 # A subject that waits already keeps its place; it becomes as urgent as its most urgent reason and takes the revision.
 _ENQUEUE = sa.text(
     """
     insert into pending (stage, subject_id, tenant, lane, revision, since, due_at)
-    select :stage, t.subject_id, t.tenant, t.lane, t.revision, t.since, t.since
+    select :stage, t.subject_id, t.tenant, t.lane, t.revision, t.since, coalesce(t.due_at, t.since)
     from jsonb_to_recordset(cast(:rows as jsonb))
-        as t(subject_id uuid, tenant text, lane text, revision integer, since timestamptz)
+        as t(
+            subject_id uuid, tenant text, lane text, revision integer, since timestamptz, due_at timestamptz
+        )
     order by t.subject_id
     on conflict (stage, subject_id) do update set
         revision = greatest(pending.revision, excluded.revision),
@@ -70,6 +76,7 @@ def enqueue(connection: sa.Connection, stage: Stage, subjects: Iterable[Waiting]
             "lane": item.lane,
             "revision": item.revision,
             "since": item.since.isoformat(),
+            "due_at": item.due_at.isoformat() if item.due_at else None,
         }
         for item in subjects
     ]

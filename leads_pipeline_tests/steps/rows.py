@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from leads_pipeline.domain.ids import BatchId, uuid7
 from leads_pipeline.domain.stage import ALL_LANES, Chunk, Lane, Stage
+from leads_pipeline.domain.triage import UNWEIGHED
 from leads_pipeline.domain.validation import ValidLead, validate
 from leads_pipeline.storage import schema
 from leads_pipeline.storage.leads import RawLead, insert_validated_leads
@@ -84,7 +85,7 @@ def member(
     with engine.begin() as connection:
         insert_validated_leads(
             connection,
-            [(RawLead(lead_id, 1, source, lane, received_at, json.dumps(payload)), lead)],
+            [(RawLead(lead_id, 1, source, lane, received_at, json.dumps(payload)), lead, UNWEIGHED)],
             chunk(tenant=tenant, now=received_at),
         )
         connection.execute(

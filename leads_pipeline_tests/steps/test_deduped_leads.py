@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from leads_pipeline.config import Settings, parse_settings
 from leads_pipeline.domain.ids import uuid7
 from leads_pipeline.domain.stage import ChunkReport, Lane, Stage
+from leads_pipeline.domain.triage import UNWEIGHED
 from leads_pipeline.domain.validation import ValidLead, validate
 from leads_pipeline.matching.evaluation import pairwise
 from leads_pipeline.matching.scoring import PairScorer
@@ -73,7 +74,7 @@ def arrive_all(
     for lead_id, payload in zip(ids, payloads, strict=True):
         lead = validate(payload, country="US", today=NOW.date())
         assert isinstance(lead, ValidLead), lead
-        leads.append((RawLead(lead_id, revision, "website", lane, at, payload), lead))
+        leads.append((RawLead(lead_id, revision, "website", lane, at, payload), lead, UNWEIGHED))
     with engine.begin() as connection:
         insert_validated_leads(connection, leads, chunk(tenant=tenant))
         enqueue(connection, Stage.DEDUPED_LEADS, [Waiting(lead_id, tenant, lane, revision, NOW) for lead_id in ids])

@@ -30,7 +30,7 @@ def test_a_valid_lead_goes_on_and_a_useless_one_is_quarantined_with_its_reasons(
 
     report = validate_leads(engine, this, settings=settings)
 
-    assert report == ChunkReport(taken=2, passed=1, counts={"rejected": 1, "flag_free_mailbox": 1})
+    assert report == ChunkReport(taken=2, passed=1, counts={"rejected": 1, "flag_free_mailbox": 1, "tier_none": 1})
     (lead,) = rows_of(engine, schema.validated_leads)
     assert {name: lead[name] for name in ("lead_id", "revision", "tenant", "source", "received_at")} == {
         "lead_id": good, "revision": 1, "tenant": "acme", "source": "website", "received_at": NOW,

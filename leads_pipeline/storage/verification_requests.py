@@ -1,0 +1,314 @@
+"""The queue of look-ups: what is wanted, what is claimed, what was settled.
+
+Equal subjects of a tenant are one look-up: a claim takes every request with the subject, and so does its settlement.
+Claims of a kind take turns under a lock, so that two workers never ask for one subject; each is a few index look-ups
+whatever waits behind. A claim is a lease: it stands in ``due_at``, and who dies leaves its requests due again.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+
+from leads_pipeline.domain.stage import Chunk
+from leads_pipeline.domain.verification import LookupKind, WantedLookup, subject_hash, subject_of
+
+# Half of the key names the lock's purpose; see storage.identity.
+_LOCK_PURPOSE = 0x1EAE
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """One look-up to be made, for ``requests`` requests at least. ``text`` is what is looked up.
+
+    ``call_id`` is that of an earlier call that asked for it and was never answered, as far as is known.
+    """
+
+    tenant: str
+    kind: LookupKind
+    hash: int
+    text: str = field(repr=False)
+    tier: str
+    urgency: int
+    attempts: int
+    call_id: UUID | None
+    due_since: datetime
+    requests: int = 1
+
+
+_ENQUEUE = sa.text(
+    """
+    insert into verification_requests (
+        lead_id, revision, kind, tenant, lane, tier, urgency, subject_hash, blocked, requested_at, patience_until,
+        due_at, batch_id, runner_id
+    )
+    select t.lead_id, t.revision, t.kind, :tenant, t.lane, t.tier, t.urgency, t.subject_hash, t.blocked, :now,
+        t.patience_until, :now, :batch_id, :runner_id
+    from jsonb_to_recordset(cast(:rows as jsonb)) as t(
+        lead_id uuid, revision integer, kind text, lane text, tier text, urgency integer, subject_hash bigint,
+        blocked boolean, patience_until timestamptz
+    )
+    order by t.lead_id, t.kind
+    on conflict (lead_id, revision, kind) do nothing
+    """
+)
+
+# Tenant by tenant and tier by tier, by index: what is postponed or claimed is not walked over.
+_CANDIDATES = sa.text(
+    """
+    with recursive tenants as (
+        (select min(tenant) as tenant from verification_requests where kind = :kind and not blocked)
+        union all
+        select (
+            select min(r.tenant) from verification_requests r
+            where r.kind = :kind and not r.blocked and r.tenant > tenants.tenant
+        )
+        from tenants where tenants.tenant is not null
+    )
+    select found.*, row_number() over (partition by found.tenant, found.urgency order by found.due_at) as nth
+    from tenants
+    cross join unnest(cast(:urgencies as integer[])) as wanted(urgency)
+    cross join lateral (
+        select r.tenant, r.subject_hash, r.tier, r.urgency, r.due_at, r.attempts, r.call_id, r.lead_id, r.revision
+        from verification_requests r
+        where r.kind = :kind and not r.blocked and r.tenant = tenants.tenant and r.urgency = wanted.urgency
+            and r.due_at <= :now
+            and not exists (
+                select from verification_requests other
+                where other.kind = r.kind and other.tenant = r.tenant and other.subject_hash = r.subject_hash
+                    and other.call_id is not null and other.due_at > :now
+            )
+        order by r.due_at
+        limit :limit
+    ) found
+    order by found.urgency, nth, found.due_at
+    """
+)
+
+_TAKE = sa.text(
+    """
+    update verification_requests r
+    set due_at = :lease_until, attempts = r.attempts + 1, batch_id = :batch_id, runner_id = :runner_id
+    from jsonb_to_recordset(cast(:rows as jsonb)) as t(tenant text, subject_hash bigint)
+    where r.kind = :kind and r.tenant = t.tenant and r.subject_hash = t.subject_hash
+    """
+)
+
+_SUBJECTS = sa.text(
+    """
+    select t.lead_id, v.email, v.email_key, v.phone
+    from jsonb_to_recordset(cast(:rows as jsonb)) as t(lead_id uuid, revision integer)
+    join validated_leads v on v.lead_id = t.lead_id and v.revision = t.revision
+    """
+)
+
+_POSTPONE = sa.text(
+    """
+    update verification_requests r
+    set due_at = t.due_at, last_reason = t.reason, call_id = null,
+        attempts = case when t.counts then r.attempts else greatest(r.attempts - 1, 0) end
+    from jsonb_to_recordset(cast(:rows as jsonb)) as t(
+        tenant text, kind text, subject_hash bigint, due_at timestamptz, reason text, counts boolean
+    )
+    where r.kind = t.kind and r.tenant = t.tenant and r.subject_hash = t.subject_hash
+    """
+)
+
+_NAME_CALL = sa.text(
+    """
+    update verification_requests r set call_id = :call_id, due_at = :lease_until
+    from jsonb_to_recordset(cast(:rows as jsonb)) as t(tenant text, kind text, subject_hash bigint)
+    where r.kind = t.kind and r.tenant = t.tenant and r.subject_hash = t.subject_hash and r.runner_id = :runner_id
+        and r.batch_id = :batch_id
+    returning r.tenant, r.subject_hash
+    """
+)
+
+_KINDS_WAITING = sa.text(
+    """
+    select kind from unnest(cast(:kinds as text[])) as kind
+    where exists (
+        select from unnest(cast(:urgencies as integer[])) as wanted(urgency)
+        cross join lateral (
+            select from verification_requests r
+            where r.kind = kind.kind and not r.blocked and r.urgency = wanted.urgency and r.due_at <= :now
+            limit 1
+        ) first
+    )
+    """
+)
+
+
+def enqueue_lookups(
+    connection: sa.Connection, wanted: Iterable[tuple[WantedLookup, datetime, bool]], chunk: Chunk
+) -> int:
+    """Ask for look-ups: each with the end of its lead's patience and whether it waits for the domain's MX first.
+
+    Repeating it changes nothing. Says how many were given.
+    """
+    rows = [
+        {
+            "lead_id": str(item.lead_id),
+            "revision": item.revision,
+            "kind": item.kind,
+            "lane": item.lane,
+            "tier": item.tier,
+            "urgency": item.urgency,
+            "subject_hash": subject_hash(chunk.tenant, item.kind, item.subject),
+            "blocked": blocked,
+            "patience_until": patience_until.isoformat(),
+        }
+        for item, patience_until, blocked in wanted
+    ]
+    if rows:
+        values = {"tenant": chunk.tenant, "now": chunk.now, "batch_id": chunk.batch_id, "runner_id": chunk.runner_id}
+        connection.execute(_ENQUEUE, {"rows": json.dumps(rows), **values})
+    return len(rows)
+
+
+def claim_subjects(
+    connection: sa.Connection,
+    kind: LookupKind,
+    *,
+    urgencies: Sequence[int],
+    limit: int,
+    now: datetime,
+    lease: timedelta,
+    batch_id: UUID,
+    runner_id: str,
+) -> list[Subject]:
+    """Take up to ``limit`` subjects: the most urgent tier first, in it the tenants in turn, of each the oldest.
+
+    A request whose lead is gone is dropped.
+    """
+    connection.execute(
+        sa.text("select pg_advisory_xact_lock(cast(:purpose as integer), hashtext(:kind))"),
+        {"purpose": _LOCK_PURPOSE, "kind": kind},
+    )
+    values = {"kind": kind, "urgencies": list(urgencies), "limit": limit, "now": now}
+    found: dict[tuple[str, int], Any] = {}
+    counts: dict[tuple[str, int], int] = {}
+    for row in connection.execute(_CANDIDATES, values):
+        key = (row.tenant, row.subject_hash)
+        counts[key] = counts.get(key, 0) + 1
+        if len(found) < limit:
+            found.setdefault(key, row)
+    if not found:
+        return []
+    rows = json.dumps([{"tenant": tenant, "subject_hash": hashed} for tenant, hashed in found])
+    taken = {"kind": kind, "rows": rows, "lease_until": now + lease, "batch_id": batch_id, "runner_id": runner_id}
+    connection.execute(_TAKE, taken)
+    leads = json.dumps([{"lead_id": str(row.lead_id), "revision": row.revision} for row in found.values()])
+    known = {row.lead_id: row for row in connection.execute(_SUBJECTS, {"rows": leads})}
+    subjects: list[Subject] = []
+    gone: list[tuple[str, LookupKind, int]] = []
+    for (tenant, hashed), row in found.items():
+        lead = known.get(row.lead_id)
+        text = None if lead is None else subject_of(kind, email=lead.email, email_key=lead.email_key, phone=lead.phone)
+        if text is None:
+            gone.append((tenant, kind, hashed))
+            continue
+        subjects.append(
+            Subject(
+                tenant=tenant,
+                kind=kind,
+                hash=hashed,
+                text=text,
+                tier=row.tier,
+                urgency=row.urgency,
+                attempts=row.attempts + 1,
+                call_id=row.call_id,
+                due_since=row.due_at,
+                requests=counts[tenant, hashed],
+            )
+        )
+    drop_requests(connection, gone)
+    return subjects
+
+
+def drop_requests(connection: sa.Connection, subjects: Iterable[tuple[str, LookupKind, int]]) -> None:
+    """Forget requests for which there is nothing to look up any more."""
+    rows = [{"tenant": tenant, "kind": kind, "subject_hash": hashed} for tenant, kind, hashed in subjects]
+    if rows:
+        connection.execute(
+            sa.text(
+                """
+                delete from verification_requests r
+                using jsonb_to_recordset(cast(:rows as jsonb)) as t(tenant text, kind text, subject_hash bigint)
+                where r.kind = t.kind and r.tenant = t.tenant and r.subject_hash = t.subject_hash
+                """
+            ),
+            {"rows": json.dumps(rows)},
+        )
+
+
+def name_call(
+    connection: sa.Connection,
+    subjects: Sequence[Subject],
+    *,
+    call_id: UUID,
+    lease_until: datetime,
+    batch_id: UUID,
+    runner_id: str,
+) -> set[tuple[str, int]]:
+    """Write down in which call these are asked for, before it is sent; says which are still this claim's to ask for."""
+    rows = json.dumps([{"tenant": s.tenant, "kind": s.kind, "subject_hash": s.hash} for s in subjects])
+    values = {"call_id": call_id, "lease_until": lease_until, "batch_id": batch_id, "runner_id": runner_id}
+    return {(row.tenant, row.subject_hash) for row in connection.execute(_NAME_CALL, {"rows": rows, **values})}
+
+
+def postpone(
+    connection: sa.Connection, subjects: Iterable[Subject], *, until: datetime, reason: str, counts: bool = True
+) -> None:
+    """Let these be due again at ``until``. ``counts``: the attempt was theirs, not the account's trouble."""
+    rows = [
+        {
+            "tenant": item.tenant,
+            "kind": item.kind,
+            "subject_hash": item.hash,
+            "due_at": until.isoformat(),
+            "reason": reason,
+            "counts": counts,
+        }
+        for item in subjects
+    ]
+    if rows:
+        connection.execute(_POSTPONE, {"rows": json.dumps(rows)})
+
+
+def kinds_due(
+    connection: sa.Connection, kinds: Sequence[LookupKind], *, urgencies: Sequence[int], now: datetime
+) -> list[LookupKind]:
+    """The kinds of which something is due."""
+    values: Mapping[str, Any] = {"kinds": [str(kind) for kind in kinds], "urgencies": list(urgencies), "now": now}
+    return [LookupKind(row.kind) for row in connection.execute(_KINDS_WAITING, values)]
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingLookups:
+    """What waits to be looked up in one tier."""
+
+    kind: LookupKind
+    tier: str
+    waiting: int
+    oldest_since: datetime
+    past_patience: int
+
+
+def waiting_lookups(connection: sa.Connection, *, now: datetime) -> list[WaitingLookups]:
+    """Every queue of look-ups that is not empty. Counts rows: for people and checks, not for a sensor."""
+    rows = connection.execute(
+        sa.text(
+            """
+            select kind, tier, min(urgency) as urgency, count(*) as waiting, min(requested_at) as oldest,
+                count(*) filter (where patience_until < :now) as past_patience
+            from verification_requests group by kind, tier order by urgency, tier, kind
+            """
+        ),
+        {"now": now},
+    )
+    return [WaitingLookups(LookupKind(row.kind), row.tier, row.waiting, row.oldest, row.past_patience) for row in rows]
