@@ -14,6 +14,7 @@ from leads_pipeline.defs.crm_io_manager import CrmIOManager
 from leads_pipeline.defs.expectations import expectations
 from leads_pipeline.defs.maintenance import maintenance, maintenance_daily
 from leads_pipeline.defs.resources import CRM_IO_MANAGER, FLOW, FlowResource
+from leads_pipeline.defs.validation_checks import VALIDATION_CHECKS
 from leads_pipeline.flows import FlowContext
 from leads_pipeline.telemetry import configure_logging
 
@@ -23,7 +24,7 @@ def build_defs(flow: FlowResource | FlowContext | None = None) -> dg.Definitions
     flow = flow or FlowResource()
     return dg.Definitions(
         assets=ASSETS,
-        asset_checks=(*SLO_CHECKS, expectations),
+        asset_checks=(*SLO_CHECKS, *VALIDATION_CHECKS, expectations),
         jobs=(*JOBS, maintenance),
         sensors=SENSORS,
         schedules=(*SCHEDULES, maintenance_daily),

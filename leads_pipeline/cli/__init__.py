@@ -28,6 +28,7 @@ _GROUPS: dict[str, tuple[str, str, str]] = {
     "journey": ("leads_pipeline.cli.journey", "journey", "Every row and decision about one lead."),
     "keys": ("leads_pipeline.cli.keys", "keys", "Create, list and revoke API keys."),
     "rejected": ("leads_pipeline.cli.rejected", "rejected", "What validation rejected: look, fix, retry, discard."),
+    "quality": ("leads_pipeline.cli.quality", "quality", "Leads held back from matching: list, release, recheck."),
     "run": ("leads_pipeline.cli.run", "run", "Run the chain here, until nothing is pending."),
     "sandbox": ("leads_pipeline.cli.sandbox", "sandbox", "Serve a sandbox CRM."),
     "sources": ("leads_pipeline.cli.sources", "sources", "The ways in; what a payload becomes; which fields came."),

@@ -26,6 +26,7 @@ from leads_pipeline.defs.checks import (
 from leads_pipeline.defs.expectations import expectations
 from leads_pipeline.defs.runs import SERIAL_TAG, has_unfinished_run, setbacks
 from leads_pipeline.defs.shield import shielded
+from leads_pipeline.defs.validation_checks import quality_holds, validation_rules
 from leads_pipeline.domain.stage import ALL_LANES, Lane, Stage
 from leads_pipeline.flows import FlowContext
 from leads_pipeline.storage.measurements import stages_due
@@ -40,9 +41,11 @@ POLL_SECONDS = 0.5
 _ALL = dg.AssetSelection.assets(*ASSETS)
 # The SLO checks read whole tables: twelve times an hour is enough, a micro-batch does not repeat them.
 _SCHEDULED_ONLY = dg.AssetSelection.checks(
-    conservation, *OLDEST_PENDING, rejection_rate, schema_drift, delivery_success
+    conservation, *OLDEST_PENDING, rejection_rate, schema_drift, delivery_success, quality_holds
 )
+# One set of rules: Great Expectations for the batch lane, SQL for the hot chain.
 _EXPECTATIONS = dg.AssetSelection.checks(expectations)
+_RULES_IN_SQL = dg.AssetSelection.checks(validation_rules)
 
 
 def _serial(name: str, **tags: str) -> dict[str, str]:
@@ -59,10 +62,10 @@ near_real_time = dg.define_asset_job(
 
 batch = dg.define_asset_job(
     "batch",
-    selection=_ALL - _SCHEDULED_ONLY,
+    selection=_ALL - _SCHEDULED_ONLY - _RULES_IN_SQL,
     config=lanes_config((Lane.BATCH,)),
     tags=_serial("batch", **{"dagster/priority": "-10"}),
-    description="The batch lane. Great Expectations must be content with the validated leads before they are matched.",
+    description="The batch lane. What Great Expectations is not content with is held before it is matched.",
 )
 
 all_lanes = dg.define_asset_job(
@@ -75,7 +78,7 @@ all_lanes = dg.define_asset_job(
 
 slo_checks = dg.define_asset_job(
     "slo_checks",
-    selection=dg.AssetSelection.checks(*SLO_CHECKS),
+    selection=dg.AssetSelection.checks(*SLO_CHECKS, quality_holds),
     tags=_serial("slo_checks"),
     description="Only the checks that hold the pipeline to its SLOs; they fail when it has stopped.",
 )

@@ -1,86 +1,110 @@
-"""A Great Expectations suite over the validated leads that are about to be matched; it blocks the batch job.
+"""Great Expectations over the validated leads that are about to be matched, source by source and day by day.
 
-What it examines is what it would hold back: the rows that this run validated and the batch lane's rows that wait at the
-door of ``deduped_leads``. Bad rows of an earlier, blocked run are therefore still bad in the next one. If none wait, it
-examines the batch lane's latest rows. Sources are examined one by one: a broken import must not hide behind a large
-healthy one.
+What it examines is what it would hold back: the batch lane's leads that wait at the door of ``deduped_leads``. A group
+(a source's leads of one day of receipt, in UTC) that breaks a rule is held there, alone; the run goes on with the
+others. Only if nothing else is left to do, or the table is not as this version knows it, does the check end the run.
 
 Great Expectations takes five CPU-seconds to import, so that happens inside the check and the near-real-time job leaves
 the check out. Results are reduced to counts: its reports quote values.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
 
+from leads_pipeline.crm.parking import open_doors, parked_now
+from leads_pipeline.defs.data_docs import Page, write_data_docs
 from leads_pipeline.defs.metadata import markdown_table
 from leads_pipeline.defs.shield import LOST_CONNECTION, shielded
-from leads_pipeline.domain.stage import Lane, Stage
+from leads_pipeline.domain.expectations import USUAL_COUNTRY, Group, Kind, Rule
+from leads_pipeline.domain.stage import ALL_LANES, Lane, Stage
 from leads_pipeline.flows import FlowContext
-from leads_pipeline.storage.validated_sample import EXAMINED_COLUMNS, Completeness, completeness_since, rows_to_examine
+from leads_pipeline.steps.quality import Held, Standard, hold_back, standards
+from leads_pipeline.storage.measurements import stages_due
+from leads_pipeline.storage.quality import columns_expected, columns_found
+from leads_pipeline.storage.validated_sample import EXAMINED_COLUMNS, rows_to_examine
 
-ROWS_PER_SOURCE = 10_000
+ROWS_PER_GROUP = 10_000
 
-# A source's share of rows with a field may fall this far below what it was: beyond, a column was lost or mismapped.
-COMPLETENESS_DROP = 0.3
-BASELINE = timedelta(days=7)
-
-_EMAIL = r"^[^@\s]+@[^@\s]+\.[^@\s.]+$"
-_E164 = r"^\+[1-9][0-9]{6,14}$"
-_ALWAYS_PRESENT = ("lead_id", "tenant", "source", "received_at", "validated_at", "sync_lane", "rule_version")
-_PAIRED = (("email", "email_key"), ("phone", "phone_key"))
-_OPTIONAL = ("email", "phone", "last_name", "company")
+# What is left for a run to do behind this check.
+_BEHIND = (Stage.DEDUPED_LEADS, Stage.GOLDEN_CONTACTS, Stage.CRM_SYNC_BATCHES)
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one expectation found in one source's rows: counts only."""
+    """What one rule found in one group's rows: counts, or for a drift the share that was seen. No values."""
 
-    tenant: str
-    source: str
-    expectation: str
+    group: Group
+    rule: Rule
     rows: int
     unexpected: int
+    observed: float | None
     met: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """The outcomes of one examination, and Great Expectations' own reports of it, for its data docs."""
+
+    outcomes: Sequence[Outcome]
+    pages: Sequence[Page]
+
+    @property
+    def broken(self) -> list[Outcome]:
+        return [outcome for outcome in self.outcomes if not outcome.met]
 
 
 @dg.asset_check(
     asset=str(Stage.VALIDATED_LEADS),
     name="expectations",
-    description="Great Expectations over leads about to be matched, per source: schema, null rates, ranges, formats.",
+    description="Great Expectations over leads about to be matched, per source and day: schema, formats, ranges, null "
+    "rates, drift. What breaks a rule is held; everything else goes on.",
     blocking=True,
     retry_policy=LOST_CONNECTION,
 )
 def expectations(context: dg.AssetCheckExecutionContext, flow: dg.ResourceParam[FlowContext]) -> dg.AssetCheckResult:
-    now = flow.clock.now()
+    now, settings = flow.clock.now(), flow.settings
     with shielded("expectations examines validated leads"):
         with flow.engine.connect() as connection:
-            rows = rows_to_examine(connection, runner_id=context.run.run_id, limit_per_source=ROWS_PER_SOURCE)
-            baselines = completeness_since(connection, now - BASELINE)
-        outcomes = examine(rows, baselines=baselines, min_sample=flow.settings.slos.min_sample, now=now)
-    broken = [outcome for outcome in outcomes if not outcome.met]
+            lacking = sorted(set(columns_expected()) - set(columns_found(connection)))
+        if lacking:
+            return _wrong_table(lacking)
+        with flow.engine.connect() as connection:
+            rows = rows_to_examine(connection, limit_per_group=ROWS_PER_GROUP, now=now)
+            held_to = standards(connection, _counted(rows), settings=settings, now=now)
+        examined = examine(rows, held_to)
+        broken: dict[Group, list[str]] = {}
+        for outcome in examined.broken:
+            broken.setdefault(outcome.group, []).append(outcome.rule.name)
+        held = hold_back(flow.engine, broken, examined=held_to.keys(), runner_id=context.run.run_id, now=now)
+        goes_on = bool(_due_behind(flow, _lanes_of(context.run.run_config)))
+        docs = write_data_docs(settings.state_path / "data_docs", examined.pages, run_id=context.run.run_id, now=now)
     return dg.AssetCheckResult(
-        passed=not broken,
+        passed=not held.groups,
+        severity=dg.AssetCheckSeverity.WARN if goes_on else dg.AssetCheckSeverity.ERROR,
+        description=_description(held, goes_on=goes_on),
         metadata={
             "rows": len(rows),
-            "sources": len({(outcome.tenant, outcome.source) for outcome in outcomes}),
-            "expectations": len(outcomes),
-            "expectations_broken": len(broken),
-            "unexpected_values": sum(outcome.unexpected for outcome in broken),
-            **({"broken": _outcomes_table(broken)} if broken else {}),
+            "groups": len(held_to),
+            "groups_held": len(held.groups),
+            "groups_released": len(held.released),
+            "groups_passed_again": len(held.passed),
+            "expectations": len(examined.outcomes),
+            "expectations_broken": len(examined.broken),
+            "unexpected_values": sum(outcome.unexpected for outcome in examined.broken),
+            **({"broken": _outcomes_table(examined.broken, held)} if examined.broken else {}),
+            **(_links(docs) if docs else {}),
         },
     )
 
 
-def examine(
-    rows: Sequence[dict[str, Any]], *, baselines: Sequence[Completeness], min_sample: int, now: datetime
-) -> list[Outcome]:
-    """Hold each source's rows against the suite. ``baselines`` say how complete a source's rows were before."""
+def examine(rows: Sequence[Mapping[str, Any]], held_to: Mapping[Group, Standard]) -> Examined:
+    """Hold each group's rows against its suite. ``rows`` have ``EXAMINED_COLUMNS``."""
     if not rows:
-        return []
+        return Examined((), ())
     import great_expectations as gx  # noqa: PLC0415 - see the module's docstring
     import pandas as pd  # noqa: PLC0415
     from great_expectations.data_context.types.base import ProgressBarsConfig  # noqa: PLC0415
@@ -90,80 +114,132 @@ def examine(
     context.variables.progress_bars = ProgressBarsConfig(globally=False, metric_calculations=False)
     definition = (
         context.data_sources.add_pandas("validated_leads")
-        .add_dataframe_asset("source")
+        .add_dataframe_asset("source_and_day")
         .add_batch_definition_whole_dataframe("rows")
     )
-    known = {(item.tenant, item.source): item for item in baselines if item.rows >= min_sample}
-    frame = _derived(pd.DataFrame(list(rows)), now=now)
     outcomes: list[Outcome] = []
-    for (tenant, source), part in frame.groupby(["tenant", "source"], sort=True):
-        suite = gx.ExpectationSuite(
-            name=f"{tenant}.{source}", expectations=_suite(gx, known.get((tenant, source)), now)
-        )
-        report = definition.get_batch({"dataframe": part.reset_index(drop=True)}).validate(
+    pages: list[Page] = []
+    frame = pd.DataFrame(list(rows), columns=list(EXAMINED_COLUMNS))
+    for key, found in frame.groupby(["tenant", "source", "day"], sort=True):
+        group = Group(*key)
+        standard = held_to[group]
+        part = found.assign(**{USUAL_COUNTRY: found["country"] == standard.usual_country}).reset_index(drop=True)
+        suite = gx.ExpectationSuite(name=str(group), expectations=[_expectation(gx, rule) for rule in standard.rules])
+        report = definition.get_batch({"dataframe": part}).validate(
             suite, result_format={"result_format": "BASIC", "partial_unexpected_count": 0}
         )
-        outcomes.extend(_outcome(tenant, source, result, rows=len(part)) for result in report.results)
-    return outcomes
+        rules = {rule.name: rule for rule in standard.rules}
+        judged = [_outcome(group, rules, result, rows=len(part)) for result in report.results]
+        outcomes.extend(judged)
+        broken = tuple(item.rule.name for item in judged if not item.met)
+        pages.append(Page(group, report, rows=len(part), rules=len(judged), broken=broken))
+    return Examined(outcomes, pages)
 
 
-def _derived(frame: Any, *, now: datetime) -> Any:
-    """Add what the suite judges and the table does not hold as a column of its own."""
-    for field, key in _PAIRED:
-        frame[f"has_{field}"] = frame[field].notna()
-        frame[f"has_{key}"] = frame[key].notna()
-    named = frame[["first_name", "last_name", "full_name"]].notna().any(axis=1)
-    placed = frame[["date_of_birth", "company", "address", "postcode"]].notna().any(axis=1)
-    frame["usable"] = frame["email"].notna() | frame["phone"].notna() | (named & placed)
-    frame["birth_year"] = [value.year if value is not None else None for value in frame["date_of_birth"]]
-    frame["age_seconds"] = [(now - value).total_seconds() for value in frame["received_at"]]
-    return frame
-
-
-def _suite(gx: Any, baseline: Completeness | None, now: datetime) -> list[Any]:
+def _expectation(gx: Any, rule: Rule) -> Any:
+    """The expectation that a rule is; ``storage.quality`` has its condition in SQL."""
     expect = gx.expectations
-    derived = [f"has_{name}" for pair in _PAIRED for name in pair] + ["usable", "birth_year", "age_seconds"]
-    suite = [
-        expect.ExpectTableColumnsToMatchSet(column_set=[*EXAMINED_COLUMNS, *derived], exact_match=True),
-        *(expect.ExpectColumnValuesToNotBeNull(column=name) for name in _ALWAYS_PRESENT),
-        expect.ExpectColumnValuesToBeUnique(column="lead_id"),
-        expect.ExpectColumnValuesToBeInSet(column="usable", value_set=[True]),
-        *(expect.ExpectColumnPairValuesToBeEqual(column_A=f"has_{a}", column_B=f"has_{b}") for a, b in _PAIRED),
-        expect.ExpectColumnValuesToBeInSet(column="sync_lane", value_set=[str(lane) for lane in Lane]),
-        expect.ExpectColumnValuesToMatchRegex(column="email", regex=_EMAIL),
-        expect.ExpectColumnValueLengthsToBeBetween(column="email", max_value=320),
-        expect.ExpectColumnValuesToMatchRegex(column="phone", regex=_E164),
-        expect.ExpectColumnValuesToMatchRegex(column="country", regex="^[A-Z]{2}$"),
-        expect.ExpectColumnValuesToBeBetween(column="birth_year", min_value=1, max_value=now.year),
-        # A clock that runs ahead, or a time zone taken for UTC, shows as a lead from the future.
-        expect.ExpectColumnValuesToBeBetween(column="age_seconds", min_value=-60),
-    ]
-    if baseline is not None:
-        suite += [
-            expect.ExpectColumnValuesToNotBeNull(column=name, mostly=max(0.0, share - COMPLETENESS_DROP))
-            for name, share in ((name, baseline.share(name)) for name in _OPTIONAL)
-            if share > COMPLETENESS_DROP
-        ]
-    return suite
+    named = {"meta": {"rule": rule.name}}
+    match rule.kind:
+        case Kind.PRESENT:
+            return expect.ExpectColumnValuesToNotBeNull(column=rule.column, **named)
+        case Kind.HOLDS:
+            return expect.ExpectColumnValuesToBeInSet(column=rule.column, value_set=[True], **named)
+        case Kind.MATCHES:
+            return expect.ExpectColumnValuesToMatchRegex(column=rule.column, regex=rule.pattern, **named)
+        case Kind.AT_MOST:
+            return expect.ExpectColumnValueLengthsToBeBetween(column=rule.column, max_value=rule.high, **named)
+        case Kind.BETWEEN:
+            return expect.ExpectColumnValuesToBeBetween(
+                column=rule.column, min_value=rule.low, max_value=rule.high, **named
+            )
+        case Kind.ONE_OF:
+            return expect.ExpectColumnValuesToBeInSet(column=rule.column, value_set=list(rule.allowed), **named)
+        case Kind.FILLED:
+            return expect.ExpectColumnValuesToNotBeNull(column=rule.column, mostly=rule.low, **named)
+        case Kind.SHARE:
+            return expect.ExpectColumnMeanToBeBetween(
+                column=rule.column, min_value=rule.low, max_value=rule.high, **named
+            )
 
 
-def _outcome(tenant: str, source: str, result: Any, *, rows: int) -> Outcome:
-    config = result.expectation_config
-    columns = [str(config.kwargs[name]) for name in ("column", "column_A", "column_B") if name in config.kwargs]
+def _outcome(group: Group, rules: Mapping[str, Rule], result: Any, *, rows: int) -> Outcome:
+    rule = rules[result.expectation_config.meta["rule"]]
     found = result.result.get("unexpected_count")
+    observed: float | None = None
+    if rule.kind is Kind.SHARE and (mean := result.result.get("observed_value")) is not None:
+        observed = float(mean)
+    elif rule.kind is Kind.FILLED and found is not None:
+        observed = 1 - int(found) / rows
     return Outcome(
-        tenant=tenant,
-        source=source,
-        expectation=" ".join([config.type, *columns]),
+        group=group,
+        rule=rule,
         rows=rows,
-        # An expectation about the table as a whole, or one that raised, counts no values.
-        unexpected=int(found) if found is not None else 0,
+        # An expectation about the rows together, or one that raised, counts no values.
+        unexpected=int(found) if found is not None and not rule.is_drift else 0,
+        observed=observed,
         met=bool(result.success),
     )
 
 
-def _outcomes_table(outcomes: Sequence[Outcome]) -> dg.MarkdownMetadataValue:
+def _counted(rows: Sequence[Mapping[str, Any]]) -> dict[Group, int]:
+    counts: dict[Group, int] = {}
+    for row in rows:
+        group = Group(row["tenant"], row["source"], row["day"])
+        counts[group] = counts.get(group, 0) + 1
+    return counts
+
+
+def _lanes_of(run_config: Mapping[str, Any]) -> tuple[Lane, ...]:
+    """The lanes that the run serves behind this check."""
+    chosen = run_config.get("ops", {}).get(str(Stage.DEDUPED_LEADS), {}).get("config", {}).get("lanes")
+    return tuple(Lane[name.upper()] for name in chosen) if chosen else ALL_LANES
+
+
+def _due_behind(flow: FlowContext, lanes: Sequence[Lane]) -> list[Stage]:
+    """The stages behind this check that have something to do, held leads left out."""
+    settings, now = flow.settings, flow.clock.now()
+    doors = open_doors(settings, parked=parked_now(flow.engine, settings=settings, now=now))
+    with flow.engine.connect() as connection:
+        due = stages_due(connection, tenants=list(settings.tenants), doors=doors, lanes=lanes, now=now)
+    return [stage for stage in due if stage in _BEHIND]
+
+
+def _links(docs: Path) -> dict[str, dg.MetadataValue[Any]]:
+    """Both, because a browser follows no link from a page of the network to a file: the path is there to be copied."""
+    return {"data_docs": dg.MetadataValue.url(docs.as_uri()), "data_docs_path": dg.MetadataValue.path(docs)}
+
+
+def _wrong_table(lacking: Sequence[str]) -> dg.AssetCheckResult:
+    return dg.AssetCheckResult(
+        passed=False,
+        description="validated_leads is not as this version knows it: run `leads db upgrade`. Nothing is matched.",
+        metadata={"columns_lacking": markdown_table(("column",), ((column,) for column in lacking))},
+    )
+
+
+def _description(held: Held, *, goes_on: bool) -> str | None:
+    if not held.groups:
+        return None
+    names = ", ".join(str(group) for group in held.groups)
+    rest = "all else goes on" if goes_on else "nothing else waits"
+    return f"held back from matching: {names}; {rest}. `leads quality list` shows why and how to let them pass"
+
+
+def _outcomes_table(outcomes: Sequence[Outcome], held: Held) -> dg.MarkdownMetadataValue:
     return markdown_table(
-        ("tenant", "source", "expectation", "rows", "unexpected"),
-        ((item.tenant, item.source, item.expectation, item.rows, item.unexpected) for item in outcomes),
+        ("tenant", "source", "day", "rule", "rows", "unexpected", "share seen", "leads"),
+        (
+            (
+                item.group.tenant,
+                item.group.source,
+                item.group.day,
+                item.rule.name,
+                item.rows,
+                item.unexpected,
+                "" if item.observed is None else f"{item.observed:.2f}",
+                "released" if item.group in held.released else "held",
+            )
+            for item in outcomes
+        ),
     )

@@ -183,8 +183,8 @@ def drift_rules(history: History | None, *, rows: int, min_sample: int) -> tuple
     for name, past in history.past.items():
         chance = CHANCE_ERRORS * sqrt(past.share * (1 - past.share) / rows)
         tolerance = max(LEAST_TOLERANCE, SPREADS * past.spread) + chance
-        low = past.share - tolerance if past.share > tolerance else None
-        high = past.share + tolerance if past.share + tolerance < 1 else None
+        low = round(past.share - tolerance, 3) if past.share > tolerance else None
+        high = round(past.share + tolerance, 3) if past.share + tolerance < 1 else None
         if name in FLAG_COLUMNS:
             if low is not None or high is not None:
                 rules.append(Rule(f"{name}_share", Kind.SHARE, name, low=low, high=high))
