@@ -22,6 +22,7 @@ from leads_pipeline.crm.sandbox.running import SandboxServer, running_sandbox
 from leads_pipeline.domain.ids import LeadId, uuid7
 from leads_pipeline.domain.stage import ALL_LANES, Chunk, ChunkReport, Lane, Stage
 from leads_pipeline.flows import DRAINED_STAGES, FlowContext, StageFailed, drain
+from leads_pipeline.steps.rejected_leads import fix
 from leads_pipeline.storage.conservation import conservation
 from leads_pipeline.storage.journey import lead_journey, leads_of_email
 from leads_pipeline.storage.pending import claim
@@ -78,6 +79,38 @@ def test_a_lead_travels_from_the_buffer_to_the_crm(context: FlowContext, sandbox
     (contact,) = sandbox.contacts()
     assert contact["properties"]["email"] == "ada.byron@engines.example"
     assert contact["properties"]["firstname"] == "Ada"
+
+
+def test_a_lead_that_was_rejected_and_fixed_is_delivered_under_its_own_id(context: FlowContext, sandbox: SandboxServer):
+    [lead_id] = capture(context, {"email": "ada at engines.example", "first_name": "Ada"})
+    states = []
+
+    def note_state() -> None:
+        with context.engine.connect() as connection:
+            [account] = conservation(connection, destinations={"acme": ("hubspot",)})
+        assert account.conserved
+        states.extend(str(state) for state, leads in account.states.items() if leads)
+
+    run_chain(context)
+    note_state()
+    fix(context.engine, lead_id, {"email": "ada@engines.example"}, actor="grace", now=context.clock.now())
+    note_state()
+    for stage in DRAINED_STAGES:
+        drain(context, stage, lanes=ALL_LANES, runner_id="test")
+        note_state()
+    run_chain(context)
+    note_state()
+
+    assert states == ["rejected", *["pending"] * 5, "delivered"]
+    (contact,) = sandbox.contacts()
+    assert (contact["properties"]["email"], contact["properties"]["firstname"]) == ("ada@engines.example", "Ada")
+    with context.engine.connect() as connection:
+        journey = lead_journey(connection, lead_id)
+    assert journey is not None
+    events = [event.event for event in journey.events]
+    assert [event for event in events if event in ("rejected", "corrected", "validated", "sent")] == [
+        "rejected", "corrected", "validated", "sent",
+    ]  # fmt: skip
 
 
 def test_every_stage_reports_what_it_took_and_what_is_left(context: FlowContext):
