@@ -35,12 +35,17 @@ SEVERITY: tuple[Standing, ...] = (Standing.INVALID, Standing.RISKY, Standing.VAL
 # Why, in words that are ours. A vendor's own word that is not here becomes ``other``.
 REASONS = frozenset(
     {
-        "accepts_all", "answer_lost", "bad_syntax", "blocked_by_mailbox", "budget_spent", "disconnected", "disposable",
-        "dns_failure", "do_not_mail", "domain_not_found", "full_mailbox", "greylisted", "mailbox_exists",
-        "mailbox_not_found", "no_mail_server", "not_assigned", "null_mx", "other", "personal_data_objection",
-        "provider_failed", "role", "spamtrap", "switched_down", "timeout", "toxic",
+        "accepts_all", "answer_lost", "bad_syntax", "blocked_by_mailbox", "budget_spent", "complainer", "disconnected",
+        "disposable", "dns_failure", "do_not_mail", "domain_not_found", "forwarded", "full_mailbox", "greylisted",
+        "low_quality", "mail_server_failed", "mailbox_disabled", "mailbox_exists", "mailbox_not_found",
+        "no_coverage", "no_mail_server", "not_assigned", "not_personal", "null_mx", "number_exists", "other",
+        "personal_data_objection", "possible_typo", "provider_failed", "role", "spamtrap", "suppressed",
+        "switched_down", "timeout", "toxic", "voip",
     }
 )  # fmt: skip
+
+# What is true besides, whatever the standing.
+FLAGS = frozenset({"accepts_all", "alias", "automated", "disposable", "free", "gibberish", "role", "suggestion"})
 
 
 @dataclass(frozen=True, slots=True)

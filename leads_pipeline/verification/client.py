@@ -20,7 +20,6 @@ class ProviderClient:
             ConfigError: the key holds what cannot be sent, such as a line break.
         """
         self._provider = provider
-        self._account = settings.account
         self._transport = Transport(
             (settings.base_url or provider.quirks.base_url).rstrip("/"),
             token=key,
@@ -32,7 +31,7 @@ class ProviderClient:
 
     def ask(self, subjects: Sequence[str]) -> ProviderAnswer:
         """Look these up, at most ``quirks.batch_size``. What a network or a vendor can do comes back as an outcome."""
-        return self._send(self._provider.request(subjects, account=self._account), subjects)
+        return self._send(self._provider.request(subjects), subjects)
 
     def poll(self, reference: str, subjects: Sequence[str]) -> ProviderAnswer:
         """Ask for the answer about ``subjects`` that was still being made. Never paid, so it may be asked again."""

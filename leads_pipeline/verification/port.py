@@ -54,8 +54,9 @@ class Quirks:
     key_in: str
     in_flight: int = 4
     spread: bool = False
-    daily: int | None = None  # calls between two midnights, where the vendor counts them
+    daily: int | None = None  # look-up calls between two midnights, where the vendor counts them
     block_seconds: float = 60.0
+    polls_are_limited: bool = True  # a poll counts in ``windows`` like a look-up
     poll_seconds: float = 5.0  # between two questions for an answer that is still being made
     poll_patience_seconds: float = 600.0
     maybe_paid: frozenset[int] = frozenset({408, 504, 520, 524})  # after these nobody knows whether it was looked up
@@ -77,8 +78,7 @@ class ProviderAnswer:
     """What a provider's answer says.
 
     ``verdicts``: for ANSWERED, by subject, as it was asked; a subject that is missing was not judged and not billed.
-    A POLL may bring verdicts of a part already. ``billed`` is how many look-ups the vendor says or is known to bill;
-    ``None``: all that were judged.
+    ``billed`` is how many look-ups the vendor says or is known to bill; ``None``: all that were judged.
     """
 
     outcome: Outcome
@@ -96,8 +96,8 @@ class Provider(Protocol):
 
     quirks: Quirks
 
-    def request(self, subjects: Sequence[str], *, account: str | None) -> HttpRequest:
-        """The request that looks these up, at most ``quirks.batch_size``. ``account``: ProviderSettings.account."""
+    def request(self, subjects: Sequence[str]) -> HttpRequest:
+        """The request that looks these up, at most ``quirks.batch_size``."""
         ...
 
     def poll(self, reference: str, subjects: Sequence[str]) -> HttpRequest:

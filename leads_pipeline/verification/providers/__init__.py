@@ -1,0 +1,1 @@
+"""One module per vendor: what is sent, and what its answer means in our words. ``registry`` lists them."""
