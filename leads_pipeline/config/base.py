@@ -32,9 +32,36 @@ def _valid_network(value: str) -> str:
         raise ValueError("allowed: an IP address or a network such as 10.0.0.0/8") from None
 
 
+def resolver_address(value: str) -> tuple[str, int]:
+    """``192.0.2.53``, ``192.0.2.53:5353``, ``2001:db8::53`` or ``[2001:db8::53]:5353`` as address and port.
+
+    Raises:
+        ValueError: it is none of these.
+    """
+    host, port = value, "53"
+    if host.startswith("[") and "]" in host:
+        host, _, rest = host[1:].partition("]")
+        port = rest.removeprefix(":") if rest else port
+    elif host.count(":") == 1:
+        host, _, port = host.partition(":")
+    try:
+        address = str(ipaddress.ip_address(host))
+    except ValueError:
+        address = ""
+    if not address or not (port.isascii() and port.isdigit() and 0 < int(port) < 65_536):
+        raise ValueError("allowed: an IP address, or one with a port such as 192.0.2.53:5353 or [2001:db8::53]:5353")
+    return address, int(port)
+
+
+def _valid_resolver(value: str) -> str:
+    resolver_address(value)
+    return value
+
+
 Name = Annotated[str, AfterValidator(_valid_name)]
 TimeZone = Annotated[str, AfterValidator(_valid_time_zone)]
 Network = Annotated[str, AfterValidator(_valid_network)]
+Resolver = Annotated[str, AfterValidator(_valid_resolver)]
 LaneName = Literal["real_time", "near_real_time", "batch"]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 

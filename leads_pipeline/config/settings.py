@@ -265,6 +265,18 @@ class Settings(Model):
         return self
 
     @model_validator(mode="after")
+    def _requests_can_be_verified(self) -> Self:
+        for tenant, settings in self.tenants.items():
+            for name, source in settings.sources.items():
+                wanted = source.verify_in_request
+                if wanted is not None and "mx" in wanted.lookups and not self.verification.mx.enabled:
+                    raise ValueError(
+                        f"tenants.{tenant}.sources.{name}.verify_in_request looks up mx, and verification.mx.enabled "
+                        "is false; allowed: enable it, or lookups: [] for the local checks alone"
+                    )
+        return self
+
+    @model_validator(mode="after")
     def _accounts_have_one_limit(self) -> Self:
         """Two limits would be two ways to count one quota, and the larger would win."""
         first_of: dict[str, str] = {}

@@ -30,6 +30,8 @@ _KINDS_THAT_HEED: dict[str, frozenset[SourceKind]] = {
     "api_url": frozenset({"meta", "hubspot"}),
     "public_url": frozenset({"hubspot"}),
     "redirects": frozenset({"form"}),
+    # Others are answered to a server that reads no verdict.
+    "verify_in_request": frozenset({"json", "form"}),
 }
 
 
@@ -116,6 +118,20 @@ class KeyRate(Model):
     burst: Annotated[int, Field(ge=0)] = Field(1_000, description="Requests beyond it that may come at once.")
 
 
+class InRequestSettings(Model):
+    """What is verified before the sender of one lead is answered. No lead is refused over it."""
+
+    lookups: tuple[Literal["mx"], ...] = Field(
+        ("mx",), description="Besides the local checks. Look-ups that are paid for are never made in a request."
+    )
+    budget_ms: Annotated[int, Field(gt=0, le=5_000)] = Field(
+        300, description="The answer waits so long for DNS at most; the rest is verified later."
+    )
+    lanes: tuple[LaneName, ...] = Field(
+        (), description="Only leads of these lanes, by lane and lane_rules; empty: all."
+    )
+
+
 class SourceSettings(Model):
     """One way in: a form, a webhook, an import."""
 
@@ -152,6 +168,9 @@ class SourceSettings(Model):
         (), description="kind form: pages that a form may send people on to; the first one if it names none."
     )
     rate: KeyRate | None = Field(None, description="Of this source; capture.rate if unset.")
+    verify_in_request: InRequestSettings | None = Field(
+        None, description="kinds json and form: the answer says what is known of the e-mail address; off if unset."
+    )
 
     @field_validator("mapping", mode="before")
     @classmethod

@@ -4,7 +4,17 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from leads_pipeline.config.base import WEB_ADDRESS, Fraction, LaneName, Model, Name, SecretRef, TimeZone
+from leads_pipeline.config.base import (
+    WEB_ADDRESS,
+    Fraction,
+    LaneName,
+    Model,
+    Name,
+    Resolver,
+    SecretRef,
+    TimeZone,
+    resolver_address,
+)
 from leads_pipeline.patterns import fault_of
 
 LookupName = Literal["mx", "mailbox", "phone"]
@@ -131,12 +141,17 @@ class MxSettings(Model):
     """Asking DNS whether a domain takes mail. Off by default: it asks servers that nobody named."""
 
     enabled: bool = Field(False, description="Ask DNS for the domains of e-mail addresses.")
-    resolvers: tuple[str, ...] = Field((), description="address or address:port; the machine's own if empty.")
+    resolvers: tuple[Resolver, ...] = Field((), description="address or address:port; the machine's own if empty.")
     timeout_seconds: Annotated[float, Field(gt=0, le=30)] = Field(2, description="For one query to one resolver.")
     queries_per_second: Annotated[int, Field(gt=0)] = Field(50, description="To each resolver.")
     positive_hours: Annotated[float, Field(ge=0)] = Field(72, description="How long a domain with mail is remembered.")
     negative_hours: Annotated[float, Field(ge=0)] = Field(6, description="How long one without is.")
     failure_seconds: Annotated[float, Field(ge=0)] = Field(60, description="How long a failure of DNS is.")
+
+    @property
+    def addresses(self) -> tuple[tuple[str, int], ...]:
+        """Address and port of each configured resolver."""
+        return tuple(resolver_address(text) for text in self.resolvers)
 
 
 class VerdictCacheSettings(Model):

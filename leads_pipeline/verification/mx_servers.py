@@ -5,7 +5,6 @@ silence, garbage, a referral) is ``None``: a failure, never a statement about th
 """
 
 import asyncio
-import ipaddress
 import secrets
 import threading
 from collections.abc import Awaitable, Callable, Sequence
@@ -31,7 +30,7 @@ Sleep = Callable[[float], Awaitable[None]]
 FAILURES_IN_A_ROW = 3
 REST_SECONDS = 5.0
 # How long a test of a server's honesty holds: that it is honest, that it lies, and that the test itself failed.
-HONEST_SECONDS = 600.0
+HONEST_SECONDS = 60.0
 LIES_SECONDS = 60.0
 UNTESTED_SECONDS = 5.0
 
@@ -86,7 +85,7 @@ class Server:
     clock: Clock
     failures: int = 0
     rests_until: float = 0.0
-    has_found: bool = False  # it knew records of some name, so it does not deny everything
+    has_found: bool = False  # since the last test it knew hosts of some domain: it does not deny everything
     _is_honest: bool = False
     _judged_until: float = 0.0
     _tests: "WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Task[bool]]" = field(
@@ -125,13 +124,14 @@ class Server:
 
     async def _test(self) -> bool:
         nobody = await self.ask(f"{secrets.token_hex(12)}.com", dns.rdatatype.A)
-        root = Reply(exists=True) if self.has_found else await self.ask(".", dns.rdatatype.NS)
-        if nobody is None or root is None:
-            holds, self._is_honest = UNTESTED_SECONDS, False
+        root = None if self.has_found else await self.ask(".", dns.rdatatype.NS)
+        knows = self.has_found or (root is not None and bool(root.records))
+        self._is_honest = knows and nobody is not None and not nobody.records
+        if self._is_honest:
+            holds = HONEST_SECONDS
         else:
-            knows = self.has_found or bool(root.records)
-            self._is_honest = knows and not nobody.records
-            holds = HONEST_SECONDS if self._is_honest else LIES_SECONDS
+            holds = UNTESTED_SECONDS if nobody is None or (root is None and not knows) else LIES_SECONDS
+        self.has_found = False
         self._judged_until = self.clock.monotonic() + holds
         return self._is_honest
 
@@ -177,9 +177,9 @@ def servers_of(settings: MxSettings, *, clock: Clock, sleep: Sleep) -> tuple[Ser
     """The configured servers, or the machine's own.
 
     Raises:
-        ConfigError: there is none, or one is no address.
+        ConfigError: there is none.
     """
-    found = [server_address(text) for text in settings.resolvers] or _own_servers()
+    found = settings.addresses or _own_servers()
     return tuple(
         Server(
             address,
@@ -197,36 +197,12 @@ def in_order(servers: Sequence[Server]) -> list[Server]:
     return sorted(servers, key=lambda server: (server.is_resting, server.pace.wait_seconds))
 
 
-def server_address(text: str) -> tuple[str, int]:
-    """``192.0.2.1``, ``192.0.2.1:5353``, ``2001:db8::1`` or ``[2001:db8::1]:5353`` as address and port.
-
-    Raises:
-        ConfigError: it is none of these.
-    """
-    host, port = text.strip(), "53"
-    if host.startswith("["):
-        host, _, rest = host[1:].partition("]")
-        port = rest.removeprefix(":") if rest else port
-    elif host.count(":") == 1:
-        host, _, port = host.partition(":")
-    try:
-        address = str(ipaddress.ip_address(host))
-    except ValueError:
-        address = ""
-    if not address or not (port.isascii() and port.isdigit() and 0 < int(port) < 65_536):
-        raise ConfigError(
-            f"verification.mx.resolvers names {text!r}; allowed: an IP address, or one with a port such as "
-            "192.0.2.53:5353 or [2001:db8::53]:5353"
-        )
-    return address, int(port)
-
-
-def _own_servers() -> list[tuple[str, int]]:
+def _own_servers() -> tuple[tuple[str, int], ...]:
     try:
         own = dns.resolver.Resolver(configure=True)
     except dns.resolver.NoResolverConfiguration:
         own = None
-    found = [(str(server), own.port) for server in own.nameservers] if own is not None else []
+    found = tuple((str(server), own.port) for server in own.nameservers) if own is not None else ()
     if not found:
         raise ConfigError("this machine names no DNS server; name some under verification.mx.resolvers in leads.yaml")
     return found
