@@ -59,7 +59,7 @@ docs: .venv/.dev ## Write the parts of the docs that follow from the code
 
 lock: ## Resolve the dependencies anew (needs uv)
 	@uv pip compile --quiet $(LOCK_FLAGS) pyproject.toml requirements/build.in -o requirements/base.lock
-	@uv pip compile --quiet $(LOCK_FLAGS) --extra dev --extra redis -c requirements/base.lock \
+	@uv pip compile --quiet $(LOCK_FLAGS) --extra dev --extra redis --extra accelerated -c requirements/base.lock \
 		pyproject.toml requirements/build.in -o requirements/dev.lock
 
 LOCK_FLAGS := --python-version 3.11 --universal --generate-hashes --no-strip-extras --no-annotate --no-header \

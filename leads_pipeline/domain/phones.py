@@ -1,27 +1,31 @@
-"""Phone numbers in E.164.
-
-Never import ``phonenumbers.geocoder`` here: it costs seconds and 200 MB.
-"""
+"""Phone numbers in E.164, with the country, type and time zone that the numbering plan tells."""
 
 import re
 from dataclasses import dataclass
 
-import phonenumbers
-from phonenumbers import NumberParseException, PhoneNumber, PhoneNumberFormat
-
 from leads_pipeline.domain.data.placeholders import NOTHING, NOTHING_OR_NAME, is_placeholder_number
+from leads_pipeline.domain.phone_engines import ENGINE, PhoneEngine
 from leads_pipeline.domain.text import cleaned, letters_digits_key
 
 _SCIENTIFIC = re.compile(r"\d(?:[.,]\d+)?e\+?\d+", re.IGNORECASE)
 _NOT_DIGITS = re.compile(r"\D+")
+# Between two numbers in one field; a slash alone also stands inside one.
+_BETWEEN_NUMBERS = re.compile(r"[,;|&]| / | (?:or|oder|ou|and|und|et|y) ", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
 class Phone:
-    """A number that its country's plan has a use for. ``number`` is E.164 and also what is compared."""
+    """A number that its country's plan has a use for. ``number`` is E.164 and also what is compared.
+
+    ``region`` (ISO 3166) is ``None`` for a number of no country, ``time_zone`` (IANA) where there may be several.
+    ``type`` is the plan's: American numbers are all ``fixed_line_or_mobile``.
+    """
 
     number: str
     flags: tuple[str, ...] = ()
+    region: str | None = None
+    type: str | None = None
+    time_zone: str | None = None
 
     @property
     def key(self) -> str:
@@ -36,44 +40,45 @@ class PhoneFault:
     value_class: str
 
 
+_SHORTEST_NUMBER = 7
+_NOTHING = NOTHING | NOTHING_OR_NAME
 _PLACEHOLDER = PhoneFault("phone_placeholder", "placeholder")
 
 
-def parse_phone(raw: str, *, country: str, fallback: str | None = None) -> Phone | PhoneFault:
+def parse_phone(
+    raw: str, *, country: str, fallback: str | None = None, engine: PhoneEngine = ENGINE
+) -> Phone | PhoneFault:
     """Read one number.
 
     ``country`` (ISO 3166) is assumed where the number names none; ``fallback`` is tried if that gives no valid number:
     people abroad leave the numbers that they brought along.
     """
     text = cleaned(raw)
-    if _SCIENTIFIC.fullmatch(text):
+    if "e" in text.lower() and _SCIENTIFIC.fullmatch(text):
         return PhoneFault("phone_invalid", "scientific_notation")
     digits = _NOT_DIGITS.sub("", text)
     if not digits:
-        nothing = (letters_digits_key(text) or "na") in NOTHING | NOTHING_OR_NAME
+        nothing = (letters_digits_key(text) or "na") in _NOTHING
         return _PLACEHOLDER if nothing else PhoneFault("phone_invalid", "no_digits")
     if is_placeholder_number(digits) or is_placeholder_number(digits.removeprefix("1")):
         return _PLACEHOLDER
     if text.startswith("00") and not text.startswith("000"):
         text = "+" + text[2:]  # how most of the world writes "+", whatever the home market dials
-    number = _parse(text, country)
+    number = engine.read(text, country)
     flags: list[str] = []
     if number is None and fallback is not None and fallback != country:
-        number = _parse(text, fallback)
+        number = engine.read(text, fallback)
         if number is not None:
             flags.append("phone_country_assumed")
     if number is None:
-        return PhoneFault("phone_invalid", "not_assigned")
-    if is_placeholder_number(str(number.national_number)):
+        several = sum(_is_long_enough(part) for part in _BETWEEN_NUMBERS.split(text)) > 1
+        return PhoneFault("phone_invalid", "several_numbers" if several else "not_assigned")
+    if is_placeholder_number(number.national):
         return _PLACEHOLDER
-    if number.extension:
+    if number.has_extension:
         flags.append("phone_extension_dropped")
-    return Phone(phonenumbers.format_number(number, PhoneNumberFormat.E164), tuple(flags))
+    return Phone(number.e164, tuple(flags), number.region, number.type, number.time_zone)
 
 
-def _parse(text: str, country: str) -> PhoneNumber | None:
-    try:
-        number = phonenumbers.parse(text, country)
-    except NumberParseException:
-        return None
-    return number if phonenumbers.is_valid_number(number) else None
+def _is_long_enough(part: str) -> bool:
+    return len(_NOT_DIGITS.sub("", part)) >= _SHORTEST_NUMBER

@@ -7,7 +7,7 @@ field's module find it, and raise ``RULE_VERSION``. A rule's words never hold a 
 from dataclasses import dataclass
 from enum import StrEnum
 
-RULE_VERSION = "2"
+RULE_VERSION = "3"
 
 
 class Effect(StrEnum):
@@ -88,6 +88,7 @@ RULES: tuple[Rule, ...] = (
         _D,
         "Format the column as text: the spreadsheet cut the number off.",
     ),
+    Rule("phone_invalid", "phone", "several_numbers", _D, "Send one number; put the others into the message."),
     Rule("phone_placeholder", "phone", "placeholder", _D, "Leave the field out when there is no number."),
     Rule(
         "phone_country_assumed", "phone", "other_country", _N, "Send the number with a plus sign and the country code."

@@ -9,6 +9,13 @@ import unicodedata
 
 from anyascii import anyascii
 
+_NOT_LETTERS = re.compile(r"[^a-z]+")
+_NOT_LETTERS_DIGITS = re.compile(r"[^a-z0-9]+")
+# Invisible, though Unicode calls them marks, letters or symbols: joiners, fillers, blanks, variation selectors.
+_INVISIBLE = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
+)
+
 
 def as_text(value: object) -> str | None:
     """A payload's value as text, or ``None`` if it is not a scalar that a person could have typed.
@@ -32,10 +39,14 @@ def cleaned(value: str) -> str:
     Format characters (Cf: zero-width spaces, byte-order marks, direction marks) make equal names unequal and are in no
     name that anybody can see.
     """
-    if value.isascii() and value.isprintable():
-        return value.strip() if "  " not in value else " ".join(value.split())
-    visible = "".join(_visible(character) for character in unicodedata.normalize("NFC", value))
-    return " ".join(visible.split())
+    if value.isascii():
+        if value.isprintable():
+            return value.strip() if "  " not in value else " ".join(value.split())
+    elif (value := _INVISIBLE.sub("", value)).isprintable():
+        return " ".join(unicodedata.normalize("NFC", value).split())
+    # First off, then composed: what stood between a letter and its accent parts them no longer.
+    visible = "".join(_visible(character) for character in value)
+    return " ".join(unicodedata.normalize("NFC", visible).split())
 
 
 def cleaned_lines(value: str) -> str:
@@ -44,28 +55,29 @@ def cleaned_lines(value: str) -> str:
 
 
 def _visible(character: str) -> str:
-    category = unicodedata.category(character)
-    if category == "Cc":
+    if character.isspace():
         return " "  # a tab or a line break parts two words
-    return "" if category in ("Cf", "Cs", "Co", "Cn") else character
+    return "" if unicodedata.category(character) in ("Cc", "Cf", "Cs", "Co", "Cn") else character
 
 
 def letters_key(value: str) -> str | None:
     """The Latin letters a-z of ``value``, transliterated, lower case, nothing between them; ``None`` if it has none."""
     latin = value if value.isascii() else anyascii(value)
-    return "".join(character for character in latin.lower() if "a" <= character <= "z") or None
+    lowered = latin.lower()
+    return lowered if latin.isalpha() else _NOT_LETTERS.sub("", lowered) or None
 
 
 def letters_digits_key(value: str) -> str | None:
     """As ``letters_key``, with the digits."""
     latin = value if value.isascii() else anyascii(value)
-    return "".join(c for c in latin.lower() if "a" <= c <= "z" or "0" <= c <= "9") or None
+    lowered = latin.lower()
+    return lowered if latin.isalnum() else _NOT_LETTERS_DIGITS.sub("", lowered) or None
 
 
 def words_key(value: str) -> list[str]:
     """The words of ``value``: runs of Latin letters and digits, transliterated, lower case."""
     latin = (value if value.isascii() else anyascii(value)).lower().replace("'", "").replace("’", "")
-    return "".join(c if "a" <= c <= "z" or "0" <= c <= "9" else " " for c in latin).split()
+    return _NOT_LETTERS_DIGITS.sub(" ", latin).split()
 
 
 def without_query(url: str) -> str:

@@ -57,10 +57,6 @@ class ValidLead:
     message: str | None = None
     attribution: Mapping[str, str] = field(default_factory=dict)
     flags: tuple[str, ...] = ()
-    email_suggestion: str | None = None
-    phone_region: str | None = None
-    phone_type: str | None = None
-    phone_time_zone: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,9 +210,7 @@ class _Reading:
 
     def _name(self, values: dict[str, object]) -> None:
         texts = self._texts
-        name = names.parse_name(
-            first=texts.get("first_name"), last=texts.get("last_name"), full=texts.get("full_name")
-        )
+        name = names.parse_name(first=texts.get("first_name"), last=texts.get("last_name"), full=texts.get("full_name"))
         values["first_name"], values["first_name_key"] = name.first, name.first_key
         values["last_name"], values["last_name_key"] = name.last, name.last_key
         values["full_name"] = name.full

