@@ -1,9 +1,9 @@
 """Hunter's e-mail verifier: one address at a time; what takes long is asked for again.
 
 Source: hunter.io/api-documentation/v2, the help pages on counting and on verifying by API, as of 2026. 202: the same
-request later brings the answer and counts once. 222: the mail server behaved unexpectedly, later it may work. 403 is the
-rate limit and 429 the plan's quota. 451: the person has asked Hunter not to process their data. Webmail, disposable and
-unknown results are not counted. Webmail is often not looked into, so it says something only with an SMTP check.
+request later brings the answer and counts once. 222: the mail server behaved unexpectedly, later it may work. 403 is
+the rate limit and 429 the plan's quota. 451: the person has asked Hunter not to process their data. Webmail, disposable
+and unknown results are not counted. Webmail is often not looked into, so it says something only with an SMTP check.
 Not documented: what a 5xx counts, and any time to wait.
 """
 

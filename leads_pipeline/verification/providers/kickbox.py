@@ -1,10 +1,10 @@
 """Kickbox: one address at a time, 25 of them at once.
 
 Source: docs.kickbox.com (using the API, single verification, terminology), as of August 2026. A 429 comes either from
-the 25 requests in flight, and may be repeated at once, or from 8,000 in a minute of the clock; nothing tells them apart.
-403 is a bad key or an empty account by its ``message`` only. Unknown results are given back. The address in the answer
-is a normal form of Kickbox's making, so that it is not compared. Accounts of app.eu.kickbox.com need ``base_url``
-https://api.eu.kickbox.com. Not documented: whether a 500 was charged.
+the 25 requests in flight, and may be repeated at once, or from 8,000 in a minute of the clock; nothing tells them
+apart. 403 is a bad key or an empty account by its ``message`` only. Unknown results are given back. The address in the
+answer is a normal form of Kickbox's making, so that it is not compared. Accounts of app.eu.kickbox.com need
+``base_url`` https://api.eu.kickbox.com. Not documented: whether a 500 was charged.
 """
 
 from collections.abc import Mapping, Sequence
