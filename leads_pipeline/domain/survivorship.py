@@ -15,8 +15,9 @@ from datetime import date, datetime
 from uuid import UUID
 
 from leads_pipeline.domain.text import letters_digits_key
+from leads_pipeline.domain.verification import Standing
 
-Value = str | date | None
+Value = str | date | int | None
 
 GOLDEN_FIELDS: tuple[str, ...] = (
     "email", "email_key", "phone", "first_name", "last_name", "company", "job_title", "date_of_birth",
@@ -24,9 +25,16 @@ GOLDEN_FIELDS: tuple[str, ...] = (
 )  # fmt: skip
 
 
+# What verification says of a contact's address and number; who reads the golden record may act on it.
+VERIFIED_FIELDS: tuple[str, ...] = ("email_verdict", "phone_verdict", "phone_line_type", "risk_score")
+
+
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One validated lead of a contact. ``values`` holds ``GOLDEN_FIELDS``; ``priority`` is its source's."""
+    """One validated lead of a contact. ``values`` holds ``GOLDEN_FIELDS``; ``priority`` is its source's.
+
+    The verdicts are those of its own look-ups, ``None`` as long as there are none.
+    """
 
     lead_id: UUID
     revision: int
@@ -36,6 +44,10 @@ class Member:
     values: Mapping[str, Value]
     flags: frozenset[str] = frozenset()
     attribution: Mapping[str, str] = field(default_factory=dict)
+    email_verdict: Standing | None = None
+    phone_verdict: Standing | None = None
+    phone_line_type: str | None = None
+    risk_score: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +101,7 @@ def survive(members: Iterable[Member]) -> GoldenRecord:
             if (value := member.values.get(name)) is not None:
                 values[name] = value
                 provenance[name] = _source_of(member, rule)
+    values |= _verified(leads, values)
     first, last = leads[0], leads[-1]
     return GoldenRecord(
         values=values,
@@ -155,8 +168,32 @@ def _any_value(_member: Member) -> int:
     return 0
 
 
+def _verified(leads: Sequence[Member], values: Mapping[str, Value]) -> dict[str, Value]:
+    """What is known of the address and the number that survived, from whichever lead had them verified last."""
+    found: dict[str, Value] = dict.fromkeys(VERIFIED_FIELDS)
+    for member in leads:  # oldest first: the latest lead that knows anything is heard last
+        if values["email_key"] is not None and member.values.get("email_key") == values["email_key"]:
+            found["risk_score"] = member.risk_score
+            if _tells(member.email_verdict, than=found["email_verdict"]):
+                found["email_verdict"] = member.email_verdict
+        if values["phone"] is not None and member.values.get("phone") == values["phone"]:
+            if values["email_key"] is None:
+                found["risk_score"] = member.risk_score
+            if _tells(member.phone_verdict, than=found["phone_verdict"]):
+                found["phone_verdict"] = member.phone_verdict
+            found["phone_line_type"] = member.phone_line_type or found["phone_line_type"]
+    return found
+
+
+def _tells(verdict: Standing | None, *, than: Value) -> bool:
+    """Whether a later verdict says more: that nobody could tell does not take back what was told."""
+    return verdict is not None and (than is None or verdict is not Standing.UNKNOWN)
+
+
 def _email_quality(member: Member) -> int:
-    """One's own mailbox, then a probably misspelt one, an office's, one that will soon be gone."""
+    """One's own mailbox, then a probably misspelt one, an office's, one soon to be gone, one that takes no mail."""
+    if member.email_verdict is Standing.INVALID:
+        return -1
     for rank, flag in enumerate(
         ("disposable_mailbox", "email_domain_reserved", "role_mailbox", "email_typo_suspected")
     ):

@@ -7,13 +7,15 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
+from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
 
 from leads_pipeline.domain.consent_folding import ConsentEvent
 from leads_pipeline.domain.stage import Chunk, Lane
-from leads_pipeline.domain.survivorship import GOLDEN_FIELDS, GoldenRecord, Member
+from leads_pipeline.domain.survivorship import GOLDEN_FIELDS, VERIFIED_FIELDS, GoldenRecord, Member
+from leads_pipeline.domain.verification import LookupKind, LookupVerdict, Standing, email_standing
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +78,18 @@ _MERGED_AWAY = sa.text(
 _MEMBERS = sa.text(
     f"""
     select d.contact_id, d.lead_id, d.revision, d.sync_lane, d.golden_version is not null as included,
-        v.received_at, v.source, v.flags, v.attribution, {", ".join(f"v.{name}" for name in GOLDEN_FIELDS)}
+        v.received_at, v.source, v.flags, v.attribution, v.risk_score, verified.kinds,
+        {", ".join(f"v.{name}" for name in GOLDEN_FIELDS)}
     from deduped_leads d
     join validated_leads v on v.lead_id = d.lead_id and v.revision = d.revision
+    left join lateral (  -- of each kind the latest verdict that tells anything
+        select jsonb_object_agg(latest.kind, jsonb_build_array(latest.verdict, latest.details)) as kinds
+        from (
+            select distinct on (x.kind) x.kind, x.verdict, x.details from verifications x
+            where x.lead_id = d.lead_id and x.revision = d.revision
+            order by x.kind, x.verdict = 'unknown', x.verified_at desc
+        ) latest
+    ) verified on true
     where d.tenant = :tenant and d.contact_id = any(cast(:ids as uuid[]))
     """  # noqa: S608 - names of columns
 )
@@ -94,8 +105,9 @@ _CONSENT = sa.text(
 
 _JSON_COLUMNS = ("attribution", "consent", "provenance")
 _CONTENT_TYPES = {
-    **dict.fromkeys(GOLDEN_FIELDS, "text"),
+    **dict.fromkeys((*GOLDEN_FIELDS, *VERIFIED_FIELDS), "text"),
     "date_of_birth": "date",
+    "risk_score": "integer",
     **dict.fromkeys(_JSON_COLUMNS, "jsonb"),
     "lead_count": "integer",
     "first_source": "text",
@@ -186,11 +198,26 @@ def read_members(
             values={name: row[name] for name in GOLDEN_FIELDS},
             flags=frozenset(row["flags"]),
             attribution=row["attribution"],
+            risk_score=row["risk_score"],
+            **_verdicts(row["kinds"]),
         )
         found.setdefault(row["contact_id"], []).append(
             MemberRow(row["contact_id"], Lane(row["sync_lane"]), row["included"], member)
         )
     return found
+
+
+def _verdicts(kinds: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What verification says of a lead, by the names of ``Member``."""
+    if not kinds:
+        return {}
+    found = {kind: LookupVerdict(Standing(verdict), details=details) for kind, (verdict, details) in kinds.items()}
+    phone = found.get(LookupKind.PHONE)
+    return {
+        "email_verdict": email_standing(found.get(LookupKind.MX), found.get(LookupKind.MAILBOX)),
+        "phone_verdict": phone.standing if phone else None,
+        "phone_line_type": phone.details.get("line_type") if phone else None,
+    }
 
 
 def read_consent(

@@ -139,6 +139,10 @@ _DUE = sa.text(
     where exists (
         select from pending p
         where p.stage = stage.stage and p.tenant = any(:tenants) and p.lane = any(:lanes) and p.due_at <= :now
+    ) or exists (  -- ahead of a clock that was set back: see storage.pending
+        select from pending p
+        where p.stage = stage.stage and p.tenant = any(:tenants) and p.lane = any(:lanes)
+            and p.due_at > :now and p.due_at <= p.since
     )
     union all
     select 'crm_sync_batches'

@@ -2,11 +2,15 @@
 
 A step claims inside the transaction in which it writes its results: ``claim`` deletes the rows and locks them until the
 commit, so two workers cannot take the same one (``skip locked``), and a worker that dies leaves them where they were.
+
+Rows are stamped by clocks, and a clock may be set back: what came to the door is then ahead of it and still due, as it
+was never put off (``due_at <= since``). What was put off is due at ``due_at`` alone.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import product
 from uuid import UUID
 
 import msgspec
@@ -49,21 +53,29 @@ _ENQUEUE = sa.text(
     """
 )
 
+# What is due by the clock, and what is ahead of a clock that was set back. Each has an index that holds it in order;
+# together in one condition they would have none.
+_DUE = "due_at <= :now"
+_AHEAD = "due_at > :now and due_at <= since"
+
 # One tenant, most urgent lane first, oldest first. `skip locked` is why two workers cannot both win a row; the ordered
 # CTE is why two overlapping claims cannot deadlock.
-_CLAIM = sa.text(
-    """
-    with taken as materialized (
-        select stage, subject_id from pending
-        where stage = :stage and tenant = :tenant and lane = :lane and due_at <= :now
-        order by due_at, subject_id
-        limit :limit
-        for update skip locked
+_CLAIMS = tuple(
+    sa.text(
+        f"""
+        with taken as materialized (
+            select stage, subject_id from pending
+            where stage = :stage and tenant = :tenant and lane = :lane and {which}
+            order by due_at, subject_id
+            limit :limit
+            for update skip locked
+        )
+        delete from pending using taken
+        where pending.stage = taken.stage and pending.subject_id = taken.subject_id
+        returning pending.subject_id, pending.tenant, pending.lane, pending.revision, pending.since
+        """  # noqa: S608 - text of this module
     )
-    delete from pending using taken
-    where pending.stage = taken.stage and pending.subject_id = taken.subject_id
-    returning pending.subject_id, pending.tenant, pending.lane, pending.revision, pending.since
-    """
+    for which in (_DUE, _AHEAD)
 )
 
 
@@ -90,12 +102,12 @@ def claim(connection: sa.Connection, stage: Stage, chunk: Chunk) -> list[Waiting
     They are gone when the transaction commits and back if it does not.
     """
     found: list[Waiting] = []
-    for lane in sorted(chunk.lanes, key=list(Lane).index):
+    for lane, statement in product(sorted(chunk.lanes, key=list(Lane).index), _CLAIMS):
         room = chunk.limit - len(found)
         if room <= 0:
             break
         rows = connection.execute(
-            _CLAIM, {"stage": stage, "tenant": chunk.tenant, "lane": lane, "now": chunk.now, "limit": room}
+            statement, {"stage": stage, "tenant": chunk.tenant, "lane": lane, "now": chunk.now, "limit": room}
         )
         found.extend(Waiting(r.subject_id, r.tenant, Lane(r.lane), r.revision, r.since) for r in rows)
     return found
@@ -104,14 +116,17 @@ def claim(connection: sa.Connection, stage: Stage, chunk: Chunk) -> list[Waiting
 def set_aside(connection: sa.Connection, stage: Stage, chunk: Chunk, *, until: datetime) -> UUID | None:
     """Make the first subject that ``claim`` would take due at ``until`` only. It keeps waiting, and its age.
 
+    One that is ahead of the clock is from now on not: it would count as never put off.
+
     Returns its id, or ``None`` if there is none. What another worker holds is passed over, as in ``claim``.
     """
     statement = sa.text(
         """
-        update pending set due_at = :until
+        update pending set due_at = :until, since = least(since, :now)
         where stage = :stage and subject_id = (
             select subject_id from pending
-            where stage = :stage and tenant = :tenant and lane = any(:lanes) and due_at <= :now
+            where stage = :stage and tenant = :tenant and lane = any(:lanes)
+                and (due_at <= :now or due_at <= since)
             order by array_position(array['real_time', 'near_real_time', 'batch'], lane), due_at, subject_id
             limit 1
             for update skip locked
@@ -136,7 +151,7 @@ def tenants_waiting(connection: sa.Connection, stage: Stage, *, lanes: Sequence[
     """The tenants with something due at the door of ``stage``, by name."""
     # A walk over the index from tenant to tenant: the cost follows the number of tenants, not of waiting rows.
     statement = sa.text(
-        """
+        f"""
         with recursive names as (
             (select min(tenant) as tenant from pending where stage = :stage)
             union all
@@ -144,12 +159,17 @@ def tenants_waiting(connection: sa.Connection, stage: Stage, *, lanes: Sequence[
             from names where names.tenant is not null
         )
         select tenant from names
-        where tenant is not null and exists (
-            select from pending p
-            where p.stage = :stage and p.tenant = names.tenant and p.lane = any(:lanes) and p.due_at <= :now
+        where tenant is not null and (
+            exists (
+                select from pending p
+                where p.stage = :stage and p.tenant = names.tenant and p.lane = any(:lanes) and {_DUE}
+            ) or exists (
+                select from pending p
+                where p.stage = :stage and p.tenant = names.tenant and p.lane = any(:lanes) and {_AHEAD}
+            )
         )
         order by tenant
-        """
+        """  # noqa: S608 - text of this module
     )
     rows = connection.execute(statement, {"stage": stage, "lanes": [str(lane) for lane in lanes], "now": now})
     return [row.tenant for row in rows]

@@ -21,7 +21,7 @@ from leads_pipeline.domain.verification import LookupKind, LookupVerdict, Standi
 from leads_pipeline.storage.pending import Waiting, enqueue
 
 # Who said so where no provider did.
-BY_CACHE, BY_DNS, BY_DOOR = "cache", "dns", "door"
+BY_DNS, BY_DOOR, SKIPPED = "dns", "door", "skipped"
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +117,21 @@ _READ_CACHE = sa.text(
     from jsonb_to_recordset(cast(:rows as jsonb)) as t(kind text, subject_hash bigint)
     join verdict_cache c on c.tenant = :tenant and c.kind = t.kind and c.subject_hash = t.subject_hash
     where c.expires_at > :now
+    """
+)
+
+# What is under way is let finish: it is paid already.
+_SKIP = sa.text(
+    """
+    with skipped as materialized (
+        select lead_id, revision, kind from verification_requests
+        where tier = :tier and kind = any(:kinds) and (call_id is null or due_at <= :now)
+        limit :limit
+        for update skip locked
+    )
+    delete from verification_requests r using skipped s
+    where r.lead_id = s.lead_id and r.revision = s.revision and r.kind = s.kind
+    returning r.tenant, r.lead_id, r.revision, r.kind, r.requested_at
     """
 )
 
@@ -232,6 +247,34 @@ def unblock_mailboxes(connection: sa.Connection, domains: Iterable[tuple[str, in
     rows = [{"tenant": tenant, "subject_hash": hashed} for tenant, hashed in domains]
     if rows:
         connection.execute(_UNBLOCK_SUBJECTS, {"rows": json.dumps(rows)})
+
+
+def skip(connection: sa.Connection, tier: str, kinds: Sequence[str], *, limit: int, stamp: Stamp) -> Settled:
+    """Let up to ``limit`` look-ups of a tier go that are not wanted any more; nothing is paid, nothing remembered."""
+    leads = connection.execute(_SKIP, {"tier": tier, "kinds": list(kinds), "limit": limit, "now": stamp.now}).all()
+    verdict = LookupVerdict(Standing.UNKNOWN, ("switched_down",))
+    _insert_snapshots(
+        connection,
+        [
+            {
+                "tenant": lead.tenant,
+                "lead_id": str(lead.lead_id),
+                "revision": lead.revision,
+                "kind": lead.kind,
+                "tier": tier,
+                "requested_at": lead.requested_at.isoformat(),
+                "cost_micros": 0,
+                "call_id": None,
+                **_as_json(verdict, SKIPPED),
+            }
+            for lead in leads
+        ],
+        stamp,
+    )
+    if not leads:
+        return Settled()
+    released = connection.execute(_RELEASE, {"rows": _leads_json(leads), "now": stamp.now}).all()
+    return Settled(verdicts=len(leads), released=len(released))
 
 
 def prune_cache(connection: sa.Connection, *, now: datetime, keep: timedelta = timedelta(days=1)) -> int:

@@ -114,7 +114,15 @@ _POSTPONE = sa.text(
     from jsonb_to_recordset(cast(:rows as jsonb)) as t(
         tenant text, kind text, subject_hash bigint, due_at timestamptz, reason text, counts boolean
     )
-    where r.kind = t.kind and r.tenant = t.tenant and r.subject_hash = t.subject_hash
+    where r.kind = t.kind and r.tenant = t.tenant and r.subject_hash = t.subject_hash and r.batch_id = :batch_id
+    """
+)
+
+_WAIT_FOR_ANSWER = sa.text(
+    """
+    update verification_requests r set due_at = :until, attempts = greatest(r.attempts - 1, 0)
+    from jsonb_to_recordset(cast(:rows as jsonb)) as t(tenant text, kind text, subject_hash bigint)
+    where r.kind = t.kind and r.tenant = t.tenant and r.subject_hash = t.subject_hash and r.batch_id = :batch_id
     """
 )
 
@@ -262,9 +270,18 @@ def name_call(
 
 
 def postpone(
-    connection: sa.Connection, subjects: Iterable[Subject], *, until: datetime, reason: str, counts: bool = True
+    connection: sa.Connection,
+    subjects: Iterable[Subject],
+    *,
+    batch_id: UUID,
+    until: datetime,
+    reason: str,
+    counts: bool = True,
 ) -> None:
-    """Let these be due again at ``until``. ``counts``: the attempt was theirs, not the account's trouble."""
+    """Let these be due again at ``until``, as far as they are still the claim's that ``batch_id`` made.
+
+    ``counts``: the attempt was theirs, not the account's trouble.
+    """
     rows = [
         {
             "tenant": item.tenant,
@@ -277,7 +294,14 @@ def postpone(
         for item in subjects
     ]
     if rows:
-        connection.execute(_POSTPONE, {"rows": json.dumps(rows)})
+        connection.execute(_POSTPONE, {"rows": json.dumps(rows), "batch_id": batch_id})
+
+
+def wait_for_answer(connection: sa.Connection, subjects: Iterable[Subject], *, batch_id: UUID, until: datetime) -> None:
+    """Let these be due when their call's answer is asked for again; the call stays named."""
+    rows = [{"tenant": item.tenant, "kind": item.kind, "subject_hash": item.hash} for item in subjects]
+    if rows:
+        connection.execute(_WAIT_FOR_ANSWER, {"rows": json.dumps(rows), "batch_id": batch_id, "until": until})
 
 
 def kinds_due(

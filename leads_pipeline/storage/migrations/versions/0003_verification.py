@@ -9,6 +9,7 @@ down_revision = "0002"
 
 
 def upgrade() -> None:
+    op.create_index("ix_pending_as_it_came", "pending", ["stage", "tenant", "lane", "due_at"], postgresql_where=sa.text("due_at <= since"))
     op.add_column("validated_leads", sa.Column("email_suggestion", sa.Text(), nullable=True))
     op.add_column("validated_leads", sa.Column("phone_region", sa.Text(), nullable=True))
     op.add_column("validated_leads", sa.Column("phone_type", sa.Text(), nullable=True))
