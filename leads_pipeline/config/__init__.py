@@ -52,6 +52,7 @@ from leads_pipeline.config.sources import (
     SourceSettings,
     Transform,
 )
+from leads_pipeline.config.validation import OwnDomains, OwnLocalParts, ValidationSettings
 from leads_pipeline.config.verification import (
     VENDOR_LOOKUPS,
     BreakerSettings,
@@ -93,6 +94,8 @@ __all__ = [
     "MatchingSettings",
     "Model",
     "MxSettings",
+    "OwnDomains",
+    "OwnLocalParts",
     "PipelineSettings",
     "ProviderSettings",
     "RedisSettings",
@@ -110,6 +113,7 @@ __all__ = [
     "TierSettings",
     "Transform",
     "TriageRule",
+    "ValidationSettings",
     "ValueRule",
     "VerdictCacheSettings",
     "VerificationSettings",

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field, PrivateAttr, field_validator, model_
 
 from leads_pipeline.config.base import WEB_ADDRESS, Fraction, LaneName, Model, Name, Network, SecretRef, TimeZone
 from leads_pipeline.config.sources import KeyRate, SourceSettings
+from leads_pipeline.config.validation import ValidationSettings
 from leads_pipeline.config.verification import VerificationSettings
 
 DEFAULT_CONFIG_NAME = "leads.yaml"
@@ -37,6 +38,10 @@ class TenantSettings(Model):
     country: Annotated[str, Field(pattern=r"^[A-Z]{2}$")] = Field("US", description="ISO 3166 code of the home market.")
     sources: Annotated[dict[Name, SourceSettings], Field(min_length=1, description="Its ways in, by name.")]
     destinations: tuple[Name, ...] = Field((), description="Where its contacts must be delivered.")
+    validation: ValidationSettings = Field(
+        ValidationSettings(),
+        description="Its own lists: they are added to everybody's, and hold where the two disagree.",
+    )
 
 
 class WindowLimit(Model):
@@ -247,6 +252,7 @@ class Settings(Model):
     capture: CaptureSettings = CaptureSettings()
     buffer: BufferSettings = BufferSettings()
     pipeline: PipelineSettings = PipelineSettings()
+    validation: ValidationSettings = ValidationSettings()
     verification: VerificationSettings = VerificationSettings()
     matching: MatchingSettings = MatchingSettings()
     retry: RetrySettings = RetrySettings()
@@ -304,6 +310,11 @@ class Settings(Model):
         """The settings of a source, or ``None`` if the tenant or the source is not configured."""
         tenant_settings = self.tenants.get(tenant)
         return tenant_settings.sources.get(source) if tenant_settings else None
+
+    def mailbox_lists(self, tenant: str) -> dict[str, frozenset[str]]:
+        """What the file says of mail domains and mailboxes for a tenant; what it says for all, if it knows it not."""
+        tenant_settings = self.tenants.get(tenant)
+        return self.validation.lists(tenant_settings.validation if tenant_settings else None)
 
     def secrets(self) -> dict[str, SecretRef]:
         """Every secret that the file refers to, by the path of its key."""

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from leads_pipeline.config import Settings
+from leads_pipeline.domain.mailbox_lists import mailbox_lists
 from leads_pipeline.domain.validation import VALIDATOR_FAILED, Rejection, ValidLead, set_aside, validate
 from leads_pipeline.sources.port import Quarantine
 from leads_pipeline.sources.reading import PostReader
@@ -33,6 +34,7 @@ class StoredLeads:
         self._tenant = tenant
         self._readers: dict[str, PostReader] = {}
         self._countries = _home_countries(settings, tenant)
+        self._lists = mailbox_lists(**settings.mailbox_lists(tenant))
         self.count = FieldCount()
 
     def judge(self, raw: RawLead, validator: Validator = validate) -> ValidLead | Rejection:
@@ -41,7 +43,7 @@ class StoredLeads:
             return set_aside(raw.quarantine)
         country = self._countries.get(raw.source, self._countries[""])
         try:
-            return validator(self.lead_of(raw), country=country, today=raw.received_at.date())
+            return validator(self.lead_of(raw), country=country, today=raw.received_at.date(), lists=self._lists)
         except Exception as error:  # noqa: BLE001 - a fault in a rule must not hold up every other lead
             # Not the error's words: they may quote the lead.
             _log.error("validator_failed", lead_id=str(raw.lead_id), error_type=type(error).__name__)

@@ -17,6 +17,7 @@ from leads_pipeline.domain.consent import parse_consent
 from leads_pipeline.domain.consent_mapping import consent_statements
 from leads_pipeline.domain.field_mapping import FieldPlan
 from leads_pipeline.domain.lane_rules import lane_of
+from leads_pipeline.domain.mailbox_lists import MailboxLists, mailbox_lists
 from leads_pipeline.domain.posted_lead import storage_fault
 from leads_pipeline.domain.schema_drift import CONSENT, LANE
 from leads_pipeline.domain.stage import Lane
@@ -91,7 +92,11 @@ def explain_posts(
     if isinstance(posts, Unreadable):
         return posts
     country = source_settings.country or settings.tenants[tenant].country
-    return [_explained(post, reader, source_settings, country=country, now=now, fetched=fetched) for post in posts]
+    lists = mailbox_lists(**settings.mailbox_lists(tenant))
+    return [
+        _explained(post, reader, source_settings, country=country, lists=lists, now=now, fetched=fetched)
+        for post in posts
+    ]
 
 
 def guessed_type(body: bytes, media_types: frozenset[str]) -> str:
@@ -117,6 +122,7 @@ def _explained(
     source: SourceSettings,
     *,
     country: str,
+    lists: MailboxLists,
     now: datetime,
     fetched: Mapping[str, Any] | None,
 ) -> ExplainedPost:
@@ -147,7 +153,7 @@ def _explained(
         base = (source.api_url or vendor.base_url).rstrip("/")
         return replace(explained, fetched_from=base + vendor.path(post.reference, source))
     lead, _names = reader.read(payload)
-    verdict = validate(lead, country=country, today=now.date())
+    verdict = validate(lead, country=country, today=now.date(), lists=lists)
     if isinstance(verdict, Rejection):
         return _rejected(explained, verdict)
     values = {name: value for name, value in asdict(verdict).items() if value not in (None, {}, ())}

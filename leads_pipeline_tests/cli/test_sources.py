@@ -111,6 +111,9 @@ def test_a_payload_is_shown_field_by_field_with_what_it_becomes(leads: Leads) ->
     assert post["lead"] == {
         "email": "anna@firm.com",
         "phone": "+436641234567",
+        "phone_region": "AT",
+        "phone_type": "mobile",
+        "phone_time_zone": "Europe/Vienna",
         "first_name": "Anna",
         "last_name": "Maria Berg",
         "full_name": "Anna Maria Berg",
