@@ -19,6 +19,7 @@ from leads_pipeline.clock import Clock
 from leads_pipeline.config import Settings
 from leads_pipeline.domain.ids import BatchId, uuid7
 from leads_pipeline.domain.stage import Chunk, ChunkReport, Lane, Stage
+from leads_pipeline.domain.verification import LookupKind
 from leads_pipeline.errors import DatabaseError, DatabaseUnavailable, LeadsError
 from leads_pipeline.steps.crm_sync_batches import SyncPlan, SyncReport
 from leads_pipeline.steps.crm_sync_batches import deliver as deliver_plan
@@ -29,6 +30,7 @@ from leads_pipeline.steps.golden_contacts import refresh_golden_contacts
 from leads_pipeline.steps.raw_leads import move_raw_leads
 from leads_pipeline.steps.raw_leads import tenants_waiting as tenants_in_buffer
 from leads_pipeline.steps.validated_leads import validate_leads
+from leads_pipeline.steps.verifications import VerificationReport, kinds_to_look_up, verify_leads
 from leads_pipeline.storage import pending
 from leads_pipeline.storage.database import translated_errors
 from leads_pipeline.storage.lead_fetches import tenants_to_fetch_for
@@ -114,6 +116,8 @@ def drain(context: FlowContext, stage: Stage, *, lanes: Sequence[Lane], runner_i
                 work.take(tenant, now)
         if stage is Stage.RAW_LEADS:
             work.fetch()
+        if stage is Stage.VALIDATED_LEADS:
+            work.verify()
         remaining, oldest = work.still_waiting()
     summary = StageSummary(
         stage=stage,
@@ -122,7 +126,8 @@ def drain(context: FlowContext, stage: Stage, *, lanes: Sequence[Lane], runner_i
         passed=work.passed,
         counts=dict(work.counts),
         seconds=context.clock.monotonic() - started,
-        oldest_wait_seconds=(context.clock.now() - oldest).total_seconds() if oldest else None,
+        # Never negative: a clock may have been set back since.
+        oldest_wait_seconds=max(0.0, (context.clock.now() - oldest).total_seconds()) if oldest else None,
         remaining=remaining,
         asked=work.asked,
     )
@@ -240,6 +245,14 @@ class _Drain:
                 if report.taken == 0:
                     finished.add(tenant)
 
+    def verify(self) -> None:
+        """Look up for a moment what was asked for, so that most leads need not wait for a run of their own."""
+        seconds = self._context.settings.verification.seconds_in_hot_run
+        if seconds > 0:
+            report = verify(self._context, runner_id=self._runner_id, seconds=seconds)
+            self.asked += report.lookups
+            self.counts.update(report.totals())
+
     def _note_failure(self, chunk: Chunk, error: Exception) -> None:
         # No traceback: a driver's message may quote the row.
         log.error(
@@ -278,6 +291,24 @@ class _Drain:
         )
         made.__cause__ = first
         return made
+
+
+def verify(context: FlowContext, *, runner_id: str, seconds: float) -> VerificationReport:
+    """Look up what is due about validated leads, the most urgent first, for at most so many seconds."""
+    with translated_errors("verifications looks up what is due"):
+        return verify_leads(
+            context.engine,
+            settings=context.settings.verification,
+            clock=context.clock,
+            runner_id=runner_id,
+            budget_seconds=seconds,
+        )
+
+
+def lookups_due(context: FlowContext) -> list[LookupKind]:
+    """The kinds of look-ups of which something is due that somebody can be asked for now."""
+    with translated_errors("verifications asks what is due"):
+        return kinds_to_look_up(context.engine, settings=context.settings.verification, clock=context.clock)
 
 
 def plan_sync(context: FlowContext, *, lanes: Sequence[Lane]) -> SyncPlan:

@@ -68,6 +68,12 @@ class VerificationReport:
     counts: Counter[str] = field(default_factory=Counter)
     stopped: dict[str, str] = field(default_factory=dict)
 
+    def totals(self) -> dict[str, int]:
+        """Everything that was counted, by name."""
+        names = ("lookups", "calls", "leads", "released", "upgraded")
+        totals = {f"verification_{name}": int(getattr(self, name)) for name in names if getattr(self, name)}
+        return {**totals, **{name: count for name, count in self.counts.items() if count}}
+
 
 def verify_leads(
     engine: sa.Engine,
