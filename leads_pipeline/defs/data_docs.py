@@ -7,7 +7,7 @@ counts and shares; results are asked for without values, and errors are left out
 
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from html import escape
@@ -106,13 +106,25 @@ def _page(page: Page) -> str:
     for result in page.report.results:
         if (observed := result.result.get("observed_value")) is not None:
             result.result["observed_value"] = float(observed)  # the renderer takes numpy's numbers for no numbers
-        if result.exception_info and result.exception_info.get("raised_exception"):
-            result.exception_info = {"raised_exception": True, "exception_message": "withheld: it may quote a value",
-                                     "exception_traceback": ""}  # fmt: skip
+        if _raised(result.exception_info):
+            result.exception_info = {
+                "raised_exception": True,
+                "exception_message": "withheld: it may quote a value",
+                "exception_traceback": "",
+            }
     # Great Expectations leaves these two untyped.
     renderer: Any = ValidationResultsPageRenderer(run_info_at_end=False)
     view: Any = DefaultJinjaPageView()
     return self_contained(view.render(renderer.render(page.report)), title=str(page.group))
+
+
+def _raised(exception_info: Mapping[str, Any] | None) -> bool:
+    """Whether an expectation failed to come to a result; it tells so itself, or for each metric that it needed."""
+    if not exception_info:
+        return False
+    if "raised_exception" in exception_info:
+        return bool(exception_info["raised_exception"])
+    return any(isinstance(item, Mapping) and _raised(item) for item in exception_info.values())
 
 
 def self_contained(html: str, *, title: str) -> str:
@@ -137,6 +149,6 @@ def _index(pages: Sequence[Page], *, run_id: str, now: datetime) -> str:
     return (
         f'<!DOCTYPE html><html lang="en"><head>{_HEAD}<title>Validated leads</title></head><body>'
         f"<h1>Validated leads about to be matched</h1><p>Examined {now:%Y-%m-%d %H:%M} UTC in run {escape(run_id)}.</p>"
-        "<table><thead><tr><th>source</th><th>received on (UTC)</th><th>rows</th><th>rules</th><th>broken rules</th></tr>"
-        f"</thead><tbody>{rows}</tbody></table></body></html>\n"
+        "<table><thead><tr><th>source</th><th>received on (UTC)</th><th>rows</th><th>rules</th><th>broken rules</th>"
+        f"</tr></thead><tbody>{rows}</tbody></table></body></html>\n"
     )

@@ -52,8 +52,8 @@ class Rule:
 _EMAIL = r"\A[^@ \t\r\n]+@[^@ \t\r\n]+\.[^@ \t\r\n.]+\Z"
 _E164 = r"\A\+[1-9][0-9]{6,14}\Z"
 _COUNTRY = r"\A[A-Z]{2}\Z"
-_PHONE_REGION = r"\A([A-Z]{2}|001)\Z"  # 001: a number of no country
-_ALWAYS_PRESENT = ("received_at", "validated_at", "sync_lane", "rule_version", "tier")
+_PHONE_REGION = r"\A(?:[A-Z]{2}|001)\Z"  # 001: a number of no country
+_ALWAYS_PRESENT = ("validated_at", "sync_lane", "rule_version", "tier")
 
 # A clock that runs ahead, or a time zone taken for UTC, shows as a lead from the future.
 _CLOCKS_DIFFER_SECONDS = 60

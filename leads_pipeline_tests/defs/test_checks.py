@@ -12,6 +12,7 @@ ALL = {
     "crm_sync_batches.conservation",
     "crm_sync_batches.delivery_success",
     "golden_contacts.duplicate_emails",
+    "validated_leads.quality_holds",
     "validated_leads.rejection_rate",
     "validated_leads.schema_drift",
     "raw_leads.oldest_pending",

@@ -16,7 +16,9 @@ from leads_pipeline_tests.conftest import LEADS_YAML
 
 ROOT = Path(__file__).parents[2]
 HEAVY = ("great_expectations", "dbt", "dagster_dbt", "pandas", "splink", "duckdb", "numpy", "pyspark")
-SCHEDULED_CHECKS = {"conservation", "oldest_pending", "rejection_rate", "schema_drift", "delivery_success"}
+SCHEDULED_CHECKS = {
+    "conservation", "oldest_pending", "rejection_rate", "schema_drift", "delivery_success", "quality_holds",
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +83,7 @@ def test_only_the_plan_goes_through_an_io_manager(loaded):
 
 
 def test_a_micro_batch_repeats_neither_the_slo_checks_nor_great_expectations(loaded):
-    assert checks_of(loaded, "near_real_time") == {"duplicate_emails", "chunks_taken"}
+    assert checks_of(loaded, "near_real_time") == {"duplicate_emails", "chunks_taken", "validation_rules"}
 
 
 def test_the_batch_job_has_great_expectations_in_front_of_identity(loaded):
@@ -89,7 +91,8 @@ def test_the_batch_job_has_great_expectations_in_front_of_identity(loaded):
 
 
 def test_the_job_for_people_has_every_check(loaded):
-    assert checks_of(loaded, "all_lanes") == {*SCHEDULED_CHECKS, "duplicate_emails", "chunks_taken", "expectations"}
+    in_runs = {"duplicate_emails", "chunks_taken", "validation_rules", "expectations"}
+    assert checks_of(loaded, "all_lanes") == SCHEDULED_CHECKS | in_runs
 
 
 def test_the_slo_job_has_the_checks_and_no_asset(loaded):

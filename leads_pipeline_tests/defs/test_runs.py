@@ -1,6 +1,7 @@
 """Real Dagster runs of the hot chain: leads in the buffer, contacts in the sandbox CRM."""
 
 from datetime import timedelta
+from pathlib import Path
 
 import dagster as dg
 import pytest
@@ -189,12 +190,78 @@ def test_bad_validated_leads_stop_the_batch_job_until_they_are_mended(run, seedi
     assert len(list(sandbox.contacts())) == 2
 
 
+def test_bad_leads_of_one_source_and_day_hold_up_nobody_else(run, seeding, engine, clock, sandbox, count):
+    yesterday = clock.now() - timedelta(days=1)
+    with seeding(lane="batch", source="import") as flow, seeding(tenant="globex", lane="batch") as other:
+        bad = flow.at_dedupe(email="not an address", received_at=yesterday)
+        flow.at_dedupe()
+        other.at_dedupe()
+    result = run("batch")
+    assert result.success
+    assert not verdicts(result)["validated_leads.expectations"]
+    assert count("deduped_leads") == 2
+    assert len(list(sandbox.contacts())) == 2
+    assert not verdicts(run("slo_checks"))["validated_leads.quality_holds"]
+    with engine.connect() as connection:
+        waiting = connection.execute(sa.text("select subject_id from pending where stage = 'deduped_leads'")).scalars()
+        assert list(waiting) == [bad]
+
+
+def test_held_leads_pass_by_no_other_job(run, seeding, count):
+    with seeding(lane="batch", source="import") as flow:
+        flow.at_dedupe(email="not an address")
+    run("batch")
+    everything = {"ops": {stage: {"config": {"lanes": ["batch"]}} for stage in ("validated_leads", "deduped_leads")}}
+    assert run("near_real_time", run_config=everything).success
+    assert count("deduped_leads") == 0
+
+
+def test_held_leads_stay_accounted_for(run, seeding):
+    with seeding(lane="batch", source="import") as flow:
+        flow.at_dedupe(email="not an address")
+    run("batch")
+    assert verdicts(run("slo_checks"))["crm_sync_batches.conservation"]
+
+
+def test_what_waits_for_a_crm_goes_on_while_all_that_waits_to_be_matched_is_bad(run, seeding, sandbox):
+    with seeding(lane="batch", source="import") as flow:
+        flow.at_dedupe(email="not an address")
+        flow.golden()
+    assert run("batch").success
+    assert len(list(sandbox.contacts())) == 1
+
+
+def test_the_expectations_check_links_the_data_docs_of_its_run(run, seeding, tmp_state):
+    with seeding(lane="batch", source="import") as flow:
+        lead = flow.at_dedupe(email="quite-secret")
+    [judged] = [c for c in run("batch").get_asset_check_evaluations() if c.check_name == "expectations"]
+    path = Path(judged.metadata["data_docs_path"].value)
+    assert judged.metadata["data_docs"].value == path.as_uri()
+    assert path.parent.parent == tmp_state / ".leads" / "data_docs"
+    written = "".join(page.read_text() for page in path.parent.iterdir())
+    assert "email_format" in written
+    for value in ("quite-secret", str(lead), f"{lead}@example.com"):
+        assert value not in written
+
+
+def test_a_table_of_another_version_stops_the_batch_job_before_anything_is_matched(run, seeding, engine, count):
+    with seeding(lane="batch", source="import") as flow:
+        flow.at_dedupe()
+    execute(engine, "alter table validated_leads rename column phone_type to phone_kind")
+    result = run("batch")
+    assert not result.success
+    [judged] = [c for c in result.get_asset_check_evaluations() if c.check_name == "expectations"]
+    assert "phone_type text" in judged.metadata["columns_lacking"].value
+    assert count("deduped_leads") == 0
+
+
 def test_the_near_real_time_job_does_not_ask_great_expectations(run, seeding, count):
     with seeding() as flow:
         flow.at_dedupe(phone="555", phone_key="555")
     result = run("near_real_time")
     assert result.success
     assert "validated_leads.expectations" not in verdicts(result)
+    assert not verdicts(result)["validated_leads.validation_rules"], "the same rules in SQL see it"
     assert verdicts(result)["golden_contacts.duplicate_emails"]
     assert count("deduped_leads") == 1
 
@@ -205,7 +272,7 @@ def test_the_job_for_people_takes_every_lane_and_all_its_checks_pass(run, seedin
         batch.buffered()
     result = run("all_lanes")
     assert result.success
-    assert len(verdicts(result)) == 15
+    assert len(verdicts(result)) == 17
     assert [name for name, passed in verdicts(result).items() if not passed] == []
     assert count("buffer") == 0
 
