@@ -28,7 +28,8 @@ _WAITING = """
 with due as (
     select received_at as due_at, null as destination from buffer
     union all
-    select due_at, null from pending
+    -- what was never put off is due also where it is ahead of a clock that was set back
+    select case when due_at <= since then least(due_at, :now) else due_at end, null from pending
     union all
     select due_at, null from lead_fetches where due_at <= :now
     union all

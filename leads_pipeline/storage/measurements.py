@@ -13,6 +13,7 @@ from datetime import datetime
 import sqlalchemy as sa
 
 from leads_pipeline.domain.stage import Lane, Stage
+from leads_pipeline.storage.pending import anything_due
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +129,7 @@ _SETTLED = sa.text(
 
 # Each `exists` stops at the first row that an index names, so that a sensor can afford to ask twice a second.
 _DUE = sa.text(
-    """
+    f"""
     select 'raw_leads' as stage
     where exists (select from buffer where tenant = any(:tenants) and lane = any(:lanes))
         or exists (
@@ -137,12 +138,8 @@ _DUE = sa.text(
     union all
     select stage from unnest(cast(:stages as text[])) as stage
     where exists (
-        select from pending p
-        where p.stage = stage.stage and p.tenant = any(:tenants) and p.lane = any(:lanes) and p.due_at <= :now
-    ) or exists (  -- ahead of a clock that was set back: see storage.pending
-        select from pending p
-        where p.stage = stage.stage and p.tenant = any(:tenants) and p.lane = any(:lanes)
-            and p.due_at > :now and p.due_at <= p.since
+        select from unnest(cast(:tenants as text[])) as served_tenant(tenant)
+        where {anything_due(stage="stage.stage", tenant="served_tenant.tenant")}
     )
     union all
     select 'crm_sync_batches'
@@ -158,7 +155,7 @@ _DUE = sa.text(
             limit 1
         ) first
     )
-    """
+    """  # noqa: S608 - text of this package
 )
 
 

@@ -104,6 +104,19 @@ def test_what_must_not_be_taken_before_a_later_instant_is_not_due(connection, fl
     assert due(connection, flow) == ()
 
 
+def test_what_is_ahead_of_a_clock_that_was_set_back_is_due(connection, flow):
+    later = flow.now + timedelta(hours=1)
+    flow.waits("validated_leads", flow.raw(), since=later, due_at=later)
+    assert due(connection, flow) == (Stage.VALIDATED_LEADS,)
+
+
+def test_a_lead_that_is_judged_again_is_no_news_of_its_source(connection, flow):
+    lead = flow.rejected()
+    flow.insert("rejected_leads", lead_id=lead, revision=2, reasons=[])
+    flow.insert("validated_leads", lead_id=lead, revision=3, flags=[])
+    assert measurements.judged_since(connection, flow.now) == [Judged("acme", "website", 1, 1)]
+
+
 def test_a_delivery_is_due_again_once_its_claim_has_run_out(connection, flow):
     flow.golden(state="in_flight", claimed_until=flow.now + timedelta(seconds=1))
     assert due(connection, flow) == ()
