@@ -8,71 +8,34 @@ Where an account is in trouble the next provider is asked; where none can be, le
 
 import random as randomness
 import threading
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from datetime import timedelta
-from uuid import UUID
 
 import sqlalchemy as sa
 
 from leads_pipeline.clock import Clock
 from leads_pipeline.config import VerificationSettings
-from leads_pipeline.domain.ids import uuid7
-from leads_pipeline.domain.retry import RetryPolicy, backoff_ceiling
-from leads_pipeline.domain.verification import LookupKind, LookupVerdict, Standing
-from leads_pipeline.errors import AccountParked, ConfigError
-from leads_pipeline.outbound.gate import Entry, Gate
+from leads_pipeline.domain.verification import LookupKind, Standing
 from leads_pipeline.storage import verdicts as verdict_rows
-from leads_pipeline.storage import verification_calls as books
 from leads_pipeline.storage import verification_requests as queue
-from leads_pipeline.storage.verdicts import BY_DNS, Stamp, SubjectVerdict
-from leads_pipeline.storage.verification_calls import Call
+from leads_pipeline.storage.verdicts import BY_DNS, SubjectVerdict
 from leads_pipeline.storage.verification_requests import Subject
 from leads_pipeline.storage.verification_switches import active_switches, tiers_in_force
-from leads_pipeline.telemetry import get_logger
 from leads_pipeline.verification.account import Account
-from leads_pipeline.verification.client import ProviderClient
+from leads_pipeline.verification.desk import Desk
 from leads_pipeline.verification.mx_lookup import look_up_mx
-from leads_pipeline.verification.port import Outcome, ProviderAnswer
+from leads_pipeline.verification.progress import MOST_ATTEMPTS, Progress, VerificationReport
 
-_log = get_logger(__name__)
+__all__ = ["VerificationReport", "kinds_to_look_up", "verify_leads"]
 
 # Domains asked for at once.
 MX_BATCH = 200
 MX_LEASE = timedelta(minutes=1)
-# After so many attempts a subject is settled as unknown: it is not the account, which the breaker would have stopped.
-MOST_ATTEMPTS = 8
-RETRY = RetryPolicy(base_seconds=5, max_seconds=900, max_attempts=MOST_ATTEMPTS)
-# From this attempt on a subject is asked for alone: it may be what a whole batch is refused for.
-ALONE_FROM_ATTEMPT = 3
 # Requests of a tier that was switched down, let go at once.
 SKIPPED_AT_ONCE = 5_000
-
-NOBODY = "nobody"  # no provider of the kind can be asked
-
-
-@dataclass(slots=True)
-class VerificationReport:
-    """What one call did. ``counts``: by verdict, by outcome of calls, by provider; numbers only.
-
-    ``stopped``: kind → why nobody could be asked any more (budget, breaker …).
-    """
-
-    lookups: int = 0
-    calls: int = 0
-    leads: int = 0
-    released: int = 0
-    upgraded: int = 0
-    counts: Counter[str] = field(default_factory=Counter)
-    stopped: dict[str, str] = field(default_factory=dict)
-
-    def totals(self) -> dict[str, int]:
-        """Everything that was counted, by name."""
-        names = ("lookups", "calls", "leads", "released", "upgraded")
-        totals = {f"verification_{name}": int(getattr(self, name)) for name in names if getattr(self, name)}
-        return {**totals, **{name: count for name, count in self.counts.items() if count}}
+# How long a mailbox that DNS has just set free may wait to be noticed.
+_NAP_SECONDS = 0.1
 
 
 def verify_leads(
@@ -87,14 +50,17 @@ def verify_leads(
 ) -> VerificationReport:
     """Look up what is due, the most urgent first, for as long as ``budget_seconds`` allow.
 
-    ``simulated``: limits go by ``clock``, not by the database's clock.
+    ``simulated``: limits go by ``clock``, not by the database's clock, and everything is done by one thread.
     """
-    work = _Work(engine, settings, clock, runner_id, budget_seconds, random, simulated=simulated)
+    progress = Progress(
+        clock=clock, cache=settings.cache, runner_id=runner_id, budget_seconds=budget_seconds, random=random
+    )
+    desk = Desk(engine, settings, clock=clock, progress=progress, simulated=simulated)
     try:
-        work.run()
+        _Work(engine, settings, clock, progress, desk, simulated=simulated).run()
     finally:
-        work.close()
-    return work.report
+        desk.close()
+    return progress.report
 
 
 def kinds_to_look_up(engine: sa.Engine, *, settings: VerificationSettings, clock: Clock) -> list[LookupKind]:
@@ -121,47 +87,49 @@ class _Work:
         engine: sa.Engine,
         settings: VerificationSettings,
         clock: Clock,
-        runner_id: str,
-        budget_seconds: float,
-        random: Callable[[], float],
+        progress: Progress,
+        desk: Desk,
         *,
         simulated: bool,
     ) -> None:
         self._engine = engine
         self._settings = settings
         self._clock = clock
-        self._runner_id = runner_id
-        self._ends = clock.monotonic() + budget_seconds
-        self._random = random
+        self._progress = progress
+        self._desk = desk
         self._simulated = simulated
-        self._stopping = threading.Event()
-        self._accounts: dict[str, Account] = {}
-        self._clients: dict[str, ProviderClient] = {}
-        self._unusable: dict[str, str] = {}
-        self._noting = threading.Lock()
-        self.report = VerificationReport()
+        self._dns_at_work = threading.Event()
 
     def run(self) -> None:
         self._skip_switched_down()
         kinds = [kind for kind in LookupKind if self._settings.can_look_up(kind)]
-        while kinds and self._left() > 0:
-            # In turn, so that a slow provider of one kind does not keep the others waiting for the whole budget.
-            kinds = [kind for kind in kinds if self._left() > 0 and self._round(kind)]
+        if self._simulated:  # a clock that is moved by whoever sleeps is one thread's
+            while self._progress.left() > 0 and any([self._round(kind) for kind in kinds]):
+                pass
+        elif kinds:
+            # Each kind at its own pace: who waits for a provider's quota must not keep DNS waiting.
+            if LookupKind.MX in kinds:
+                self._dns_at_work.set()
+            with ThreadPoolExecutor(len(kinds)) as pool:
+                list(pool.map(self._all_of, kinds))
 
-    def close(self) -> None:
-        for client in self._clients.values():
-            client.close()
-
-    def _left(self) -> float:
-        return self._ends - self._clock.monotonic()
-
-    def _stamp(self) -> Stamp:
-        now = self._clock.now()
-        return Stamp(uuid7(now), self._runner_id, now)
+    def _all_of(self, kind: LookupKind) -> None:
+        """Ask until nothing of the kind is due; mailboxes become due as long as DNS is at work."""
+        try:
+            while self._progress.left() > 0:
+                more_may_come = kind is LookupKind.MAILBOX and self._dns_at_work.is_set()
+                if self._round(kind):
+                    continue
+                if not more_may_come or str(kind) in self._progress.report.stopped:
+                    return
+                self._clock.sleep(_NAP_SECONDS)
+        finally:
+            if kind is LookupKind.MX:
+                self._dns_at_work.clear()
 
     def _round(self, kind: LookupKind) -> bool:
         """Ask once. Says whether it is worth asking again."""
-        return self._ask_dns() if kind is LookupKind.MX else self._ask_a_provider(kind)
+        return self._ask_dns() if kind is LookupKind.MX else self._desk.ask(kind)
 
     # -- tiers that are switched down
 
@@ -173,22 +141,22 @@ class _Work:
             if tier == treated_as:
                 continue
             dropped = set(self._settings.lookups_of(tier)) - set(self._settings.lookups_of(treated_as))
-            while dropped and self._left() > 0:
+            while dropped and self._progress.left() > 0:
                 with self._engine.begin() as connection:
                     skipped = verdict_rows.skip(
-                        connection, tier, sorted(dropped), limit=SKIPPED_AT_ONCE, stamp=self._stamp()
+                        connection, tier, sorted(dropped), limit=SKIPPED_AT_ONCE, stamp=self._progress.stamp()
                     )
-                self.report.counts["skipped"] += skipped.verdicts
-                self.report.released += skipped.released
+                self._progress.note_settled(skipped)
+                self._progress.note(counts={"skipped": skipped.verdicts})
                 if skipped.verdicts < SKIPPED_AT_ONCE:
                     break
 
     # -- DNS
 
     def _ask_dns(self) -> bool:
-        stamp = self._stamp()
+        stamp = self._progress.stamp()
         with self._engine.begin() as connection:
-            subjects = self._claim(
+            subjects = self._progress.claim(
                 connection, LookupKind.MX, range(len(self._settings.tiers)), MX_BATCH, stamp, MX_LEASE
             )
         if not subjects:
@@ -198,9 +166,9 @@ class _Work:
             {subject.text for subject in subjects},
             settings=self._settings.mx,
             clock=self._clock,
-            budget_seconds=max(0.1, min(self._left(), self._settings.mx.timeout_seconds * 3)),
+            budget_seconds=max(0.1, min(self._progress.left(), self._settings.mx.timeout_seconds * 3)),
         )
-        self._note(lookups=report.asked, counts={"dns_asked": report.asked, "dns_cached": report.from_cache})
+        self._progress.note(lookups=report.asked, counts={"dns_asked": report.asked, "dns_cached": report.from_cache})
         found: list[SubjectVerdict] = []
         again: list[Subject] = []
         for subject in subjects:
@@ -210,321 +178,7 @@ class _Work:
             else:
                 found.append(SubjectVerdict(subject.tenant, subject.kind, subject.hash, verdict, BY_DNS))
         with self._engine.begin() as connection:
-            self._settle(connection, found)
+            self._progress.settle(connection, found)
             verdict_rows.unblock_mailboxes(connection, [(item.tenant, item.hash) for item in again])
-            self._again(connection, again, stamp, reason="dns_failure")
+            self._progress.try_again(connection, again, stamp, reason="dns_failure")
         return bool(found)
-
-    # -- providers
-
-    def _ask_a_provider(self, kind: LookupKind) -> bool:
-        """One batch, or as many single look-ups as may be under way, to the first provider that can be asked."""
-        reasons: list[str] = []
-        for name in self._settings.providers_of(kind):
-            account = self._account(name)
-            if account is None:
-                reasons.append(f"{name}: {self._unusable[name]}")
-                continue
-            now = self._clock.now()
-            trouble = account.trouble(now=now)
-            if trouble is not None:
-                reasons.append(f"{name}: {trouble.reason}")
-                continue
-            with self._engine.connect() as connection:
-                urgencies = account.affordable(connection, now=now)
-                if not queue.kinds_due(connection, [kind], urgencies=list(urgencies), now=now):
-                    return False
-            if not account.may_send(now=now):
-                reasons.append(f"{name}: breaker")
-                continue
-            return self._ask(account, kind, urgencies)
-        self.report.stopped[str(kind)] = "; ".join(reasons) or NOBODY
-        return False
-
-    def _account(self, name: str) -> Account | None:
-        if name not in self._accounts and name not in self._unusable:
-            settings = self._settings.providers[name]
-            try:
-                key = settings.key.resolve() if settings.key is not None else None
-            except ConfigError:
-                self._unusable[name] = "no key"
-                _log.error("verification_key_missing", provider=name)
-                return None
-            account = Account(name, self._settings, engine=self._engine, clock=self._clock, simulated=self._simulated)
-            self._accounts[name] = account
-            self._clients[name] = ProviderClient(account.provider, settings, key)
-        return self._accounts.get(name)
-
-    def _ask(self, account: Account, kind: LookupKind, urgencies: dict[int, int]) -> bool:
-        gate = account.gate(deadline=self._ends, stopping=self._stopping)
-        try:
-            # The grant first: who is the most urgent is asked when it is there, not before the wait for it.
-            entry = gate.enter()
-        except AccountParked as parked:
-            self.report.stopped[str(kind)] = f"{account.name}: {parked.reason}"
-            return False
-        stamp = self._stamp()
-        single = account.batch_size == 1
-        room = account.provider.quirks.in_flight if single else account.batch_size
-        with self._engine.begin() as connection:
-            limit = min(room, max(urgencies.values()))
-            subjects = self._claim(connection, kind, list(urgencies), limit, stamp, account.lease)
-        fresh, waiting = self._sorted_out(subjects)
-        for call, group in waiting:
-            self._poll(account, call, group, stamp)
-        groups = _groups(fresh, account.batch_size)
-        if not groups:
-            gate.turn_back(entry)
-            return bool(subjects)
-        if len(groups) == 1:
-            self._call(account, groups[0], stamp, lambda: entry, gate)
-            return True
-        entries = [entry]
-        with ThreadPoolExecutor(min(len(groups), account.provider.quirks.in_flight)) as pool:
-            list(
-                pool.map(
-                    lambda group: self._call(
-                        account, group, stamp, lambda: entries.pop() if group is groups[0] else gate.enter(), gate
-                    ),
-                    groups,
-                )
-            )
-        return True
-
-    def _claim(
-        self,
-        connection: sa.Connection,
-        kind: LookupKind,
-        urgencies: Iterable[int],
-        limit: int,
-        stamp: Stamp,
-        lease: timedelta,
-    ) -> list[Subject]:
-        return queue.claim_subjects(
-            connection,
-            kind,
-            urgencies=list(urgencies),
-            limit=limit,
-            now=stamp.now,
-            lease=lease,
-            batch_id=stamp.batch_id,
-            runner_id=stamp.runner_id,
-        )
-
-    def _sorted_out(self, subjects: Sequence[Subject]) -> tuple[list[Subject], list[tuple[Call, list[Subject]]]]:
-        """Who is to be asked for, and whose answer an earlier call is still being made; the lost are settled here."""
-        named = {subject.call_id for subject in subjects if subject.call_id is not None}
-        if not named:
-            return list(subjects), []
-        with self._engine.connect() as connection:
-            calls = books.read_calls(connection, named)
-        fresh: list[Subject] = []
-        waiting: dict[UUID, list[Subject]] = {}
-        lost: list[Subject] = []
-        for subject in subjects:
-            call = calls.get(subject.call_id) if subject.call_id is not None else None
-            if call is None or call.answered:
-                fresh.append(subject)
-            elif call.poll_reference is not None and call.provider in self._accounts:
-                waiting.setdefault(call.call_id, []).append(subject)
-            else:
-                lost.append(subject)
-        if lost:
-            self._give_up(lost, calls)
-        return fresh, [(calls[call_id], group) for call_id, group in waiting.items()]
-
-    def _give_up(self, lost: Sequence[Subject], calls: Mapping[UUID, Call]) -> None:
-        """Their call was sent by a worker that died: nobody knows whether it was paid, so it is not paid again."""
-        answer = ProviderAnswer(Outcome.LOST)
-        with self._engine.begin() as connection:
-            for call_id in sorted({subject.call_id for subject in lost if subject.call_id is not None}):
-                call = calls[call_id]
-                if call.provider in self._settings.providers:
-                    account = self._account(call.provider)
-                    if account is not None:
-                        account.close_call(connection, call, answer, lookups=call.lookups, by_us=True)
-            verdict = LookupVerdict(Standing.UNKNOWN, ("answer_lost",))
-            self._settle(
-                connection,
-                [
-                    SubjectVerdict(
-                        item.tenant,
-                        item.kind,
-                        item.hash,
-                        verdict,
-                        calls[item.call_id].provider if item.call_id else "",
-                        call_id=item.call_id,
-                    )
-                    for item in lost
-                ],
-            )
-        self._note(counts={"answers_lost": len(lost)})
-
-    def _call(
-        self,
-        account: Account,
-        subjects: Sequence[Subject],
-        stamp: Stamp,
-        enter: Callable[[], Entry],
-        gate: Gate,
-    ) -> None:
-        """Write the call down, send it, and settle what was answered."""
-        texts = list(dict.fromkeys(subject.text for subject in subjects))
-        try:
-            entry = enter()
-        except AccountParked:
-            self._put_back(subjects, stamp)
-            return
-        with self._engine.begin() as connection:
-            call = account.open_call(
-                connection,
-                len(texts),
-                urgency=max(subject.urgency for subject in subjects),
-                batch_id=stamp.batch_id,
-                runner_id=stamp.runner_id,
-            )
-            # The wait for the grant may have outlived the lease: what another has claimed since is not ours to ask for.
-            named = (
-                queue.name_call(
-                    connection,
-                    subjects,
-                    call_id=call.call_id,
-                    lease_until=call.sent_at + account.lease,
-                    batch_id=stamp.batch_id,
-                    runner_id=stamp.runner_id,
-                )
-                if call is not None
-                else set()
-            )
-            if call is None or len(named) < len(subjects):
-                connection.rollback()
-                call = None
-        if call is None:
-            gate.turn_back(entry)
-            self._put_back(subjects, stamp)
-            return
-        answer = self._clients[account.name].ask(texts)
-        account.answered(gate, entry, answer)
-        self._after(account, call, subjects, answer, stamp, lookups=len(texts))
-
-    def _poll(self, account: Account, call: Call, subjects: Sequence[Subject], stamp: Stamp) -> None:
-        """Ask for an answer that was still being made. A provider that takes too long has lost it."""
-        texts = list(dict.fromkeys(subject.text for subject in subjects))
-        owner = self._account(call.provider) or account
-        assert call.poll_reference is not None  # how it came to be among these
-        answer = self._clients[owner.name].poll(call.poll_reference, texts)
-        patience = timedelta(seconds=owner.provider.quirks.poll_patience_seconds)
-        if answer.outcome is not Outcome.ANSWERED:
-            if stamp.now - call.sent_at >= patience:
-                self._after(owner, call, subjects, ProviderAnswer(Outcome.LOST), stamp, lookups=call.lookups)
-                return
-            # Not paid again, whatever is wrong: asked for once more until its patience ends.
-            pause = answer.retry_after if answer.retry_after is not None else owner.provider.quirks.poll_seconds
-            with self._engine.begin() as connection:
-                queue.wait_for_answer(
-                    connection,
-                    subjects,
-                    batch_id=stamp.batch_id,
-                    until=self._clock.now() + timedelta(seconds=pause),
-                )
-            return
-        self._after(owner, call, subjects, answer, stamp, lookups=call.lookups)
-
-    def _after(
-        self,
-        account: Account,
-        call: Call,
-        subjects: Sequence[Subject],
-        answer: ProviderAnswer,
-        stamp: Stamp,
-        *,
-        lookups: int,
-    ) -> None:
-        """What an answer means for the books and for every subject of the call, in one transaction."""
-        quirks = account.provider.quirks
-        by_text = {text.lower(): verdict for text, verdict in answer.verdicts.items()}
-        price = books.micros(account.settings.cost_per_lookup) if answer.billed != 0 else 0
-        now = self._clock.now()
-        found: list[SubjectVerdict] = []
-        again: list[Subject] = []
-        for subject in subjects:
-            verdict = by_text.get(subject.text.lower())
-            if answer.outcome is Outcome.LOST:
-                verdict = LookupVerdict(Standing.UNKNOWN, ("answer_lost",))
-            elif verdict is None and subject.attempts >= MOST_ATTEMPTS and answer.outcome in _BURNS_ATTEMPTS:
-                verdict = LookupVerdict(Standing.UNKNOWN, ("provider_failed",))
-            if verdict is None:
-                again.append(subject)
-            else:
-                found.append(
-                    SubjectVerdict(
-                        subject.tenant, subject.kind, subject.hash, verdict, account.name, price, call.call_id
-                    )
-                )
-        with self._engine.begin() as connection:
-            account.close_call(connection, call, answer, lookups=lookups)
-            self._settle(connection, found)
-            if answer.outcome is Outcome.POLL:
-                pause = answer.retry_after if answer.retry_after is not None else quirks.poll_seconds
-                queue.wait_for_answer(connection, again, batch_id=stamp.batch_id, until=now + timedelta(seconds=pause))
-            elif answer.outcome in _BURNS_ATTEMPTS:
-                self._again(connection, again, stamp, reason=str(answer.outcome))
-            else:
-                # The account's trouble, not theirs: whoever can be asked next takes them at once.
-                queue.postpone(
-                    connection,
-                    again,
-                    batch_id=stamp.batch_id,
-                    until=now,
-                    reason=str(answer.outcome),
-                    counts=False,
-                )
-        self._note(calls=1, lookups=lookups if answer.outcome is Outcome.ANSWERED else 0)
-        self._note(counts={f"call_{answer.outcome}": 1, f"asked_{account.name}": 1})
-
-    def _put_back(self, subjects: Sequence[Subject], stamp: Stamp) -> None:
-        with self._engine.begin() as connection:
-            queue.postpone(
-                connection,
-                subjects,
-                batch_id=stamp.batch_id,
-                until=self._clock.now(),
-                reason="not_asked",
-                counts=False,
-            )
-
-    def _again(self, connection: sa.Connection, subjects: Sequence[Subject], stamp: Stamp, *, reason: str) -> None:
-        """Try these later: the longer, the oftener they were tried, and not all at once."""
-        by_attempts: dict[int, list[Subject]] = {}
-        for subject in subjects:
-            by_attempts.setdefault(subject.attempts, []).append(subject)
-        for attempts, group in by_attempts.items():
-            wait = backoff_ceiling(attempts, policy=RETRY) * (1 + self._random()) / 2
-            until = self._clock.now() + timedelta(seconds=wait)
-            queue.postpone(connection, group, batch_id=stamp.batch_id, until=until, reason=reason)
-
-    def _settle(self, connection: sa.Connection, found: Sequence[SubjectVerdict]) -> None:
-        settled = verdict_rows.settle(connection, found, self._stamp(), cache=self._settings.cache)
-        standings = Counter(f"{item.kind}_{item.verdict.standing}" for item in found)
-        with self._noting:
-            self.report.leads += settled.verdicts
-            self.report.released += settled.released
-            self.report.upgraded += settled.upgraded
-            self.report.counts.update(standings)
-
-    def _note(self, *, lookups: int = 0, calls: int = 0, counts: Mapping[str, int] | None = None) -> None:
-        with self._noting:
-            self.report.lookups += lookups
-            self.report.calls += calls
-            self.report.counts.update(counts or {})
-
-
-# The subject itself may be why; everything else is the account's trouble.
-_BURNS_ATTEMPTS = frozenset({Outcome.ANSWERED, Outcome.REJECTED, Outcome.BROKEN})
-
-
-def _groups(subjects: Sequence[Subject], size: int) -> list[list[Subject]]:
-    """The calls to make: full batches, and alone what has failed in company."""
-    together = [subject for subject in subjects if subject.attempts < ALONE_FROM_ATTEMPT]
-    alone = [[subject] for subject in subjects if subject.attempts >= ALONE_FROM_ATTEMPT]
-    return [together[start : start + size] for start in range(0, len(together), size)] + alone
