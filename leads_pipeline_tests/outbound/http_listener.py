@@ -1,6 +1,7 @@
 """A vendor of one answer on 127.0.0.1, which keeps what it was sent."""
 
 import json
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -33,6 +34,12 @@ class Listener:
     def answers(self, status: int, body: Any) -> None:
         """Answer with a JSON body from now on."""
         self.status, self.content = status, json.dumps(body).encode()
+
+
+def hang_up(handler: BaseHTTPRequestHandler) -> None:
+    """Break the connection instead of answering."""
+    handler.close_connection = True
+    handler.connection.shutdown(socket.SHUT_RDWR)
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from leads_pipeline.errors import ConfigError
 from leads_pipeline.outbound import transport as transport_module
 from leads_pipeline.outbound.transport import HttpAnswer, NetworkFailure, Transport
 from leads_pipeline_tests.conftest import NOW
-from leads_pipeline_tests.outbound.http_listener import Listener, listening
+from leads_pipeline_tests.outbound.http_listener import Listener, hang_up, listening
 
 KEY = "k3y-of-acme"
 PERSON = "ada+leads@example.com"
@@ -207,7 +207,7 @@ def test_a_vendor_that_does_not_answer_is_given_up_after_the_time_out(listener: 
 
 
 def test_a_connection_that_breaks_after_the_request_leaves_open_what_became_of_it(listener: Listener) -> None:
-    listener.answer_with = lambda handler: handler.connection.close()
+    listener.answer_with = hang_up
     assert _transport(listener.url).send("GET", "/look-up") is NetworkFailure.NO_ANSWER
 
 

@@ -4,8 +4,9 @@ Source: developers.neverbounce.com (jobs, error handling, usage guidelines) and 
 2026. The endpoint for single addresses is for people who wait at a form; used for lists it gets the account locked, so
 it is not used here. An account may run 50 jobs a day, 10 at once, and many small jobs an hour get it locked as well.
 Errors, throttling included, are HTTP 200 with a ``status``; nothing says how long a throttle lasts. Every endpoint
-takes POST with JSON, which keeps the key out of addresses. Not documented: whether unknown results are given back (here
-they count as paid), the reasons of a failed job and whether it cost something, and what an empty account says.
+takes POST with JSON, which keeps the key out of addresses. A job's totals count duplicates and bad syntax apart from
+what is billable, so these are taken to be free. Not documented: whether unknown results are given back (here they count
+as paid), the reasons of a failed job and whether it cost something, and what an empty account says.
 
 ``poll_reference`` is the job's number, with ``.results`` behind it once the job is complete.
 """
@@ -97,7 +98,8 @@ class NeverBounce:
         if isinstance(body.get("results"), list):
             found = Matching(subjects)
             for entry in objects(body["results"]):
-                found.add(mapping(entry.get("data")).get("email"), _verdict(entry), billed=True)
+                verdict = _verdict(entry)
+                found.add(mapping(entry.get("data")).get("email"), verdict, billed=verdict.reasons != ("bad_syntax",))
             return ProviderAnswer(Outcome.ANSWERED, found.verdicts, billed=found.billed)
         if (job := _count(body.get("job_id"))) is not None:
             return ProviderAnswer(Outcome.POLL, poll_reference=str(job))

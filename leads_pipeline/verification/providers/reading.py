@@ -73,8 +73,8 @@ class Matching:
         self._asked: dict[str, list[str]] = {}
         for subject in subjects:
             self._asked.setdefault(subject.lower(), []).append(subject)
+        self._billed: set[str] = set()
         self.verdicts: dict[str, LookupVerdict] = {}
-        self.billed = 0
 
     def add(self, echo: Any, verdict: LookupVerdict, *, billed: bool) -> None:
         """Take a verdict for what the answer calls ``echo``."""
@@ -82,7 +82,13 @@ class Matching:
             known = self.verdicts.get(subject)
             if known is None or known.standing is Standing.UNKNOWN:
                 self.verdicts[subject] = verdict
-                self.billed += billed
+            if billed:
+                self._billed.add(subject)
+
+    @property
+    def billed(self) -> int:
+        """How many subjects are billed; one that comes twice is billed once."""
+        return len(self._billed)
 
 
 def mapping(value: Any) -> Mapping[str, Any]:
