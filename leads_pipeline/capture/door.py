@@ -3,7 +3,7 @@
 import hashlib
 from dataclasses import dataclass
 from math import ceil
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from leads_pipeline.buffer.bounds import gauge_for
@@ -30,6 +30,9 @@ from leads_pipeline.errors import ConfigError
 from leads_pipeline.sources.port import Secrets, SourceKind
 from leads_pipeline.sources.registry import KINDS
 from leads_pipeline.telemetry import get_logger
+
+if TYPE_CHECKING:
+    from leads_pipeline.capture.in_request import InRequest
 
 MAX_USER_AGENT = 500
 
@@ -89,6 +92,7 @@ class Door:
         self.rates = RateLimiter(share=settings.capture.workers)
         self.doubts = Doubts(clock)
         self.ways = _ways_in(settings)
+        self.in_request = _in_request(settings, clock=clock)
 
     async def check(self) -> None:
         """Raises ``DatabaseUnavailable`` unless leads would be stored now, ``QueueFull`` if too many wait for that."""
@@ -103,6 +107,8 @@ class Door:
     async def close(self) -> None:
         """Finish what was accepted and close the connections."""
         await self.commits.close()
+        if self.in_request is not None:
+            await self.in_request.close()
         self.deadlines.stop()
         await self.admission.close()
         await self._depths.close()
@@ -201,6 +207,15 @@ def _ways_in(settings: Settings) -> dict[tuple[str, str], WayIn]:
                 _log.error("source is not ready: its secret is not set", tenant=tenant, source=name)
             found[tenant, name] = WayIn(tenant, name, source, KINDS[source.kind], Lane(source.lane), secrets)
     return found
+
+
+def _in_request(settings: Settings, *, clock: Clock) -> "InRequest | None":
+    sources = [source for tenant in settings.tenants.values() for source in tenant.sources.values()]
+    if all(source.verify_in_request is None for source in sources):
+        return None
+    from leads_pipeline.capture.in_request import InRequest  # noqa: PLC0415 - heavy, and for those who opt in
+
+    return InRequest(settings, clock=clock)
 
 
 def _secrets(source: SourceSettings) -> Secrets | None:

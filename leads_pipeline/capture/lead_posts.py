@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from leads_pipeline.buffer.port import EncodedLead, Posted, PostResult
@@ -34,10 +34,17 @@ async def post_lead(door: Door, call: Call) -> Answer:
     lead = decode_lead(body)
     if isinstance(lead, Unreadable):
         return refusal(refused_for(lead), call)
-    encoded = door.encode(sender, lead, context=_robot_context(sender, lead))
+    context = _robot_context(sender, lead)
+    verified = None
+    if door.in_request is not None and sender.way.settings.verify_in_request is not None and context is None:
+        verified = await door.in_request.verify(sender.way, lead.payload)
+        if verified is not None:
+            context = {**sender.context, **verified.context}
+    encoded = door.encode(sender, lead, context=context)
     if isinstance(encoded, Refused):
         return refusal(encoded, call)
-    return stored(await door.commits.submit_one(encoded), call)
+    posted = await door.commits.submit_one(encoded)
+    return stored(posted, call, verification=None if verified is None else verified.answer)
 
 
 def _robot_context(sender: Sender, lead: PostedLead) -> dict[str, Any] | None:
@@ -49,13 +56,16 @@ def _robot_context(sender: Sender, lead: PostedLead) -> dict[str, Any] | None:
     return {**sender.context, "quarantine": Quarantine.ROBOT} if is_filled else None
 
 
-def stored(posted: Posted, call: Call) -> Answer:
-    """What the sender of one lead is answered."""
+def stored(posted: Posted, call: Call, *, verification: Mapping[str, Any] | None = None) -> Answer:
+    """What the sender of one lead is answered. ``verification``: what is known of its address, where a source asks."""
     code = RESULT_REFUSALS.get(posted.result)
     if code is not None:
         return refusal(Refused(code), call)
     status = 202 if posted.result is PostResult.ACCEPTED else 200
-    return as_json(status, {"lead_id": str(posted.lead_id), "status": posted.result})
+    content: dict[str, Any] = {"lead_id": str(posted.lead_id), "status": posted.result}
+    if verification is not None:
+        content["verification"] = verification
+    return as_json(status, content)
 
 
 async def post_batch(door: Door, call: Call) -> Answer:

@@ -13,6 +13,12 @@ from leads_pipeline.domain.posted_lead import MAX_CONSENT_STATEMENTS, MAX_DEPTH
 
 Schema = dict[str, Any]
 
+# All that ``in_request`` can answer; a test compares them.
+IN_REQUEST_REASONS = (
+    "bad_syntax", "disposable", "dns_failure", "domain_not_found", "no_mail_server", "null_mx", "placeholder", "role",
+    "timeout",
+)  # fmt: skip
+
 _UUID: Schema = {"type": "string", "format": "uuid"}
 
 
@@ -23,6 +29,7 @@ def schemas() -> dict[str, Schema]:
         "ConsentStatement": _CONSENT_STATEMENT,
         "Stored": _stored("accepted", "The lead is committed: it is not lost any more."),
         "Duplicate": _stored("duplicate", "The same post came before; this is the id of its lead."),
+        "Verification": _VERIFICATION,
         "BatchResult": _BATCH_RESULT,
         "Counts": _COUNTS,
         "FieldFault": _FIELD_FAULT,
@@ -98,7 +105,12 @@ _CONSENT_STATEMENT: Schema = {
 
 
 def _stored(status: str, description: str) -> Schema:
-    return {**_closed({"lead_id": _UUID, "status": {"const": status}}), "description": description}
+    said = {
+        "lead_id": _UUID,
+        "status": {"const": status},
+        "verification": {"$ref": "#/components/schemas/Verification"},
+    }
+    return {**_closed(said, optional=("verification",)), "description": description}
 
 
 def _closed(properties: dict[str, Schema], *, optional: tuple[str, ...] = ()) -> Schema:
@@ -110,6 +122,30 @@ def _closed(properties: dict[str, Schema], *, optional: tuple[str, ...] = ()) ->
     }
 
 
+_VERIFICATION: Schema = {
+    **_closed(
+        {
+            "email": _closed(
+                {
+                    "standing": {
+                        "enum": ["valid", "invalid", "risky", "unverified"],
+                        "description": "valid: the domain takes mail; whether the mailbox exists is asked later. "
+                        "risky: it reaches somebody, perhaps not the person. unverified: nothing is known yet.",
+                    },
+                    "reasons": {
+                        "type": "array",
+                        "items": {"enum": list(IN_REQUEST_REASONS)},
+                        "description": "Why; empty where there is nothing to say.",
+                    },
+                    "suggestion": {"type": "string", "description": "The domain that was probably meant."},
+                },
+                optional=("suggestion",),
+            )
+        }
+    ),
+    "description": "Where the source says verify_in_request and the lead has an e-mail address: what is known of it by "
+    "now. The lead is stored whatever it says.",
+}
 _COUNTS: Schema = {
     **_closed({"accepted": {"type": "integer", "minimum": 0}, "duplicate": {"type": "integer", "minimum": 0}}),
     "description": "A delivery of several leads, or of none: how many are new and how many came before.",

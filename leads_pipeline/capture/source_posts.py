@@ -6,6 +6,7 @@ kept raw and set aside, because most of these senders do not send again.
 
 import json
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -79,9 +80,14 @@ async def _take(door: Door, call: Call, way: WayIn, secrets: Secrets) -> Answer:
 async def _store(door: Door, call: Call, sender: Sender, posts: list[Post]) -> Answer:
     encoded: list[EncodedLead] = []
     alone = len(posts) == 1
+    as_page = sender.way.kind.answers_browsers and "text/html" in (call.header(b"accept") or "")
+    verified = None
+    if alone and not as_page and door.in_request is not None and posts[0].quarantine is None:
+        verified = await door.in_request.verify(sender.way, posts[0].payload)
+    found = {} if verified is None else verified.context
     for place, post in enumerate(posts):
         # Under a sender's own key each place of a request of several is its own post.
-        lead = _encoded(door, sender, post, index=None if alone else place)
+        lead = _encoded(door, sender, post, index=None if alone else place, found=found)
         if isinstance(lead, Refused):
             return refusal(lead, call)  # nothing was stored yet: the sender keeps the whole request
         encoded.append(lead)
@@ -92,18 +98,20 @@ async def _store(door: Door, call: Call, sender: Sender, posts: list[Post]) -> A
     if sender.way.kind.signed or not alone:
         tally = Counter(posted.result for posted in results)
         return as_json(200, {str(result): tally[result] for result in (PostResult.ACCEPTED, PostResult.DUPLICATE)})
-    if sender.way.kind.answers_browsers and "text/html" in (call.header(b"accept") or ""):
+    if as_page:
         return _page_after(posts[0], sender.way)
-    return stored(results[0], call)
+    return stored(results[0], call, verification=None if verified is None else verified.answer)
 
 
-def _encoded(door: Door, sender: Sender, post: Post, *, index: int | None) -> EncodedLead | Refused:
+def _encoded(
+    door: Door, sender: Sender, post: Post, *, index: int | None, found: Mapping[str, Any]
+) -> EncodedLead | Refused:
     said: dict[str, Any] = post.payload if not post.consent else {**post.payload, "consent": list(post.consent)}
     if storage_fault(said) is not None:
         raw = kept_raw(json.dumps(said).encode())  # escaped: what PostgreSQL could not store, as ASCII
         # Still the same event: sent again, it is known.
         post = replace(raw, event_id=post.event_id, context=post.context, redirect=post.redirect)
-    context: dict[str, Any] = {**sender.context, **post.context}
+    context: dict[str, Any] = {**sender.context, **post.context, **found}
     if post.quarantine is not None:
         context["quarantine"] = post.quarantine
     if post.reference is not None:

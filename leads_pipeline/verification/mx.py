@@ -18,6 +18,7 @@ import asyncio
 import contextlib
 import ipaddress
 from collections.abc import Collection, Iterator
+from datetime import timedelta
 from functools import lru_cache
 
 import dns.exception
@@ -116,6 +117,13 @@ def dns_name(domain: str) -> str | None:
     except (dns.exception.DNSException, UnicodeError):
         return None
     return text if name != dns.name.root else None
+
+
+def holds_for(standing: Standing, settings: MxSettings) -> timedelta:
+    """How long DNS's word is believed: that there is mail for days, that there is none for hours, a failure briefly."""
+    if standing is Standing.UNKNOWN:
+        return timedelta(seconds=settings.failure_seconds)
+    return timedelta(hours=settings.negative_hours if standing is Standing.INVALID else settings.positive_hours)
 
 
 def _needs_belief(verdict: LookupVerdict) -> bool:

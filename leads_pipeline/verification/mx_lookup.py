@@ -6,15 +6,15 @@ stays requested.
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import sqlalchemy as sa
 
 from leads_pipeline.clock import Clock
 from leads_pipeline.config import MxSettings
-from leads_pipeline.domain.verification import LookupVerdict, Standing
+from leads_pipeline.domain.verification import LookupVerdict
 from leads_pipeline.storage.mx_cache import Remembered, read_mx_cache, write_mx_cache
-from leads_pipeline.verification.mx import NO_NAME, dns_name, resolver_for
+from leads_pipeline.verification.mx import NO_NAME, dns_name, holds_for, resolver_for
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +60,3 @@ def look_up_mx(
 def remembered(verdict: LookupVerdict, settings: MxSettings, now: datetime) -> Remembered:
     """A verdict of ``now`` with the time for which it holds."""
     return Remembered(verdict, now + holds_for(verdict.standing, settings))
-
-
-def holds_for(standing: Standing, settings: MxSettings) -> timedelta:
-    """How long DNS's word is believed: that there is mail for days, that there is none for hours, a failure briefly."""
-    if standing is Standing.UNKNOWN:
-        return timedelta(seconds=settings.failure_seconds)
-    return timedelta(hours=settings.negative_hours if standing is Standing.INVALID else settings.positive_hours)

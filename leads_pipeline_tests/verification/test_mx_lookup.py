@@ -15,7 +15,8 @@ from leads_pipeline.storage.mx_cache import (
     read_mx_cache,
     write_mx_cache,
 )
-from leads_pipeline.verification.mx_lookup import MxReport, holds_for, look_up_mx, remembered
+from leads_pipeline.verification.mx import holds_for
+from leads_pipeline.verification.mx_lookup import MxReport, look_up_mx, remembered
 from leads_pipeline_tests.verification.dns_server import DnsServer, dns_server
 
 VALID = LookupVerdict(Standing.VALID, details={"mail_provider": "google"})

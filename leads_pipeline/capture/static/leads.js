@@ -68,7 +68,7 @@
     if (answer?.lead_id) {
       drop(PREFIX + id);
       pause = now() + PAUSE;
-      tell(id, "stored", { lead_id: answer.lead_id });
+      tell(id, "stored", answer);
     } else if (/^4(?!08|25|29)/.test(code)) {
       const refused = answer?.error || { code };
       save({ id, at, refused });
