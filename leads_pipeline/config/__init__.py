@@ -54,6 +54,7 @@ from leads_pipeline.config.sources import (
 )
 from leads_pipeline.config.validation import OwnDomains, OwnLocalParts, ValidationSettings
 from leads_pipeline.config.verification import (
+    VENDOR_BATCH_SIZES,
     VENDOR_LOOKUPS,
     BreakerSettings,
     BudgetSettings,
@@ -76,6 +77,7 @@ __all__ = [
     "HUBSPOT_MAPPING",
     "LEAD_FIELDS",
     "SIGNED_KINDS",
+    "VENDOR_BATCH_SIZES",
     "VENDOR_LOOKUPS",
     "BoundsSettings",
     "BreakerSettings",

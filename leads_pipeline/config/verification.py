@@ -30,6 +30,15 @@ VENDOR_LOOKUPS: dict[str, LookupName] = {
     "reacher": "mailbox",
     "twilio": "phone",
 }
+# Most that each looks up in one request, compared in the same way.
+VENDOR_BATCH_SIZES: dict[str, int] = {
+    "zerobounce": 100,
+    "neverbounce": 1000,
+    "kickbox": 1,
+    "hunter": 1,
+    "reacher": 1,
+    "twilio": 1,
+}
 
 
 def _usable_pattern(value: str) -> str:
@@ -232,6 +241,11 @@ class VerificationSettings(Model):
                 raise ValueError(f"providers.{name} needs account: the account SID")
             if provider.vendor == "reacher" and provider.base_url is None:
                 raise ValueError(f"providers.{name} needs base_url: Reacher is hosted by yourself")
+            most = VENDOR_BATCH_SIZES[provider.vendor]
+            if provider.batch_size is not None and provider.batch_size > most:
+                raise ValueError(
+                    f"providers.{name}.batch_size is {provider.batch_size}; {provider.vendor} takes at most {most} at once"
+                )
         return self
 
     @property

@@ -16,9 +16,9 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import SecretStr
+from pydantic import SecretStr, ValidationError
 
-from leads_pipeline.config import VENDOR_LOOKUPS, ProviderSettings
+from leads_pipeline.config import VENDOR_BATCH_SIZES, VENDOR_LOOKUPS, ProviderSettings, VerificationSettings
 from leads_pipeline.domain.verification import FLAGS, REASONS, LookupKind, Standing
 from leads_pipeline.outbound.transport import HttpAnswer
 from leads_pipeline.verification.client import ProviderClient
@@ -100,6 +100,18 @@ def test_every_vendor_has_recorded_answers() -> None:
 
 def test_the_registry_is_what_can_be_configured() -> None:
     assert {vendor: str(provider.quirks.kind) for vendor, provider in PROVIDERS.items()} == VENDOR_LOOKUPS
+    assert {vendor: provider.quirks.batch_size for vendor, provider in PROVIDERS.items()} == VENDOR_BATCH_SIZES
+
+
+@VENDORS
+def test_a_batch_that_the_vendor_does_not_take_is_refused_with_the_settings(vendor: str) -> None:
+    most = PROVIDERS[vendor].quirks.batch_size
+    account = {"vendor": vendor, "key": {"env": "KEY"}, "account": "AC1", "base_url": "http://127.0.0.1:9"}
+    VerificationSettings.model_validate({"providers": {"ours": account | {"batch_size": most}}})
+    with pytest.raises(
+        ValidationError, match=rf"providers\.ours\.batch_size is {most + 1}; {vendor} takes at most {most} "
+    ):
+        VerificationSettings.model_validate({"providers": {"ours": account | {"batch_size": most + 1}}})
 
 
 @VENDORS
