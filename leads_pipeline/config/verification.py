@@ -241,10 +241,10 @@ class VerificationSettings(Model):
                 raise ValueError(f"providers.{name} needs account: the account SID")
             if provider.vendor == "reacher" and provider.base_url is None:
                 raise ValueError(f"providers.{name} needs base_url: Reacher is hosted by yourself")
-            most = VENDOR_BATCH_SIZES[provider.vendor]
-            if provider.batch_size is not None and provider.batch_size > most:
+            most, asked = VENDOR_BATCH_SIZES[provider.vendor], provider.batch_size
+            if asked is not None and asked > most:
                 raise ValueError(
-                    f"providers.{name}.batch_size is {provider.batch_size}; {provider.vendor} takes at most {most} at once"
+                    f"providers.{name}.batch_size is {asked}; {provider.vendor} takes at most {most} at once"
                 )
         return self
 
