@@ -110,12 +110,10 @@ def hold_back(
             quality_holds.hold(connection, group, rules=rules, runner_id=runner_id, now=now)
             (still if group in opened else newly).append(group)
         for group, hold in sorted(opened.items()):
-            if group in broken or (group not in examined and hold.waiting):
+            if group in broken or hold.validating or (group not in examined and hold.waiting):
                 continue
-            resolution = "passed" if group in examined else "gone"
-            quality_holds.end_hold(
-                connection, hold.hold_id, resolution=resolution, actor=runner_id, reason=None, now=now
-            )
+            how = "passed" if group in examined else "gone"
+            quality_holds.end_hold(connection, hold.hold_id, resolution=how, actor=runner_id, reason=None, now=now)
             passed.append(group)
     for group in newly:
         log.warning("leads_held", tenant=group.tenant, source=group.source, day=str(group.day))

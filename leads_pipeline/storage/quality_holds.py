@@ -163,7 +163,7 @@ def find_holds(
     tenant: str | None = None,
     hold_id: int | None = None,
     include_ended: bool = False,
-    limit: int = 1_000,
+    limit: int = 100_000,
 ) -> list[Hold]:
     """Holds, newest first."""
     rows = connection.execute(_FIND, {"tenant": tenant, "hold_id": hold_id, "ended": include_ended, "limit": limit})
