@@ -104,7 +104,7 @@ class _Work:
         self._skip_switched_down()
         kinds = [kind for kind in LookupKind if self._settings.can_look_up(kind)]
         if self._simulated:  # a clock that is moved by whoever sleeps is one thread's
-            while self._progress.left() > 0 and any([self._round(kind) for kind in kinds]):
+            while self._progress.left() > 0 and sum(self._round(kind) for kind in kinds):
                 pass
         elif kinds:
             # Each kind at its own pace: who waits for a provider's quota must not keep DNS waiting.

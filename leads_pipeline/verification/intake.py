@@ -14,7 +14,7 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
-from leads_pipeline.config import VerificationSettings
+from leads_pipeline.config import MxSettings, VerificationSettings
 from leads_pipeline.domain.stage import Chunk
 from leads_pipeline.domain.triage import Circumstances, Triage, fields_asked_for, triage
 from leads_pipeline.domain.validation import ValidLead
@@ -27,11 +27,12 @@ from leads_pipeline.domain.verification import (
     subject_of,
 )
 from leads_pipeline.storage.leads import RawLead
-from leads_pipeline.storage.mx_cache import read_mx_cache
+from leads_pipeline.storage.mx_cache import Remembered, read_mx_cache, write_mx_cache
 from leads_pipeline.storage.velocity import Sighting, count_sightings, sighting
 from leads_pipeline.storage.verdicts import BY_DNS, BY_DOOR, KnownVerdict, Stamp, read_cached, write_known
 from leads_pipeline.storage.verification_requests import enqueue_lookups
 from leads_pipeline.storage.verification_switches import active_switches, tiers_in_force
+from leads_pipeline.verification.mx_context import KEY, mx_in_context
 
 # How the door sets aside who filled a field that people do not see; validation sees such a lead only if it is released.
 _ROBOT = "robot"
@@ -97,7 +98,7 @@ def _ask(
     ]
     if not wanted:
         return
-    known = _known(connection, chunk, wanted, {raw.lead_id: raw for raw, _lead in arrivals})
+    known = _known(connection, chunk, wanted, {raw.lead_id: raw for raw, _lead in arrivals}, settings)
     dead = {
         (wish.lead_id, wish.kind): (verdict, by)
         for wish, (verdict, by) in known.items()
@@ -138,7 +139,11 @@ def _wishes(raw: RawLead, lead: ValidLead, tier: str, settings: VerificationSett
 
 
 def _known(
-    connection: sa.Connection, chunk: Chunk, wanted: Sequence[WantedLookup], raw_of: Mapping[UUID, RawLead]
+    connection: sa.Connection,
+    chunk: Chunk,
+    wanted: Sequence[WantedLookup],
+    raw_of: Mapping[UUID, RawLead],
+    settings: VerificationSettings,
 ) -> dict[WantedLookup, tuple[LookupVerdict, str]]:
     """What the door found out, what DNS said lately, what a provider said lately."""
     domains = {wish.subject for wish in wanted if wish.kind is LookupKind.MX}
@@ -147,28 +152,26 @@ def _known(
     paid = {(wish.kind, hashed) for wish, hashed in hashes.items() if wish.kind is not LookupKind.MX}
     cached = read_cached(connection, chunk.tenant, paid, now=chunk.now)
     found: dict[WantedLookup, tuple[LookupVerdict, str]] = {}
+    from_the_door: dict[str, Remembered] = {}
     for wish in wanted:
         if wish.kind is not LookupKind.MX:
             if (entry := cached.get((wish.kind, hashes[wish]))) is not None:
                 found[wish] = entry
             continue
-        at_the_door = _said_at_the_door(raw_of[wish.lead_id], wish.kind)
-        verdict = at_the_door or mx.get(wish.subject)
-        if verdict is not None and verdict.standing is not Standing.UNKNOWN:
-            found[wish] = (verdict, BY_DOOR if at_the_door else BY_DNS)
+        said = _said_at_the_door(raw_of[wish.lead_id], wish.subject, settings.mx, now=chunk.now)
+        if said is not None:
+            found[wish], from_the_door[wish.subject] = (said.verdict, BY_DOOR), said
+        elif (verdict := mx.get(wish.subject)) is not None and verdict.standing is not Standing.UNKNOWN:
+            found[wish] = (verdict, BY_DNS)
+    write_mx_cache(connection, from_the_door, now=chunk.now)
     return found
 
 
-def _said_at_the_door(raw: RawLead, kind: LookupKind) -> LookupVerdict | None:
-    """What a source that verifies in the request has found out; a corrected lead may have another address by now."""
-    if raw.verification is None or raw.revision > 1:
+def _said_at_the_door(raw: RawLead, domain: str, settings: MxSettings, *, now: datetime) -> Remembered | None:
+    """What the door of a source that verifies in the request has found out about this domain."""
+    if raw.verification is None:
         return None
-    said = json.loads(raw.verification).get(kind)
-    if said is None:
-        return None
-    return LookupVerdict(
-        Standing(said["standing"]), tuple(said["reasons"]), tuple(said.get("flags", ())), said.get("details", {})
-    )
+    return mx_in_context({KEY: json.loads(raw.verification)}, domain, settings=settings, now=now)
 
 
 def _velocities(
