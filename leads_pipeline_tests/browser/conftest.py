@@ -27,6 +27,7 @@ tenants:
     sources:
       website: {{lane: real_time, cors_origins: ["{origin}"]}}
       slow: {{cors_origins: ["{origin}"], rate: {{requests: 1, seconds: 2, burst: 0}}}}
+      checked: {{kind: form, cors_origins: ["{origin}"], verify_in_request: {{lookups: []}}}}
       contact: {{kind: form, cors_origins: ["{origin}"], redirects: ["{origin}/thanks"]}}
     destinations: [hubspot]
 destinations:

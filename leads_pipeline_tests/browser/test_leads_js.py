@@ -70,6 +70,17 @@ def test_a_form_is_posted_with_its_fields_its_page_and_its_consent(browser: Chro
     page.close()
 
 
+def test_a_page_can_ask_whether_another_address_was_meant(browser: Chromium, door: Door):
+    page = opened(browser, door.page(source="checked"))
+    submit(page, "ada@gmial.com")
+
+    page.wait_for("said.some(([status]) => status === 'stored')")
+    (stored,) = page.run("said")
+    assert stored[1]["verification"] == {"email": {"standing": "unverified", "reasons": [], "suggestion": "gmail.com"}}
+    assert door.emails() == ["ada@gmial.com"]
+    page.close()
+
+
 def test_a_box_that_is_not_ticked_states_nothing_and_a_script_may_send_what_it_likes(browser: Chromium, door: Door):
     page = opened(browser, door.page())
     submit(page, "ada@example.org")
