@@ -131,8 +131,11 @@ def _verdict(entry: Mapping[str, Any]) -> LookupVerdict:
     listed = verification.get("flags")
     seen = {text(flag) for flag in listed} if isinstance(listed, list) else set()
     standing = _RESULTS.get(result, Standing.UNKNOWN)
+    trap = standing is Standing.VALID and "spamtrap_network" in seen
+    standing = Standing.RISKY if trap else standing
     reasons = first_reason(
         [
+            (trap, "spamtrap"),
             (standing is Standing.VALID, "mailbox_exists"),
             (result == "disposable", "disposable"),
             (result == "catchall", "accepts_all"),

@@ -2,12 +2,14 @@
 
 Source: the project's openapi.json, backend_config.toml and its handlers in Rust, version 0.10 to 0.11. Only
 /v1/check_email obeys the server's own throttle; 60 a minute and 10,000 a day are its recommendation, because mail
-providers block an address that asks more. The secret is optional (``header_secret``); a wrong or missing one is a 400
-without JSON. Each of misc, mx and smtp may be ``{"error": {"type", "message"}}`` instead of what it says else.
-Not documented: what a throttled server answers; 429 is taken for it.
+providers block an address that asks more. A throttled server answers 429 and says in its message how long. The secret
+is optional (``header_secret``); a wrong or missing one is a 400 without JSON. Each of misc, mx and smtp may be
+``{"error": {"type", "message"}}`` instead of what it says else. Nothing is paid, so that nothing can be paid twice.
 """
 
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from leads_pipeline.config import WindowLimit
@@ -27,9 +29,11 @@ from leads_pipeline.verification.providers.reading import (
     mapping,
     only,
     refusal,
+    seconds,
     text,
 )
 
+_WAIT = re.compile(r"please wait ([0-9.]{1,20})(ns|\u00b5s|ms|s)\b")
 _REACHABLE = {
     "safe": Standing.VALID,
     "invalid": Standing.INVALID,
@@ -68,6 +72,8 @@ class Reacher:
         if answer.status == 400 and "error" not in body:
             return ProviderAnswer(Outcome.REFUSED, code="SECRET")
         if (refused := refusal(answer, self.quirks)) is not None:
+            if refused.outcome is Outcome.THROTTLED and refused.retry_after is None:
+                return replace(refused, retry_after=_wait(text(body.get("error"))))
             return refused
         if not subjects or not isinstance(body.get("is_reachable"), str):
             return UNREADABLE
@@ -82,6 +88,7 @@ def _verdict(body: Mapping[str, Any]) -> LookupVerdict:
     catch_all, full = is_true(smtp.get("is_catch_all")), is_true(smtp.get("has_full_inbox"))
     disposable, role = is_true(misc.get("is_disposable")), is_true(misc.get("is_role_account"))
     error = mapping(smtp.get("error")).get("type")
+    said = f"{text(error)} {text(mapping(smtp.get('error')).get('message'))}"
     reasons: tuple[str, ...] = ("other",)
     match standing:
         case Standing.VALID:
@@ -102,7 +109,8 @@ def _verdict(body: Mapping[str, Any]) -> LookupVerdict:
             reasons = first_reason(
                 [
                     ("error" in mx, "dns_failure"),
-                    ("timeout" in text(error), "timeout"),
+                    ("timeout" in said or "timed out" in said, "timeout"),
+                    ("greylist" in said, "greylisted"),
                     ("error" in smtp, "mail_server_failed"),
                 ]
             )
@@ -112,3 +120,9 @@ def _verdict(body: Mapping[str, Any]) -> LookupVerdict:
         flags_of(accepts_all=catch_all, disposable=disposable, role=role),
         codes(status=body.get("is_reachable"), sub_status=error),
     )
+
+
+def _wait(message: str) -> float | None:
+    """The seconds of "… please wait 12.5s", which is how Rust prints a duration; a shorter one comes in ms."""
+    found = _WAIT.search(message)
+    return None if found is None else seconds(found[1] if found[2] == "s" else "1")
