@@ -222,6 +222,9 @@ class SloSettings(Model):
     rejection_window_hours: Annotated[int, Field(gt=0, description="Window of the rejection rate.")] = 24
     min_delivery_success: Fraction = Field(0.99, description="Of the contacts settled within the window.")
     delivery_window_hours: Annotated[int, Field(gt=0, description="Window of the delivery success.")] = 24
+    verification_window_hours: Annotated[int, Field(gt=0)] = Field(
+        24, description="Window of the share of look-ups that verification.tiers.*.slo_share is about."
+    )
     drift_window_hours: Annotated[int, Field(gt=0)] = Field(
         336, description="How long a source's field is reported that is new and unused, or does not come any more."
     )

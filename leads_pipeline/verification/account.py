@@ -21,6 +21,7 @@ from leads_pipeline.config import (
     WindowLimit,
 )
 from leads_pipeline.domain.ids import uuid7
+from leads_pipeline.errors import ConfigError
 from leads_pipeline.outbound import breaker
 from leads_pipeline.outbound.gate import Entry, Gate
 from leads_pipeline.outbound.limiter import Grant, Limiter, WaitReason
@@ -46,7 +47,10 @@ class _AtOnce:
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """Why an account cannot be asked: ``breaker``, ``budget``, ``daily``, ``paused``; ``until``: if that is known."""
+    """Why an account cannot be asked: ``no_key``, ``breaker``, ``budget``, ``daily`` or ``paused``.
+
+    ``until``: if that is known.
+    """
 
     reason: str
     until: datetime | None = None
@@ -89,8 +93,20 @@ class Account:
         """How long a claim holds: one request's time-out twice, and a minute for the rest."""
         return timedelta(seconds=2 * self.settings.timeout_seconds + 60)
 
+    @property
+    def has_key(self) -> bool:
+        """Whether the environment holds the key that leads.yaml names, if it names one."""
+        try:
+            if self.settings.key is not None:
+                self.settings.key.resolve()
+        except ConfigError:
+            return False
+        return True
+
     def trouble(self, *, now: datetime) -> Trouble | None:
         """Why it cannot be asked now, or ``None``. Takes nothing: a probe that is due is no trouble."""
+        if not self.has_key:
+            return Trouble("no_key")
         with self._engine.connect() as connection:
             found = breaker.read_breakers(connection, self.name)
             affordable = self.affordable(connection, now=now)
