@@ -82,14 +82,14 @@ class Condition(Model):
 class ValueRule(Model):
     """Points towards a lead's value, from 0 to 100; those of all rules that hold are added up."""
 
-    points: Points
+    points: Points = Field(description="Added to the value of a lead for which the condition holds.")
     when: Condition = Condition()
 
 
 class TriageRule(Model):
     """Puts a lead into a tier. The first rule that holds decides."""
 
-    tier: Name
+    tier: Name = Field(description="One of verification.tiers.")
     when: Condition = Condition()
 
 
@@ -110,10 +110,10 @@ class TierSettings(Model):
 class RiskSettings(Model):
     """Points of each factor; a lead's risk is their sum, from 0 to 100."""
 
-    disposable_mailbox: Points = 40
-    role_mailbox: Points = 10
-    misspelt_mailbox: Points = 10
-    honeypot: Points = 60
+    disposable_mailbox: Points = Field(40, description="The address is of a provider of throw-away mailboxes.")
+    role_mailbox: Points = Field(10, description="Several people read the address: info@, sales@.")
+    misspelt_mailbox: Points = Field(10, description="The domain is nearly a large provider's.")
+    honeypot: Points = Field(60, description="A field that people do not see was filled in; an operator released it.")
     country_mismatch: Points = Field(15, description="The phone number's country is not the one that the lead states.")
     velocity_ip: Points = Field(30, description="Too many leads from one address of the network.")
     velocity_domain: Points = Field(20, description="Too many leads with one e-mail domain that is no free provider's.")
@@ -166,10 +166,10 @@ class MxSettings(Model):
 class VerdictCacheSettings(Model):
     """How long a provider's verdict about an address holds; then a further lead with it is looked up again."""
 
-    valid_days: Days = 90
-    invalid_days: Days = 180
-    risky_days: Days = 30
-    unknown_days: Days = 1
+    valid_days: Days = Field(90, description="How long a valid verdict holds.")
+    invalid_days: Days = Field(180, description="How long an invalid one holds.")
+    risky_days: Days = Field(30, description="How long a risky one holds.")
+    unknown_days: Days = Field(1, description="How long nobody is asked again after an answer that tells nothing.")
     reverify: Literal["on_next_lead", "when_expired"] = Field(
         "on_next_lead", description="when_expired: contacts are looked up anew, with what the day's budget leaves."
     )
