@@ -1,8 +1,9 @@
-"""What runs when: the jobs, the sensor for micro-batches, the schedules.
+"""What runs when: the jobs, the sensors for micro-batches and for look-ups, the schedules.
 
 The database holds the truth about what waits, so neither a cursor nor a ``run_key`` does: a ``run_key`` is honoured
 once ever, failed runs included, and would leave a failed run's leads waiting for good. The sensor asks again at its
 next tick; after several runs in a row that came to nothing it asks less and less often, up to every five minutes.
+The sensor for look-ups does the same.
 Two runs of one job are harmless (rows are claimed with ``skip locked``) but pointless, so at most one is in flight.
 """
 
@@ -23,12 +24,14 @@ from leads_pipeline.defs.checks import (
     rejection_rate,
     schema_drift,
 )
-from leads_pipeline.defs.expectations import expectations
-from leads_pipeline.defs.runs import SERIAL_TAG, has_unfinished_run, setbacks
+from leads_pipeline.defs.expectations import LANES_TAG, expectations
+from leads_pipeline.defs.runs import SERIAL_TAG, has_unfinished_run, reason_to_wait
 from leads_pipeline.defs.shield import shielded
 from leads_pipeline.defs.validation_checks import quality_holds, validation_rules
+from leads_pipeline.defs.verification import VERIFICATIONS, VerificationConfig, verifications
+from leads_pipeline.defs.verification_checks import VERIFICATION_CHECKS
 from leads_pipeline.domain.stage import ALL_LANES, Lane, Stage
-from leads_pipeline.flows import FlowContext
+from leads_pipeline.flows import FlowContext, lookups_due
 from leads_pipeline.storage.measurements import stages_due
 
 HOT_LANES = (Lane.REAL_TIME, Lane.NEAR_REAL_TIME)
@@ -38,11 +41,15 @@ HOT_LANES = (Lane.REAL_TIME, Lane.NEAR_REAL_TIME)
 WAIT_SECONDS = 3.0
 POLL_SECONDS = 0.5
 
+# How long a run that serves every lane looks up.
+SECONDS_BESIDE_THE_CHAIN = 20.0
+
 _ALL = dg.AssetSelection.assets(*ASSETS)
 # The SLO checks read whole tables: twelve times an hour is enough, a micro-batch does not repeat them.
 _SCHEDULED_ONLY = dg.AssetSelection.checks(
     conservation, *OLDEST_PENDING, rejection_rate, schema_drift, delivery_success, quality_holds
 )
+_VERIFICATION_CHECKS = dg.AssetSelection.checks(*VERIFICATION_CHECKS)
 # One set of rules: Great Expectations for the batch lane, SQL for the hot chain.
 _EXPECTATIONS = dg.AssetSelection.checks(expectations)
 _RULES_IN_SQL = dg.AssetSelection.checks(validation_rules)
@@ -50,6 +57,13 @@ _RULES_IN_SQL = dg.AssetSelection.checks(validation_rules)
 
 def _serial(name: str, **tags: str) -> dict[str, str]:
     return {SERIAL_TAG: name, **tags}
+
+
+def _every_lane_config() -> dg.RunConfig:
+    config = lanes_config(ALL_LANES)
+    # The assets below come after it in this process: leads whose patience has ended are not to wait for the rest.
+    ops = {**config.ops, VERIFICATIONS: VerificationConfig(seconds=SECONDS_BESIDE_THE_CHAIN)}
+    return dg.RunConfig(ops=ops)
 
 
 near_real_time = dg.define_asset_job(
@@ -64,21 +78,29 @@ batch = dg.define_asset_job(
     "batch",
     selection=_ALL - _SCHEDULED_ONLY - _RULES_IN_SQL,
     config=lanes_config((Lane.BATCH,)),
-    tags=_serial("batch", **{"dagster/priority": "-10"}),
+    tags=_serial("batch", **{"dagster/priority": "-10", LANES_TAG: str(Lane.BATCH)}),
     description="The batch lane. What Great Expectations is not content with is held before it is matched.",
 )
 
 all_lanes = dg.define_asset_job(
     "all_lanes",
-    selection=_ALL,
-    config=lanes_config(ALL_LANES),
+    selection=_ALL | dg.AssetSelection.assets(verifications),
+    config=_every_lane_config(),
     tags=_serial("all_lanes"),
     description="Everything that waits, in every lane, with every check: for a person at the UI.",
 )
 
+# Not a part of the micro-batch: a provider that takes a minute would hold up leads that need none.
+verification = dg.define_asset_job(
+    "verification",
+    selection=dg.AssetSelection.assets(verifications) - _VERIFICATION_CHECKS,
+    tags=_serial("verification"),
+    description="Looks up what leads still wait for: at DNS and at providers, inside their limits and budgets.",
+)
+
 slo_checks = dg.define_asset_job(
     "slo_checks",
-    selection=dg.AssetSelection.checks(*SLO_CHECKS, quality_holds),
+    selection=dg.AssetSelection.checks(*SLO_CHECKS, quality_holds, *VERIFICATION_CHECKS),
     tags=_serial("slo_checks"),
     description="Only the checks that hold the pipeline to its SLOs; they fail when it has stopped.",
 )
@@ -95,16 +117,32 @@ def leads_waiting(
     context: dg.SensorEvaluationContext, flow: dg.ResourceParam[FlowContext]
 ) -> dg.RunRequest | dg.SkipReason:
     """The database holds the truth. What Dagster knows only says whether asking again would help now."""
-    if has_unfinished_run(context.instance, near_real_time.name, now=flow.clock.now()):
-        return dg.SkipReason("a run is under way; it takes what has come meanwhile")
-    earlier = setbacks(context.instance, near_real_time.name)
-    pause_ends = earlier.pause_ends()
-    if pause_ends is not None and flow.clock.now() < pause_ends:
-        return dg.SkipReason(f"the last {earlier.runs} runs came to nothing; asking again at {pause_ends:%H:%M:%S} UTC")
+    if (reason := reason_to_wait(context.instance, near_real_time.name, now=flow.clock.now())) is not None:
+        return dg.SkipReason(reason)
     with shielded("leads_waiting asks what is due"):
         due = next((stages for stages in _looks(flow) if stages), ())
     if not due:
         return dg.SkipReason("nothing urgent is due")
+    return dg.RunRequest(tags={"leads/due": ",".join(due)})
+
+
+@dg.sensor(
+    name="lookups_waiting",
+    job=verification,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    minimum_interval_seconds=5,
+    description="Starts a run of look-ups when one is due that somebody can be asked for now.",
+)
+def lookups_waiting(
+    context: dg.SensorEvaluationContext, flow: dg.ResourceParam[FlowContext]
+) -> dg.RunRequest | dg.SkipReason:
+    """It need not be as quick as ``leads_waiting``: each micro-batch looks up by itself before it goes on."""
+    if (reason := reason_to_wait(context.instance, verification.name, now=flow.clock.now())) is not None:
+        return dg.SkipReason(reason)
+    with shielded("lookups_waiting asks what is due"):
+        due = lookups_due(flow)
+    if not due:
+        return dg.SkipReason("no look-up is due that anybody can be asked for")
     return dg.RunRequest(tags={"leads/due": ",".join(due)})
 
 
@@ -158,6 +196,6 @@ def _unless_under_way(context: dg.ScheduleEvaluationContext, job_name: str) -> d
     return dg.RunRequest()
 
 
-JOBS = (near_real_time, batch, all_lanes, slo_checks)
-SENSORS = (leads_waiting,)
+JOBS = (near_real_time, batch, all_lanes, verification, slo_checks)
+SENSORS = (leads_waiting, lookups_waiting)
 SCHEDULES = (batch_hourly, slo_checks_every_five_minutes)

@@ -29,6 +29,9 @@ from leads_pipeline.storage.validated_sample import EXAMINED_COLUMNS, rows_to_ex
 
 ROWS_PER_GROUP = 10_000
 
+# A job that serves one lane says so in this tag of its runs.
+LANES_TAG = "leads/lane"
+
 # What is left for a run to do behind this check.
 _BEHIND = (Stage.DEDUPED_LEADS, Stage.GOLDEN_CONTACTS, Stage.CRM_SYNC_BATCHES)
 
@@ -80,7 +83,7 @@ def expectations(context: dg.AssetCheckExecutionContext, flow: dg.ResourceParam[
         for outcome in examined.broken:
             broken.setdefault(outcome.group, []).append(outcome.rule.name)
         held = hold_back(flow.engine, broken, examined=held_to.keys(), runner_id=context.run.run_id, now=now)
-        goes_on = bool(_due_behind(flow, _lanes_of(context.run.run_config)))
+        goes_on = bool(_due_behind(flow, _lanes_of(context.run)))
         docs = write_data_docs(settings.state_path / "data_docs", examined.pages, run_id=context.run.run_id, now=now)
     return dg.AssetCheckResult(
         passed=not held.groups,
@@ -190,10 +193,14 @@ def _counted(rows: Sequence[Mapping[str, Any]]) -> dict[Group, int]:
     return counts
 
 
-def _lanes_of(run_config: Mapping[str, Any]) -> tuple[Lane, ...]:
-    """The lanes that the run serves behind this check."""
-    chosen = run_config.get("ops", {}).get(str(Stage.DEDUPED_LEADS), {}).get("config", {}).get("lanes")
-    return tuple(Lane[name.upper()] for name in chosen) if chosen else ALL_LANES
+def _lanes_of(run: dg.DagsterRun) -> tuple[Lane, ...]:
+    """The lanes that the run serves behind this check: as chosen in the Launchpad, else as its job has them."""
+    ops: Any = run.run_config.get("ops") or {}
+    chosen = ops.get(str(Stage.DEDUPED_LEADS), {}).get("config", {}).get("lanes")
+    if chosen:
+        return tuple(Lane(name) for name in chosen)
+    # Dagster does not write a job's own configuration into the run.
+    return (Lane(run.tags[LANES_TAG]),) if LANES_TAG in run.tags else ALL_LANES
 
 
 def _due_behind(flow: FlowContext, lanes: Sequence[Lane]) -> list[Stage]:

@@ -231,6 +231,16 @@ def test_what_waits_for_a_crm_goes_on_while_all_that_waits_to_be_matched_is_bad(
     assert len(list(sandbox.contacts())) == 1
 
 
+def test_hot_leads_are_no_reason_for_the_batch_job_to_go_on(run, seeding):
+    with seeding(lane="batch", source="import") as flow, seeding() as hot:
+        flow.at_dedupe(email="not an address")
+        hot.at_dedupe()
+    assert not run("batch").success
+    chosen = {"ops": {"deduped_leads": {"config": {"lanes": ["batch"]}}}}
+    assert not run("all_lanes", run_config=chosen).success
+    assert run("all_lanes").success, "there, the hot leads are its work"
+
+
 def test_the_expectations_check_links_the_data_docs_of_its_run(run, seeding, tmp_state):
     with seeding(lane="batch", source="import") as flow:
         lead = flow.at_dedupe(email="quite-secret")

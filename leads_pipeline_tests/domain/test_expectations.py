@@ -2,6 +2,7 @@
 
 import re
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
@@ -36,6 +37,13 @@ def names(history: History | None, *, rows: int = 100, **seen: int) -> list[str]
 def test_names_of_rules_are_unique():
     rules = (*ROW_RULES, *drift_rules(history_of([day()], min_sample=20), rows=100, min_sample=20))
     assert len({rule.name for rule in rules}) == len(rules)
+
+
+def test_every_rule_stands_in_the_docs():
+    text = (Path(__file__).parents[2] / "docs/validation.md").read_text(encoding="utf-8")
+    history = history_of([day(company=50, disposable=50)], min_sample=20)
+    rules = (*ROW_RULES, *drift_rules(history, rows=10_000, min_sample=20))
+    assert [rule.name for rule in rules if f"`{rule.name}`" not in text] == []
 
 
 def test_days_like_those_before_break_nothing():
