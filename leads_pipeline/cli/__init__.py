@@ -30,7 +30,7 @@ _GROUPS: dict[str, tuple[str, str, str]] = {
     "rejected": ("leads_pipeline.cli.rejected", "rejected", "What validation rejected: look, fix, retry, discard."),
     "quality": ("leads_pipeline.cli.quality", "quality", "Leads held back from matching: list, release, recheck."),
     "run": ("leads_pipeline.cli.run", "run", "Run the chain here, until nothing is pending."),
-    "sandbox": ("leads_pipeline.cli.sandbox", "sandbox", "Serve a sandbox CRM."),
+    "sandbox": ("leads_pipeline.cli.sandbox", "sandbox", "Serve a sandbox: a CRM, a provider, DNS."),
     "sources": ("leads_pipeline.cli.sources", "sources", "The ways in; what a payload becomes; which fields came."),
     "status": ("leads_pipeline.cli.status", "status", "Queues, ages, states and limits on one screen."),
 }

@@ -88,8 +88,8 @@ def _say_where(stack: "Stack", *, source: str, key: str) -> None:
         "consent": {"granted": True, "purpose": "marketing", "channel": "email"},
     }
     click.echo(f"\n  Dagster        {stack.webserver_url}")
-    for name, destination in stack.local_sandboxes().items():
-        click.echo(f"  Sandbox CRM    {destination.base_url}  ({name})")
+    for sandbox in stack.sandboxes:
+        click.echo(f"  {sandbox.title:<15}{sandbox.address}  ({sandbox.vendor})")
     click.echo(f"  Capture        {stack.capture_url}  (how to post to it: {stack.capture_url}/docs)")
     if stack.settings.capture.example_page:
         click.echo(f"  Example form   {stack.capture_url}/example?key={key}")

@@ -12,40 +12,31 @@ import socket
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
-from urllib.parse import urlsplit
-
-import httpx
 
 from leads_pipeline.config import (
     CONFIG_VARIABLE,
-    HUBSPOT_MAPPING,
-    DestinationSettings,
     Settings,
     inherited_environment,
     project_file,
 )
-from leads_pipeline.errors import ConfigError, LeadsError
+from leads_pipeline.errors import LeadsError
+from leads_pipeline.services.sandboxes import LocalSandbox, answers, local_sandboxes
 from leads_pipeline.services.supervisor import Service
 
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Stack:
     """Everything that a configuration needs running, on this machine."""
 
     settings: Settings
     webserver_port: int = 3000
 
-    def local_sandboxes(self) -> dict[str, DestinationSettings]:
-        """The destinations whose CRM is a sandbox that we start: those at an http address of this machine."""
-        return {
-            name: destination
-            for name, destination in self.settings.destinations.items()
-            if urlsplit(destination.base_url).scheme == "http" and urlsplit(destination.base_url).hostname in _LOOPBACK
-        }
+    @cached_property
+    def sandboxes(self) -> list[LocalSandbox]:
+        """The sandboxes that we start in the place of vendors: those at an address of this machine."""
+        return local_sandboxes(self.settings)
 
     @property
     def dagster_home(self) -> Path:
@@ -76,9 +67,9 @@ class Stack:
             "GX_ANALYTICS_ENABLED": "false",
             "PYTHONUNBUFFERED": "1",
         }
-        for destination in self.local_sandboxes().values():
-            if not environment.get(destination.token.env):
-                environment[destination.token.env] = self._sandbox_token()
+        for sandbox in self.sandboxes:
+            if sandbox.token_env is not None and not environment.get(sandbox.token_env):
+                environment[sandbox.token_env] = self._sandbox_token()
         return environment
 
     def missing_secrets(self, environment: Mapping[str, str]) -> list[str]:
@@ -98,18 +89,18 @@ class Stack:
     def ports(self, *, dagster: bool) -> dict[int, str]:
         """The ports that must be free, each with the setting that moves it."""
         wanted = {self.settings.capture.port: "capture.port in leads.yaml"}
-        for name, destination in self.local_sandboxes().items():
-            wanted[_port(destination)] = f"destinations.{name}.base_url in leads.yaml"
+        wanted |= {sandbox.port: sandbox.setting for sandbox in self.sandboxes}
         if dagster:
             wanted[self.webserver_port] = "--port"
         return wanted
 
     def check_ports(self, *, dagster: bool) -> None:
         """Raise ``LeadsError`` if something else listens where we are going to."""
+        over_udp = {sandbox.port for sandbox in self.sandboxes if sandbox.over_udp}
         taken = [
             f"port {port} is taken; choose another with {setting}"
             for port, setting in self.ports(dagster=dagster).items()
-            if not _is_free(port)
+            if not _is_free(port) or (port in over_udp and not _is_free(port, socket.SOCK_DGRAM))
         ]
         if taken:
             raise LeadsError("cannot start: " + "; ".join(taken))
@@ -123,26 +114,16 @@ class Stack:
         return [*doors, self.webserver_service(environment), self.daemon_service(environment)]
 
     def sandbox_services(self, environment: dict[str, str]) -> list[Service]:
-        """One sandbox CRM per local destination, with exactly the limits that the limiter is to hold."""
-        services = []
-        for name, destination in self.local_sandboxes().items():
-            window = destination.limits.windows[0]
-            own_properties = sorted(set(destination.mapping.values()) - set(HUBSPOT_MAPPING.values()))
-            command = [
-                *_leads(), "sandbox", "serve", "--vendor", destination.vendor,
-                "--host", "127.0.0.1", "--port", str(_port(destination)),
-                "--requests", str(window.requests), "--per", str(window.seconds),
-                "--token-env", destination.token.env,
-                "--key-property", destination.key_property,
-                *(part for name in own_properties for part in ("--property", name)),
-                "--store", str(self.settings.state_path / f"sandbox-{name}.sqlite"),
-            ]  # fmt: skip
-            if destination.limits.daily:
-                command += ["--daily", str(destination.limits.daily.requests)]
-                command += ["--time-zone", destination.limits.daily.time_zone]
-            url = f"{destination.base_url}/_sandbox/report"
-            services.append(Service(f"sandbox-{name}", command, environment, is_ready=partial(answers, url)))
-        return services
+        """One sandbox per local vendor, with exactly the limits that the limiter is to hold."""
+        return [
+            Service(
+                sandbox.name,
+                [*_leads(), "sandbox", "serve", *sandbox.arguments],
+                environment,
+                is_ready=sandbox.is_ready,
+            )
+            for sandbox in self.sandboxes
+        ]
 
     def capture_service(self, environment: dict[str, str]) -> Service:
         return Service(
@@ -171,14 +152,6 @@ class Stack:
         )
 
 
-def answers(url: str) -> bool:
-    """Whether an HTTP GET gives a 2xx."""
-    try:
-        return httpx.get(url, timeout=2, trust_env=False).is_success
-    except httpx.TransportError:
-        return False
-
-
 def free_port() -> int:
     """A port of 127.0.0.1 that nobody listens on now."""
     with socket.socket() as probe:
@@ -187,16 +160,10 @@ def free_port() -> int:
         return port
 
 
-def _port(destination: DestinationSettings) -> int:
-    port = urlsplit(destination.base_url).port
-    if port is None:
-        raise ConfigError(f"a sandbox needs a port in its base_url, {destination.base_url} has none")
-    return port
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+def _is_free(port: int, kind: socket.SocketKind = socket.SOCK_STREAM) -> bool:
+    with socket.socket(type=kind) as probe:
+        if kind is socket.SOCK_STREAM:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
         except OSError:

@@ -1,7 +1,8 @@
 """Hunter: GET /v2/email-verifier, GET /v2/account.
 
 Ten requests a second, 300 a minute: more is a 403. An empty account is a 429. Some answers are a 202 first: ask again.
-Of a person who objected nothing is said (451). Free mail, disposable and unknown addresses are not billed.
+Of a person who objected nothing is said (451), nor where the mail server behaves oddly (222). Free mail, disposable and
+unknown addresses are not billed.
 """
 
 from typing import Any
@@ -56,8 +57,13 @@ class Hunter:
         fate = fate_of(address)
         if fate is Fate.OBJECTION:
             return _failure(451, "claimed_email", _OBJECTION)
+        if fate is Fate.UNREACHABLE:
+            call.account.ledger.look_up(address.lower(), "222", billed=False)
+            return _failure(222, "verification_failed", "The mail server returned an unexpected response")
         if self._is_pending(address.lower(), call.tick):
-            return Answer(202, {"data": {"email": address}, "meta": {"params": {"email": address}}})
+            return Answer(
+                202, {"data": {"status": "in_progress", "email": address}, "meta": {"params": {"email": address}}}
+            )
         status = _status(fate, domain)
         billed = status not in _NOT_BILLED
         if billed:
@@ -81,7 +87,7 @@ class Hunter:
         return _failure(429, "usage_exceeded", "You have reached your usage limit for this billing period")
 
     def throttled(self, call: Call, refusal: Refusal) -> Answer:
-        return _failure(403, "rate_limit_exceeded", "You have reached the rate limit of this endpoint")
+        return _failure(403, "too_many_requests", "You have reached the rate limit of this endpoint")
 
     def broken(self, status: int) -> Answer:
         return _failure(status, "server_error", "Something went wrong on our side")

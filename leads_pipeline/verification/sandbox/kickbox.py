@@ -116,7 +116,7 @@ class Kickbox:
         return call.given("apikey") or bearer_of(call)
 
     def unauthorized(self, call: Call) -> Answer:
-        return _failure(403, "Invalid API Key")
+        return _failure(403, "Invalid API key")
 
     def out_of_credit(self, call: Call) -> Answer:
         return _failure(403, "Balance Depleted")

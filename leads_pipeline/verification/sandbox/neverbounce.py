@@ -175,7 +175,7 @@ class NeverBounce:
         return _failure("auth_failure", "We were unable to authenticate your request")
 
     def out_of_credit(self, call: Call) -> Answer:
-        return _failure("general_failure", "You have insufficient credits to perform this action")
+        return _failure("general_failure", "Insufficient credits to run this job")
 
     def throttled(self, call: Call, refusal: Refusal) -> Answer:
         return _failure("throttle_triggered", "Too many requests in a short amount of time")
@@ -233,6 +233,8 @@ def _verification(address: str) -> dict[str, Any]:
     flags += [
         flag
         for flag, holds in (
+            ("connect_fails", fate in (Fate.TIMEOUT, Fate.UNREACHABLE)),
+            ("contains_alias", "+" in local),
             ("role_account", fate is Fate.ROLE),
             ("free_email_host", domain in FREE),
             ("disposable_email", fate is Fate.DISPOSABLE),

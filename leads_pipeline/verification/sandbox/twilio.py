@@ -2,7 +2,8 @@
 
 A number's last two digits decide: 00-69 mobile, 70-84 landline, 85-88 fixed VoIP, 89-91 VoIP that moves, 92 toll-free,
 93 premium, 94 a type that nobody knows, 95-99 not assigned. A number that cannot be one is not valid, either; that is
-said in a 200. Only the line type is billed, not whether a number is valid.
+said in a 200. Canadian numbers need an approval that this account has not (60601). Who asks for the line type is
+billed, whatever is found.
 """
 
 import base64
@@ -22,6 +23,7 @@ _LINE_TYPES = (
 )  # fmt: skip
 _NOT_ASSIGNED_FROM = 95
 _LINE_TYPE = "line_type_intelligence"
+_NEEDS_APPROVAL = 60601
 # The packages that a request may name; those that are not asked for, or not played, are null.
 _PACKAGES = (
     "caller_name", "sim_swap", "call_forwarding", "line_status", _LINE_TYPE, "identity_match", "reassigned_number",
@@ -57,19 +59,21 @@ class Twilio:
             return _failure(404, 20404, f"The requested resource /PhoneNumbers/{given} was not found")
         number_text = phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
         errors = _errors_of(number)
-        line_type = _line_type(number_text) if _LINE_TYPE in wanted and not errors else None
-        if _LINE_TYPE in wanted and not errors:
+        region = phonenumbers.region_code_for_number(number)
+        billed = _LINE_TYPE in wanted
+        if billed:
             call.account.ledger.demand(1)
-        verdict = line_type["type"] if line_type else "invalid" if errors else "valid"
-        call.account.ledger.look_up(number_text, verdict or "unknown", billed=line_type is not None)
+        line_type = _line_type(number_text, region) if billed and not errors else None
+        verdict = line_type["type"] or "unknown" if line_type else "invalid" if errors else "valid"
+        call.account.ledger.look_up(number_text, verdict, billed=billed)
         national = phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.NATIONAL)
         return Answer(
             200,
             {
-                "calling_country_code": None if errors else str(number.country_code),
-                "country_code": None if errors else phonenumbers.region_code_for_number(number),
+                "calling_country_code": str(number.country_code),
+                "country_code": region,
                 "phone_number": number_text,
-                "national_format": None if errors else national,
+                "national_format": national,
                 "valid": not errors,
                 "validation_errors": errors,
                 **dict.fromkeys(_PACKAGES),
@@ -114,7 +118,15 @@ def _errors_of(number: phonenumbers.PhoneNumber) -> list[str]:
     return []
 
 
-def _line_type(number: str) -> dict[str, Any]:
+def _line_type(number: str, region: str | None) -> dict[str, Any]:
+    if region == "CA":
+        return {
+            "error_code": _NEEDS_APPROVAL,
+            "mobile_country_code": None,
+            "mobile_network_code": None,
+            "carrier_name": None,
+            "type": None,
+        }
     kind = next(name for end, name in _LINE_TYPES if int(number[-2:]) <= end)
     is_mobile = kind == "mobile"
     return {
@@ -122,7 +134,7 @@ def _line_type(number: str) -> dict[str, Any]:
         "mobile_country_code": "310" if is_mobile else None,
         "mobile_network_code": "456" if is_mobile else None,
         "carrier_name": None if kind == "unknown" else "Sandbox Telecom",
-        "type": None if kind == "unknown" else kind,
+        "type": kind,
     }
 
 

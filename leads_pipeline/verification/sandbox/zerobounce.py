@@ -64,7 +64,7 @@ class ZeroBounce:
         if not addresses or not isinstance(batch, list) or len(addresses) < len(batch):
             return Answer(400, {"error": "Missing parameter: email_batch"})
         if len(addresses) > call.account.batch_size:
-            return Answer(400, {"error": f"The batch holds more than {call.account.batch_size} emails"})
+            return _refused("Batch is too large")
         call.account.ledger.demand(len(addresses))
         return Answer(200, {"email_batch": [_looked_up(call, address) for address in addresses], "errors": []})
 
@@ -91,7 +91,7 @@ class ZeroBounce:
 
     def out_of_credit(self, call: Call) -> Answer:
         if call.endpoint == "validatebatch":
-            return Answer(200, {"email_batch": [], "errors": [{"error": _NO_KEY_OR_CREDIT, "email_address": "all"}]})
+            return _refused(_NO_KEY_OR_CREDIT)
         return Answer(200, {"error": _NO_KEY_OR_CREDIT})
 
     def throttled(self, call: Call, refusal: Refusal) -> Answer:
@@ -102,6 +102,11 @@ class ZeroBounce:
 
     def no_such_address(self, call: Call) -> Answer:
         return Answer(404, {"error": "Not found"})
+
+
+def _refused(why: str) -> Answer:
+    """A batch of which nothing was looked up: a 200 all the same."""
+    return Answer(200, {"email_batch": [], "errors": [{"error": why, "email_address": "all"}]})
 
 
 def _looked_up(call: Call, address: str) -> dict[str, Any]:
@@ -122,6 +127,7 @@ def _looked_up(call: Call, address: str) -> dict[str, Any]:
         "smtp_provider": "g-suite" if domain in KNOWN_HOSTS and "google" in KNOWN_HOSTS[domain][0][1] else "",
         "mx_found": "true" if has_mail else "false",
         "mx_record": KNOWN_HOSTS.get(domain, ((10, f"mx1.{domain}"),))[0][1] if has_mail else "",
+        "catchall_domain": fate is Fate.CATCH_ALL if has_mail else None,
         "firstname": None,
         "lastname": None,
         "gender": None,

@@ -74,6 +74,11 @@ _READ_ONLY = ("hs_object_id", "hs_object_source", "hs_object_source_id", "hs_obj
               "num_unique_conversion_events", "hs_calculated_phone_number")  # fmt: skip
 
 
+def names_beyond(names: Iterable[str]) -> tuple[str, ...]:
+    """Those of a mapping's properties that HubSpot does not bring: an account must have made them."""
+    return tuple(sorted(set(names) - built_in("").keys()))
+
+
 def built_in(key_property: str, custom: Iterable[str] = ()) -> dict[str, Property]:
     """HubSpot's own properties, custom texts, and the custom unique one that holds our key."""
     known = [
