@@ -26,6 +26,7 @@ from leads_pipeline.clock import Clock, SystemClock
 from leads_pipeline.errors import ConfigError
 
 MAX_ANSWER_BYTES = 10_000_000
+CONNECT_SECONDS = 10.0  # an answer may take its time, a connection does not
 
 # Raised before a byte of the request has left.
 _NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol)
@@ -110,7 +111,7 @@ class Transport:
         self._client = httpx.Client(
             base_url=base_url,
             auth=_Credentials(_sendable(token, base_url), key_in, user) if token is not None else None,
-            timeout=timeout_seconds,
+            timeout=httpx.Timeout(timeout_seconds, connect=min(timeout_seconds, CONNECT_SECONDS)),
             limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
             headers={
                 "User-Agent": f"leads_pipeline/{__version__}",

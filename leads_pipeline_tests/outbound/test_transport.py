@@ -223,3 +223,9 @@ def test_a_key_that_cannot_be_sent_is_refused_without_being_shown(key: str, key_
 def test_there_is_no_other_place_for_a_key(key_in: str) -> None:
     with pytest.raises(ValueError, match="no place"):
         _transport("https://api.example.com", key_in=key_in)
+
+
+@pytest.mark.parametrize(("timeout_seconds", "connect"), [(70, 10), (3, 3)])
+def test_a_connection_is_waited_for_less_long_than_an_answer(timeout_seconds: float, connect: float) -> None:
+    timeout = vars(_transport("http://127.0.0.1:9", timeout_seconds=timeout_seconds))["_client"].timeout
+    assert (timeout.connect, timeout.read) == (connect, timeout_seconds)
