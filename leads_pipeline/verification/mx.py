@@ -15,9 +15,8 @@ and paying portals say of every name: it is believed of a server that knows what
 """
 
 import asyncio
-import contextlib
 import ipaddress
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from datetime import timedelta
 from functools import lru_cache
 
@@ -48,12 +47,20 @@ _IMPLICIT = LookupVerdict(Standing.VALID, flags=(IMPLICIT_MX,))
 class MxResolver:
     """Asks the configured servers. Holds no verdicts; keep one, as it knows each server's pace and health.
 
-    ``clock`` and ``sleep`` keep the pace; DNS itself answers in its own time.
+    ``clock`` and ``sleep`` keep the pace; DNS itself answers in its own time. ``reserve`` shares the pace with other
+    processes: ``storage.mx_pace``.
     """
 
-    def __init__(self, settings: MxSettings, *, clock: Clock | None = None, sleep: Sleep = asyncio.sleep) -> None:
+    def __init__(
+        self,
+        settings: MxSettings,
+        *,
+        clock: Clock | None = None,
+        sleep: Sleep = asyncio.sleep,
+        reserve: Callable[[str, float], float] | None = None,
+    ) -> None:
         """Raises ``ConfigError`` if there is no server to ask."""
-        self._servers = servers_of(settings, clock=clock or SystemClock(), sleep=sleep)
+        self._servers = servers_of(settings, clock=clock or SystemClock(), sleep=sleep, reserve=reserve)
 
     def look_up(self, domains: Collection[str], *, deadline_seconds: float) -> dict[str, LookupVerdict]:
         """Verdicts about domains (as ``dns_name`` gives them), each asked for once, in their order.
@@ -91,21 +98,15 @@ class MxResolver:
             for name in names:
                 found[name] = await self.look_up_one(name)
 
-        with contextlib.suppress(TimeoutError):
+        try:
             async with asyncio.timeout(deadline_seconds), asyncio.TaskGroup() as group:
                 for _worker in range(min(MAX_UNDER_WAY, len(domains))):
                     group.create_task(work(names))
+        except TimeoutError:
+            pass
+        except ExceptionGroup as failures:
+            raise failures.exceptions[0] from None  # who keeps the pace failed; DNS itself raises nothing
         return found
-
-
-@lru_cache(maxsize=8)
-def resolver_for(settings: MxSettings) -> MxResolver:
-    """This process's resolver for these settings: all who ask share its pace.
-
-    Raises:
-        ConfigError: there is no server to ask.
-    """
-    return MxResolver(settings)
 
 
 @lru_cache(maxsize=65_536)

@@ -7,6 +7,7 @@ stays requested.
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 
 import sqlalchemy as sa
 
@@ -14,7 +15,8 @@ from leads_pipeline.clock import Clock
 from leads_pipeline.config import MxSettings
 from leads_pipeline.domain.verification import LookupVerdict
 from leads_pipeline.storage.mx_cache import Remembered, read_mx_cache, write_mx_cache
-from leads_pipeline.verification.mx import NO_NAME, dns_name, holds_for, resolver_for
+from leads_pipeline.storage.mx_pace import reserve_questions
+from leads_pipeline.verification.mx import NO_NAME, MxResolver, dns_name, holds_for
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,7 @@ def look_up_mx(
     missing = wanted - known.keys()
     asked: dict[str, LookupVerdict] = {}
     if missing and settings.enabled and budget_seconds > 0:
-        asked = resolver_for(settings).look_up(missing, deadline_seconds=budget_seconds)
+        asked = _resolver(engine, settings).look_up(missing, deadline_seconds=budget_seconds)
         now = clock.now()
         with engine.begin() as connection:
             write_mx_cache(connection, {name: remembered(asked[name], settings, now) for name in asked}, now=now)
@@ -60,3 +62,13 @@ def look_up_mx(
 def remembered(verdict: LookupVerdict, settings: MxSettings, now: datetime) -> Remembered:
     """A verdict of ``now`` with the time for which it holds."""
     return Remembered(verdict, now + holds_for(verdict.standing, settings))
+
+
+@lru_cache(maxsize=8)
+def _resolver(engine: sa.Engine, settings: MxSettings) -> MxResolver:
+    """This process's, which knows its servers' health, and shares their pace with the others of this database."""
+
+    def reserve(server: str, seconds: float) -> float:
+        return reserve_questions(engine, server, seconds=seconds)
+
+    return MxResolver(settings, reserve=reserve)

@@ -9,6 +9,7 @@ import secrets
 import threading
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from weakref import WeakKeyDictionary
 
 import dns.asyncquery
@@ -25,6 +26,7 @@ from leads_pipeline.config import MxSettings
 from leads_pipeline.errors import ConfigError
 
 Sleep = Callable[[float], Awaitable[None]]
+Reserve = Callable[[float], float]
 
 # A server that failed so often in a row is asked last for a while. Not left out: it may be the only one that is right.
 FAILURES_IN_A_ROW = 3
@@ -33,6 +35,8 @@ REST_SECONDS = 5.0
 HONEST_SECONDS = 60.0
 LIES_SECONDS = 60.0
 UNTESTED_SECONDS = 5.0
+# So much of a server's time is taken at once where it is shared between processes.
+SHARED_STRETCH_SECONDS = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,18 +48,25 @@ class Reply:
 
 
 class Pace:
-    """Lets through so many a second, evenly spaced. Safe to share between threads, each with its own event loop."""
+    """Lets through so many a second, evenly spaced. Safe to share between threads, each with its own event loop.
 
-    def __init__(self, per_second: float, *, clock: Clock, sleep: Sleep) -> None:
+    ``reserve`` is asked where other processes ask the same server: it takes a stretch of so many seconds and says in
+    how many seconds that begins.
+    """
+
+    def __init__(self, per_second: float, *, clock: Clock, sleep: Sleep, reserve: Reserve | None = None) -> None:
         self._interval = 1 / per_second
+        self._stretch = max(self._interval, SHARED_STRETCH_SECONDS)
         self._clock = clock
         self._sleep = sleep
+        self._reserve = reserve
         self._lock = threading.Lock()
         self._next = 0.0
+        self._ends = 0.0  # of the stretch that was reserved
 
     @property
     def wait_seconds(self) -> float:
-        """How long whoever comes now would wait."""
+        """How long whoever comes now would wait, as far as this process knows."""
         return max(0.0, self._next - self._clock.monotonic())
 
     async def turn(self) -> None:
@@ -63,6 +74,9 @@ class Pace:
         with self._lock:
             now = self._clock.monotonic()
             turn = max(now, self._next)
+            if self._reserve is not None and turn > self._ends - self._interval * 0.99:
+                turn = max(turn, now + self._reserve(self._stretch))
+                self._ends = turn + self._stretch
             self._next = turn + self._interval
         if turn <= now:
             return
@@ -173,8 +187,10 @@ def _read(response: dns.message.Message) -> Reply | None:
     return Reply(exists=True)
 
 
-def servers_of(settings: MxSettings, *, clock: Clock, sleep: Sleep) -> tuple[Server, ...]:
-    """The configured servers, or the machine's own.
+def servers_of(
+    settings: MxSettings, *, clock: Clock, sleep: Sleep, reserve: Callable[[str, float], float] | None = None
+) -> tuple[Server, ...]:
+    """The configured servers, or the machine's own. ``reserve``: of a server (``address:port``), as for ``Pace``.
 
     Raises:
         ConfigError: there is none.
@@ -184,7 +200,12 @@ def servers_of(settings: MxSettings, *, clock: Clock, sleep: Sleep) -> tuple[Ser
         Server(
             address,
             port,
-            Pace(settings.queries_per_second, clock=clock, sleep=sleep),
+            Pace(
+                settings.queries_per_second,
+                clock=clock,
+                sleep=sleep,
+                reserve=None if reserve is None else partial(reserve, f"{address}:{port}"),
+            ),
             settings.timeout_seconds,
             clock,
         )

@@ -11,9 +11,9 @@ from pydantic import ValidationError
 from leads_pipeline.clock import FrozenClock
 from leads_pipeline.config import MxSettings
 from leads_pipeline.domain.verification import LookupVerdict, Standing
-from leads_pipeline.errors import ConfigError
+from leads_pipeline.errors import ConfigError, DatabaseUnavailable
 from leads_pipeline.verification.mx import FAILED, MAX_UNDER_WAY, MxResolver, dns_name
-from leads_pipeline.verification.mx_servers import LIES_SECONDS, Pace, servers_of
+from leads_pipeline.verification.mx_servers import LIES_SECONDS, SHARED_STRETCH_SECONDS, Pace, servers_of
 from leads_pipeline_tests.conftest import NOW
 from leads_pipeline_tests.verification.dns_server import DnsServer, Zone, dns_server
 
@@ -216,6 +216,58 @@ def test_queries_to_a_server_are_spaced_evenly() -> None:
     gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
     assert min(gaps) == pytest.approx(0.02)
     assert max(gaps) == pytest.approx(0.02)
+
+
+def test_processes_that_share_a_server_keep_one_pace() -> None:
+    clock = FrozenClock(NOW)
+    taken = 0.0
+
+    def reserve(seconds: float) -> float:
+        """What ``storage.mx_pace`` does."""
+        nonlocal taken
+        begins = max(taken, clock.monotonic())
+        taken = begins + seconds
+        return begins - clock.monotonic()
+
+    paces = [Pace(50, clock=clock, sleep=moving(clock), reserve=reserve) for _process in range(3)]
+
+    async def turns() -> list[float]:
+        found = []
+        for number in range(150):
+            await paces[number % 3].turn()
+            found.append(clock.monotonic())
+        return found
+
+    times = asyncio.run(turns())
+    for second in range(int(times[-1])):
+        assert sum(second <= moment < second + 1 for moment in times) <= 50
+
+
+def test_a_stretch_that_was_taken_is_used_up_before_the_next() -> None:
+    clock = FrozenClock(NOW)
+    taken: list[float] = []
+
+    def reserve(seconds: float) -> float:
+        taken.append(seconds)
+        return 0.0
+
+    async def turns(count: int) -> None:
+        pace = Pace(50, clock=clock, sleep=moving(clock), reserve=reserve)
+        for _turn in range(count):
+            await pace.turn()
+
+    asyncio.run(turns(10))
+    assert taken == [SHARED_STRETCH_SECONDS] * 2
+
+
+def test_where_the_pace_cannot_be_kept_the_reason_is_raised_as_it_is(server: DnsServer) -> None:
+    def reserve(address: str, seconds: float) -> float:
+        raise DatabaseUnavailable(address)
+
+    asked = MxResolver(MxSettings(resolvers=(server.address,)), reserve=reserve)
+    with pytest.raises(DatabaseUnavailable, match=server.address):
+        asked.look_up(["good.test", "web.test"], deadline_seconds=PATIENT)
+    assert server.asked == []
 
 
 def test_a_batch_takes_as_long_as_the_pace_of_its_servers_says(server: DnsServer) -> None:

@@ -15,6 +15,7 @@ from leads_pipeline.storage.mx_cache import (
     read_mx_cache,
     write_mx_cache,
 )
+from leads_pipeline.storage.mx_pace import reserve_questions
 from leads_pipeline.verification.mx import holds_for
 from leads_pipeline.verification.mx_lookup import MxReport, look_up_mx, remembered
 from leads_pipeline_tests.verification.dns_server import DnsServer, dns_server
@@ -154,3 +155,23 @@ def test_a_verdict_that_says_nothing_holds_shortest() -> None:
     settings = MxSettings()
     times = [holds_for(standing, settings) for standing in (Standing.UNKNOWN, Standing.INVALID, Standing.VALID)]
     assert times == sorted(times)
+
+
+def test_a_servers_time_is_given_out_once_for_all_processes(engine: sa.Engine) -> None:
+    waits = [reserve_questions(engine, "192.0.2.53:53", seconds=100) for _process in range(3)]
+    assert waits[0] == 0
+    assert 99 < waits[1] <= 100
+    assert 199 < waits[2] <= 200
+    assert reserve_questions(engine, "192.0.2.54:53", seconds=100) == 0
+
+
+def test_what_a_look_up_asks_counts_for_the_others(
+    engine: sa.Engine, mx: MxSettings, clock: FrozenClock, dns: DnsServer
+) -> None:
+    ask(engine, mx.model_copy(update={"queries_per_second": 1}), clock, "good.test")
+    with engine.connect() as connection:
+        [row] = connection.execute(
+            sa.text("select account, endpoint_class, paused_until - now() as ahead from rate_limits")
+        )
+    assert (row.account, row.endpoint_class) == (f"dns {dns.address}", "mx")
+    assert row.ahead.total_seconds() <= 1
