@@ -8,6 +8,7 @@ import re
 from collections import defaultdict
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 from cleanco import basename, prepare_default_terms
 
@@ -27,8 +28,7 @@ _NO_PUNCTUATION = str.maketrans("", "", ".,-")
 _NOTHING_SAID = frozenset({"n/a", "n.a.", "na", "no", "null", "nil", "k.a."})
 
 
-@dataclass(frozen=True, slots=True)
-class Company:
+class Company(NamedTuple):
     """``key`` is ``None`` where the words name no company ("self-employed")."""
 
     name: str
@@ -43,6 +43,7 @@ class CompanyFault:
     value_class: str
 
 
+@lru_cache(maxsize=16_384)
 def parse_company(raw: str) -> Company | CompanyFault:
     """Read one company."""
     name = cleaned(raw).strip(" ,;")
@@ -54,7 +55,6 @@ def parse_company(raw: str) -> Company | CompanyFault:
     return Company(name, company_key(name))
 
 
-@lru_cache(maxsize=16_384)
 def company_key(name: str) -> str | None:
     """What is compared: letters and digits, without legal forms, a leading article and "and"."""
     bare = name

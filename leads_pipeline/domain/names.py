@@ -7,6 +7,7 @@ compared. Keep out: nicknames, which are the business of matching.
 
 import re
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from nameparser import HumanName
 from nameparser.config import CONSTANTS
@@ -50,6 +51,7 @@ _SPECIAL_WORDS: frozenset[str] = frozenset().union(
     CONSTANTS.suffix_not_acronyms,
     MAIDEN_MARKERS,
 )
+_NO_SIMPLE_NAME = NOTHING | NOTHING_OR_NAME
 _NOT_SAID = frozenset({"n/a", "n.a.", "k.a."})
 
 
@@ -62,8 +64,7 @@ class NameFault:
     value_class: str
 
 
-@dataclass(frozen=True, slots=True)
-class PersonName:
+class PersonName(NamedTuple):
     """What is left after cleaning; a part that was not sent, or was nothing, is ``None``."""
 
     first: str | None
@@ -82,6 +83,8 @@ class PersonName:
 
 def parse_name(*, first: str | None, last: str | None, full: str | None) -> PersonName:
     """Clean the parts that were sent, or part the whole name if neither was."""
+    if full is None and (first is None or _is_simple(first)) and (last is None or _is_simple(last)):
+        return _shown(first, last, whole=None, faults=())
     faults: list[NameFault] = []
     whole = _checked("full_name", full, faults)
     sent_first, sent_last = _checked("first_name", first, faults), _checked("last_name", last, faults)
@@ -90,11 +93,20 @@ def parse_name(*, first: str | None, last: str | None, full: str | None) -> Pers
     given = _without(sent_first, _TITLES, leading=True)
     family = _without(sent_last, _SUFFIXES, leading=False)
     given, family = _without_doubtful(given, family, faults)
-    shown_first, shown_last = _cased(given, family_name=False), _cased(family, family_name=True)
-    if shown_first is None and shown_last is None:
-        return PersonName(None, None, None, tuple(faults))
-    joined = " ".join(part for part in (shown_first, shown_last) if part)
-    return PersonName(shown_first, shown_last, whole or joined, tuple(faults))
+    return _shown(given, family, whole=whole, faults=tuple(faults))
+
+
+def _is_simple(value: str) -> bool:
+    """Whether a part is one word of ASCII letters, as most are, and no placeholder: nothing is to be taken off it."""
+    return value.isascii() and value.isalpha() and value.lower() not in _NO_SIMPLE_NAME
+
+
+def _shown(given: str | None, family: str | None, *, whole: str | None, faults: tuple[NameFault, ...]) -> PersonName:
+    first, last = _cased(given, family_name=False), _cased(family, family_name=True)
+    if first is None or last is None:
+        alone = first or last
+        return PersonName(first, last, alone and (whole or alone), faults)
+    return PersonName(first, last, whole or f"{first} {last}", faults)
 
 
 def part_full_name(whole: str) -> tuple[str | None, str | None]:
@@ -103,13 +115,18 @@ def part_full_name(whole: str) -> tuple[str | None, str | None]:
     Two or three plain words, or ``Smith, Anna``, are parted as nameparser would, without asking it: it takes a quarter
     of a millisecond.
     """
-    first, *others = whole.split()
-    if 1 <= len(others) <= 2 and all(_is_plain(word) for word in others):
-        if first.endswith(",") and _is_plain(first[:-1]):
-            return others[0], first[:-1]
-        if _is_plain(first):
+    first, *others = whole.replace(" ,", ",").split()
+    if 1 <= len(others) <= 2:
+        if first.endswith(","):
+            if _is_plain(first[:-1]) and all(_is_plain(word) or _is_initial(word) for word in others):
+                return others[0], first[:-1]
+        elif (_is_plain(first) or _is_initial(first)) and all(_is_plain(word) for word in others):
             return first, others[-1]
     return _parted_by_rules(whole)
+
+
+def _is_initial(word: str) -> bool:
+    return len(word) == 2 and word[1] == "." and word[0].isascii() and word[0].isalpha()
 
 
 def _is_plain(word: str) -> bool:

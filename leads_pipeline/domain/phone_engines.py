@@ -7,14 +7,13 @@ here: it costs seconds and 200 MB.
 """
 
 import re
-from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import phonenumbers
 from phonenumbers import NumberParseException, PhoneNumberFormat, PhoneNumberType
 from phonenumbers.re_util import enable_pattern_cache
-from phonenumbers.tzdata import TIMEZONE_DATA, TIMEZONE_LONGEST_PREFIX
+from phonenumbers.tzdata import TIMEZONE_DATA
 
 from leads_pipeline.domain.data.phone_metadata import COMPARED
 
@@ -40,11 +39,14 @@ _TYPES: dict[int, str] = {
 PHONE_TYPES = frozenset(_TYPES.values())
 # Digits and what is put between them. Letters, extensions and other scripts' digits are for the reference.
 _PLAIN = re.compile(r"\+?[0-9 ().\-/]{5,25}", re.ASCII)
+# How many digits to look up of a number that starts like this; most time zones are told by the area code.
+_ZONE_DIGITS: dict[str, int] = {}
+for _prefix in TIMEZONE_DATA:
+    _ZONE_DIGITS[_prefix[:2]] = max(len(_prefix), _ZONE_DIGITS.get(_prefix[:2], 1))
 _NOBODYS_REGION = "001"  # satellite and other numbers that belong to no country
 
 
-@dataclass(frozen=True, slots=True)
-class ReadNumber:
+class ReadNumber(NamedTuple):
     """A number that its country's plan has a use for."""
 
     e164: str
@@ -128,8 +130,8 @@ def _time_zone(e164: str, country_code: int, type_: int) -> str | None:
     As ``phonenumbers.timezone.time_zones_for_number``, which would find out the type once more.
     """
     geographical = phonenumbers.is_number_type_geographical(type_, country_code)
-    digits = e164[1 : 1 + TIMEZONE_LONGEST_PREFIX] if geographical else str(country_code)
-    for length in range(len(digits), 0, -1):
+    digits = e164[1:] if geographical else str(country_code)
+    for length in range(_ZONE_DIGITS.get(digits[:2], 1), 0, -1):
         zones = TIMEZONE_DATA.get(digits[:length])
         if zones is not None:
             return str(zones[0]) if len(zones) == 1 else None

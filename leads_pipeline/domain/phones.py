@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from leads_pipeline.domain.data.placeholders import NOTHING, NOTHING_OR_NAME, is_placeholder_number
 from leads_pipeline.domain.phone_engines import ENGINE, PhoneEngine
@@ -13,8 +14,7 @@ _NOT_DIGITS = re.compile(r"\D+")
 _BETWEEN_NUMBERS = re.compile(r"[,;|&]| / | (?:or|oder|ou|and|und|et|y) ", re.IGNORECASE)
 
 
-@dataclass(frozen=True, slots=True)
-class Phone:
+class Phone(NamedTuple):
     """A number that its country's plan has a use for. ``number`` is E.164 and also what is compared.
 
     ``region`` (ISO 3166) is ``None`` for a number of no country, ``time_zone`` (IANA) where there may be several.
@@ -60,7 +60,7 @@ def parse_phone(
     if not digits:
         nothing = (letters_digits_key(text) or "na") in _NOTHING
         return _PLACEHOLDER if nothing else PhoneFault("phone_invalid", "no_digits")
-    if is_placeholder_number(digits) or is_placeholder_number(digits.removeprefix("1")):
+    if is_placeholder_number(digits) or (digits[0] == "1" and is_placeholder_number(digits[1:])):
         return _PLACEHOLDER
     if text.startswith("00") and not text.startswith("000"):
         text = "+" + text[2:]  # how most of the world writes "+", whatever the home market dials

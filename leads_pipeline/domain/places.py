@@ -1,6 +1,7 @@
 """Addresses: cleaned for people, and reduced to what can be compared."""
 
 import re
+from functools import lru_cache
 
 from leads_pipeline.domain.data.countries import COUNTRY_NAMES, STATES
 from leads_pipeline.domain.data.placeholders import NOTHING, POSTCODES
@@ -23,6 +24,7 @@ _NOTHING_HERE = frozenset({"na", "nan", "nil", "null"})
 _CITY_WORDS = {"saint": "st", "sainte": "ste", "mount": "mt", "fort": "ft", "city": ""}
 
 
+@lru_cache(maxsize=8_192)
 def is_placeholder(value: str) -> bool:
     """Whether the words mean that nothing was said."""
     compared = letters_digits_key(value)
@@ -34,8 +36,11 @@ def is_placeholder_country(value: str) -> bool:
     return is_placeholder(value) and value.upper() != "NA"
 
 
+@lru_cache(maxsize=1_024)
 def country_code(value: str) -> str | None:
     """ISO 3166 alpha-2 of a code (two or three letters) or a name, or ``None`` if it is none of ours."""
+    if value.isascii() and value.isalpha():
+        return COUNTRY_NAMES.get(value.lower())
     words = words_key(value.replace("&", " and "))
     if len(words) > 1 and words[0] == "st":
         words[0] = "saint"
@@ -63,6 +68,7 @@ def address_key(value: str) -> str | None:
     return " ".join(words) or None
 
 
+@lru_cache(maxsize=8_192)
 def city_key(value: str) -> str | None:
     """The letters of a city's name; New York City is New York, Saint Louis is St. Louis."""
     words = words_key(value)

@@ -13,18 +13,22 @@ from leads_pipeline.domain import companies, dates, emails, names, phones, place
 from leads_pipeline.domain.lead import CANONICAL_FIELDS
 from leads_pipeline.domain.mailbox_lists import KNOWN, MailboxLists
 from leads_pipeline.domain.phone_engines import ENGINE, PhoneEngine
-from leads_pipeline.domain.rules import NOTES, QUARANTINES, RULES, Effect, Finding
+from leads_pipeline.domain.rules import QUARANTINES, RULES, Finding
 from leads_pipeline.domain.text import as_text, cleaned, cleaned_lines, without_query
 
 ATTRIBUTION_FIELDS: tuple[str, ...] = ("lead_source", "campaign", "utm_source", "utm_medium", "landing_page")
 # Fields without rules of their own for "n/a" and its like.
 _PLACEHOLDER_FIELDS = frozenset({"address", "city", "state", "job_title"})
-_LIMITS = tuple((known.name, known.max_length) for known in CANONICAL_FIELDS)
+_LIMITS = {known.name: known.max_length for known in CANONICAL_FIELDS}
+_ORDER = {known.name: position for position, known in enumerate(CANONICAL_FIELDS)}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class ValidLead:
-    """The columns of ``validated_leads`` that come from the payload. ``flags`` are names of rules, sorted."""
+    """The columns of ``validated_leads`` that come from the payload. ``flags`` are names of rules, sorted.
+
+    Nobody changes one. It is not frozen because that would cost as much as reading its name, company and address.
+    """
 
     email_raw: str | None = None
     email: str | None = None
@@ -98,9 +102,9 @@ def validate(
 
 
 class _Reading:
-    """One payload on its way through the fields; ``_findings`` gathers what was noticed."""
+    """One payload on its way through the fields. What was noticed: ``_flags`` all of it, ``_faults`` what drops."""
 
-    __slots__ = ("_engine", "_findings", "_home", "_lists", "_payload", "_texts", "_today")
+    __slots__ = ("_engine", "_faults", "_flags", "_home", "_lists", "_payload", "_texts", "_today")
 
     def __init__(
         self, payload: Mapping[str, object], *, home: str, today: date, lists: MailboxLists, engine: PhoneEngine
@@ -110,7 +114,8 @@ class _Reading:
         self._today = today
         self._lists = lists
         self._engine = engine
-        self._findings: list[Finding] = []
+        self._faults: list[Finding] = []
+        self._flags: list[str] = []
         self._texts = self._cleaned()
 
     def verdict(self) -> ValidLead | Rejection:
@@ -133,19 +138,18 @@ class _Reading:
                 values[name] = texts[name]
         if not _is_usable(values):
             unusable = Finding("nothing_identifying", "lead", "no_identity")
-            return Rejection((unusable, *(f for f in self._findings if f.rule.effect is Effect.DROPS)))
-        flags = tuple(sorted({finding.name for finding in self._findings})) if self._findings else ()
+            return Rejection((unusable, *self._faults))
+        flags = tuple(sorted(set(self._flags))) if self._flags else ()
         return ValidLead(**values, attribution=self._attribution(), flags=flags)  # type: ignore[arg-type]
 
     def _cleaned(self) -> dict[str, str]:
         """The fields that hold text that fits; of the others the reason is noticed. White space alone is nothing."""
         texts: dict[str, str] = {}
-        payload = self._payload
-        for name, limit in _LIMITS:
-            value = payload.get(name)
-            if value is None:
+        for name, value in self._payload.items():
+            limit = _LIMITS.get(name)
+            if limit is None or value is None:
                 continue
-            text = as_text(value)
+            text = value if type(value) is str else as_text(value)
             if text is None:
                 self._found("not_text", name, "not_text")
                 continue
@@ -156,6 +160,7 @@ class _Reading:
                 self._found("value_placeholder", name, "placeholder")
             elif text:
                 texts[name] = text
+        self._faults.sort(key=lambda fault: _ORDER[fault.field])  # a sender's order of fields means nothing
         return texts
 
     def _as_sent(self, name: str) -> str:
@@ -168,12 +173,9 @@ class _Reading:
             attribution["landing_page"] = without_query(attribution["landing_page"])
         return attribution
 
-    def _note(self, name: str) -> None:
-        rule = NOTES[name]
-        self._findings.append(Finding(name, rule.field, rule.value_class))
-
     def _found(self, name: str, field_name: str, value_class: str) -> None:
-        self._findings.append(Finding(name, field_name, value_class))
+        self._faults.append(Finding(name, field_name, value_class))
+        self._flags.append(name)
 
     def _country(self, values: dict[str, object]) -> str | None:
         text = self._texts.get("country")
@@ -193,8 +195,7 @@ class _Reading:
             return
         values["email"], values["email_key"] = email.address, email.key
         values["email_suggestion"] = email.suggestion
-        for flag in email.flags:
-            self._note(flag)
+        self._flags.extend(email.flags)
 
     def _phone(self, values: dict[str, object], text: str, country: str) -> None:
         values["phone_raw"] = self._as_sent("phone")
@@ -205,8 +206,7 @@ class _Reading:
         values["phone"], values["phone_key"] = phone.number, phone.key
         values["phone_region"], values["phone_type"] = phone.region, phone.type
         values["phone_time_zone"] = phone.time_zone
-        for flag in phone.flags:
-            self._note(flag)
+        self._flags.extend(phone.flags)
 
     def _name(self, values: dict[str, object]) -> None:
         texts = self._texts
@@ -224,7 +224,7 @@ class _Reading:
             return
         values["company"], values["company_key"] = company.name, company.key
         if company.key is None:
-            self._note("company_unnamed")
+            self._flags.append("company_unnamed")
 
     def _birth_date(self, values: dict[str, object], text: str, country: str) -> None:
         born = dates.parse_birth_date(text, country=country, today=self._today)
@@ -232,8 +232,7 @@ class _Reading:
             self._found(born.rule, "date_of_birth", born.value_class)
             return
         values["date_of_birth"] = born.day
-        for flag in born.flags:
-            self._note(flag)
+        self._flags.extend(born.flags)
 
     def _place(self, values: dict[str, object], own_country: str | None) -> None:
         texts = self._texts
@@ -252,7 +251,7 @@ class _Reading:
             return
         values["postcode"], values["postcode_key"], zero_restored = postcode
         if zero_restored:
-            self._note("postcode_zero_restored")
+            self._flags.append("postcode_zero_restored")
 
 
 def _is_usable(values: Mapping[str, object]) -> bool:

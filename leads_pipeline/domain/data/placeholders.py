@@ -1,7 +1,5 @@
 """What people and programs type when they have nothing to say."""
 
-import re
-
 from leads_pipeline.domain.data import words
 
 # Compared without case, spaces and punctuation.
@@ -36,10 +34,9 @@ DATES: frozenset[str] = frozenset(
     {"1900-01-01", "1901-01-01", "1111-11-11", "1234-12-12", "1000-01-01", "1753-01-01", "9999-12-31", "2000-00-00"}
 )
 
-_RUNS = ("1234567", "12345678", "123456789", "1234567890", "0123456789", "9876543210", "0987654321")
-_ONE_DIGIT = re.compile(r"(\d)\1{5,}")
+_RUNS = frozenset({"1234567", "12345678", "123456789", "1234567890", "0123456789", "9876543210", "0987654321"})
 
 
 def is_placeholder_number(digits: str) -> bool:
     """Whether a phone number's digits are one digit repeated, or counting."""
-    return _ONE_DIGIT.fullmatch(digits) is not None or digits in _RUNS
+    return digits in _RUNS or (len(digits) >= 6 and digits == digits[0] * len(digits))
