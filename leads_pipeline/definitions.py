@@ -15,6 +15,8 @@ from leads_pipeline.defs.expectations import expectations
 from leads_pipeline.defs.maintenance import maintenance, maintenance_daily
 from leads_pipeline.defs.resources import CRM_IO_MANAGER, FLOW, FlowResource
 from leads_pipeline.defs.validation_checks import VALIDATION_CHECKS
+from leads_pipeline.defs.verification import verifications
+from leads_pipeline.defs.verification_checks import VERIFICATION_CHECKS
 from leads_pipeline.flows import FlowContext
 from leads_pipeline.telemetry import configure_logging
 
@@ -23,8 +25,8 @@ def build_defs(flow: FlowResource | FlowContext | None = None) -> dg.Definitions
     """Everything of this location. ``flow`` replaces the settings and the database that a run finds by itself."""
     flow = flow or FlowResource()
     return dg.Definitions(
-        assets=ASSETS,
-        asset_checks=(*SLO_CHECKS, *VALIDATION_CHECKS, expectations),
+        assets=(*ASSETS, verifications),
+        asset_checks=(*SLO_CHECKS, *VALIDATION_CHECKS, *VERIFICATION_CHECKS, expectations),
         jobs=(*JOBS, maintenance),
         sensors=SENSORS,
         schedules=(*SCHEDULES, maintenance_daily),

@@ -4,24 +4,38 @@ Dagster keeps every run's events for good (about 80 KB a run); its retention set
 deleted here. Latest materialisations survive that. Keep out: anything that a person must decide.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 
 import dagster as dg
+import sqlalchemy as sa
 
 from leads_pipeline.defs.runs import FINISHED, SERIAL_TAG
 from leads_pipeline.defs.shield import LOST_CONNECTION, shielded
 from leads_pipeline.flows import FlowContext
 from leads_pipeline.storage.ingest import purge_ingest_keys
+from leads_pipeline.storage.mx_cache import prune_mx_cache
 from leads_pipeline.storage.partitions import ensure_partitions
 from leads_pipeline.storage.source_fields import forget_unused_fields
+from leads_pipeline.storage.velocity import prune_velocity
+from leads_pipeline.storage.verdicts import prune_cache
+from leads_pipeline.storage.verification_calls import prune_calls
 
 # How long a job's runs are kept. A job that starts often is of interest for a short time.
-RUNS_KEPT: Mapping[str, timedelta] = {"slo_checks": timedelta(days=2), "near_real_time": timedelta(days=7)}
+RUNS_KEPT: Mapping[str, timedelta] = {
+    "slo_checks": timedelta(days=2),
+    "near_real_time": timedelta(days=7),
+    "verification": timedelta(days=7),
+}
 OTHER_RUNS_KEPT = timedelta(days=30)
 
 # A sender can invent names, and only so many are remembered: those of long ago make room.
 UNUSED_FIELDS_KEPT = timedelta(days=90)
+
+# Longer than a year, so that a bill can be compared with last year's; what was spent is kept for good.
+CALLS_KEPT = timedelta(days=400)
+# An expired verdict is of use only to re-verification: what its budget has not paid for by then waits for a next lead.
+EXPIRED_VERDICTS_KEPT = timedelta(days=30)
 
 # A deletion takes about 30 ms: one day's pruning ends within two minutes, the rest is done the next day.
 RUNS_PRUNED_AT_ONCE = 4_000
@@ -37,16 +51,20 @@ def make_partitions(context: dg.OpExecutionContext, flow: dg.ResourceParam[FlowC
 @dg.op(retry_policy=LOST_CONNECTION, description="Forgets posts that are older than retention.ingest_keys_days.")
 def prune_ingest_keys(context: dg.OpExecutionContext, flow: dg.ResourceParam[FlowContext]) -> None:
     until = flow.clock.now() - timedelta(days=flow.settings.retention.ingest_keys_days)
-    pruned = 0
     with shielded("maintenance prunes ingest_keys"):
-        while found := _purge_some(flow, until):
-            pruned += found
+        pruned = _until_nothing_is_left(flow, lambda connection: purge_ingest_keys(connection, received_before=until))
     context.add_output_metadata({"pruned": pruned})
 
 
-def _purge_some(flow: FlowContext, until: datetime) -> int:
-    with flow.engine.begin() as connection:
-        return purge_ingest_keys(connection, received_before=until)
+def _until_nothing_is_left(flow: FlowContext, prune: Callable[[sa.Connection], int]) -> int:
+    """Prune part by part, each in a transaction of its own. Returns how much."""
+    pruned = 0
+    while True:
+        with flow.engine.begin() as connection:
+            found = prune(connection)
+        if not found:
+            return pruned
+        pruned += found
 
 
 @dg.op(retry_policy=LOST_CONNECTION, description="Forgets fields of sources that nothing uses and that no longer come.")
@@ -54,6 +72,26 @@ def prune_source_fields(context: dg.OpExecutionContext, flow: dg.ResourceParam[F
     with shielded("maintenance prunes source_fields"), flow.engine.begin() as connection:
         pruned = forget_unused_fields(connection, last_seen_before=flow.clock.now() - UNUSED_FIELDS_KEPT)
     context.add_output_metadata({"pruned": pruned})
+
+
+@dg.op(
+    retry_policy=LOST_CONNECTION,
+    description="Forgets expired verdicts, what DNS once said, old counts of velocity, and calls of 400 days ago.",
+)
+def prune_verification(context: dg.OpExecutionContext, flow: dg.ResourceParam[FlowContext]) -> None:
+    now, settings = flow.clock.now(), flow.settings
+    # A lead that waited in the buffer is counted at the time at which it came.
+    counted = timedelta(minutes=settings.verification.risk.window_minutes)
+    counted += timedelta(hours=settings.buffer.bounds.max_age_hours)
+    prunings: dict[str, Callable[[sa.Connection], int]] = {
+        "verdict_cache": lambda connection: prune_cache(connection, expired_before=now - EXPIRED_VERDICTS_KEPT),
+        "mx_cache": lambda connection: prune_mx_cache(connection, now=now),
+        "velocity_counts": lambda connection: prune_velocity(connection, before=now - counted),
+        "verification_calls": lambda connection: prune_calls(connection, sent_before=now - CALLS_KEPT),
+    }
+    with shielded("maintenance prunes what verification remembers"):
+        pruned = {name: _until_nothing_is_left(flow, prune) for name, prune in prunings.items()}
+    context.add_output_metadata(pruned)
 
 
 @dg.op(description="Deletes runs that are older than their job's runs are kept.")
@@ -85,6 +123,7 @@ def maintenance() -> None:
     make_partitions()
     prune_ingest_keys()
     prune_source_fields()
+    prune_verification()
     prune_runs()
 
 

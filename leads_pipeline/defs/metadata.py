@@ -10,7 +10,6 @@ from typing import Any
 import dagster as dg
 import sqlalchemy as sa
 
-from leads_pipeline.domain.stage import Stage
 from leads_pipeline.flows import StageSummary
 from leads_pipeline.storage.measurements import Queue
 from leads_pipeline.storage.schema import SCHEMA, metadata
@@ -49,9 +48,9 @@ def summary_metadata(summary: StageSummary) -> dict[str, Any]:
     }
 
 
-def table_metadata(stage: Stage) -> dict[str, Any]:
-    """The asset's table and its columns, each with a mark on personal data."""
-    table = metadata.tables[stage]
+def table_metadata(name: str) -> dict[str, Any]:
+    """The asset's table and its columns, each with a mark on personal data. ``name``: the table's."""
+    table = metadata.tables[name]
     return {
         "dagster/table_name": f"{SCHEMA}.{table.name}",
         "dagster/column_schema": dg.TableSchema(columns=[_column(column) for column in table.columns]),

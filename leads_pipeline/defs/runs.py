@@ -68,6 +68,17 @@ def has_unfinished_run(instance: dg.DagsterInstance, job_name: str, *, now: date
     )
 
 
+def reason_to_wait(instance: dg.DagsterInstance, job_name: str, *, now: datetime) -> str | None:
+    """Why a sensor should not ask for a run of the job now, or ``None``."""
+    if has_unfinished_run(instance, job_name, now=now):
+        return "a run is under way; it takes what has come meanwhile"
+    earlier = setbacks(instance, job_name)
+    pause_ends = earlier.pause_ends()
+    if pause_ends is not None and now < pause_ends:
+        return f"the last {earlier.runs} runs came to nothing; asking again at {pause_ends:%H:%M:%S} UTC"
+    return None
+
+
 def setbacks(instance: dg.DagsterInstance, job_name: str) -> Setbacks:
     """How many of the job's latest runs came to nothing, one after the other."""
     records = instance.get_run_records(dg.RunsFilter(job_name=job_name), limit=_SETBACKS_THAT_MATTER)

@@ -23,6 +23,9 @@ from leads_pipeline.storage.pending import Waiting, enqueue
 # Who said so where no provider did.
 BY_DNS, BY_DOOR, SKIPPED = "dns", "door", "skipped"
 
+# Deleted in one statement, so that a clean-up of millions holds no lock for long.
+PRUNED_AT_ONCE = 10_000
+
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
@@ -109,6 +112,16 @@ _CACHE = sa.text(
         provider = excluded.provider, verdict = excluded.verdict, reasons = excluded.reasons, flags = excluded.flags,
         details = excluded.details, verified_at = excluded.verified_at, expires_at = excluded.expires_at
     """  # noqa: S608 - types of this module
+)
+
+_PRUNE_CACHE = sa.text(
+    """
+    delete from verdict_cache c using (
+        select tenant, kind, subject_hash from verdict_cache where expires_at < :before order by expires_at
+        limit :limit for update skip locked
+    ) old
+    where c.tenant = old.tenant and c.kind = old.kind and c.subject_hash = old.subject_hash
+    """
 )
 
 _READ_CACHE = sa.text(
@@ -277,10 +290,10 @@ def skip(connection: sa.Connection, tier: str, kinds: Sequence[str], *, limit: i
     return Settled(verdicts=len(leads), released=len(released))
 
 
-def prune_cache(connection: sa.Connection, *, now: datetime, keep: timedelta = timedelta(days=1)) -> int:
-    """Forget what expired longer than ``keep`` ago; says how much."""
-    statement = sa.text("delete from verdict_cache where expires_at < :before")
-    return connection.execute(statement, {"before": now - keep}).rowcount
+def prune_cache(connection: sa.Connection, *, expired_before: datetime) -> int:
+    """Forget what expired before an instant, at most ``PRUNED_AT_ONCE`` verdicts; says how many."""
+    values = {"before": expired_before, "limit": PRUNED_AT_ONCE}
+    return connection.execute(_PRUNE_CACHE, values).rowcount
 
 
 def _settle_once(

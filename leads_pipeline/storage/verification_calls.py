@@ -96,6 +96,13 @@ _READ = sa.text(
     """
 )
 
+_PRUNE = sa.text(
+    """
+    delete from verification_calls
+    where provider in (select distinct provider from verification_spend) and sent_at < :before
+    """
+)
+
 
 def micros(amount: float) -> int:
     """An amount of leads.yaml in micros."""
@@ -226,3 +233,11 @@ def read_calls(connection: sa.Connection, call_ids: Collection[UUID]) -> dict[UU
     """These calls as the books have them."""
     rows = connection.execute(_READ, {"ids": list(call_ids)}).mappings()
     return {row["call_id"]: Call(**row) for row in rows}
+
+
+def prune_calls(connection: sa.Connection, *, sent_before: datetime) -> int:
+    """Forget calls that were sent before an instant, as far as the ledger knows their provider; says how many.
+
+    What they cost stays in ``verification_spend``.
+    """
+    return connection.execute(_PRUNE, {"before": sent_before}).rowcount

@@ -20,6 +20,8 @@ ALL = {
     "deduped_leads.oldest_pending",
     "golden_contacts.oldest_pending",
     "crm_sync_batches.oldest_pending",
+    "verifications.verified_in_time",
+    "verifications.verification_budget",
 }
 
 

@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[2]
 HEAVY = ("great_expectations", "dbt", "dagster_dbt", "pandas", "splink", "duckdb", "numpy", "pyspark")
 SCHEDULED_CHECKS = {
     "conservation", "oldest_pending", "rejection_rate", "schema_drift", "delivery_success", "quality_holds",
+    "verified_in_time", "verification_budget",
 }  # fmt: skip
 
 
@@ -45,14 +46,15 @@ def test_loading_imports_nothing_heavy_and_touches_no_database(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["leads.yaml"]
 
 
-def test_the_chain_is_five_assets_in_a_row(loaded):
+def test_the_chain_is_five_assets_in_a_row_and_verification_stands_beside_it(loaded):
     graph = loaded.resolve_asset_graph()
     parents = {
         key.to_user_string(): {p.to_user_string() for p in graph.get(key).parent_keys}
         for key in graph.get_all_asset_keys()
     }
     stages = [str(stage) for stage in Stage]
-    assert parents == {stage: set(stages[: stages.index(stage)][-1:]) for stage in stages}
+    chain = {stage: set(stages[: stages.index(stage)][-1:]) for stage in stages}
+    assert parents == chain | {"verifications": {"validated_leads"}}, "leads do not wait for a run of look-ups"
 
 
 def test_every_asset_is_grouped_described_owned_and_says_where_its_table_is(loaded):
@@ -101,8 +103,18 @@ def test_the_slo_job_has_the_checks_and_no_asset(loaded):
     assert job.asset_layer.selected_asset_keys == set()
 
 
+def test_look_ups_have_a_job_of_their_own(loaded):
+    hot = {key.to_user_string() for key in loaded.resolve_job_def("near_real_time").asset_layer.selected_asset_keys}
+    assert "verifications" not in hot
+    job = loaded.resolve_job_def("verification")
+    assert job.asset_layer.selected_asset_keys == {dg.AssetKey("verifications")}
+    assert checks_of(loaded, "verification") == set()
+    assert job.tags["leads/serial"] == "verification"
+
+
 def test_all_automation_runs_without_a_click(loaded):
-    assert loaded.resolve_sensor_def("leads_waiting").default_status is dg.DefaultSensorStatus.RUNNING
+    for name in ("leads_waiting", "lookups_waiting"):
+        assert loaded.resolve_sensor_def(name).default_status is dg.DefaultSensorStatus.RUNNING
     crons = {
         "batch_hourly": "0 * * * *",
         "slo_checks_every_five_minutes": "*/5 * * * *",
