@@ -140,7 +140,7 @@ class Server:
         nobody = await self.ask(f"{secrets.token_hex(12)}.com", dns.rdatatype.A)
         root = None if self.has_found else await self.ask(".", dns.rdatatype.NS)
         knows = self.has_found or (root is not None and bool(root.records))
-        self._is_honest = knows and nobody is not None and not nobody.records
+        self._is_honest = knows and nobody is not None and not nobody.exists
         if self._is_honest:
             holds = HONEST_SECONDS
         else:

@@ -18,7 +18,8 @@ from leads_pipeline.storage.mx_cache import (
 from leads_pipeline.storage.mx_pace import reserve_questions
 from leads_pipeline.verification.mx import holds_for
 from leads_pipeline.verification.mx_lookup import MxReport, look_up_mx, remembered
-from leads_pipeline_tests.verification.dns_server import DnsServer, dns_server
+from leads_pipeline.verification.sandbox.dns import DnsSandbox, running_dns_sandbox
+from leads_pipeline.verification.sandbox.domains import DnsRule, DomainKind
 
 VALID = LookupVerdict(Standing.VALID, details={"mail_provider": "google"})
 IMPLICIT = LookupVerdict(Standing.VALID, flags=("implicit_mx",))
@@ -27,19 +28,28 @@ FAILED = LookupVerdict(Standing.UNKNOWN, ("dns_failure",))
 HOUR = 3600.0
 
 
+RULES = {
+    "good.test": DnsRule(hosts=((1, "aspmx.l.google.com"),)),
+    "web.test": DnsRule(DomainKind.NO_MX),
+    "gone.test": DnsRule(DomainKind.NXDOMAIN),
+    "broken.test": DnsRule(DomainKind.SERVFAIL),
+    "slow.test": DnsRule(DomainKind.TIMEOUT),
+}
+
+
 @pytest.fixture
-def dns() -> Iterator[DnsServer]:
-    zone = {
-        "good.test": {"MX": ["1 aspmx.l.google.com."]},
-        "web.test": {"A": ["192.0.2.10"]},
-        "xn--mnchen-3ya.test": {"MX": ["10 mx.good.test."]},
-    }
-    with dns_server(zone) as running:
+def dns() -> Iterator[DnsSandbox]:
+    with running_dns_sandbox(RULES) as running:
         yield running
 
 
+def asked_by(dns: DnsSandbox) -> dict[str, int]:
+    names: dict[str, int] = dns.report()["names"]
+    return names
+
+
 @pytest.fixture
-def mx(dns: DnsServer) -> MxSettings:
+def mx(dns: DnsSandbox) -> MxSettings:
     return MxSettings(enabled=True, resolvers=(dns.address,), timeout_seconds=5, queries_per_second=10_000)
 
 
@@ -53,19 +63,18 @@ def rows(engine: sa.Engine) -> int:
 
 
 def test_what_dns_said_is_not_asked_again(
-    engine: sa.Engine, mx: MxSettings, clock: FrozenClock, dns: DnsServer
+    engine: sa.Engine, mx: MxSettings, clock: FrozenClock, dns: DnsSandbox
 ) -> None:
     verdicts = {"good.test": VALID, "web.test": IMPLICIT, "gone.test": DEAD}
     assert ask(engine, mx, clock, *verdicts) == MxReport(verdicts, from_cache=0, asked=3)
-    dns.asked.clear()
+    dns.reset()
     assert ask(engine, mx, clock, *verdicts) == MxReport(verdicts, from_cache=3, asked=0)
-    assert dns.asked == []
+    assert asked_by(dns) == {}
 
 
 def test_each_kind_of_verdict_is_remembered_for_its_own_time(
-    engine: sa.Engine, mx: MxSettings, clock: FrozenClock, dns: DnsServer
+    engine: sa.Engine, mx: MxSettings, clock: FrozenClock, dns: DnsSandbox
 ) -> None:
-    dns.faults["broken.test"] = "servfail"
     domains = ("good.test", "gone.test", "broken.test")
     assert ask(engine, mx, clock, *domains).verdicts["broken.test"] == FAILED
     assert ask(engine, mx, clock, *domains).from_cache == 3
@@ -78,11 +87,11 @@ def test_each_kind_of_verdict_is_remembered_for_its_own_time(
 
 
 def test_a_failure_becomes_a_verdict_when_dns_is_well_again(
-    engine: sa.Engine, mx: MxSettings, clock: FrozenClock, dns: DnsServer
+    engine: sa.Engine, mx: MxSettings, clock: FrozenClock, dns: DnsSandbox
 ) -> None:
-    dns.faults["*"] = "servfail"
+    dns.set_rules({"*": DnsRule(DomainKind.SERVFAIL)})
     assert ask(engine, mx, clock, "good.test").verdicts == {"good.test": FAILED}
-    dns.faults.clear()
+    dns.set_rules(RULES)
     clock.advance(mx.failure_seconds)
     assert ask(engine, mx, clock, "good.test").verdicts == {"good.test": VALID}
 
@@ -98,7 +107,7 @@ def test_a_failure_does_not_replace_what_another_process_found(engine: sa.Engine
 
 
 def test_verdicts_have_the_names_that_the_caller_gave(
-    engine: sa.Engine, mx: MxSettings, clock: FrozenClock, dns: DnsServer
+    engine: sa.Engine, mx: MxSettings, clock: FrozenClock, dns: DnsSandbox
 ) -> None:
     report = ask(engine, mx, clock, "GOOD.test", "good.test", "münchen.test", "a..b")
     assert {domain: str(verdict.standing) for domain, verdict in report.verdicts.items()} == {
@@ -108,13 +117,12 @@ def test_verdicts_have_the_names_that_the_caller_gave(
         "a..b": "invalid",
     }
     assert report.verdicts["a..b"].reasons == ("bad_syntax",)
-    assert (report.asked, rows(engine), dns.asked_about("good.test")) == (2, 2, 1)
+    assert (report.asked, rows(engine), asked_by(dns)["good.test"]) == (2, 2, 1)
 
 
 def test_what_is_not_answered_in_time_is_neither_reported_nor_remembered(
-    engine: sa.Engine, mx: MxSettings, clock: FrozenClock, dns: DnsServer
+    engine: sa.Engine, mx: MxSettings, clock: FrozenClock, dns: DnsSandbox
 ) -> None:
-    dns.faults["slow.test"] = "silent"
     patient = mx.model_copy(update={"timeout_seconds": 30})
     report = ask(engine, patient, clock, "good.test", "slow.test", budget=1.0)
     assert report == MxReport({"good.test": VALID}, from_cache=0, asked=1)
@@ -123,14 +131,14 @@ def test_what_is_not_answered_in_time_is_neither_reported_nor_remembered(
 
 @pytest.mark.parametrize(("enabled", "budget"), [(False, 60.0), (True, 0.0)])
 def test_without_leave_or_time_to_ask_only_the_cache_answers(
-    engine: sa.Engine, mx: MxSettings, clock: FrozenClock, dns: DnsServer, *, enabled: bool, budget: float
+    engine: sa.Engine, mx: MxSettings, clock: FrozenClock, dns: DnsSandbox, *, enabled: bool, budget: float
 ) -> None:
     ask(engine, mx, clock, "good.test")
-    dns.asked.clear()
+    dns.reset()
     settings = mx.model_copy(update={"enabled": enabled})
     report = ask(engine, settings, clock, "good.test", "gone.test", budget=budget)
     assert report == MxReport({"good.test": VALID}, from_cache=1, asked=0)
-    assert dns.asked == []
+    assert asked_by(dns) == {}
 
 
 def test_what_has_expired_is_pruned_and_nothing_else(engine: sa.Engine, clock: FrozenClock) -> None:
@@ -166,7 +174,7 @@ def test_a_servers_time_is_given_out_once_for_all_processes(engine: sa.Engine) -
 
 
 def test_what_a_look_up_asks_counts_for_the_others(
-    engine: sa.Engine, mx: MxSettings, clock: FrozenClock, dns: DnsServer
+    engine: sa.Engine, mx: MxSettings, clock: FrozenClock, dns: DnsSandbox
 ) -> None:
     ask(engine, mx.model_copy(update={"queries_per_second": 1}), clock, "good.test")
     with engine.connect() as connection:

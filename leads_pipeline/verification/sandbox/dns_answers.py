@@ -65,7 +65,8 @@ def _fill(response: dns.message.Message, query: dns.message.QueryMessage, rule: 
     question = query.question[0]
     name, kind = question.name, question.rdtype
     if name == dns.name.root:
-        _add(response, name, rule.ttl, dns.rdatatype.NS, ["a.root-servers.net."] if kind == dns.rdatatype.NS else [])
+        known = kind == dns.rdatatype.NS and rule.kind is not DomainKind.NXDOMAIN
+        _add(response, name, rule.ttl, dns.rdatatype.NS, ["a.root-servers.net."] if known else [])
     elif rule.kind is DomainKind.REFERRAL:
         servers = dns.rrset.from_text(name.parent(), rule.ttl, "IN", "NS", "ns1.registry.example.")
         response.authority.append(servers)

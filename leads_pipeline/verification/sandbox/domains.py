@@ -89,5 +89,7 @@ def rule_for(domain: str, rules: Mapping[str, DnsRule]) -> DnsRule:
         _, _, rest = rest.partition(".")
         if (found := rules.get(f"*.{rest}" if rest else "*")) is not None:
             return found
+    if not name and "*" in rules:
+        return rules["*"]  # the root
     kind = kind_of(name)
     return DnsRule(kind, hosts=KNOWN_HOSTS.get(name, ()) if kind is DomainKind.MAIL else ())
