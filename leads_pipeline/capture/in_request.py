@@ -19,6 +19,7 @@ from leads_pipeline.domain.emails import Email, EmailFault, parse_email
 from leads_pipeline.domain.lane_rules import lane_of
 from leads_pipeline.domain.text import as_text
 from leads_pipeline.domain.verification import LookupVerdict, Standing
+from leads_pipeline.errors import ConfigError
 from leads_pipeline.sources.reading import PostReader
 from leads_pipeline.telemetry import get_logger
 from leads_pipeline.verification.mx import MxResolver, dns_name, holds_for
@@ -53,10 +54,14 @@ class InRequest:
     """One worker's. ``close`` ends what still asks DNS."""
 
     def __init__(self, settings: Settings, *, clock: Clock) -> None:
-        """Raises ``ConfigError`` if a source asks for MX and there is no DNS server."""
-        self._clock = clock
         self._readers: dict[tuple[str, str], PostReader] = {}
-        self._domains = _Domains(settings, clock=clock) if _wants_mx(settings) else None
+        self._domains: _Domains | None = None
+        try:
+            if _wants_mx(settings):
+                self._domains = _Domains(settings, clock=clock)
+        except ConfigError as error:
+            # The door must open without DNS: the local checks are left.
+            _log.error("no DNS for verification in the request", problem=str(error))
 
     async def verify(self, way: "WayIn", payload: dict[str, Any]) -> Verified | None:
         """What can be said of the lead's address now; ``None`` if it has none, or its source asks nothing.

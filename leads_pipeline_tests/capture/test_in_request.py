@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 import sqlalchemy as sa
+from dns.resolver import NoResolverConfiguration
 from jsonschema import Draft202012Validator
 
 from leads_pipeline.capture import in_request
@@ -253,6 +254,24 @@ def test_a_fault_of_the_checks_stores_the_lead_all_the_same(place: Place, monkey
     monkeypatch.setattr(in_request, "parse_email", broken)
     answer = place.capture.post({"email": "ada@acme.example"})
     assert (answer.status_code, set(answer.json())) == (202, {"lead_id", "status"})
+
+
+def test_a_machine_without_dns_servers_takes_leads_all_the_same(
+    tmp_state: Path, database_url: str, engine: sa.Engine, clock: FrozenClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nothing(configure: bool) -> None:
+        raise NoResolverConfiguration
+
+    monkeypatch.setattr("dns.resolver.Resolver", nothing)
+    settings = parsed("{verify_in_request: {}}", mx="true")
+    with capture_service(settings, database_url=database_url, engine=engine, clock=clock) as capture:
+        answer = capture.post({"email": "ada@gmial.com"})
+    assert answer.status_code == 202
+    assert answer.json()["verification"]["email"] == {
+        "standing": "unverified",
+        "reasons": [],
+        "suggestion": "gmail.com",
+    }
 
 
 def test_many_hanging_questions_hold_up_no_more_than_their_own_answers(

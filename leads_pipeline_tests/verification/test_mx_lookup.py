@@ -4,6 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 import sqlalchemy as sa
+import structlog.testing
+from dns.resolver import NoResolverConfiguration
 
 from leads_pipeline.clock import FrozenClock
 from leads_pipeline.config import MxSettings
@@ -183,3 +185,17 @@ def test_what_a_look_up_asks_counts_for_the_others(
         )
     assert (row.account, row.endpoint_class) == (f"dns {dns.address}", "mx")
     assert row.ahead.total_seconds() <= 1
+
+
+def test_where_nobody_names_a_dns_server_leads_go_on_and_the_log_says_what_to_do(
+    engine: sa.Engine, clock: FrozenClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nothing(configure: bool) -> None:
+        raise NoResolverConfiguration
+
+    monkeypatch.setattr("dns.resolver.Resolver", nothing)
+    with structlog.testing.capture_logs() as logs:
+        report = ask(engine, MxSettings(enabled=True, failure_seconds=59), clock, "good.test")
+    assert report.verdicts == {"good.test": FAILED}
+    [line] = logs
+    assert "name some under verification.mx.resolvers" in line["problem"]
