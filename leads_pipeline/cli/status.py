@@ -42,6 +42,7 @@ def status(config_file: str | None, as_json: bool) -> None:
 def _collect(engine: Any, settings: Settings, now: datetime) -> dict[str, Any]:
     from leads_pipeline.buffer.account import Account, take_account
     from leads_pipeline.buffer.queues import redis_depths, with_buffered
+    from leads_pipeline.cli.verification import verification_line
     from leads_pipeline.storage import status as numbers
     from leads_pipeline.storage.conservation import conservation
     from leads_pipeline.storage.measurements import queues
@@ -54,6 +55,7 @@ def _collect(engine: Any, settings: Settings, now: datetime) -> dict[str, Any]:
         with engine.connect() as connection:
             tenants = conservation(connection, destinations=destinations)
         account, buffered = Account(tuple(tenants), (str(error),)), []
+    verification = verification_line(engine, settings)
     with engine.connect() as connection:
         return {
             "at": now,
@@ -77,6 +79,7 @@ def _collect(engine: Any, settings: Settings, now: datetime) -> dict[str, Any]:
                 for tenant in account.tenants
             ],
             "faults": list(account.faults),
+            "verification": verification,
             "rejected_by_rule": [asdict(count) for count in counts_by_rule(connection, limit=RULES_SHOWN)],
             "deliveries": [
                 {"destination": item.destination, "state": item.state, "contacts": item.contacts}
@@ -109,6 +112,8 @@ def _print(found: dict[str, Any], settings: Settings, now: datetime) -> None:
         console.print(f"[red]{fault}[/]", highlight=False)
     if found["rejected_by_rule"]:
         console.print(_rejected(found["rejected_by_rule"]))
+    if (line := _verification(found["verification"])) is not None:
+        console.print(line, highlight=False)
     if found["deliveries"]:
         console.print(_contacts(found["deliveries"]))
     if settings.destinations:
@@ -152,6 +157,17 @@ def _rejected(rules: list[dict[str, Any]]) -> "Table":
     for item in rules:
         table.add_row(item["rule"], item["field"], item["value_class"], f"{item['leads']:,}")
     return table
+
+
+def _verification(found: dict[str, Any]) -> str | None:
+    """One line, if there is anything to say."""
+    parts = []
+    if found["waiting"]:
+        parts.append(f"{found['waiting']:,} look-ups wait, the oldest for {span(found['oldest_seconds'])}")
+    parts += [f"[yellow]{tier} is treated as {lower}[/]" for tier, lower in found["switched_down"].items()]
+    if found["trouble"]:
+        parts.append(f"[red]in trouble: {', '.join(found['trouble'])}[/]")
+    return f"[bold]Verification[/]: {'; '.join(parts)}. `leads verification status` says more.\n" if parts else None
 
 
 def _contacts(deliveries: list[dict[str, Any]]) -> "Table":
