@@ -18,10 +18,13 @@ def config() -> None:
 @click.pass_obj
 def check(config_file: str | None) -> None:
     """Validate leads.yaml whole and name every fault; also say which secrets the environment does not hold."""
+    from leads_pipeline.domain.phone_engines import described
+
     settings = load_settings(config_file)
     click.echo(f"{settings.path}: valid")
     click.echo(f"  tenants       {', '.join(settings.tenants)}")
     click.echo(f"  destinations  {', '.join(settings.destinations) or 'none'}")
+    click.echo(f"  phone numbers {described()}")
     for where, reference in settings.secrets().items():
         try:
             reference.resolve()

@@ -152,3 +152,17 @@ def accelerated() -> PhoneEngine | None:
 
 
 ENGINE: PhoneEngine = accelerated() or REFERENCE
+
+
+def described(engine: PhoneEngine = ENGINE) -> str:
+    """Which library reads phone numbers, and why an installed accelerator does not."""
+    try:
+        library = import_module("rphonenumbers")
+    except ImportError:
+        return engine.name
+    if engine is not REFERENCE:
+        return engine.name
+    return (
+        f"{engine.name} (rphonenumbers {library.__version__} is installed, but its numbering plans were not compared "
+        "with these)"
+    )

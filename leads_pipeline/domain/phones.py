@@ -56,14 +56,13 @@ def parse_phone(
     text = cleaned(raw)
     if "e" in text.lower() and _SCIENTIFIC.fullmatch(text):
         return PhoneFault("phone_invalid", "scientific_notation")
+    text = _respelled(text)
     digits = _NOT_DIGITS.sub("", text)
     if not digits:
         nothing = (letters_digits_key(text) or "na") in _NOTHING
         return _PLACEHOLDER if nothing else PhoneFault("phone_invalid", "no_digits")
-    if is_placeholder_number(digits) or (digits[0] == "1" and is_placeholder_number(digits[1:])):
+    if is_placeholder_number(digits) or (len(digits) == 11 and digits[0] == "1" and is_placeholder_number(digits[1:])):
         return _PLACEHOLDER
-    if text.startswith("00") and not text.startswith("000"):
-        text = "+" + text[2:]  # how most of the world writes "+", whatever the home market dials
     number = engine.read(text, country)
     flags: list[str] = []
     if number is None and fallback is not None and fallback != country:
@@ -78,6 +77,14 @@ def parse_phone(
     if number.has_extension:
         flags.append("phone_extension_dropped")
     return Phone(number.e164, tuple(flags), number.region, number.type, number.time_zone)
+
+
+def _respelled(text: str) -> str:
+    if text.startswith("00") and not text.startswith("000"):
+        return "+" + text[2:]  # how most of the world writes "+", whatever the home market dials
+    if text.endswith(".0") and text[:-2].isdigit():
+        return text[:-2]  # a column of numbers that was written as text
+    return text
 
 
 def _is_long_enough(part: str) -> bool:

@@ -105,18 +105,24 @@ def test_the_lists_of_the_file_reach_the_lead() -> None:
     [
         (
             "disposable_domains: {deny: ['@firm.com']}",
-            "validation.disposable_domains.deny.0 = '@firm.com': "
-            "allowed: a mail domain such as example.com, without @ and without *",
+            (
+                "validation.disposable_domains.deny.0 = '@firm.com': "
+                "allowed: a mail domain such as example.com, without @ and without *"
+            ),
         ),
         (
             "free_domains: {allow: ['*.firm.com']}",
-            "validation.free_domains.allow.0 = '*.firm.com': "
-            "allowed: a mail domain such as example.com, without @ and without *",
+            (
+                "validation.free_domains.allow.0 = '*.firm.com': "
+                "allowed: a mail domain such as example.com, without @ and without *"
+            ),
         ),
         (
             "role_local_parts: {deny: ['info@firm.com']}",
-            "validation.role_local_parts.deny.0 = 'info@firm.com': "
-            "allowed: what stands before the @ of an address, without a +tag, such as info",
+            (
+                "validation.role_local_parts.deny.0 = 'info@firm.com': "
+                "allowed: what stands before the @ of an address, without a +tag, such as info"
+            ),
         ),
         (
             "free_domains: {allow: [firm.com], deny: [FIRM.com]}",

@@ -29,11 +29,12 @@ TYPO_TARGETS: tuple[str, ...] = (
 
 # Misspellings of providers that a list of free providers took in.
 _SLIPS = words("hotmail.co sbcglbal.net vahoo.com yaho.com yahoo.co")
-# On it too: addresses of a calendar's or a list's own machinery, and names that say that they are nobody's.
-_NOBODYS = words(
+# On it too: companies, the machinery of calendars and lists, and names that say that they are nobody's.
+_NO_PROVIDERS = words(
     """
-    calendar-server.bounces.google.com disposable.com doclist.bounces.google.com falseaddress.com invalid.com
-    mlb.bounce.ed10.net resource.calendar.google.com
+    about.com calendar-server.bounces.google.com cox.com disposable.com doclist.bounces.google.com enel.net
+    falseaddress.com invalid.com law.com mlb.bounce.ed10.net name.com null.net oath.com
+    resource.calendar.google.com test.com test.de upf.org www.com
     """
 )
 
@@ -89,7 +90,7 @@ _MORE_DISPOSABLE_DOMAINS = words(
 
 DISPOSABLE_DOMAINS: frozenset[str] = (frozenset(blocklist) | _MORE_DISPOSABLE_DOMAINS) - _NOT_DISPOSABLE
 # A list of five thousand collected by hand has what people mistyped, and takes disposable providers for free ones.
-FREE_DOMAINS: frozenset[str] = (frozenset(whitelist) | _MORE_FREE_DOMAINS) - DISPOSABLE_DOMAINS - _SLIPS - _NOBODYS
+FREE_DOMAINS: frozenset[str] = (frozenset(whitelist) | _MORE_FREE_DOMAINS) - DISPOSABLE_DOMAINS - _SLIPS - _NO_PROVIDERS
 
 # Mailboxes of an office rather than of a person.
 ROLE_LOCAL_PARTS: frozenset[str] = words(
