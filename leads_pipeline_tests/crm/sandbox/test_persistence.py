@@ -22,7 +22,9 @@ LEADS = [sys.executable, "-m", "leads_pipeline"]
 
 
 @contextmanager
-def serving(*arguments: str, environment: dict[str, str] | None = None) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def serving(
+    *arguments: str, environment: dict[str, str] | None = None, prefix: str = "http://"
+) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """``leads sandbox serve`` in a process of its own, and where it listens."""
     command = [*LEADS, "sandbox", "serve", "--port", "0", *arguments]
     with subprocess.Popen(
@@ -31,7 +33,7 @@ def serving(*arguments: str, environment: dict[str, str] | None = None) -> Itera
         try:
             assert process.stdout is not None
             line = process.stdout.readline()
-            assert "http://" in line, line + process.stdout.read()
+            assert f" on {prefix}" in line, line + process.stdout.read()
             yield process, line.split(" on ")[1].split()[0]
         finally:
             process.kill()
