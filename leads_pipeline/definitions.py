@@ -12,7 +12,7 @@ from leads_pipeline.defs.automation import JOBS, SCHEDULES, SENSORS
 from leads_pipeline.defs.checks import SLO_CHECKS
 from leads_pipeline.defs.crm_io_manager import CrmIOManager
 from leads_pipeline.defs.expectations import expectations
-from leads_pipeline.defs.maintenance import maintenance, maintenance_daily
+from leads_pipeline.defs.maintenance import maintenance, maintenance_daily, reverification, reverification_hourly
 from leads_pipeline.defs.resources import CRM_IO_MANAGER, FLOW, FlowResource
 from leads_pipeline.defs.validation_checks import VALIDATION_CHECKS
 from leads_pipeline.defs.verification import verifications
@@ -27,9 +27,9 @@ def build_defs(flow: FlowResource | FlowContext | None = None) -> dg.Definitions
     return dg.Definitions(
         assets=(*ASSETS, verifications),
         asset_checks=(*SLO_CHECKS, *VALIDATION_CHECKS, *VERIFICATION_CHECKS, expectations),
-        jobs=(*JOBS, maintenance),
+        jobs=(*JOBS, maintenance, reverification),
         sensors=SENSORS,
-        schedules=(*SCHEDULES, maintenance_daily),
+        schedules=(*SCHEDULES, maintenance_daily, reverification_hourly),
         resources={FLOW: flow, CRM_IO_MANAGER: CrmIOManager(flow=flow)},
         # The chain runs in one process: a process per step costs many times the work.
         executor=dg.in_process_executor,

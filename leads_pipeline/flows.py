@@ -29,6 +29,7 @@ from leads_pipeline.steps.fetched_leads import fetch_leads
 from leads_pipeline.steps.golden_contacts import refresh_golden_contacts
 from leads_pipeline.steps.raw_leads import move_raw_leads
 from leads_pipeline.steps.raw_leads import tenants_waiting as tenants_in_buffer
+from leads_pipeline.steps.reverified_contacts import ask_again
 from leads_pipeline.steps.validated_leads import validate_leads
 from leads_pipeline.steps.verifications import VerificationReport, kinds_to_look_up, verify_leads
 from leads_pipeline.storage import pending
@@ -302,6 +303,14 @@ def verify(context: FlowContext, *, runner_id: str, seconds: float) -> Verificat
             clock=context.clock,
             runner_id=runner_id,
             budget_seconds=seconds,
+        )
+
+
+def reverify(context: FlowContext, *, runner_id: str) -> dict[str, int]:
+    """Ask again for contacts' addresses and numbers of which the verdict has expired, if leads.yaml wants that."""
+    with translated_errors("reverification asks again for what has expired"):
+        return ask_again(
+            context.engine, settings=context.settings.verification, clock=context.clock, runner_id=runner_id
         )
 
 

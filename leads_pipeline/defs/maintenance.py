@@ -1,5 +1,7 @@
 """What must be done once a day so that the product can run for years: partitions ahead, old bookkeeping gone.
 
+And once an hour, where leads.yaml wants it: contacts whose verdict has expired are asked for again.
+
 Dagster keeps every run's events for good (about 80 KB a run); its retention settings cover only ticks, so old runs are
 deleted here. Latest materialisations survive that. Keep out: anything that a person must decide.
 """
@@ -10,9 +12,9 @@ from datetime import datetime, timedelta
 import dagster as dg
 import sqlalchemy as sa
 
-from leads_pipeline.defs.runs import FINISHED, SERIAL_TAG
+from leads_pipeline.defs.runs import FINISHED, SERIAL_TAG, has_unfinished_run
 from leads_pipeline.defs.shield import LOST_CONNECTION, shielded
-from leads_pipeline.flows import FlowContext
+from leads_pipeline.flows import FlowContext, reverify
 from leads_pipeline.storage.ingest import purge_ingest_keys
 from leads_pipeline.storage.mx_cache import prune_mx_cache
 from leads_pipeline.storage.partitions import ensure_partitions
@@ -134,3 +136,37 @@ maintenance_daily = dg.ScheduleDefinition(
     default_status=dg.DefaultScheduleStatus.RUNNING,
     description="Upkeep, once a night.",
 )
+
+
+@dg.op(
+    retry_policy=LOST_CONNECTION,
+    description="Asks again for contacts' addresses and numbers of which the verdict has expired, inside the budgets.",
+)
+def ask_for_expired_verdicts(context: dg.OpExecutionContext, flow: dg.ResourceParam[FlowContext]) -> None:
+    with shielded("reverification asks again for what has expired"):
+        counts = reverify(flow, runner_id=context.run_id)
+    context.add_output_metadata(dict(counts))
+
+
+@dg.job(
+    description="Where verification.cache.reverify says when_expired: look-ups of contacts whose verdict has expired.",
+    tags={SERIAL_TAG: "reverification", "dagster/priority": "-20"},
+)
+def reverification() -> None:
+    ask_for_expired_verdicts()
+
+
+@dg.schedule(
+    job=reverification,
+    cron_schedule="40 * * * *",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+    description="Re-verification, every hour, if leads.yaml wants it.",
+)
+def reverification_hourly(
+    context: dg.ScheduleEvaluationContext, flow: dg.ResourceParam[FlowContext]
+) -> dg.RunRequest | dg.SkipReason:
+    if flow.settings.verification.cache.reverify != "when_expired":
+        return dg.SkipReason("verification.cache.reverify is on_next_lead: a contact's next lead asks again")
+    if has_unfinished_run(context.instance, reverification.name, now=flow.clock.now()):
+        return dg.SkipReason("the last run is still under way")
+    return dg.RunRequest()

@@ -64,9 +64,16 @@ _CHAPTERS: dict[str, str] = {
         from consent_events where lead_id = :lead_id""",
     "validated_leads": """
         select validated_at as at, 'validated' as event,
-               jsonb_build_object('revision', revision, 'rules', rule_version, 'flags', flags, 'batch', batch_id,
-                                  'runner', runner_id) as details
+               jsonb_build_object('revision', revision, 'rules', rule_version, 'flags', flags, 'tier', tier,
+                                  'value', value_score, 'risk', risk_score, 'risk_factors', risk_factors,
+                                  'batch', batch_id, 'runner', runner_id) as details
         from validated_leads where lead_id = :lead_id""",
+    "verification_switches": """
+        select v.validated_at as at, 'a tier was switched down at that time' as event,
+               jsonb_build_object('tier', s.tier, 'treated_as', s.down_to, 'actor', s.actor, 'reason', s.reason) as details
+        from validated_leads v join verification_switches s
+          on s.since <= v.validated_at and v.validated_at < least(s.until, s.ended_at, 'infinity')
+        where v.lead_id = :lead_id""",
     "rejected_leads": """
         select rejected_at as at, 'rejected' as event,
                jsonb_build_object('revision', revision, 'rules', rule_version, 'reasons', reasons, 'batch', batch_id,
@@ -79,14 +86,40 @@ _CHAPTERS: dict[str, str] = {
                                   'released', case when release then true end) as details
         from lead_corrections where lead_id = :lead_id""",
     "verifications": """
-        select verified_at as at, 'verified' as event,
-               jsonb_build_object('kind', kind, 'provider', provider, 'verdict', verdict, 'reasons', reasons) as details
+        select verified_at as at,
+               case when provider = 'skipped' then 'its look-up was let go'
+                    when requested_at = verified_at then 'was known already' else 'verified' end as event,
+               jsonb_build_object('kind', kind, 'revision', revision, 'tier', tier, 'provider', provider,
+                                  'verdict', verdict, 'reasons', reasons, 'flags', flags,
+                                  'cost', case when cost_micros > 0 then cost_micros / 1000000.0 end,
+                                  'call', call_id, 'batch', batch_id, 'runner', runner_id) as details
         from verifications where lead_id = :lead_id""",
+    "verification_requests": """
+        select requested_at as at, 'waits to be looked up' as event,
+               jsonb_build_object('kind', kind, 'revision', revision, 'tier', tier, 'attempts', attempts,
+                                  'last_reason', last_reason, 'waits_for_mx', case when blocked then true end,
+                                  'under_way_in_call', call_id, 'due_at', due_at,
+                                  'patience_until', patience_until) as details
+        from verification_requests where lead_id = :lead_id""",
     "deduped_leads": """
         select deduped_at as at, 'assigned to a contact' as event,
                jsonb_build_object('contact', contact_id, 'decision', decision, 'golden_version', golden_version,
                                   'batch', batch_id, 'runner', runner_id) as details
-        from deduped_leads where lead_id = :lead_id""",
+        from deduped_leads where lead_id = :lead_id
+        union all
+        select d.deduped_at, 'went on unverified', jsonb_build_object('still_to_look_up', jsonb_agg(late.kind))
+        from deduped_leads d
+        join lateral (
+            select r.kind from verification_requests r
+            where r.lead_id = d.lead_id and r.revision = d.revision and r.requested_at < d.deduped_at
+            union
+            select v.kind from verifications v
+            where v.lead_id = d.lead_id and v.revision = d.revision and v.requested_at < d.deduped_at
+              and v.verified_at > d.deduped_at
+            order by kind
+        ) late on true
+        where d.lead_id = :lead_id
+        group by d.deduped_at""",
     "merge_log": """
         select merged_at as at,
                case kind when 'merge' then 'its contacts were merged' else 'joined a contact' end as event,

@@ -34,6 +34,7 @@ from leads_pipeline.verification.registry import PROVIDERS
 REFUSED_PAUSE_SECONDS = 300.0
 # Rather than wait for so long, the next provider is asked.
 LONGEST_WAIT_SECONDS = 30.0
+_ANY_NUMBER = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +48,9 @@ class _AtOnce:
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """Why an account cannot be asked: ``no_key``, ``breaker``, ``budget``, ``daily`` or ``paused``.
+    """Why an account cannot be asked: ``no_key``, ``breaker``, ``budget``, ``busy``, ``daily``, ``paused`` or
 
-    ``until``: if that is known.
+    ``window``: its quota is used for a while. ``until``: if that is known.
     """
 
     reason: str
@@ -88,6 +89,12 @@ class Account:
     def batch_size(self) -> int:
         return min(self.settings.batch_size or self.provider.quirks.batch_size, self.provider.quirks.batch_size)
 
+    def lookups_within(self, time: timedelta) -> int:
+        """How many look-ups the account's windows allow in so long."""
+        windows = limits_of(self.provider, self.settings).windows
+        calls = min(window.requests / window.seconds for window in windows) * time.total_seconds()
+        return int(calls * self.batch_size)
+
     @property
     def lease(self) -> timedelta:
         """How long a claim holds: one request's time-out twice, and a minute for the rest."""
@@ -115,9 +122,9 @@ class Account:
         if not affordable:
             return Trouble("budget")
         answer = self._limiter.peek()
-        if isinstance(answer, Grant) or answer.reason is WaitReason.WINDOW:
+        if isinstance(answer, Grant):
             return None
-        if answer.reason is WaitReason.PAUSED and answer.seconds <= LONGEST_WAIT_SECONDS:
+        if answer.reason is not WaitReason.DAILY and answer.seconds <= LONGEST_WAIT_SECONDS:
             return None
         return Trouble(answer.reason, now + timedelta(seconds=answer.seconds))
 
@@ -128,13 +135,16 @@ class Account:
         for place, tier in enumerate(self._tiers.values()):
             left = books.affordable(spend, self.settings, kept_back=tier.budget_reserve)
             if left is None or left > 0:
-                found[place] = self.batch_size if left is None else left
+                found[place] = _ANY_NUMBER if left is None else left
         return found
 
-    def may_send(self, *, now: datetime) -> bool:
-        """Ask the breaker; while it is open, one caller of all processes is let through as its probe."""
+    def room(self, *, now: datetime) -> int:
+        """How many calls may be under way. Of an account whose breaker is open it is one, its probe, for one caller."""
         with self._engine.begin() as connection:
-            return breaker.may_send(connection, self.name, policy=self._policy, now=now)
+            found = breaker.read_breakers(connection, self.name)
+            if not found or found[0].state is breaker.BreakerState.CLOSED:
+                return self.provider.quirks.in_flight
+            return int(breaker.may_send(connection, self.name, policy=self._policy, now=now))
 
     def gate(self, *, deadline: float, stopping: threading.Event) -> Gate:
         """Where callers wait for the account's windows, until ``deadline`` on the clock's monotonic seconds."""
@@ -142,8 +152,8 @@ class Account:
 
     def open_call(
         self, connection: sa.Connection, lookups: int, *, urgency: int, batch_id: UUID, runner_id: str
-    ) -> Call | None:
-        """Write a call down before it is sent; ``None`` if the budget does not pay for it or too many are under way.
+    ) -> Call | Trouble:
+        """Write a call down before it is sent, unless the budget does not pay for it or too many are under way.
 
         ``urgency``: of the least urgent subject in it.
         """
@@ -166,17 +176,15 @@ class Account:
             runner_id=runner_id,
             now=now,
         )
+        if not written:
+            return Trouble("budget")
         # The day's row is locked by now: nobody counts beside us.
-        busy = books.in_flight(connection, self.name, since=now - self.lease) > self.provider.quirks.in_flight
-        return call if written and not busy else None
+        if books.in_flight(connection, self.name, since=now - self.lease) > self.provider.quirks.in_flight:
+            return Trouble("busy")
+        return call
 
-    def close_call(
-        self, connection: sa.Connection, call: Call, answer: ProviderAnswer, *, lookups: int, by_us: bool = False
-    ) -> None:
-        """Write an answer into the books, and into the breaker what it says of the account.
-
-        ``by_us``: it was a worker of ours that died, which says nothing of the account.
-        """
+    def close_call(self, connection: sa.Connection, call: Call, answer: ProviderAnswer, *, lookups: int) -> None:
+        """Write an answer into the books, and into the breaker what it says of the account."""
         now = self._clock.now()
         if answer.outcome is Outcome.POLL and answer.poll_reference is not None:
             books.write_poll(connection, call.call_id, reference=answer.poll_reference, http_status=answer.http_status)
@@ -191,8 +199,6 @@ class Account:
             billed=_billed(answer, lookups),
             now=now,
         )
-        if by_us:
-            return
         if answer.outcome in FAILURES:
             breaker.failed(connection, self.name, reason=answer.outcome, policy=self._policy, now=now)
         elif answer.outcome in ACCOUNT_WIDE - {Outcome.THROTTLED}:

@@ -119,6 +119,7 @@ def test_all_automation_runs_without_a_click(loaded):
         "batch_hourly": "0 * * * *",
         "slo_checks_every_five_minutes": "*/5 * * * *",
         "maintenance_daily": "30 3 * * *",
+        "reverification_hourly": "40 * * * *",
     }
     for name, cron in crons.items():
         schedule = loaded.resolve_schedule_def(name)
