@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from leads_pipeline.buffer.queues import redis_depths
 from leads_pipeline.crm.parking import parked_now
 from leads_pipeline.errors import DatabaseUnavailable, LeadsError
-from leads_pipeline.flows import FlowContext
+from leads_pipeline.flows import FlowContext, lookups_due
 
 # What is due later (a retry with backoff) is waited for in steps of at most this.
 _NAP_SECONDS = 2.0
@@ -175,7 +175,8 @@ def run_until_idle(
                 f"{waiting.count} wait until {waiting.next_due:%H:%M} UTC at the earliest, longer than the limit "
                 "allows; `leads status` says where"
             )
-        if wait > 0:
+        # What a lead waits for may be a look-up that somebody can make now: a run does.
+        if wait > 0 and not lookups_due(context):
             clock.sleep(min(wait, _NAP_SECONDS))
             continue
         run = run_once(job, instance)

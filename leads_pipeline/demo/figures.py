@@ -29,6 +29,16 @@ class SandboxView:
     limit: int
 
 
+@dataclass(frozen=True, slots=True)
+class ProviderView:
+    """What the sandbox provider of verification says that it saw."""
+
+    calls: int
+    billed: int
+    billed_twice: int
+    over_limit: int
+
+
 _COUNTS = """
 select (select coalesce(sum(captured), 0) from capture_batches) as captured,
        (select coalesce(sum(duplicates), 0) from capture_batches) as duplicates_posted,
@@ -39,6 +49,23 @@ select (select coalesce(sum(captured), 0) from capture_batches) as captured,
        (select coalesce(sum(delivered), 0) from crm_sync_batches where operation = 'upsert') as records,
        (select count(*) from crm_sync_batches) as requests,
        (select count(*) from crm_sync_batches where http_status = 429) as http_429
+"""
+
+# Of every look-up that triage wanted: who answered, and whether anybody had to be asked for it.
+_VERIFICATION = """
+select count(*) as wanted,
+       count(*) filter (where kind = 'mx') as mx,
+       count(*) filter (where kind = 'mailbox') as mailboxes,
+       count(*) filter (where verdict = 'valid') as valid,
+       count(*) filter (where verdict = 'risky') as risky,
+       count(*) filter (where verdict = 'invalid') as invalid,
+       count(*) filter (where verdict = 'unknown') as unknown,
+       (select count(*) from validated_leads) as leads,
+       (select coalesce(sum(lookups), 0) from verification_spend) as billed,
+       (select coalesce(sum(cost_micros), 0) / 1e6 from verification_spend) as cost,
+       (select count(*) from verification_calls) as calls,
+       (select count(*) from verification_requests) as waiting
+from verifications
 """
 
 # From the moment the door took the lead to the CRM's answer for the first version of the contact that includes it.
@@ -60,6 +87,7 @@ def collect(
     *,
     settings: Settings,
     sandbox: SandboxView,
+    provider: ProviderView,
     truth_of: Mapping[str, str],
     seconds: Mapping[str, float],
 ) -> dict[str, Any]:
@@ -85,6 +113,7 @@ def collect(
         **states,
         "conserved": all(account.conserved for account in accounts),
         "matching": _matching(connection, truth_of),
+        "verification": _verification(connection, provider),
         "crm": {
             "requests": sandbox.requests,
             "http_429": sandbox.http_429,
@@ -132,6 +161,29 @@ def _matching(connection: sa.Connection, truth_of: Mapping[str, str]) -> dict[st
         "precision": round(score.precision, 4),
         "recall": round(score.recall, 4),
         "f1": round(score.f1, 4),
+    }
+
+
+def _verification(connection: sa.Connection, provider: ProviderView) -> dict[str, Any]:
+    row = connection.execute(sa.text(_VERIFICATION)).one()
+    if provider.billed_twice or provider.billed != row.billed or provider.calls != row.calls:
+        raise FiguresDisagree(
+            "the database and the sandbox provider do not agree: "
+            f"it saw {provider.calls} calls and billed {provider.billed} look-ups, {provider.billed_twice} of them "
+            f"twice; the database recorded {row.calls} calls and {row.billed} look-ups"
+        )
+    return {
+        "lookups": row.wanted,
+        "mx": row.mx,
+        "mailboxes": row.mailboxes,
+        "still_waiting": row.waiting,
+        **{name: getattr(row, name) for name in ("valid", "risky", "invalid", "unknown")},
+        "paid": row.billed,
+        "calls": row.calls,
+        "over_limit": provider.over_limit,
+        "cost": round(float(row.cost), 2),
+        "spared_by_triage": row.leads - row.mailboxes,
+        "spared_by_cache": row.mailboxes - row.billed,
     }
 
 

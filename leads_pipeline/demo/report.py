@@ -30,6 +30,18 @@ def print_figures(console: Console, figures: dict[str, Any]) -> None:
     leads.add_row("conservation", "", law)
     console.print(leads)
 
+    verification = figures["verification"]
+    checked = _table("Verification")
+    checked.add_row("look-ups wanted", _number(verification["lookups"]), "domains by DNS, mailboxes by a provider")
+    for standing in ("valid", "risky", "invalid", "unknown"):
+        checked.add_row(f"  {standing}", _number(verification[standing]), "")
+    checked.add_row(
+        "paid for", _number(verification["paid"]), f"{verification['calls']} calls, {verification['cost']:.2f} dollars"
+    )
+    checked.add_row("spared by triage", _number(verification["spared_by_triage"]), "mailboxes not worth their price")
+    checked.add_row("spared by cache", _number(verification["spared_by_cache"]), "known from another lead, or free")
+    console.print(checked)
+
     identity = _table("Identity")
     identity.add_row(
         "golden contacts", _number(figures["contacts"]), f"from {_number(figures['validated'])} valid leads"

@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from typing import Any
 
 import httpx
@@ -15,8 +16,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from leads_pipeline.clock import Clock
 from leads_pipeline.config import Settings
 from leads_pipeline.demo.door import DemoLead, Sent, send_leads
-from leads_pipeline.demo.figures import SandboxView, busiest_lead, collect
-from leads_pipeline.demo.place import DESTINATION, TENANT, TOKEN_VARIABLE
+from leads_pipeline.demo.figures import ProviderView, SandboxView, busiest_lead, collect
+from leads_pipeline.demo.place import DESTINATION, PROVIDER, TENANT, TOKEN_VARIABLE
 from leads_pipeline.domain.stage import Stage
 from leads_pipeline.errors import LeadsError
 from leads_pipeline.services.marts import marts_being_prepared
@@ -25,6 +26,7 @@ from leads_pipeline.services.supervisor import Supervisor
 from leads_pipeline.storage.api_keys import create_api_key
 from leads_pipeline.storage.embedded import DATABASE, EmbeddedServer
 from leads_pipeline.storage.open import open_database
+from leads_pipeline.verification.sandbox.running import ProviderSandboxClient
 
 # The first leads come one by one, as a campaign's visitors do; the rest in batches, as a partner sends them.
 _SINGLES = 1_000
@@ -40,7 +42,9 @@ def run_demo(
     Raises:
         LeadsError: a service failed, a run failed, or the database and the sandbox disagree.
     """
-    console.print("Starting PostgreSQL, the sandbox CRM and the capture service …", highlight=False)
+    console.print(
+        "Starting PostgreSQL, the capture service and sandboxes of CRM, DNS and verification …", highlight=False
+    )
     server = EmbeddedServer(settings.state_path)
     server.start()
     server.drop_and_create_database(DATABASE)
@@ -66,7 +70,12 @@ def run_demo(
             sandbox = _ask_sandbox(settings, environment[TOKEN_VARIABLE])
             with engine.connect() as connection:
                 figures = collect(
-                    connection, settings=settings, sandbox=sandbox, truth_of=sent.truth_of, seconds=seconds
+                    connection,
+                    settings=settings,
+                    sandbox=sandbox,
+                    provider=_ask_provider(settings),
+                    truth_of=sent.truth_of,
+                    seconds=seconds,
                 )
                 return figures, busiest_lead(connection)
     finally:
@@ -145,4 +154,17 @@ def _ask_sandbox(settings: Settings, token: str) -> SandboxView:
         duplicates=seen["duplicates"],
         max_requests_in_any_window=seen["max_requests_in_any_window"],
         limit=seen["limit"],
+    )
+
+
+def _ask_provider(settings: Settings) -> ProviderView:
+    url = settings.verification.providers[PROVIDER].base_url
+    assert url is not None  # the demo's own configuration names it
+    with closing(ProviderSandboxClient(url)) as client:
+        seen = client.report()
+    return ProviderView(
+        calls=seen["requests"],
+        billed=seen["billed"],
+        billed_twice=seen["billed_twice"],
+        over_limit=seen["calls_over_limit"],
     )
