@@ -1,10 +1,13 @@
 """Names of people."""
 
+from unittest.mock import patch
+
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from nameparser import HumanName
 
+from leads_pipeline.domain import names
 from leads_pipeline.domain.names import NameFault, PersonName, parse_name, part_full_name
 
 
@@ -98,24 +101,84 @@ def test_what_is_no_name_is_left_out_with_its_class(value: str, value_class: str
     assert named(last=value).faults == (NameFault("name_invalid", "last_name", value_class),)
 
 
-@settings(max_examples=300, deadline=None)
-@given(
-    st.lists(
-        st.one_of(
-            st.from_regex(r"[A-Za-z]{1,12}", fullmatch=True),
-            st.sampled_from(["van", "de", "Dr", "Mr", "Jr", "PhD", "and", "Ma", "Sir", "El", "Do", "III", "Baron"]),
-        ),
-        min_size=2,
-        max_size=2,
-    )
+WORDS = st.one_of(
+    st.from_regex(r"[A-Za-z]{1,12}", fullmatch=True),
+    st.from_regex(r"[A-Za-z]\.?", fullmatch=True),
+    st.from_regex(r"[A-ZÄÖÉa-zäößéñ]{2,8}([-'][A-Za-zé]{2,6})?", fullmatch=True),
+    st.sampled_from(
+        [
+            "van",
+            "de",
+            "Dr",
+            "Mr",
+            "Jr",
+            "PhD",
+            "and",
+            "Ma",
+            "Sir",
+            "El",
+            "Do",
+            "III",
+            "Vi",
+            "Baron",
+            "née",
+            "O'Brien",
+            "y",
+        ]
+    ),
+    st.sampled_from(sorted(names._SPECIAL_WORDS)),
 )
-@example(["Anna", "Smith"])
-def test_the_short_way_parts_two_words_as_nameparser_does(words: list[str]) -> None:
-    whole = " ".join(words)
-    first, last = part_full_name(whole)
-    parsed = HumanName(whole)
-    if parsed.first and parsed.last and not parsed.title and not parsed.suffix:
-        assert (first, last) == (parsed.first, parsed.last)
+
+
+@settings(max_examples=600, deadline=None)
+@given(st.lists(WORDS, min_size=2, max_size=3), st.sampled_from(["", ",", " ,"]))
+@example(["Anna", "Smith"], "")
+@example(["Smith", "Anna"], ",")
+@example(["Anna", "Maria", "Smith"], "")
+@example(["A.", "Smith"], "")
+@example(["Maria", "née", "Smith"], "")
+def test_the_short_way_parts_plain_words_as_nameparser_does(words: list[str], comma: str) -> None:
+    whole = " ".join([words[0] + comma, *words[1:]])
+    with patch.object(names, "_parted_by_rules", return_value=("the long", "way")):
+        parted = part_full_name(whole)
+    if parted != ("the long", "way"):
+        parsed = HumanName(whole)
+        assert parted == (parsed.first, parsed.last)
+        assert (parsed.title, parsed.suffix, parsed.nickname) == ("", "", "")
+
+
+@pytest.mark.parametrize(
+    "whole", ["Anna Smith", "Smith, Anna", "Anna Maria Smith", "Jürgen Groß", "A. Smith", "Brown , Eva"]
+)
+def test_what_most_names_look_like_goes_the_short_way(whole: str) -> None:
+    with patch.object(names, "_parted_by_rules", side_effect=AssertionError("the long way")):
+        part_full_name(whole)
+
+
+PARTS = st.one_of(
+    st.none(),
+    st.from_regex(r"[A-Za-z]{1,10}", fullmatch=True),
+    st.sampled_from(["mcdonald", "MCDONALD", "JD", "van", "Dr", "Jr", "NA", "Null", "test", "N", "o", "qwerty", "Na"]),
+)
+
+
+@settings(max_examples=600, deadline=None)
+@given(PARTS, PARTS)
+@example("Moon", "Na")
+@example("NA", "NULL")
+@example("JD", "mcdonald")
+def test_a_simple_name_is_read_as_the_long_way_reads_it(first: str | None, last: str | None) -> None:
+    short = named(first=first, last=last)
+    with patch.object(names, "_is_simple", return_value=False):
+        assert named(first=first, last=last) == short
+
+
+@settings(max_examples=300, deadline=None)
+@given(PARTS, PARTS, st.one_of(st.none(), st.text(max_size=30), st.lists(WORDS, max_size=4).map(" ".join)))
+def test_reading_what_was_read_changes_nothing(first: str | None, last: str | None, full: str | None) -> None:
+    name = named(first=first, last=last, full=full)
+    again = named(first=name.first, last=name.last, full=name.full)
+    assert (again.first_key, again.last_key) == (name.first_key, name.last_key)
 
 
 @settings(max_examples=300, deadline=None)
