@@ -20,6 +20,7 @@ from leads_pipeline.domain.verification import LookupKind, Standing
 from leads_pipeline.storage import verdicts as verdict_rows
 from leads_pipeline.storage import verification_requests as queue
 from leads_pipeline.storage.verdicts import BY_DNS, SubjectVerdict
+from leads_pipeline.storage.verification_calls import answers_due
 from leads_pipeline.storage.verification_requests import Subject
 from leads_pipeline.storage.verification_switches import active_switches, tiers_in_force
 from leads_pipeline.verification.account import Account
@@ -58,6 +59,7 @@ def verify_leads(
     desk = Desk(engine, settings, clock=clock, progress=progress, simulated=simulated)
     try:
         _Work(engine, settings, clock, progress, desk, simulated=simulated).run()
+        desk.finish()
     finally:
         desk.close()
     return progress.report
@@ -71,7 +73,9 @@ def kinds_to_look_up(engine: sa.Engine, *, settings: VerificationSettings, clock
     now = clock.now()
     with engine.connect() as connection:
         due = queue.kinds_due(connection, kinds, urgencies=range(len(settings.tiers)), now=now)
-    return [kind for kind in due if kind is LookupKind.MX or _askable(engine, kind, settings, clock)]
+        answers = [kind for kind in kinds if answers_due(connection, kind, now=now)]
+    askable = [kind for kind in due if kind is LookupKind.MX or _askable(engine, kind, settings, clock)]
+    return [kind for kind in kinds if kind in askable or kind in answers]
 
 
 def _askable(engine: sa.Engine, kind: LookupKind, settings: VerificationSettings, clock: Clock) -> bool:
@@ -156,9 +160,8 @@ class _Work:
     def _ask_dns(self) -> bool:
         stamp = self._progress.stamp()
         with self._engine.begin() as connection:
-            subjects = self._progress.claim(
-                connection, LookupKind.MX, range(len(self._settings.tiers)), MX_BATCH, stamp, MX_LEASE
-            )
+            limits = dict.fromkeys(range(len(self._settings.tiers)), MX_BATCH)
+            subjects = self._progress.claim(connection, LookupKind.MX, limits, stamp, MX_LEASE)
         if not subjects:
             return False
         report = look_up_mx(

@@ -178,14 +178,22 @@ _MAILBOXES_OF = sa.text(
     """
 )
 
-# The leads of these that wait for nothing any more come to their turn at once.
+# The leads of these that wait for nothing any more come to their turn at once. All their places at the door are locked:
+# who is passing it just now is waited for.
 _RELEASE = sa.text(
     """
+    with doors as materialized (
+        select p.stage, p.subject_id, p.revision, p.due_at
+        from jsonb_to_recordset(cast(:rows as jsonb)) as t(lead_id uuid, revision integer)
+        join pending p on p.stage = 'deduped_leads' and p.subject_id = t.lead_id and p.revision = t.revision
+        order by p.subject_id
+        for update of p
+    )
     update pending p set due_at = :now
-    from jsonb_to_recordset(cast(:rows as jsonb)) as t(lead_id uuid, revision integer)
-    where p.stage = 'deduped_leads' and p.subject_id = t.lead_id and p.due_at > :now and p.revision = t.revision
+    from doors
+    where p.stage = doors.stage and p.subject_id = doors.subject_id and doors.due_at > :now
         and not exists (
-            select from verification_requests r where r.lead_id = t.lead_id and r.revision = t.revision
+            select from verification_requests r where r.lead_id = doors.subject_id and r.revision = doors.revision
         )
     returning p.subject_id
     """
@@ -286,6 +294,8 @@ def skip(connection: sa.Connection, tier: str, kinds: Sequence[str], *, limit: i
     )
     if not leads:
         return Settled()
+    if LookupKind.MX in kinds:
+        connection.execute(_UNBLOCK, {"rows": _leads_json(leads)})
     released = connection.execute(_RELEASE, {"rows": _leads_json(leads), "now": stamp.now}).all()
     return Settled(verdicts=len(leads), released=len(released))
 

@@ -89,11 +89,19 @@ _IN_FLIGHT = sa.text(
     where provider = :provider and answered_at is null and poll_reference is null and sent_at > :since
     """
 )
-_READ = sa.text(
-    """
-    select call_id, provider, kind, lookups, cost_micros, sent_at, poll_reference, answered_at is not null as answered
-    from verification_calls where call_id = any(:ids)
-    """
+_CALL = "call_id, provider, kind, lookups, cost_micros, sent_at, poll_reference, answered_at is not null as answered"
+_READ = sa.text(f"select {_CALL} from verification_calls where call_id = any(:ids)")  # noqa: S608 - names of columns
+_ANSWERS_DUE = sa.text(
+    f"""
+    select {_CALL} from verification_calls c
+    where answered_at is null and poll_reference is not null and kind = :kind
+        and exists (select from verification_requests r where r.call_id = c.call_id and r.due_at <= :now)
+    order by sent_at
+    """  # noqa: S608 - names of columns
+)
+_LOSE = sa.text(
+    "update verification_calls set answered_at = :now, outcome = 'lost' "
+    "where call_id = :call_id and answered_at is null"
 )
 
 _PRUNE = sa.text(
@@ -132,7 +140,7 @@ def affordable(spend: Spend, settings: ProviderSettings, *, kept_back: float) ->
     """How many more look-ups the budgets pay for if the share ``kept_back`` stays in them; ``None``: any number."""
     price = micros(settings.cost_per_lookup)
     lefts = [
-        micros(limit) * (1 - kept_back) - spent
+        round(micros(limit) * (1 - kept_back)) - spent
         for limit, spent in (
             (settings.budget.per_day, spend.micros_today),
             (settings.budget.per_month, spend.micros_month),
@@ -141,7 +149,7 @@ def affordable(spend: Spend, settings: ProviderSettings, *, kept_back: float) ->
     ]
     if not lefts or price == 0:
         return None
-    return max(0, int(min(lefts) // price))
+    return max(0, min(lefts) // price)
 
 
 def reserve(
@@ -222,6 +230,17 @@ def write_answer(
 def write_poll(connection: sa.Connection, call_id: UUID, *, reference: str, http_status: int | None) -> None:
     """Note where the answer can be fetched: nothing more is paid for it."""
     connection.execute(_POLL, {"call_id": call_id, "reference": reference, "http_status": http_status})
+
+
+def write_lost(connection: sa.Connection, call_id: UUID, *, now: datetime) -> None:
+    """Close the books on a call of which nobody knows what became: what it reserved counts as paid."""
+    connection.execute(_LOSE, {"call_id": call_id, "now": now})
+
+
+def answers_due(connection: sa.Connection, kind: str, *, now: datetime) -> list[Call]:
+    """Calls whose answers were still being made and may be asked for now, the oldest first."""
+    rows = connection.execute(_ANSWERS_DUE, {"kind": kind, "now": now}).mappings()
+    return [Call(**row) for row in rows]
 
 
 def in_flight(connection: sa.Connection, provider: str, *, since: datetime) -> int:

@@ -25,7 +25,8 @@ _LOCK_PURPOSE = 0x1EAE
 class Subject:
     """One look-up to be made, for ``requests`` requests at least. ``text`` is what is looked up.
 
-    ``call_id`` is that of an earlier call that asked for it and was never answered, as far as is known.
+    ``call_id`` is that of an earlier call that asked for it and was never answered, as far as is known; ``due_since``
+    is when its oldest request of ``tier`` was due, unless it was taken for its call's sake.
     """
 
     tenant: str
@@ -36,7 +37,7 @@ class Subject:
     urgency: int
     attempts: int
     call_id: UUID | None
-    due_since: datetime
+    due_since: datetime | None = None
     requests: int = 1
 
 
@@ -58,9 +59,7 @@ _ENQUEUE = sa.text(
 )
 
 # Tenant by tenant and tier by tier, by index: what is postponed or claimed is not walked over.
-_CANDIDATES = sa.text(
-    """
-    with recursive tenants as (
+_TENANTS = """tenants as (
         (select min(tenant) as tenant from verification_requests where kind = :kind and not blocked)
         union all
         select (
@@ -68,12 +67,16 @@ _CANDIDATES = sa.text(
             where r.kind = :kind and not r.blocked and r.tenant > tenants.tenant
         )
         from tenants where tenants.tenant is not null
-    )
+    )"""
+
+_CANDIDATES = sa.text(
+    f"""
+    with recursive {_TENANTS}
     select found.*, row_number() over (partition by found.tenant, found.urgency order by found.due_at) as nth
     from tenants
     cross join unnest(cast(:urgencies as integer[])) as wanted(urgency)
     cross join lateral (
-        select r.tenant, r.subject_hash, r.tier, r.urgency, r.due_at, r.attempts, r.call_id, r.lead_id, r.revision
+        select r.tenant, r.subject_hash, r.tier, r.urgency, r.due_at
         from verification_requests r
         where r.kind = :kind and not r.blocked and r.tenant = tenants.tenant and r.urgency = wanted.urgency
             and r.due_at <= :now
@@ -86,30 +89,56 @@ _CANDIDATES = sa.text(
         limit :limit
     ) found
     order by found.urgency, nth, found.due_at
-    """
+    """  # noqa: S608 - text of this module
 )
 
+_TAKEN = """
+    select t.tenant, t.subject_hash, max(t.attempts) as attempts, count(*) as requests,
+        (array_agg(t.call_id) filter (where t.call_id is not null))[1] as call_id,
+        (array_agg(v.email) filter (where v.email is not null))[1] as email,
+        (array_agg(v.email_key) filter (where v.email_key is not null))[1] as email_key,
+        (array_agg(v.phone) filter (where v.phone is not null))[1] as phone
+    from taken t
+    left join validated_leads v on v.lead_id = t.lead_id and v.revision = t.revision
+    group by t.tenant, t.subject_hash
+"""
+
+# Every request with the subject: one of them may name a call that another worker made, another's lead may be gone.
 _TAKE = sa.text(
-    """
-    update verification_requests r
-    set due_at = :lease_until, attempts = r.attempts + 1, batch_id = :batch_id, runner_id = :runner_id
-    from jsonb_to_recordset(cast(:rows as jsonb)) as t(tenant text, subject_hash bigint)
-    where r.kind = :kind and r.tenant = t.tenant and r.subject_hash = t.subject_hash
-    """
+    f"""
+    with taken as (
+        update verification_requests r
+        set due_at = :lease_until, attempts = r.attempts + 1, batch_id = :batch_id, runner_id = :runner_id
+        from jsonb_to_recordset(cast(:rows as jsonb)) as t(tenant text, subject_hash bigint)
+        where r.kind = :kind and r.tenant = t.tenant and r.subject_hash = t.subject_hash
+        returning r.tenant, r.subject_hash, r.lead_id, r.revision, r.attempts, r.call_id
+    )
+    {_TAKEN}
+    """  # noqa: S608 - text of this module
 )
 
-_SUBJECTS = sa.text(
-    """
-    select t.lead_id, v.email, v.email_key, v.phone
-    from jsonb_to_recordset(cast(:rows as jsonb)) as t(lead_id uuid, revision integer)
-    join validated_leads v on v.lead_id = t.lead_id and v.revision = t.revision
-    """
+_TAKE_CALL = sa.text(
+    f"""
+    with taken as (
+        update verification_requests r
+        set due_at = :lease_until, attempts = r.attempts + 1, batch_id = :batch_id, runner_id = :runner_id
+        where r.call_id = :call_id and r.due_at <= :now
+        returning r.tenant, r.subject_hash, r.lead_id, r.revision, r.attempts, r.call_id, r.tier, r.urgency
+    )
+    select found.*, first.tier, first.urgency
+    from ({_TAKEN}) found
+    cross join lateral (
+        select tier, urgency from taken
+        where taken.tenant = found.tenant and taken.subject_hash = found.subject_hash
+        order by urgency limit 1
+    ) first
+    """  # noqa: S608 - text of this module
 )
 
 _POSTPONE = sa.text(
     """
     update verification_requests r
-    set due_at = t.due_at, last_reason = t.reason, call_id = null,
+    set due_at = coalesce(t.due_at, r.requested_at), last_reason = t.reason, call_id = null,
         attempts = case when t.counts then r.attempts else greatest(r.attempts - 1, 0) end
     from jsonb_to_recordset(cast(:rows as jsonb)) as t(
         tenant text, kind text, subject_hash bigint, due_at timestamptz, reason text, counts boolean
@@ -136,18 +165,21 @@ _NAME_CALL = sa.text(
     """
 )
 
-_KINDS_WAITING = sa.text(
-    """
-    select kind from unnest(cast(:kinds as text[])) as kind
-    where exists (
-        select from unnest(cast(:urgencies as integer[])) as wanted(urgency)
+_ANYTHING_DUE = sa.text(
+    f"""
+    with recursive {_TENANTS}
+    select exists (
+        select from tenants
+        cross join unnest(cast(:urgencies as integer[])) as wanted(urgency)
         cross join lateral (
             select from verification_requests r
-            where r.kind = kind.kind and not r.blocked and r.urgency = wanted.urgency and r.due_at <= :now
+            where r.kind = :kind and not r.blocked and r.tenant = tenants.tenant and r.urgency = wanted.urgency
+                and r.due_at <= :now
+            order by r.due_at
             limit 1
         ) first
     )
-    """
+    """  # noqa: S608 - text of this module
 )
 
 
@@ -182,56 +214,74 @@ def claim_subjects(
     connection: sa.Connection,
     kind: LookupKind,
     *,
-    urgencies: Sequence[int],
-    limit: int,
+    limits: Mapping[int, int],
     now: datetime,
     lease: timedelta,
     batch_id: UUID,
     runner_id: str,
 ) -> list[Subject]:
-    """Take up to ``limit`` subjects: the most urgent tier first, in it the tenants in turn, of each the oldest.
+    """Take subjects: the most urgent tier first, in it the tenants in turn, of each the oldest.
 
-    A request whose lead is gone is dropped.
+    ``limits``: by a tier's place, how many may have been taken in all when the last of that tier is. Requests of which
+    every lead is gone are dropped.
     """
+    _take_turns(connection, kind)
+    values = {"kind": kind, "urgencies": list(limits), "limit": max(limits.values()), "now": now}
+    found: dict[tuple[str, int], Any] = {}
+    for row in connection.execute(_CANDIDATES, values):
+        if len(found) < limits[row.urgency]:
+            found.setdefault((row.tenant, row.subject_hash), row)
+    if not found:
+        return []
+    rows = json.dumps([{"tenant": tenant, "subject_hash": hashed} for tenant, hashed in found])
+    values = {"kind": kind, "rows": rows, "lease_until": now + lease, "batch_id": batch_id, "runner_id": runner_id}
+    taken = {(row.tenant, row.subject_hash): row for row in connection.execute(_TAKE, values)}
+    return _subjects(connection, kind, [(row, taken[key]) for key, row in found.items()])
+
+
+def claim_answers(
+    connection: sa.Connection,
+    kind: LookupKind,
+    call_id: UUID,
+    *,
+    now: datetime,
+    lease: timedelta,
+    batch_id: UUID,
+    runner_id: str,
+) -> list[Subject]:
+    """Take the subjects of a call whose answer may be fetched now; none if another worker was quicker."""
+    _take_turns(connection, kind)
+    values = {"call_id": call_id, "now": now, "lease_until": now + lease, "batch_id": batch_id, "runner_id": runner_id}
+    return _subjects(connection, kind, [(row, row) for row in connection.execute(_TAKE_CALL, values)])
+
+
+def _take_turns(connection: sa.Connection, kind: LookupKind) -> None:
     connection.execute(
         sa.text("select pg_advisory_xact_lock(cast(:purpose as integer), hashtext(:kind))"),
         {"purpose": _LOCK_PURPOSE, "kind": kind},
     )
-    values = {"kind": kind, "urgencies": list(urgencies), "limit": limit, "now": now}
-    found: dict[tuple[str, int], Any] = {}
-    counts: dict[tuple[str, int], int] = {}
-    for row in connection.execute(_CANDIDATES, values):
-        key = (row.tenant, row.subject_hash)
-        counts[key] = counts.get(key, 0) + 1
-        if len(found) < limit:
-            found.setdefault(key, row)
-    if not found:
-        return []
-    rows = json.dumps([{"tenant": tenant, "subject_hash": hashed} for tenant, hashed in found])
-    taken = {"kind": kind, "rows": rows, "lease_until": now + lease, "batch_id": batch_id, "runner_id": runner_id}
-    connection.execute(_TAKE, taken)
-    leads = json.dumps([{"lead_id": str(row.lead_id), "revision": row.revision} for row in found.values()])
-    known = {row.lead_id: row for row in connection.execute(_SUBJECTS, {"rows": leads})}
+
+
+def _subjects(connection: sa.Connection, kind: LookupKind, taken: Iterable[tuple[Any, Any]]) -> list[Subject]:
     subjects: list[Subject] = []
     gone: list[tuple[str, LookupKind, int]] = []
-    for (tenant, hashed), row in found.items():
-        lead = known.get(row.lead_id)
-        text = None if lead is None else subject_of(kind, email=lead.email, email_key=lead.email_key, phone=lead.phone)
+    for first, row in taken:
+        text = subject_of(kind, email=row.email, email_key=row.email_key, phone=row.phone)
         if text is None:
-            gone.append((tenant, kind, hashed))
+            gone.append((row.tenant, kind, row.subject_hash))
             continue
         subjects.append(
             Subject(
-                tenant=tenant,
+                tenant=row.tenant,
                 kind=kind,
-                hash=hashed,
+                hash=row.subject_hash,
                 text=text,
-                tier=row.tier,
-                urgency=row.urgency,
-                attempts=row.attempts + 1,
+                tier=first.tier,
+                urgency=first.urgency,
+                attempts=row.attempts,
                 call_id=row.call_id,
-                due_since=row.due_at,
-                requests=counts[tenant, hashed],
+                due_since=getattr(first, "due_at", None),
+                requests=row.requests,
             )
         )
     drop_requests(connection, gone)
@@ -274,11 +324,13 @@ def postpone(
     subjects: Iterable[Subject],
     *,
     batch_id: UUID,
-    until: datetime,
+    until: datetime | None,
     reason: str,
     counts: bool = True,
 ) -> None:
     """Let these be due again at ``until``, as far as they are still the claim's that ``batch_id`` made.
+
+    ``until`` of ``None``: they were not asked for, and keep their places.
 
     ``counts``: the attempt was theirs, not the account's trouble.
     """
@@ -287,7 +339,7 @@ def postpone(
             "tenant": item.tenant,
             "kind": item.kind,
             "subject_hash": item.hash,
-            "due_at": until.isoformat(),
+            "due_at": None if (due_at := until or item.due_since) is None else due_at.isoformat(),
             "reason": reason,
             "counts": counts,
         }
@@ -308,8 +360,11 @@ def kinds_due(
     connection: sa.Connection, kinds: Sequence[LookupKind], *, urgencies: Sequence[int], now: datetime
 ) -> list[LookupKind]:
     """The kinds of which something is due."""
-    values: Mapping[str, Any] = {"kinds": [str(kind) for kind in kinds], "urgencies": list(urgencies), "now": now}
-    return [LookupKind(row.kind) for row in connection.execute(_KINDS_WAITING, values)]
+    return [
+        kind
+        for kind in kinds
+        if connection.execute(_ANYTHING_DUE, {"kind": kind, "urgencies": list(urgencies), "now": now}).scalar_one()
+    ]
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,9 +48,9 @@ class _AtOnce:
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """Why an account cannot be asked: ``no_key``, ``breaker``, ``budget``, ``busy``, ``daily``, ``paused`` or
+    """Why an account cannot be asked: ``no_key``, ``breaker``, ``budget``, ``busy``, ``daily``, ``paused``, ``window``.
 
-    ``window``: its quota is used for a while. ``until``: if that is known.
+    ``until``: if that is known.
     """
 
     reason: str

@@ -6,10 +6,9 @@ sent is asked again, what was sent and not answered may have been paid for and i
 """
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from datetime import timedelta
-from uuid import UUID
 
 import sqlalchemy as sa
 
@@ -24,18 +23,26 @@ from leads_pipeline.storage.verdicts import Stamp, SubjectVerdict
 from leads_pipeline.storage.verification_calls import Call
 from leads_pipeline.storage.verification_requests import Subject
 from leads_pipeline.telemetry import get_logger
-from leads_pipeline.verification.account import Account
+from leads_pipeline.verification.account import Account, Trouble
 from leads_pipeline.verification.client import ProviderClient
 from leads_pipeline.verification.port import Outcome, ProviderAnswer
-from leads_pipeline.verification.progress import MOST_ATTEMPTS, Progress
+from leads_pipeline.verification.progress import MOST_ATTEMPTS, MOST_FAILURES, Progress
 
 _log = get_logger(__name__)
 
-# From this attempt on a subject is asked for alone: it may be what a whole batch is refused for.
-ALONE_FROM_ATTEMPT = 3
+# So often a batch may fail as a whole; from then on it is asked in ever smaller parts, as one subject may be why.
+WHOLE_ATTEMPTS = 2
 NOBODY = "nobody"  # no provider of the kind can be asked
-# The subject itself may be why; everything else is the account's trouble.
-_BURNS_ATTEMPTS = frozenset({Outcome.ANSWERED, Outcome.REJECTED, Outcome.BROKEN})
+# The subject itself may be why: after so many attempts nobody can tell. All else is the account's trouble.
+_MOST = {Outcome.ANSWERED: MOST_ATTEMPTS, Outcome.REJECTED: MOST_ATTEMPTS, Outcome.BROKEN: MOST_FAILURES}
+_NO_END = 1_000_000
+# Of the money, or of what was claimed, somebody has taken some meanwhile: there may be more.
+_OTHERS_WERE_QUICKER = ("budget", "claimed")
+_MOST_THREADS = 64
+# Answers of an account that leads.yaml does not name any more, or without its key.
+_ANSWER_LEASE = timedelta(minutes=1)
+_NO_ACCOUNT_SECONDS = 60.0
+_NO_ACCOUNT_PATIENCE = timedelta(hours=1)
 
 
 class Desk:
@@ -59,14 +66,33 @@ class Desk:
         self._accounts: dict[str, Account] = {}
         self._clients: dict[str, ProviderClient] = {}
         self._unusable: dict[str, str] = {}
+        self._pool = ThreadPoolExecutor(_MOST_THREADS, thread_name_prefix="verification")
+        self._under_way: dict[LookupKind, set[Future[None]]] = {kind: set() for kind in LookupKind}
+
+    def finish(self) -> None:
+        """Wait for the calls that are under way.
+
+        Raises:
+            Exception: what went wrong in one of them.
+        """
+        for call in [call for calls in self._under_way.values() for call in calls]:
+            call.result()
 
     def close(self) -> None:
-        """Close the connections."""
+        """End the threads, close the connections."""
+        self._pool.shutdown()
         for client in self._clients.values():
             client.close()
 
     def ask(self, kind: LookupKind) -> bool:
-        """One batch, or as many single look-ups as may be under way, to the first provider that can be asked."""
+        """Fetch answers that were still being made, then ask the first provider that can be asked.
+
+        That is one batch, or as many single look-ups as may be under way. Their answers are waited for elsewhere, but
+        not in a simulation. Says whether it is worth asking again.
+        """
+        stopped = self._progress.report.stopped
+        stopped.pop(str(kind), None)
+        fetched = self._fetch_answers(kind)
         reasons: list[str] = []
         for name in self._settings.providers_of(kind):
             account = self._account(name)
@@ -79,15 +105,21 @@ class Desk:
                 reasons.append(f"{name}: {trouble.reason}")
                 continue
             with self._engine.connect() as connection:
-                urgencies = account.affordable(connection, now=now)
-                if not queue.kinds_due(connection, [kind], urgencies=list(urgencies), now=now):
-                    return False
-            if not account.may_send(now=now):
-                reasons.append(f"{name}: breaker")
-                continue
-            return self._ask_account(account, kind, urgencies)
-        self._progress.report.stopped[str(kind)] = "; ".join(reasons) or NOBODY
-        return False
+                limits = account.affordable(connection, now=now)
+                if not queue.kinds_due(connection, [kind], urgencies=list(limits), now=now):
+                    return self._wait_for_one(kind) or fetched
+            trouble = self._ask_account(account, kind, limits)
+            if trouble is None:
+                return True
+            if trouble.reason == "nothing_due":
+                return self._wait_for_one(kind) or fetched
+            if trouble.reason in _OTHERS_WERE_QUICKER:
+                return True
+            reasons.append(f"{name}: {trouble.reason}")
+            if trouble.reason != "breaker":
+                break
+        stopped[str(kind)] = "; ".join(reasons) or NOBODY
+        return fetched
 
     def _account(self, name: str) -> Account | None:
         if name not in self._accounts and name not in self._unusable:
@@ -103,87 +135,97 @@ class Desk:
             self._clients[name] = ProviderClient(account.provider, settings, key)
         return self._accounts.get(name)
 
-    def _ask_account(self, account: Account, kind: LookupKind, urgencies: dict[int, int]) -> bool:
+    def _ask_account(self, account: Account, kind: LookupKind, limits: Mapping[int, int]) -> Trouble | None:
+        """Make the next call, or several of one subject each. Says why none could be made."""
+        quirks = account.provider.quirks
+        while len(self._under_way[kind]) >= quirks.in_flight:
+            if not self._wait_for_one(kind):
+                return Trouble("busy")
         gate = account.gate(deadline=self._progress.ends, stopping=self._stopping)
         try:
             # The grant first: who is the most urgent is asked when it is there, not before the wait for it.
             entry = gate.enter()
         except AccountParked as parked:
-            self._progress.report.stopped[str(kind)] = f"{account.name}: {parked.reason}"
-            return False
-        stamp = self._progress.stamp()
-        single = account.batch_size == 1
-        room = account.provider.quirks.in_flight if single else account.batch_size
-        with self._engine.begin() as connection:
-            limit = min(room, max(urgencies.values()))
-            subjects = self._progress.claim(connection, kind, list(urgencies), limit, stamp, account.lease)
-        fresh, waiting = self._sorted_out(subjects)
-        for call, group in waiting:
-            self._poll(account, call, group, stamp)
-        groups = _groups(fresh, account.batch_size)
-        if not groups:
+            return Trouble(parked.reason)
+        room = account.room(now=self._clock.now())
+        if room == 0:
             gate.turn_back(entry)
-            return bool(subjects)
-        if len(groups) == 1:
-            self._call(account, groups[0], stamp, lambda: entry, gate)
-            return True
-        entries = [entry]
-        with ThreadPoolExecutor(min(len(groups), account.provider.quirks.in_flight)) as pool:
-            list(
-                pool.map(
-                    lambda group: self._call(
-                        account, group, stamp, lambda: entries.pop() if group is groups[0] else gate.enter(), gate
-                    ),
-                    groups,
-                )
-            )
-        return True
+            return Trouble("breaker")
+        probing = room < quirks.in_flight
+        single = account.batch_size == 1
+        most = min(room, quirks.in_flight - len(self._under_way[kind])) if single else account.batch_size
+        stamp = self._progress.stamp()
+        with self._engine.begin() as connection:
+            capped = {urgency: min(limit, most) for urgency, limit in limits.items()}
+            subjects = self._progress.claim(connection, kind, capped, stamp, account.lease)
+        fresh = self._sorted_out(subjects, stamp)
+        if not fresh:
+            gate.turn_back(entry)
+            return None if subjects else Trouble("nothing_due")
+        if not single:
+            company = _company(fresh, account.batch_size)
+            self._put_back([subject for subject in fresh if subject not in company], stamp)
+            return self._call(account, company, stamp, entry, gate, at_once=probing)
+        held: Entry | None = entry
+        for done, subject in enumerate(fresh):
+            try:
+                trouble = self._call(account, [subject], stamp, held or gate.enter(), gate, at_once=probing)
+            except AccountParked as parked:
+                trouble = Trouble(parked.reason)
+                self._put_back([subject], stamp)
+            if trouble is not None:
+                self._put_back(fresh[done + 1 :], stamp)
+                return trouble
+            held = None
+        return None
 
-    def _sorted_out(self, subjects: Sequence[Subject]) -> tuple[list[Subject], list[tuple[Call, list[Subject]]]]:
-        """Who is to be asked for, and whose answer an earlier call is still being made; the lost are settled here."""
+    def _wait_for_one(self, kind: LookupKind) -> bool:
+        """Wait until one of the calls that are under way is done; no if there is none, or no time for it."""
+        calls = self._under_way[kind]
+        if not calls or self._progress.left() <= 0:
+            return False
+        done, _under_way = wait(calls, timeout=self._progress.left(), return_when=FIRST_COMPLETED)
+        calls -= done
+        for call in done:
+            call.result()
+        return bool(done)
+
+    def _sorted_out(self, subjects: Sequence[Subject], stamp: Stamp) -> list[Subject]:
+        """Who is to be asked for. Who was asked for already is not; the lost are settled here."""
         named = {subject.call_id for subject in subjects if subject.call_id is not None}
         if not named:
-            return list(subjects), []
+            return list(subjects)
         with self._engine.connect() as connection:
             calls = books.read_calls(connection, named)
         fresh: list[Subject] = []
-        waiting: dict[UUID, list[Subject]] = {}
-        lost: list[Subject] = []
+        waiting: list[Subject] = []
+        lost: list[tuple[Subject, Call]] = []
         for subject in subjects:
             call = calls.get(subject.call_id) if subject.call_id is not None else None
             if call is None or call.answered:
                 fresh.append(subject)
-            elif call.poll_reference is not None and call.provider in self._accounts:
-                waiting.setdefault(call.call_id, []).append(subject)
+            elif call.poll_reference is not None:
+                waiting.append(subject)
             else:
-                lost.append(subject)
+                lost.append((subject, call))
+        if waiting:
+            with self._engine.begin() as connection:
+                queue.wait_for_answer(connection, waiting, batch_id=stamp.batch_id, until=stamp.now)
         if lost:
-            self._give_up(lost, calls)
-        return fresh, [(calls[call_id], group) for call_id, group in waiting.items()]
+            self._give_up(lost)
+        return fresh
 
-    def _give_up(self, lost: Sequence[Subject], calls: Mapping[UUID, Call]) -> None:
-        """Their call was sent by a worker that died: nobody knows whether it was paid, so it is not paid again."""
-        answer = ProviderAnswer(Outcome.LOST)
+    def _give_up(self, lost: Sequence[tuple[Subject, Call]]) -> None:
+        """Nobody knows what became of their call, and whether it was paid: it is not made again."""
+        verdict = LookupVerdict(Standing.UNKNOWN, ("answer_lost",))
         with self._engine.begin() as connection:
-            for call_id in sorted({subject.call_id for subject in lost if subject.call_id is not None}):
-                call = calls[call_id]
-                if call.provider in self._settings.providers:
-                    account = self._account(call.provider)
-                    if account is not None:
-                        account.close_call(connection, call, answer, lookups=call.lookups, by_us=True)
-            verdict = LookupVerdict(Standing.UNKNOWN, ("answer_lost",))
+            for call_id in sorted({call.call_id for _subject, call in lost}):
+                books.write_lost(connection, call_id, now=self._clock.now())
             self._progress.settle(
                 connection,
                 [
-                    SubjectVerdict(
-                        item.tenant,
-                        item.kind,
-                        item.hash,
-                        verdict,
-                        calls[item.call_id].provider if item.call_id else "",
-                        call_id=item.call_id,
-                    )
-                    for item in lost
+                    SubjectVerdict(item.tenant, item.kind, item.hash, verdict, call.provider, call_id=call.call_id)
+                    for item, call in lost
                 ],
             )
         self._progress.note(counts={"answers_lost": len(lost)})
@@ -193,16 +235,14 @@ class Desk:
         account: Account,
         subjects: Sequence[Subject],
         stamp: Stamp,
-        enter: Callable[[], Entry],
+        entry: Entry,
         gate: Gate,
-    ) -> None:
-        """Write the call down, send it, and settle what was answered."""
+        *,
+        at_once: bool,
+    ) -> Trouble | None:
+        """Write the call down, and send it. Says why it may not be sent; then the subjects wait again."""
         texts = list(dict.fromkeys(subject.text for subject in subjects))
-        try:
-            entry = enter()
-        except AccountParked:
-            self._put_back(subjects, stamp)
-            return
+        trouble: Trouble | None = None
         with self._engine.begin() as connection:
             call = account.open_call(
                 connection,
@@ -211,9 +251,10 @@ class Desk:
                 batch_id=stamp.batch_id,
                 runner_id=stamp.runner_id,
             )
-            # The wait for the grant may have outlived the lease: what another has claimed since is not ours to ask for.
-            named = (
-                queue.name_call(
+            if isinstance(call, Trouble):
+                trouble = call
+            else:
+                named = queue.name_call(
                     connection,
                     subjects,
                     call_id=call.call_id,
@@ -221,42 +262,97 @@ class Desk:
                     batch_id=stamp.batch_id,
                     runner_id=stamp.runner_id,
                 )
-                if call is not None
-                else set()
-            )
-            if call is None or len(named) < len(subjects):
+                # The wait for the grant may have outlived the lease: what another has claimed since is not ours.
+                if len(named) < len(subjects):
+                    trouble = Trouble("claimed")
+            if trouble is not None:
                 connection.rollback()
-                call = None
-        if call is None:
+        if isinstance(call, Trouble) or trouble is not None:
             gate.turn_back(entry)
             self._put_back(subjects, stamp)
-            return
+            return trouble
+        if at_once or self._simulated:
+            self._send(account, call, subjects, texts, stamp, entry, gate)
+        else:
+            kind = subjects[0].kind
+            self._under_way[kind].add(self._pool.submit(self._send, account, call, subjects, texts, stamp, entry, gate))
+        return None
+
+    def _send(
+        self,
+        account: Account,
+        call: Call,
+        subjects: Sequence[Subject],
+        texts: Sequence[str],
+        stamp: Stamp,
+        entry: Entry,
+        gate: Gate,
+    ) -> None:
+        """Send a call that is in the books, and settle what was answered."""
         answer = self._clients[account.name].ask(texts)
         account.answered(gate, entry, answer)
         self._after(account, call, subjects, answer, stamp, lookups=len(texts))
 
+    def _fetch_answers(self, kind: LookupKind) -> bool:
+        """Ask for the answers that were still being made and may be ready now. Nothing is paid for that."""
+        now = self._clock.now()
+        with self._engine.connect() as connection:
+            calls = books.answers_due(connection, kind, now=now)
+        for call in calls:
+            account = self._account(call.provider) if call.provider in self._settings.providers else None
+            stamp = self._progress.stamp()
+            with self._engine.begin() as connection:
+                subjects = self._progress.claim_answers(
+                    connection, kind, call.call_id, stamp, _ANSWER_LEASE if account is None else account.lease
+                )
+            if not subjects:
+                continue  # another worker was quicker
+            if account is None:
+                self._poll_later(subjects, call, stamp, seconds=_NO_ACCOUNT_SECONDS, patience=_NO_ACCOUNT_PATIENCE)
+            else:
+                self._poll(account, call, subjects, stamp)
+        return bool(calls)
+
     def _poll(self, account: Account, call: Call, subjects: Sequence[Subject], stamp: Stamp) -> None:
         """Ask for an answer that was still being made. A provider that takes too long has lost it."""
         texts = list(dict.fromkeys(subject.text for subject in subjects))
-        owner = self._account(call.provider) or account
+        quirks = account.provider.quirks
         assert call.poll_reference is not None  # how it came to be among these
-        answer = self._clients[owner.name].poll(call.poll_reference, texts)
-        patience = timedelta(seconds=owner.provider.quirks.poll_patience_seconds)
-        if answer.outcome is not Outcome.ANSWERED:
-            if stamp.now - call.sent_at >= patience:
-                self._after(owner, call, subjects, ProviderAnswer(Outcome.LOST), stamp, lookups=call.lookups)
-                return
-            # Not paid again, whatever is wrong: asked for once more until its patience ends.
-            pause = answer.retry_after if answer.retry_after is not None else owner.provider.quirks.poll_seconds
-            with self._engine.begin() as connection:
-                queue.wait_for_answer(
-                    connection,
-                    subjects,
-                    batch_id=stamp.batch_id,
-                    until=self._clock.now() + timedelta(seconds=pause),
-                )
+        gate = account.gate(deadline=self._progress.ends, stopping=self._stopping)
+        patience = timedelta(seconds=quirks.poll_patience_seconds)
+        try:
+            entry = gate.enter() if quirks.polls_are_limited else None
+        except AccountParked as parked:
+            pause = (parked.until - self._clock.now()).total_seconds()
+            self._poll_later(subjects, call, stamp, seconds=pause, patience=patience)
             return
-        self._after(owner, call, subjects, answer, stamp, lookups=call.lookups)
+        answer = self._clients[account.name].poll(call.poll_reference, texts)
+        if entry is not None:
+            account.answered(gate, entry, answer)
+        self._progress.note(counts={f"poll_{answer.outcome}": 1})
+        if answer.outcome is Outcome.ANSWERED:
+            self._after(account, call, subjects, answer, stamp, lookups=call.lookups)
+            return
+        if answer.outcome is Outcome.POLL and answer.poll_reference is not None:
+            with self._engine.begin() as connection:
+                books.write_poll(
+                    connection, call.call_id, reference=answer.poll_reference, http_status=answer.http_status
+                )
+        # Not paid again, whatever is wrong: asked for once more until its patience ends.
+        pause = answer.retry_after if answer.retry_after is not None else quirks.poll_seconds
+        self._poll_later(subjects, call, stamp, seconds=pause, patience=patience)
+
+    def _poll_later(
+        self, subjects: Sequence[Subject], call: Call, stamp: Stamp, *, seconds: float, patience: timedelta
+    ) -> None:
+        now = self._clock.now()
+        if now - call.sent_at >= patience:
+            self._give_up([(subject, call) for subject in subjects])
+            return
+        with self._engine.begin() as connection:
+            queue.wait_for_answer(
+                connection, subjects, batch_id=stamp.batch_id, until=now + timedelta(seconds=max(seconds, 0))
+            )
 
     def _after(
         self,
@@ -279,7 +375,7 @@ class Desk:
             verdict = by_text.get(subject.text.lower())
             if answer.outcome is Outcome.LOST:
                 verdict = LookupVerdict(Standing.UNKNOWN, ("answer_lost",))
-            elif verdict is None and subject.attempts >= MOST_ATTEMPTS and answer.outcome in _BURNS_ATTEMPTS:
+            elif verdict is None and subject.attempts >= _MOST.get(answer.outcome, _NO_END):
                 verdict = LookupVerdict(Standing.UNKNOWN, ("provider_failed",))
             if verdict is None:
                 again.append(subject)
@@ -295,7 +391,7 @@ class Desk:
             if answer.outcome is Outcome.POLL:
                 pause = answer.retry_after if answer.retry_after is not None else quirks.poll_seconds
                 queue.wait_for_answer(connection, again, batch_id=stamp.batch_id, until=now + timedelta(seconds=pause))
-            elif answer.outcome in _BURNS_ATTEMPTS:
+            elif answer.outcome in _MOST:
                 self._progress.try_again(connection, again, stamp, reason=str(answer.outcome))
             else:
                 # The account's trouble, not theirs: whoever can be asked next takes them at once.
@@ -316,14 +412,14 @@ class Desk:
                 connection,
                 subjects,
                 batch_id=stamp.batch_id,
-                until=self._clock.now(),
+                until=None,
                 reason="not_asked",
                 counts=False,
             )
 
 
-def _groups(subjects: Sequence[Subject], size: int) -> list[list[Subject]]:
-    """The calls to make: full batches, and alone what has failed in company."""
-    together = [subject for subject in subjects if subject.attempts < ALONE_FROM_ATTEMPT]
-    alone = [[subject] for subject in subjects if subject.attempts >= ALONE_FROM_ATTEMPT]
-    return [together[start : start + size] for start in range(0, len(together), size)] + alone
+def _company(subjects: Sequence[Subject], size: int) -> list[Subject]:
+    """Whom to ask for together with the first: those that failed as often, the fewer the oftener."""
+    shares = [min(max(0, subject.attempts - WHOLE_ATTEMPTS), size.bit_length()) for subject in subjects]
+    company = [subject for subject, share in zip(subjects, shares, strict=True) if share == shares[0]]
+    return company[: max(1, size >> 2 * shares[0])]

@@ -2,9 +2,10 @@
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from uuid import UUID
 
 import sqlalchemy as sa
 
@@ -18,8 +19,10 @@ from leads_pipeline.storage import verification_requests as queue
 from leads_pipeline.storage.verdicts import Settled, Stamp, SubjectVerdict
 from leads_pipeline.storage.verification_requests import Subject
 
-# After so many attempts a subject is settled as unknown: it is not the account, which the breaker would have stopped.
+# After so many attempts a subject is settled as unknown: the vendor answers, but not about it.
 MOST_ATTEMPTS = 8
+# The same where the vendor failed: it may be an outage, which is waited for with the breaker's pauses, or the subject.
+MOST_FAILURES = 24
 _RETRY = RetryPolicy(base_seconds=5, max_seconds=900, max_attempts=MOST_ATTEMPTS)
 
 
@@ -78,8 +81,7 @@ class Progress:
         self,
         connection: sa.Connection,
         kind: LookupKind,
-        urgencies: Iterable[int],
-        limit: int,
+        limits: Mapping[int, int],
         stamp: Stamp,
         lease: timedelta,
     ) -> list[Subject]:
@@ -87,8 +89,21 @@ class Progress:
         return queue.claim_subjects(
             connection,
             kind,
-            urgencies=list(urgencies),
-            limit=limit,
+            limits=limits,
+            now=stamp.now,
+            lease=lease,
+            batch_id=stamp.batch_id,
+            runner_id=stamp.runner_id,
+        )
+
+    def claim_answers(
+        self, connection: sa.Connection, kind: LookupKind, call_id: UUID, stamp: Stamp, lease: timedelta
+    ) -> list[Subject]:
+        """Claim the subjects of a call whose answer is to be fetched; see ``storage.verification_requests``."""
+        return queue.claim_answers(
+            connection,
+            kind,
+            call_id,
             now=stamp.now,
             lease=lease,
             batch_id=stamp.batch_id,

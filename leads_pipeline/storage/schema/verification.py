@@ -39,6 +39,7 @@ verification_requests = table(
         postgresql_where=sa.text("not blocked"),
     ),
     sa.Index("ix_verification_requests_kind_tenant_subject_hash", "kind", "tenant", "subject_hash"),
+    sa.Index("ix_verification_requests_call_id", "call_id", postgresql_where=sa.text("call_id is not null")),
 )  # fmt: skip
 
 # Verdicts as they were when they came: a later one is a further row, the latest counts.

@@ -76,6 +76,7 @@ def upgrade() -> None:
         sa.Column("runner_id", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("lead_id", "revision", "kind", name="pk_verification_requests"),
     )
+    op.create_index("ix_verification_requests_call_id", "verification_requests", ["call_id"], postgresql_where=sa.text("call_id is not null"))
     op.create_index("ix_verification_requests_kind_tenant_subject_hash", "verification_requests", ["kind", "tenant", "subject_hash"])
     op.create_index("ix_verification_requests_kind_tenant_urgency_due_at", "verification_requests", ["kind", "tenant", "urgency", "due_at"], postgresql_where=sa.text("not blocked"))
     op.create_table(
