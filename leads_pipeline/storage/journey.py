@@ -70,7 +70,8 @@ _CHAPTERS: dict[str, str] = {
         from validated_leads where lead_id = :lead_id""",
     "verification_switches": """
         select v.validated_at as at, 'a tier was switched down at that time' as event,
-               jsonb_build_object('tier', s.tier, 'treated_as', s.down_to, 'actor', s.actor, 'reason', s.reason) as details
+               jsonb_build_object('tier', s.tier, 'treated_as', s.down_to, 'actor', s.actor,
+                                  'reason', s.reason) as details
         from validated_leads v join verification_switches s
           on s.since <= v.validated_at and v.validated_at < least(s.until, s.ended_at, 'infinity')
         where v.lead_id = :lead_id""",
