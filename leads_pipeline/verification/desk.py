@@ -38,6 +38,8 @@ _MOST = {Outcome.ANSWERED: MOST_ATTEMPTS, Outcome.REJECTED: MOST_ATTEMPTS, Outco
 _NO_END = 1_000_000
 # Of the money, or of what was claimed, somebody has taken some meanwhile: there may be more.
 _OTHERS_WERE_QUICKER = ("budget", "claimed")
+# For these the next provider is not asked: the account has enough to do, or this call of the step ends.
+_SOON_OVER = ("busy", "stopping", "window")
 _MOST_THREADS = 64
 # Answers of an account that leads.yaml does not name any more, or without its key.
 _ANSWER_LEASE = timedelta(minutes=1)
@@ -116,7 +118,7 @@ class Desk:
             if trouble.reason in _OTHERS_WERE_QUICKER:
                 return True
             reasons.append(f"{name}: {trouble.reason}")
-            if trouble.reason != "breaker":
+            if trouble.reason in _SOON_OVER:
                 break
         stopped[str(kind)] = "; ".join(reasons) or NOBODY
         return fetched
@@ -175,7 +177,7 @@ class Desk:
                 self._put_back([subject], stamp)
             if trouble is not None:
                 self._put_back(fresh[done + 1 :], stamp)
-                return trouble
+                return None if done else trouble  # after a call, what has become of the account is asked anew
             held = None
         return None
 

@@ -55,8 +55,10 @@ def test_nothing_waiting_is_nothing_asked(
     engine: sa.Engine, usual: VerificationSettings, clock: FrozenClock, zerobounce: ProviderSandbox
 ) -> None:
     report = look_up(engine, usual, clock)
-    assert report.totals() == {} and report.stopped == {}
-    assert zerobounce.report()["requests"] == 0 and clock.slept == []
+    assert report.totals() == {}
+    assert report.stopped == {}
+    assert zerobounce.report()["requests"] == 0
+    assert clock.slept == []
 
 
 def test_a_verdict_is_a_snapshot_that_lets_its_lead_go_on_at_once(
@@ -103,7 +105,8 @@ def test_a_lead_of_which_nothing_is_left_does_not_take_its_namesakes_with_it(
     clock.advance(5)
     look_up(engine, usual, clock)
     assert verdicts(engine)[stays[0]] == ("valid", ("mailbox_exists",))
-    assert only not in verdicts(engine) and unsettled(engine) == 0
+    assert only not in verdicts(engine)
+    assert unsettled(engine) == 0
 
 
 def test_what_was_looked_up_is_remembered_as_long_as_its_standing_says(
@@ -132,7 +135,8 @@ def test_an_urgent_tier_goes_first_and_tenants_take_turns_within_it(
     order = [asked[call_id] for call_id in sorted(asked, key=lambda call_id: calls[call_id])]
     tiers = [tier for call in order for tier in sorted(tier for tier, _tenant in call)]
     assert tiers == ["full"] * 180 + ["minimal"] * 250
-    assert order[0].count(("full", "globex")) == 30 and order[0].count(("full", "acme")) == 70
+    assert order[0].count(("full", "globex")) == 30
+    assert order[0].count(("full", "acme")) == 70
     assert [len(call) for call in order] == [100, 100, 100, 100, 30]
 
 
@@ -170,14 +174,19 @@ def test_a_mailbox_waits_for_its_domain_and_a_dead_domain_spares_it(
         (row["lead_id"], row["kind"]): (row["verdict"], row["provider"])
         for row in rows_of(engine, schema.verifications)
     }
-    assert found[good, "mx"] == ("valid", "dns") and found[good, "mailbox"] == ("valid", "zb")
-    assert found[dead, "mx"] == ("invalid", "dns") and found[dead, "mailbox"] == ("invalid", "dns")
+    assert found[good, "mx"] == ("valid", "dns")
+    assert found[good, "mailbox"] == ("valid", "zb")
+    assert found[dead, "mx"] == ("invalid", "dns")
+    assert found[dead, "mailbox"] == ("invalid", "dns")
     # DNS failed: the mailbox need not wait for its return, the domain is asked about again.
-    assert found[broken, "mailbox"] == ("valid", "zb") and (broken, "mx") not in found
+    assert found[broken, "mailbox"] == ("valid", "zb")
+    assert (broken, "mx") not in found
     (again,) = rows_of(engine, schema.verification_requests)
     assert (again["lead_id"], again["kind"], again["last_reason"]) == (broken, "mx", "dns_failure")
     due = due_times(engine)
-    assert due[good] <= clock.now() and due[dead] <= clock.now() and due[broken] == NOW + 30 * SECOND
+    assert due[good] <= clock.now()
+    assert due[dead] <= clock.now()
+    assert due[broken] == NOW + 30 * SECOND
 
 
 def test_the_sensor_is_told_only_of_what_somebody_can_be_asked_for(
