@@ -51,6 +51,8 @@ def cleaned(value: str) -> str:
 
 def cleaned_lines(value: str) -> str:
     """As ``cleaned``, line by line: for what a person wrote."""
+    if value.isascii() and value.isprintable():
+        return cleaned(value)
     return "\n".join(cleaned(line) for line in value.splitlines()).strip()
 
 

@@ -5,7 +5,7 @@ fields, gathers what was noticed and decides. What is left out of a valid lead s
 cut short, as half a value looks like a whole one.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 
@@ -19,7 +19,15 @@ from leads_pipeline.domain.text import as_text, cleaned, cleaned_lines, without_
 ATTRIBUTION_FIELDS: tuple[str, ...] = ("lead_source", "campaign", "utm_source", "utm_medium", "landing_page")
 # Fields without rules of their own for "n/a" and its like.
 _PLACEHOLDER_FIELDS = frozenset({"address", "city", "state", "job_title"})
-_LIMITS = {known.name: known.max_length for known in CANONICAL_FIELDS}
+# How a field is cleaned, its most characters, and whether "n/a" is looked for.
+_READ: dict[str, tuple[Callable[[str], str], int, bool]] = {
+    known.name: (
+        cleaned_lines if known.name == "message" else cleaned,
+        known.max_length,
+        known.name in _PLACEHOLDER_FIELDS,
+    )
+    for known in CANONICAL_FIELDS
+}
 _ORDER = {known.name: position for position, known in enumerate(CANONICAL_FIELDS)}
 
 
@@ -146,21 +154,23 @@ class _Reading:
         """The fields that hold text that fits; of the others the reason is noticed. White space alone is nothing."""
         texts: dict[str, str] = {}
         for name, value in self._payload.items():
-            limit = _LIMITS.get(name)
-            if limit is None or value is None:
+            known = _READ.get(name)
+            if known is None or value is None:
                 continue
+            clean, limit, has_placeholders = known
             text = value if type(value) is str else as_text(value)
             if text is None:
                 self._found("not_text", name, "not_text")
                 continue
-            text = cleaned_lines(text) if name == "message" else cleaned(text)
+            text = clean(text)
             if len(text) > limit:
                 self._found("too_long", name, "too_long")
-            elif name in _PLACEHOLDER_FIELDS and text and places.is_placeholder(text):
+            elif has_placeholders and text and places.is_placeholder(text):
                 self._found("value_placeholder", name, "placeholder")
             elif text:
                 texts[name] = text
-        self._faults.sort(key=lambda fault: _ORDER[fault.field])  # a sender's order of fields means nothing
+        if len(self._faults) > 1:
+            self._faults.sort(key=lambda fault: _ORDER[fault.field])  # a sender's order of fields means nothing
         return texts
 
     def _as_sent(self, name: str) -> str:
