@@ -1,13 +1,34 @@
 """``leads sandbox``: run a sandbox, and tell one that runs how to fail."""
 
 import json
+import signal
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from random import Random
 from typing import Any
 
 import click
 
-from leads_pipeline.cli.sandbox_serve import serve
 from leads_pipeline.config import load_settings
 from leads_pipeline.errors import ConfigError
+
+_CRM = "hubspot"
+_DNS = "dns"
+_PROVIDERS = ("zerobounce", "neverbounce", "kickbox", "hunter", "reacher", "twilio")
+# Each vendor's own, so that all of them can run side by side.
+_PORTS = {_CRM: 8090, **{vendor: 8091 + place for place, vendor in enumerate(_PROVIDERS)}, _DNS: 8053}
+_PORTS_SHOWN = ", ".join(f"{vendor} {port}" for vendor, port in _PORTS.items())
+# Options that only some vendors know.
+_KNOWN_TO = {
+    **dict.fromkeys(
+        ("requests", "window_seconds", "daily", "time_zone", "store", "key_property", "properties", "retry_after"),
+        (_CRM,),
+    ),
+    **dict.fromkeys(("account", "credit", "calls_per_minute", "batch_size"), _PROVIDERS),
+    **dict.fromkeys(("token_env", "no_limits", "seed"), (_CRM, *_PROVIDERS)),
+    "domains": (_DNS,),
+}
 
 _URL = "http://127.0.0.1:8090"
 _url_option = click.option("--url", help=f"The running sandbox.  [default: the one of leads.yaml, else {_URL}]")
@@ -18,7 +39,56 @@ def sandbox() -> None:
     """Run a CRM, a provider of verification or a DNS server here, with a vendor's real shapes, limits and failures."""
 
 
-sandbox.add_command(serve)
+@sandbox.command()
+@click.option("--vendor", type=click.Choice([_CRM, *_PROVIDERS, _DNS]), default=_CRM, show_default=True,
+              help="Whom it plays: a CRM, a provider of verification, or a DNS server.")  # fmt: skip
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", type=click.IntRange(0, 65535), help=f"0 takes a free one.  [default: {_PORTS_SHOWN}]")
+@click.option(
+    "--token-env", metavar="NAME",
+    help="Environment variable with the token or key to demand; if it is not set, any will do.  "
+    "[default: LEADS_HUBSPOT_TOKEN, LEADS_ZEROBOUNCE_KEY …]",
+)  # fmt: skip
+@click.option("--no-limits", is_flag=True, help="Take everything that comes.")
+@click.option("--seed", type=int, help="Make order, ids and faults repeatable.")
+@click.option("--requests", type=click.IntRange(min=1), default=100, show_default=True,
+              help="CRM: requests in the window.")  # fmt: skip
+@click.option(
+    "--per", "window_seconds", type=click.FloatRange(min=0, min_open=True), default=10.0, show_default=True,
+    metavar="SECONDS", help="CRM: length of the sliding window.",
+)  # fmt: skip
+@click.option("--daily", type=click.IntRange(min=1), default=250_000, show_default=True,
+              help="CRM: requests in a day.")  # fmt: skip
+@click.option("--time-zone", default="UTC", show_default=True, help="CRM: whose midnight ends the day.")
+@click.option(
+    "--store", type=click.Path(path_type=Path, dir_okay=False), help="CRM: keep contacts in this SQLite file."
+)
+@click.option("--key-property", default="lead_key", show_default=True, help="CRM: custom unique property that exists.")
+@click.option("--property", "properties", multiple=True, metavar="NAME", help="CRM: custom text property that exists.")
+@click.option("--retry-after", is_flag=True, help="CRM: send Retry-After with a 429 (HubSpot documents none).")
+@click.option("--account", help="Twilio: the account SID to demand; without it any will do.")
+@click.option("--credit", type=click.IntRange(min=0), help="Provider: look-ups that are paid for; else they never end.")
+@click.option("--calls-per-minute", type=click.IntRange(min=1), help="Provider: instead of the vendor's own limit.")
+@click.option("--batch-size", type=click.IntRange(min=1), help="Provider: instead of the vendor's own limit.")
+@click.option("--domain", "domains", multiple=True, metavar="NAME=KIND",
+              help="DNS: a domain, *.domain or *, and what is said of it; see docs/sandbox.md.")  # fmt: skip
+@click.pass_context
+def serve(context: click.Context, /, *, vendor: str, host: str, port: int | None, **options: Any) -> None:
+    """Serve until Ctrl-C or SIGTERM."""
+    from leads_pipeline.telemetry import configure_logging
+
+    _refuse_what_is_not_known(context, vendor)
+    configure_logging()
+    # Also before the server listens to signals, and when uvicorn raises the same one again after its end: leave with 0.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda _number, _frame: sys.exit(0))
+    port = _PORTS[vendor] if port is None else port
+    if vendor == _DNS:
+        _serve_dns(host, port, options)
+    elif vendor == _CRM:
+        _serve_crm(host, port, options)
+    else:
+        _serve_provider(vendor, host, port, options)
 
 
 @sandbox.command()
@@ -110,3 +180,94 @@ def _show(rules: list[dict[str, Any]]) -> None:
         click.echo("no faults")
     for rule in rules:
         click.echo(json.dumps(rule))
+
+
+def _serve_crm(host: str, port: int, options: Mapping[str, Any]) -> None:
+    from zoneinfo import available_timezones
+
+    from leads_pipeline.clock import SystemClock
+    from leads_pipeline.crm.sandbox.app import create_app
+    from leads_pipeline.crm.sandbox.options import SandboxOptions
+    from leads_pipeline.sandbox.serving import base_url, listen, serve_until_stopped
+
+    if options["time_zone"] not in available_timezones():
+        raise click.BadParameter("an IANA time zone such as UTC or Europe/Vienna", param_hint="--time-zone")
+    account = SandboxOptions(
+        vendor="hubspot",
+        token=_token(options["token_env"] or "LEADS_HUBSPOT_TOKEN"),
+        requests=options["requests"],
+        window_seconds=options["window_seconds"],
+        daily=options["daily"],
+        time_zone=options["time_zone"],
+        store=options["store"],
+        key_property=options["key_property"],
+        custom_properties=options["properties"],
+        retry_after=options["retry_after"],
+    )
+    limit = f"{account.requests} requests / {account.window_seconds:g} s, {account.daily:,} a day"
+    if options["no_limits"]:
+        account, limit = account.without_limits(), "no limits"
+    bound = listen(host, port)
+    app = create_app(account, clock=SystemClock(), random=Random(options["seed"]))  # noqa: S311
+    said = f"sandbox CRM ({account.vendor}) on {base_url(bound)}  ({limit})"
+    serve_until_stopped(app, bound, on_started=lambda: click.echo(said))
+
+
+def _serve_provider(vendor: str, host: str, port: int, options: Mapping[str, Any]) -> None:
+    from leads_pipeline.clock import SystemClock
+    from leads_pipeline.sandbox.serving import base_url, listen, serve_until_stopped
+    from leads_pipeline.verification.sandbox.app import create_app
+    from leads_pipeline.verification.sandbox.options import VENDORS, ProviderOptions
+
+    account = ProviderOptions(
+        vendor=next(known for known in VENDORS if known == vendor),
+        key=_token(options["token_env"] or f"LEADS_{vendor.upper()}_KEY"),
+        account=options["account"],
+        credit=options["credit"],
+        calls_per_minute=options["calls_per_minute"],
+        batch_size=options["batch_size"],
+        limited=not options["no_limits"],
+    )
+    bound = listen(host, port)
+    app = create_app(account, clock=SystemClock(), random=Random(options["seed"]))  # noqa: S311
+    said = f"sandbox provider ({vendor}) on {base_url(bound)}"
+    serve_until_stopped(app, bound, on_started=lambda: click.echo(said))
+
+
+def _serve_dns(host: str, port: int, options: Mapping[str, Any]) -> None:
+    import asyncio
+
+    from leads_pipeline.verification.sandbox.dns import DnsSandbox
+    from leads_pipeline.verification.sandbox.domains import DnsRule, DomainKind
+
+    rules = {}
+    for text in options["domains"]:
+        name, _, kind = text.partition("=")
+        if not name or kind not in list(DomainKind):
+            allowed = ", ".join(DomainKind)
+            raise click.BadParameter(f"{text!r} is not NAME=KIND; kinds: {allowed}", param_hint="--domain")
+        rules[name.lower()] = DnsRule(DomainKind(kind))
+    sandbox = DnsSandbox(rules, host=host, port=port)
+    said = f"sandbox DNS on {sandbox.address}, UDP and TCP"
+    asyncio.run(sandbox.serve(on_started=lambda: click.echo(said)))
+
+
+def _refuse_what_is_not_known(context: click.Context, vendor: str) -> None:
+    for parameter in context.command.params:
+        name = parameter.name or ""
+        given = context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+        if given and vendor not in _KNOWN_TO.get(name, (vendor,)):
+            raise click.UsageError(f"{parameter.opts[0]} is not for {vendor}, only for {', '.join(_KNOWN_TO[name])}")
+
+
+def _token(name: str) -> str | None:
+    from pydantic import ValidationError
+
+    from leads_pipeline.config import SecretRef
+
+    try:
+        return SecretRef(env=name).resolve().get_secret_value()
+    except ValidationError as error:
+        raise click.BadParameter(f"{name} cannot name an environment variable", param_hint="--token-env") from error
+    except ConfigError:
+        return None

@@ -58,7 +58,7 @@ def test_what_a_vendor_does_not_know_is_refused_by_name(arguments: tuple[str, ..
 
 
 def test_the_commands_vendors_are_those_that_there_are():
-    from leads_pipeline.cli.sandbox_serve import _PORTS, _PROVIDERS
+    from leads_pipeline.cli.sandbox import _PORTS, _PROVIDERS
 
     assert set(_PROVIDERS) == set(VENDORS)
     assert len(set(_PORTS.values())) == len(_PORTS)
