@@ -118,9 +118,10 @@ def switch(
 @click.pass_obj
 def resume(config_file: str | None, tier: str, actor: str) -> None:
     """End the switch of a tier. Leads that went on meanwhile are not looked up again."""
-    from leads_pipeline.storage.verification_switches import switch_back
+    from leads_pipeline.storage.verification_switches import require_tier, switch_back
 
     settings = load_settings(config_file)
+    require_tier(tier, settings.verification.tiers)
     with _engine(settings) as engine, engine.begin() as connection:
         switch_back(connection, tier, actor=actor, now=SystemClock().now())
     click.echo(f"{tier} is itself again")

@@ -68,10 +68,7 @@ def switch_down(
     """
     order = list(tiers)
     for name in (tier, down_to):
-        if name not in order:
-            raise LeadsError(
-                f"there is no tier {name!r} in leads.yaml; defined, most thorough first: {', '.join(order)}"
-            )
+        require_tier(name, tiers)
     if order.index(down_to) <= order.index(tier):
         lower = ", ".join(order[order.index(tier) + 1 :]) or "none: it is the last"
         raise LeadsError(f"{tier!r} can only be switched down to a less thorough tier; those are: {lower}")
@@ -87,6 +84,16 @@ def switch_down(
         values,
     ).scalar_one()
     return Switch(switch_id, tier, down_to, actor, reason, now, until)
+
+
+def require_tier(name: str, tiers: Mapping[str, object]) -> None:
+    """Refuse a name that leads.yaml gives to no tier.
+
+    Raises:
+        LeadsError: naming those that there are.
+    """
+    if name not in tiers:
+        raise LeadsError(f"there is no tier {name!r} in leads.yaml; defined, most thorough first: {', '.join(tiers)}")
 
 
 def switch_back(connection: sa.Connection, tier: str, *, actor: str, now: datetime) -> None:
