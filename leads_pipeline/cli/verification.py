@@ -45,7 +45,11 @@ def verification() -> None:
 @_AS_JSON
 @click.pass_obj
 def status(config_file: str | None, as_json: bool) -> None:
-    """Show what each tier looks up, what waits, how much was verified in time, and how the providers are."""
+    """Show tiers, queues and providers.
+
+    What each tier looks up and how much of it was verified in time, what waits and for how long, which providers can be
+    asked.
+    """
     settings = load_settings(config_file)
     with _engine(settings) as engine:
         found = _status(engine, settings)
@@ -60,9 +64,10 @@ def status(config_file: str | None, as_json: bool) -> None:
 @_AS_JSON
 @click.pass_obj
 def budget(config_file: str | None, provider: str | None, as_json: bool) -> None:
-    """Show per provider what was spent, what is left, and for which tiers it is kept.
+    """Show what was spent and what is left.
 
-    Amounts are in the account's currency, days and months in its time zone.
+    Per provider, with the look-ups that it still pays for in each tier. Amounts are in the account's currency, days and
+    months in its time zone.
     """
     settings = load_settings(config_file)
     _need_providers(settings, provider)
@@ -313,8 +318,10 @@ def _tiers_table(tiers: list[dict[str, Any]], settings: Settings) -> "Table":
         share = "" if tier["share_in_time"] is None else f"{tier['share_in_time']:.1%} of {tier['lookups']:,}"
         if tier["share_in_time"] is not None and tier["share_in_time"] < tier["slo_share"]:
             share = f"[red]{share}[/]"
-        promised = f"{tier['slo_share']:.1%} in {span(tier['slo_seconds'])}"
-        table.add_row(tier["tier"], lookups, span(tier["patience_seconds"]), share, promised)
+        waits = bool(tier["looks_up"]) and tier["patience_seconds"] > 0
+        patience = span(tier["patience_seconds"]) if waits else "none"
+        promised = f"{tier['slo_share']:.1%} in {span(tier['slo_seconds'])}" if tier["looks_up"] else ""
+        table.add_row(tier["tier"], lookups, patience, share, promised)
     return table
 
 
@@ -322,7 +329,7 @@ def _switch_line(tier: dict[str, Any]) -> str:
     made = tier["switch"]
     until = f"until {made['until']:%Y-%m-%d %H:%M} UTC" if made["until"] else "until it is resumed"
     return (
-        f"{tier['tier']} was switched down to {made['to']} {made['since']:%Y-%m-%d %H:%M} UTC {until} by "
+        f"Since {made['since']:%Y-%m-%d %H:%M} UTC {tier['tier']} is treated as {made['to']}, {until}, by "
         f"{made['actor']}: {made['reason']}. `leads verification resume {tier['tier']}` ends it.\n"
     )
 
@@ -341,7 +348,7 @@ def _providers_table(providers: list[dict[str, Any]], now: datetime) -> "Table":
     for item in providers:
         place = "never: no order names it" if item["place"] is None else f"as no. {item['place']}"
         again = item["asked_again_at"]
-        state = "can be asked" if item["trouble"] is None else f"[red]{item['trouble']}[/]"
+        state = "can be asked" if item["trouble"] is None else f"[red]{item['trouble'].replace('_', ' ')}[/]"
         if again is not None:
             state += f", again in {span(max(0.0, (again - now).total_seconds()))}"
         table.add_row(item["provider"], item["kind"], place, item["breaker"], state)
@@ -364,7 +371,7 @@ def _print_budget(found: dict[str, Any]) -> None:
                 "nobody is asked for the same twice; compare with the vendor's bill.",
                 markup=False,
             )
-        if item["advice"]:
+        if item["advice"] and item["place"] is not None:
             console.print(item["advice"], style="yellow", markup=False)
 
 

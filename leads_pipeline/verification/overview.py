@@ -33,8 +33,8 @@ _FOR_A_PERSON = frozenset({Outcome.REFUSED, Outcome.OUT_OF_CREDIT})
 class ProviderStanding:
     """A provider's account. ``place``: in the order of asking, from 1; ``None``: no kind of look-up names it.
 
-    ``pays_for``: by tier, how many more look-ups the budgets pay for; ``None``: any number. ``refused_with``: the HTTP
-    status of the latest refusal while its breaker is open for it.
+    ``pays_for``: by tier that looks the kind up, how many more look-ups the budgets pay for; ``None``: any number.
+    ``refused_with``: the HTTP status of the latest refusal while its breaker is open for it.
     """
 
     name: str
@@ -65,8 +65,8 @@ class ProviderStanding:
 
     @property
     def is_spent(self) -> bool:
-        """No tier's look-up can be paid any more."""
-        return all(lookups == 0 for lookups in self.pays_for.values())
+        """No look-up can be paid any more, of any tier that has some."""
+        return bool(self.pays_for) and all(lookups == 0 for lookups in self.pays_for.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +164,7 @@ def _provider(engine: sa.Engine, name: str, settings: VerificationSettings, cloc
         pays_for={
             tier: books.affordable(spend, account.settings, kept_back=item.budget_reserve)
             for tier, item in settings.tiers.items()
+            if kind in settings.lookups_of(tier)
         },
         unanswered=unanswered,
         breaker=breakers[0] if breakers else None,
