@@ -143,7 +143,8 @@ def triage(lead: ValidLead, came: Circumstances, *, policy: TriagePolicy) -> Tri
 def fields_asked_for(policy: TriagePolicy) -> frozenset[str]:
     """The names of fields that some condition is about."""
     conditions = [rule.when for rule in policy.value] + [rule.when for rule in policy.triage]
-    return frozenset(condition.field for condition in conditions if condition.field is not None)
+    about = frozenset(condition.field for condition in conditions if condition.field is not None)
+    return about.union(*(condition.present for condition in conditions))
 
 
 def _factors(lead: ValidLead, came: Circumstances, points: RiskPoints) -> list[Factor]:

@@ -35,6 +35,7 @@ REFUSED_PAUSE_SECONDS = 300.0
 # Rather than wait for so long, the next provider is asked.
 LONGEST_WAIT_SECONDS = 30.0
 _ANY_NUMBER = 1_000_000
+_LONGEST_MARGIN_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +78,12 @@ class Account:
         self._policy: BreakerSettings = settings.breaker
         self._engine = engine
         self._clock = clock
+        limits = limits_of(self.provider, self.settings)
         self._limiter = Limiter(
             engine,
             account=f"verification:{name}",
-            limits=limits_of(self.provider, self.settings),
+            limits=limits,
+            margin=margin_of(limits),
             spread=self.provider.quirks.spread,
             clock=clock if simulated else None,
         )
@@ -207,12 +210,13 @@ class Account:
             breaker.succeeded(connection, self.name, now=now)
 
     def answered(self, gate: Gate, entry: Entry, answer: ProviderAnswer) -> None:
-        """Tell the limiter what the answer says about the account's windows."""
+        """Tell the limiter what the answer says about the account's windows.
+
+        When it came says nothing: a provider may take a minute to look up what it received at once.
+        """
         if answer.outcome is Outcome.THROTTLED:
             pause = self.provider.quirks.block_seconds if answer.retry_after is None else answer.retry_after
             gate.answered(entry, pause_seconds=pause, until_midnight=answer.until_midnight)
-        else:
-            gate.answered(entry)
 
 
 def limits_of(provider: Provider, settings: ProviderSettings) -> RequestLimits:
@@ -223,6 +227,12 @@ def limits_of(provider: Provider, settings: ProviderSettings) -> RequestLimits:
         windows = (WindowLimit(requests=settings.calls_per_minute, seconds=60),)
     daily = None if quirks.daily is None else DailyLimit(requests=quirks.daily, time_zone=settings.budget.time_zone)
     return RequestLimits(windows=windows, daily=daily, in_flight=min(quirks.in_flight, 64))
+
+
+def margin_of(limits: RequestLimits) -> timedelta:
+    """How much later than its grant a request may reach the vendor without being counted wrongly."""
+    shortest = min(window.seconds for window in limits.windows)
+    return timedelta(seconds=min(_LONGEST_MARGIN_SECONDS, shortest / 20))
 
 
 def _billed(answer: ProviderAnswer, lookups: int) -> int:
