@@ -178,12 +178,12 @@ def _verification(connection: sa.Connection, provider: ProviderView) -> dict[str
         "mailboxes": row.mailboxes,
         "still_waiting": row.waiting,
         **{name: getattr(row, name) for name in ("valid", "risky", "invalid", "unknown")},
-        "paid": row.billed,
+        "paid": int(row.billed),
         "calls": row.calls,
         "over_limit": provider.over_limit,
         "cost": round(float(row.cost), 2),
         "spared_by_triage": row.leads - row.mailboxes,
-        "spared_by_cache": row.mailboxes - row.billed,
+        "spared_by_cache": row.mailboxes - int(row.billed),
     }
 
 
