@@ -17,6 +17,7 @@ from leads_pipeline.clock import Clock
 from leads_pipeline.config import InRequestSettings, Settings
 from leads_pipeline.domain.emails import Email, EmailFault, parse_email
 from leads_pipeline.domain.lane_rules import lane_of
+from leads_pipeline.domain.mailbox_lists import mailbox_lists
 from leads_pipeline.domain.text import as_text
 from leads_pipeline.domain.verification import LookupVerdict, Standing
 from leads_pipeline.errors import ConfigError
@@ -54,6 +55,7 @@ class InRequest:
     """One worker's. ``close`` ends what still asks DNS."""
 
     def __init__(self, settings: Settings, *, clock: Clock) -> None:
+        self._settings = settings
         self._readers: dict[tuple[str, str], PostReader] = {}
         self._domains: _Domains | None = None
         try:
@@ -89,7 +91,7 @@ class InRequest:
         text = as_text(self._reader(way).read(payload)[0].get("email"))
         if not text:
             return None
-        email = parse_email(text)
+        email = parse_email(text, lists=mailbox_lists(**self._settings.mailbox_lists(way.tenant)))
         if isinstance(email, EmailFault):
             return Verified(_answer(Standing.INVALID, (_FAULT_REASONS.get(email.rule, "bad_syntax"),)))
         name = dns_name(email.address.rpartition("@")[2])

@@ -89,7 +89,8 @@ def parse_name(*, first: str | None, last: str | None, full: str | None) -> Pers
     whole = _checked("full_name", full, faults)
     sent_first, sent_last = _checked("first_name", first, faults), _checked("last_name", last, faults)
     if sent_first is None and sent_last is None and whole is not None:
-        sent_first, sent_last = part_full_name(whole)
+        parted = part_full_name(whole)
+        sent_first, sent_last = (_checked("full_name", part, faults) for part in parted)
     given = _without(sent_first, _TITLES, leading=True)
     family = _without(sent_last, _SUFFIXES, leading=False)
     given, family = _without_doubtful(given, family, faults)

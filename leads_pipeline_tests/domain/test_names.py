@@ -80,6 +80,13 @@ def test_a_placeholder_is_no_name(value: str) -> None:
     assert name.faults == (NameFault("name_placeholder", "first_name", "placeholder"),)
 
 
+def test_a_placeholder_in_a_whole_name_is_no_part_of_it() -> None:
+    name = named(full="Anna asdf")
+    assert (name.first, name.last, name.full) == ("Anna", None, "Anna asdf")
+    assert name.faults == (NameFault("name_placeholder", "full_name", "placeholder"),)
+    assert named(full="qwerty asdf")[:3] == (None, None, None)
+
+
 def test_na_is_a_surname_beside_a_first_name_and_nothing_alone() -> None:
     assert named(first="Moon", last="Na").last == "Na"
     assert named(last="Na") == PersonName(
@@ -175,6 +182,7 @@ def test_a_simple_name_is_read_as_the_long_way_reads_it(first: str | None, last:
 
 @settings(max_examples=300, deadline=None)
 @given(PARTS, PARTS, st.one_of(st.none(), st.text(max_size=30), st.lists(WORDS, max_size=4).map(" ".join)))
+@example(None, None, "A AAA")
 def test_reading_what_was_read_changes_nothing(first: str | None, last: str | None, full: str | None) -> None:
     name = named(first=first, last=last, full=full)
     again = named(first=name.first, last=name.last, full=name.full)
