@@ -102,7 +102,7 @@ def decide(
         default=0,
     )
     if spread:
-        wait_ms = max(wait_ms, _spacing_ms(logs, limits.windows, stamp=stamp))
+        wait_ms = max(wait_ms, _spacing_ms(logs, limits.windows, stamp=stamp, margin_ms=margin_ms))
     if wait_ms > 0:
         return Wait(wait_ms / 1000, WaitReason.WINDOW), state
     for seconds, log in logs.items():
@@ -296,12 +296,12 @@ def _wait_ms(log: Log, *, window: WindowLimit, stamp: int, margin_ms: int) -> in
     raise AssertionError("a log holds at least what it was counted to hold")
 
 
-def _spacing_ms(logs: Mapping[int, Log], windows: tuple[WindowLimit, ...], *, stamp: int) -> int:
-    """How long until the next grant of an even spacing."""
+def _spacing_ms(logs: Mapping[int, Log], windows: tuple[WindowLimit, ...], *, stamp: int, margin_ms: int) -> int:
+    """How long until the next grant of an even spacing, over the window and its margin, so that it never fills up."""
     wait = 0
     for window in windows:
         if log := logs[window.seconds]:
-            wait = max(wait, log[-1][0] + window.seconds * 1000 // window.requests - stamp)
+            wait = max(wait, log[-1][0] + -(-(window.seconds * 1000 + margin_ms + 1) // window.requests) - stamp)
     return wait
 
 

@@ -221,7 +221,7 @@ def test_phones_are_looked_up_one_by_one(engine: sa.Engine, clock: FrozenClock) 
 def test_as_many_single_look_ups_are_claimed_at_once_as_may_be_under_way(engine: sa.Engine, clock: FrozenClock) -> None:
     with running_provider_sandbox(ProviderOptions("kickbox", key=KEY), clock=clock) as kickbox:
         settings = verification({"kb": provider(kickbox.base_url, "kickbox")})
-        leads = waiting(engine, [f"valid+{n}@a.example" for n in range(60)])
+        leads = waiting(engine, [f"p{n}+valid@a.example" for n in range(60)])
         report = look_up(engine, settings, clock)
         assert kickbox.report()["looked_up"] == 60 == len(verdicts(engine)) == len(leads)
     assert len({row["batch_id"] for row in rows_of(engine, schema.verification_calls)}) == 3  # 25 may be under way
