@@ -1,12 +1,13 @@
 """The demo's figures come from rows, and must agree with what the sandbox saw."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
 from leads_pipeline.config import Settings
-from leads_pipeline.demo.figures import FiguresDisagree, SandboxView, collect
+from leads_pipeline.demo.figures import FiguresDisagree, ProviderView, SandboxView, collect
 from leads_pipeline.demo.leads import invented_leads, leads_of_file
 from leads_pipeline.demo.place import LIMIT_REQUESTS, prepare_place
 from leads_pipeline.errors import ImportFileError
@@ -14,11 +15,21 @@ from leads_pipeline.errors import ImportFileError
 NOTHING = SandboxView(
     requests=0, http_429=0, records=0, contacts=0, duplicates=0, max_requests_in_any_window=0, limit=20
 )
+UNASKED = ProviderView(calls=0, billed=0, billed_twice=0, over_limit=0)
 
 
-def figures(engine: sa.Engine, settings: Settings, sandbox: SandboxView) -> dict:
+def figures(
+    engine: sa.Engine, settings: Settings, sandbox: SandboxView, provider: ProviderView = UNASKED
+) -> dict[str, Any]:
     with engine.connect() as connection:
-        return collect(connection, settings=settings, sandbox=sandbox, truth_of={}, seconds={"capture": 1.234})
+        return collect(
+            connection,
+            settings=settings,
+            sandbox=sandbox,
+            provider=provider,
+            truth_of={},
+            seconds={"capture": 1.234},
+        )
 
 
 def test_an_empty_database_has_empty_figures(engine: sa.Engine, settings: Settings):
@@ -48,6 +59,21 @@ def test_a_count_on_which_sandbox_and_database_part_is_named(
 
     with pytest.raises(FiguresDisagree, match=said):
         figures(engine, settings, SandboxView(**values))
+
+
+@pytest.mark.parametrize(
+    ("seen", "said"),
+    [
+        (ProviderView(calls=3, billed=0, billed_twice=0, over_limit=0), "it saw 3 calls"),
+        (ProviderView(calls=0, billed=3, billed_twice=0, over_limit=0), "billed 3 look-ups"),
+        (ProviderView(calls=0, billed=0, billed_twice=3, over_limit=0), "3 of them twice"),
+    ],
+)
+def test_a_provider_that_saw_something_else_is_named(
+    engine: sa.Engine, settings: Settings, seen: ProviderView, said: str
+):
+    with pytest.raises(FiguresDisagree, match=said):
+        figures(engine, settings, NOTHING, seen)
 
 
 def test_a_lead_that_is_in_no_state_is_named(engine: sa.Engine, settings: Settings):
