@@ -54,11 +54,15 @@ _TAKE = sa.text(
 
 _HELD = sa.text(
     """
+    with looked_up as materialized (
+        select distinct x.lead_id
+        from jsonb_to_recordset(cast(:rows as jsonb)) as t(tenant text, verified_at timestamptz)
+        join verifications x on x.verified_at = t.verified_at and x.tenant = t.tenant and x.kind = :kind
+    )
     select distinct d.tenant, held.lead_id, held.revision, v.capture_lane as lane,
         case :field when 'email' then v.email else v.phone end as subject
-    from jsonb_to_recordset(cast(:rows as jsonb)) as t(tenant text, verified_at timestamptz)
-    join verifications x on x.verified_at = t.verified_at and x.tenant = t.tenant and x.kind = :kind
-    join deduped_leads d on d.lead_id = x.lead_id
+    from looked_up
+    join deduped_leads d on d.lead_id = looked_up.lead_id
     join golden_contacts g on g.contact_id = d.contact_id
     join deduped_leads held on held.lead_id = cast(g.provenance -> :field ->> 'lead_id' as uuid)
     join validated_leads v on v.lead_id = held.lead_id and v.revision = held.revision
