@@ -200,7 +200,11 @@ def _print_post(number: int, post: "ExplainedPost") -> None:
             shown = ", ".join(value) if isinstance(value, tuple) else value
             if isinstance(value, dict):
                 shown = ", ".join(f"{key} {item}" for key, item in value.items())
-            click.echo(f"    {name:<14} {shown}")
+            click.echo(f"    {name:<16} {shown}")
+        if post.triage is not None:
+            why = ", ".join(f"{factor.factor} {factor.points}" for factor in post.triage.factors)
+            risk = f"{post.triage.risk} ({why})" if why else str(post.triage.risk)
+            click.echo(f"  Verification: tier {post.triage.tier}, value {post.triage.value}, risk {risk}")
     else:
         click.echo("  Rejected:")
         for reason in post.rejected_for:

@@ -17,10 +17,11 @@ from leads_pipeline.domain.consent import parse_consent
 from leads_pipeline.domain.consent_mapping import consent_statements
 from leads_pipeline.domain.field_mapping import FieldPlan
 from leads_pipeline.domain.lane_rules import lane_of
-from leads_pipeline.domain.mailbox_lists import MailboxLists, mailbox_lists
+from leads_pipeline.domain.mailbox_lists import mailbox_lists
 from leads_pipeline.domain.posted_lead import storage_fault
 from leads_pipeline.domain.schema_drift import CONSENT, LANE
 from leads_pipeline.domain.stage import Lane
+from leads_pipeline.domain.triage import Circumstances, Triage, triage
 from leads_pipeline.domain.validation import Rejection, set_aside, validate
 from leads_pipeline.errors import NotFound
 from leads_pipeline.sources.fetching import VENDORS
@@ -48,7 +49,8 @@ class ExplainedPost:
     """What one post becomes. Exactly one of ``lead``, ``rejected_for`` and ``fetched_from`` says how it goes on.
 
     ``consent`` holds the statements with ``understood``; ``fetched_from`` is the address at which the vendor is asked
-    before there is anything to judge.
+    before there is anything to judge. ``triage`` is that of a lead that comes alone: how many came before it, from
+    where, is not known here.
     """
 
     event_id: str | None
@@ -56,6 +58,7 @@ class ExplainedPost:
     consent: tuple[dict[str, Any], ...]
     fields: tuple[ExplainedField, ...]
     lead: dict[str, Any] | None = None
+    triage: Triage | None = None
     rejected_for: tuple[dict[str, str], ...] = ()
     fetched_from: str | None = None
 
@@ -91,12 +94,8 @@ def explain_posts(
     posts = reader.kind.read(delivery, SourceOptions(honeypot=source_settings.honeypot))
     if isinstance(posts, Unreadable):
         return posts
-    country = source_settings.country or settings.tenants[tenant].country
-    lists = mailbox_lists(**settings.mailbox_lists(tenant))
-    return [
-        _explained(post, reader, source_settings, country=country, lists=lists, now=now, fetched=fetched)
-        for post in posts
-    ]
+    explainer = _Explainer(settings, tenant, source, reader, source_settings, now, fetched)
+    return [explainer.explained(post) for post in posts]
 
 
 def guessed_type(body: bytes, media_types: frozenset[str]) -> str:
@@ -116,50 +115,64 @@ def as_json(post: ExplainedPost) -> dict[str, Any]:
     return plain
 
 
-def _explained(
-    post: Post,
-    reader: PostReader,
-    source: SourceSettings,
-    *,
-    country: str,
-    lists: MailboxLists,
-    now: datetime,
-    fetched: Mapping[str, Any] | None,
-) -> ExplainedPost:
-    if storage_fault(post.payload) is not None:
-        post = kept_raw(json.dumps(post.payload).encode())
-    payload = post.payload if fetched is None else with_fetched(post.payload, fetched)
-    fields = reader.kind.fields(payload)
-    plan = reader.plan(tuple(fields))
-    mapped = plan.apply(fields)
-    explained = ExplainedPost(
-        event_id=post.event_id,
-        lane=lane_of(fields, source.lane_rules, default=Lane(source.lane)),
-        consent=tuple(_statements(post, fields, source, now=now)),
-        fields=tuple(
-            ExplainedField(
-                name,
-                value,
-                used_for=(uses := _uses_of(name, plan, source)),
-                taken=bool(uses) and (plan.meanings[name] is None or name in mapped.used.values()),
-            )
-            for name, value in fields.items()
-        ),
-    )
-    if post.quarantine is not None:
-        return _rejected(explained, set_aside(post.quarantine))
-    if post.reference is not None and fetched is None:
-        vendor = VENDORS[source.kind]
-        base = (source.api_url or vendor.base_url).rstrip("/")
-        return replace(explained, fetched_from=base + vendor.path(post.reference, source))
-    lead, _names = reader.read(payload)
-    verdict = validate(lead, country=country, today=now.date(), lists=lists)
-    if isinstance(verdict, Rejection):
-        return _rejected(explained, verdict)
-    values = {name: value for name, value in asdict(verdict).items() if value not in (None, {}, ())}
-    return replace(
-        explained, lead={name: value for name, value in values.items() if not name.endswith(("_key", "_raw"))}
-    )
+@dataclass(frozen=True, slots=True)
+class _Explainer:
+    """What all posts of one request are read with."""
+
+    settings: Settings
+    tenant: str
+    name: str
+    reader: PostReader
+    source: SourceSettings
+    now: datetime
+    fetched: Mapping[str, Any] | None
+
+    def explained(self, post: Post) -> ExplainedPost:
+        if storage_fault(post.payload) is not None:
+            post = kept_raw(json.dumps(post.payload).encode())
+        payload = post.payload if self.fetched is None else with_fetched(post.payload, self.fetched)
+        fields = self.reader.kind.fields(payload)
+        plan = self.reader.plan(tuple(fields))
+        mapped = plan.apply(fields)
+        explained = ExplainedPost(
+            event_id=post.event_id,
+            lane=lane_of(fields, self.source.lane_rules, default=Lane(self.source.lane)),
+            consent=tuple(_statements(post, fields, self.source, now=self.now)),
+            fields=tuple(
+                ExplainedField(
+                    name,
+                    value,
+                    used_for=(uses := _uses_of(name, plan, self.source)),
+                    taken=bool(uses) and (plan.meanings[name] is None or name in mapped.used.values()),
+                )
+                for name, value in fields.items()
+            ),
+        )
+        if post.quarantine is not None:
+            return _rejected(explained, set_aside(post.quarantine))
+        if post.reference is not None and self.fetched is None:
+            vendor = VENDORS[self.source.kind]
+            base = (self.source.api_url or vendor.base_url).rstrip("/")
+            return replace(explained, fetched_from=base + vendor.path(post.reference, self.source))
+        return self._judged(explained, payload, fields)
+
+    def _judged(self, explained: ExplainedPost, payload: dict[str, Any], fields: Mapping[str, Any]) -> ExplainedPost:
+        lead, _names = self.reader.read(payload)
+        verdict = validate(
+            lead,
+            country=self.source.country or self.settings.tenants[self.tenant].country,
+            today=self.now.date(),
+            lists=mailbox_lists(**self.settings.mailbox_lists(self.tenant)),
+        )
+        if isinstance(verdict, Rejection):
+            return _rejected(explained, verdict)
+        values = {name: value for name, value in asdict(verdict).items() if value not in (None, {}, ())}
+        came = Circumstances(tenant=self.tenant, source=self.name, lane=explained.lane, sent=fields)
+        return replace(
+            explained,
+            lead={name: value for name, value in values.items() if not name.endswith(("_key", "_raw"))},
+            triage=triage(verdict, came, policy=self.settings.verification),
+        )
 
 
 def _uses_of(name: str, plan: FieldPlan, source: SourceSettings) -> tuple[str, ...]:

@@ -39,6 +39,9 @@ tenants:
       search: {kind: google_ads, secret: {env: H2_GOOGLE_KEY}}
       page: {kind: form}
       website: {lane: real_time}
+verification:
+  value: [{points: 30, when: {field: budget, at_least: 10000}}, {points: 20, when: {present: [phone]}}]
+  triage: [{tier: full, when: {value_at_least: 50}}]
 """
 POST = {
     "your-name": "Anna Maria Berg",
@@ -136,8 +139,15 @@ def test_the_same_is_readable_for_people(leads: Leads, tmp_path: Path) -> None:
         "kept as sent",
         "[bold]not markup[/bold]",
         "+436641234567",
+        "Verification: tier full, value 50, risk 0",
     ):
         assert expected in result.output, expected
+
+
+def test_what_makes_a_lead_a_risk_is_told_with_its_points(leads: Leads, tmp_path: Path) -> None:
+    result = leads("test", "contact_form", "-", stdin=json.dumps({**POST, "your-email": "info@mailinator.com"}))
+
+    assert "tier full, value 50, risk 50 (disposable_mailbox 40, role_mailbox 10)" in result.output
 
 
 def test_what_is_shown_is_what_validation_stores(leads: Leads, engine: sa.Engine, tmp_path: Path) -> None:
