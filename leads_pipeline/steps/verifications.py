@@ -10,7 +10,7 @@ import random as randomness
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 
@@ -74,13 +74,34 @@ def kinds_to_look_up(engine: sa.Engine, *, settings: VerificationSettings, clock
     with engine.connect() as connection:
         due = queue.kinds_due(connection, kinds, urgencies=range(len(settings.tiers)), now=now)
         answers = [kind for kind in kinds if answers_due(connection, kind, now=now)]
+        unwanted = _unwanted(connection, settings, now)
     askable = [kind for kind in due if kind is LookupKind.MX or _askable(engine, kind, settings, clock)]
-    return [kind for kind in kinds if kind in askable or kind in answers]
+    return [kind for kind in kinds if kind in askable or kind in answers or kind in unwanted]
 
 
 def _askable(engine: sa.Engine, kind: LookupKind, settings: VerificationSettings, clock: Clock) -> bool:
-    accounts = (Account(name, settings, engine=engine, clock=clock) for name in settings.providers_of(kind))
-    return any(account.trouble(now=clock.now()) is None for account in accounts)
+    """Whether an account can be asked for something that is due in a tier for which its budgets pay."""
+    now = clock.now()
+    for name in settings.providers_of(kind):
+        account = Account(name, settings, engine=engine, clock=clock)
+        if account.trouble(now=now) is None:
+            with engine.connect() as connection:
+                urgencies = list(account.affordable(connection, now=now))
+                if queue.kinds_due(connection, [kind], urgencies=urgencies, now=now):
+                    return True
+    return False
+
+
+def _unwanted(connection: sa.Connection, settings: VerificationSettings, now: datetime) -> set[LookupKind]:
+    """The kinds of which something is due in a tier that is switched down: it is to be let go, whoever can be asked."""
+    in_force = tiers_in_force(settings.tiers, active_switches(connection, now=now))
+    found: set[LookupKind] = set()
+    for place, (tier, treated_as) in enumerate(in_force.items()):
+        dropped = [
+            LookupKind(kind) for kind in settings.lookups_of(tier) if kind not in settings.lookups_of(treated_as)
+        ]
+        found.update(queue.kinds_due(connection, dropped, urgencies=[place], now=now))
+    return found
 
 
 class _Work:

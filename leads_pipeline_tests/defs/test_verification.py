@@ -92,6 +92,12 @@ def capture(seeding: Any, run: Any, clock: FrozenClock) -> Callable[..., None]:
     return captured
 
 
+def switch_off(engine: sa.Engine, context: FlowContext) -> None:
+    tiers, now = context.settings.verification.tiers, context.clock.now()
+    with engine.begin() as connection:
+        switch_down(connection, "full", down_to="none", tiers=tiers, actor="grace", reason="r", until=None, now=now)
+
+
 def failing(run: Any) -> set[str]:
     return {name for name, passed in verdicts(run("slo_checks")).items() if not passed}
 
@@ -160,6 +166,41 @@ def test_what_nobody_can_be_asked_for_is_no_work(
     assert "anybody can be asked" in tick().skip_message
     monkeypatch.setenv("LEADS_BOUNCE_KEY", KEY)
     assert tick().tags["leads/due"] == "mailbox"
+
+
+def test_a_budget_that_is_kept_for_others_is_no_work(
+    tick: Any, capture: Any, run: Any, flow_context: FlowContext, seeding: Any, clock: FrozenClock, instance: Any
+) -> None:
+    capture("valid@firm.example")
+    assert run("verification").success
+    capture("other@firm.example")
+    assert tick().tags["leads/due"] == "mailbox"
+    verification = flow_context.settings.verification
+    kept = {"full": verification.tiers["full"].model_copy(update={"budget_reserve": 0.99})}
+    tiers = {"gold": verification.tiers["full"], **verification.tiers, **kept}
+    settings = flow_context.settings.model_copy(
+        update={"verification": verification.model_copy(update={"tiers": tiers})}
+    )
+    with seeding() as flow:
+        flow.connection.execute(sa.text("update verification_requests set urgency = 1"))
+    context = dg.build_sensor_context(instance=instance)
+    reserved = lookups_waiting(context, flow=dataclasses.replace(flow_context, settings=settings))
+    assert isinstance(reserved, dg.SkipReason)
+
+
+def test_a_tier_that_is_switched_down_is_work_though_nobody_can_be_asked(
+    tick: Any, capture: Any, run: Any, engine: sa.Engine, clock: FrozenClock, flow_context: FlowContext,
+    monkeypatch: pytest.MonkeyPatch, count: Any,
+) -> None:  # fmt: skip
+    monkeypatch.delenv("LEADS_BOUNCE_KEY")
+    capture("valid@firm.example")
+    assert run("verification").success
+    assert isinstance(tick(), dg.SkipReason)
+    switch_off(engine, flow_context)
+    assert tick().tags["leads/due"] == "mailbox"
+    assert run("verification").success
+    assert count("verification_requests") == 0
+    assert isinstance(tick(), dg.SkipReason)
 
 
 def test_one_run_of_look_ups_at_a_time(tick: Any, capture: Any, instance: Any, definitions: Any) -> None:
@@ -354,14 +395,10 @@ def reverifying(settings: Settings) -> Settings:
 
 
 def test_a_tier_that_is_switched_down_lets_its_look_ups_go(
-    run: Any, capture: Any, engine: sa.Engine, clock: FrozenClock, flow_context: FlowContext
+    run: Any, capture: Any, engine: sa.Engine, flow_context: FlowContext
 ) -> None:
     capture("valid@firm.example")
-    with engine.begin() as connection:
-        tiers = flow_context.settings.verification.tiers
-        switch_down(
-            connection, "full", down_to="none", tiers=tiers, actor="grace", reason="r", until=None, now=clock.now()
-        )
+    switch_off(engine, flow_context)
     found = metadata_of(run("verification"), "verifications")
     assert (found["lookups"], found["leads_released"]) == (0, 1)
     assert "| mailbox | skipped | unknown | 1 |" in found["verdicts"]
