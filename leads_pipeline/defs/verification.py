@@ -4,6 +4,7 @@
 waits for this asset. Keep out: when it runs (``defs.automation``) and its checks (``defs.verification_checks``).
 """
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -11,7 +12,7 @@ import dagster as dg
 from pydantic import Field
 
 from leads_pipeline import flows
-from leads_pipeline.defs.metadata import counts_table, markdown_table, table_metadata
+from leads_pipeline.defs.metadata import markdown_table, table_metadata
 from leads_pipeline.defs.runs import note_progress
 from leads_pipeline.defs.shield import LOST_CONNECTION, shielded
 from leads_pipeline.domain.stage import Stage
@@ -20,7 +21,7 @@ from leads_pipeline.outbound.breaker import BreakerState
 from leads_pipeline.steps.verifications import VerificationReport
 from leads_pipeline.storage.verification_calls import MICROS
 from leads_pipeline.storage.verification_measurements import CallCount, VerdictCount, calls_since, verdicts_since
-from leads_pipeline.verification.overview import Overview, money, take_overview
+from leads_pipeline.verification.overview import Overview, ProviderStanding, money, take_overview
 
 VERIFICATIONS = "verifications"
 
@@ -91,55 +92,54 @@ def _metadata(
         **{f"share_in_time_{tier.tier}": tier.record.share for tier in overview.tiers if tier.record.lookups},
         **{f"spent_today_{item.name}": item.spend.micros_today / MICROS for item in overview.providers},
         **{f"spent_this_month_{item.name}": item.spend.micros_month / MICROS for item in overview.providers},
-        "counts": counts_table({name: count for name, count in report.counts.items() if count}),
-        "calls_by_outcome": markdown_table(
-            ("provider", "outcome", "calls", "look-ups"),
-            ((item.provider, item.outcome or "no answer yet", item.calls, item.lookups) for item in calls),
-        ),
-        "verdicts": markdown_table(
-            ("look-up", "said by", "verdict", "leads"),
-            ((item.kind, item.provider, item.verdict, item.leads) for item in verdicts),
-        ),
-        "providers": _providers_table(overview),
-        "backlog": markdown_table(
-            ("tier", "look-up", "waiting", "oldest, s", "past patience"),
-            (
-                (
-                    queue.tier,
-                    queue.kind,
-                    queue.waiting,
-                    max(0.0, (now - queue.oldest_since).total_seconds()),
-                    queue.past_patience,
-                )
-                for queue in waiting
-            ),
-        ),
-        **(
-            {"stopped": markdown_table(("look-up", "why nobody was asked"), report.stopped.items())}
-            if report.stopped
-            else {}
-        ),
-        **({"what_helps": _advice(overview, now)} if overview.advice(now=now) else {}),
+        **_tables(report, overview, calls, verdicts, now=now),
     }
 
 
-def _providers_table(overview: Overview) -> dg.MarkdownMetadataValue:
-    return markdown_table(
-        ("provider", "look-up", "spent today", "this month", "left today", "left this month", "breaker"),
-        (
-            (
-                item.name,
-                item.kind,
-                money(item.spend.micros_today),
-                money(item.spend.micros_month),
-                "no limit" if item.day_left is None else money(item.day_left),
-                "no limit" if item.month_left is None else money(item.month_left),
-                item.state,
-            )
-            for item in overview.providers
+def _tables(
+    report: VerificationReport,
+    overview: Overview,
+    calls: list[CallCount],
+    verdicts: list[VerdictCount],
+    *,
+    now: datetime,
+) -> dict[str, dg.MarkdownMetadataValue]:
+    """Those that have a row."""
+    advice, waiting = overview.advice(now=now), overview.waiting
+    tables: dict[str, tuple[Sequence[str], list[tuple[object, ...]]]] = {
+        "counts": (("", "count"), sorted((name, count) for name, count in report.counts.items() if count)),
+        "calls_by_outcome": (
+            ("provider", "outcome", "calls", "look-ups"),
+            [(item.provider, item.outcome or "no answer yet", item.calls, item.lookups) for item in calls],
         ),
+        "verdicts": (
+            ("look-up", "said by", "verdict", "leads"),
+            [(item.kind, item.provider, item.verdict, item.leads) for item in verdicts],
+        ),
+        "providers": (
+            ("provider", "look-up", "spent today", "this month", "left today", "left this month", "breaker"),
+            [_account(item) for item in overview.providers],
+        ),
+        "backlog": (
+            ("tier", "look-up", "waiting", "oldest, s", "past patience"),
+            [
+                (queue.tier, queue.kind, queue.waiting, (now - queue.oldest_since).total_seconds(), queue.past_patience)
+                for queue in waiting
+            ],
+        ),
+        "stopped": (("look-up", "why nobody was asked"), list(report.stopped.items())),
+        "what_helps": (("provider", "what is wrong, and what helps"), list(advice.items())),
+    }
+    return {name: markdown_table(header, rows) for name, (header, rows) in tables.items() if rows}
+
+
+def _account(item: ProviderStanding) -> tuple[object, ...]:
+    return (
+        item.name,
+        item.kind,
+        money(item.spend.micros_today),
+        money(item.spend.micros_month),
+        "no limit" if item.day_left is None else money(item.day_left),
+        "no limit" if item.month_left is None else money(item.month_left),
+        item.state,
     )
-
-
-def _advice(overview: Overview, now: datetime) -> dg.MarkdownMetadataValue:
-    return markdown_table(("provider", "what is wrong, and what helps"), overview.advice(now=now).items())
