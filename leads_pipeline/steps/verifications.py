@@ -195,14 +195,22 @@ class _Work:
         self._progress.note(lookups=report.asked, counts={"dns_asked": report.asked, "dns_cached": report.from_cache})
         found: list[SubjectVerdict] = []
         again: list[Subject] = []
+        unasked: list[Subject] = []
         for subject in subjects:
             verdict = report.verdicts.get(subject.text)
-            if verdict is None or (verdict.standing is Standing.UNKNOWN and subject.attempts < MOST_ATTEMPTS):
+            if verdict is None:  # the time was up
+                unasked.append(subject)
+            elif verdict.standing is Standing.UNKNOWN and subject.attempts < MOST_ATTEMPTS:
                 again.append(subject)
             else:
                 found.append(SubjectVerdict(subject.tenant, subject.kind, subject.hash, verdict, BY_DNS))
         with self._engine.begin() as connection:
             self._progress.settle(connection, found)
             verdict_rows.unblock_mailboxes(connection, [(item.tenant, item.hash) for item in again])
-            self._progress.try_again(connection, again, stamp, reason="dns_failure")
+            # A failure is remembered for a while: before, nobody would be asked.
+            pause = self._settings.mx.failure_seconds
+            self._progress.try_again(connection, again, stamp, reason="dns_failure", at_least=pause)
+            queue.postpone(
+                connection, unasked, batch_id=stamp.batch_id, until=stamp.now, reason="not_asked", counts=False
+            )
         return bool(found)

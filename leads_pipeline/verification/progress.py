@@ -110,13 +110,21 @@ class Progress:
             runner_id=stamp.runner_id,
         )
 
-    def try_again(self, connection: sa.Connection, subjects: Sequence[Subject], stamp: Stamp, *, reason: str) -> None:
-        """Try these later: the longer, the oftener they were tried, and not all at once."""
+    def try_again(
+        self,
+        connection: sa.Connection,
+        subjects: Sequence[Subject],
+        stamp: Stamp,
+        *,
+        reason: str,
+        at_least: float = 0.0,
+    ) -> None:
+        """Try these later, after ``at_least`` seconds: the longer, the oftener they were tried, and not all at once."""
         by_attempts: dict[int, list[Subject]] = {}
         for subject in subjects:
             by_attempts.setdefault(subject.attempts, []).append(subject)
         for attempts, group in by_attempts.items():
-            wait = backoff_ceiling(attempts, policy=_RETRY) * (1 + self._random()) / 2
+            wait = max(at_least, backoff_ceiling(attempts, policy=_RETRY) * (1 + self._random()) / 2)
             until = self._clock.now() + timedelta(seconds=wait)
             queue.postpone(connection, group, batch_id=stamp.batch_id, until=until, reason=reason)
 
