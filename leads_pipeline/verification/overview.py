@@ -27,6 +27,8 @@ from leads_pipeline.verification.port import Outcome
 _REFUSED_WITHIN = timedelta(days=1)
 # After these a person must act.
 _FOR_A_PERSON = frozenset({Outcome.REFUSED, Outcome.OUT_OF_CREDIT})
+# These end by themselves.
+_BY_ITSELF = {"daily": "has answered as often as it does in a day", "paused": "asked for a pause"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,10 +189,10 @@ def advice(provider: ProviderStanding, *, now: datetime) -> str | None:
     if provider.is_spent:
         return _budget_advice(provider)
     trouble = provider.trouble
-    if trouble is not None and trouble.until is not None:
-        why = {"daily": "has answered as often as it does in a day"}.get(trouble.reason, "asked for a pause")
-        return f"{name} {why}: it is asked again {_at(trouble.until, now)}. Nothing needs to be done"
-    return None
+    why = _BY_ITSELF.get(trouble.reason) if trouble is not None else None
+    if trouble is None or trouble.until is None or why is None:
+        return None  # a window that is full is what windows are for
+    return f"{name} {why}: it is asked again {_at(trouble.until, now)}. Nothing needs to be done"
 
 
 def _breaker_advice(provider: ProviderStanding, now: datetime) -> str:

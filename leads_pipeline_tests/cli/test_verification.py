@@ -148,6 +148,21 @@ def test_an_open_breaker_says_why_and_when_it_is_tried_again(
     assert "in trouble: zerobounce. `leads verification status` says more." in line
 
 
+@pytest.mark.parametrize(
+    ("seconds", "shown_as", "expected"),
+    [(3_600, "paused, again in", "zerobounce asked for a pause: it is asked again at"), (10, "can be asked", "")],
+)
+def test_a_pause_is_shown_if_it_lasts(
+    leads: Leads, insert: Any, now: datetime, seconds: int, shown_as: str, expected: str
+) -> None:
+    until = now + timedelta(seconds=seconds)
+    insert("rate_limits", account="verification:zerobounce", endpoint_class="api", paused_until=until)
+    shown = words(leads("status"))
+    assert f"zerobounce mailbox as no. 1 closed {shown_as}" in shown
+    assert expected in shown
+    assert ("in trouble" in words(leads(group="status"))) is bool(expected)
+
+
 def test_budget_shows_what_was_spent_what_is_left_and_for_whom(leads: Leads, insert: Any, now: datetime) -> None:
     day = now.astimezone(VIENNA).date()
     insert("verification_spend", provider="zerobounce", day=day, calls=3, lookups=250, cost_micros=6_000_000)
