@@ -2,7 +2,8 @@
 
 Closed until ``failures`` in a row; then open: nothing is sent for a pause. When it has passed, one caller of all
 processes may probe (libraries let all that wait through at once: measured). A probe that succeeds closes it, one that
-fails doubles the pause. A probe whose caller died is given to another after the pause.
+fails doubles the pause; what was sent before it opened and fails later does not. A probe whose caller died is given to
+another after the pause.
 """
 
 from dataclasses import dataclass
@@ -70,14 +71,15 @@ _FAIL = sa.text(
         case when :most <= 1 then cast(:now as timestamptz) + cast(:pause as interval) end, :now
     )
     on conflict (name) do update set
-        failures = b.failures + 1,
+        failures = b.failures + case when b.state = 'open' then 0 else 1 end,
         reason = excluded.reason,
         state = case when b.state <> 'closed' or b.failures + 1 >= :most then 'open' else 'closed' end,
         opened_at = case
             when b.state <> 'closed' then b.opened_at
             when b.failures + 1 >= :most then cast(:now as timestamptz) end,
         next_probe_at = case
-            when b.state <> 'closed' or b.failures + 1 >= :most
+            when b.state = 'open' then b.next_probe_at
+            when b.state = 'probing' or b.failures + 1 >= :most
             then cast(:now as timestamptz) + least(
                 cast(:pause as interval) * power(2, least(greatest(b.failures + 1 - :most, 0), 30)),
                 cast(:max_pause as interval)

@@ -156,11 +156,14 @@ class Account:
     def open_call(
         self, connection: sa.Connection, lookups: int, *, urgency: int, batch_id: UUID, runner_id: str
     ) -> Call | Trouble:
-        """Write a call down before it is sent, unless the budget does not pay for it or too many are under way.
+        """Write a call down before it is sent, unless the breaker, the budget or the calls under way forbid it.
 
         ``urgency``: of the least urgent subject in it.
         """
         now = self._clock.now()
+        found = breaker.read_breakers(connection, self.name)
+        if found and found[0].state is breaker.BreakerState.OPEN:  # it has opened since the claim
+            return Trouble("breaker")
         tier = list(self._tiers.values())[urgency]
         call = Call(
             call_id=uuid7(now),

@@ -43,7 +43,7 @@ def main() -> None:
     if moment == "named":
         sa.event.listen(sa.Engine, "commit", die_before_the_commit)
     else:
-        ProviderClient.ask = ask_and_die  # type: ignore[method-assign]
+        ProviderClient.ask = ask_and_die  # type: ignore[assignment, method-assign]
     settings = load_settings(config)
     verify_leads(
         open_database(settings),

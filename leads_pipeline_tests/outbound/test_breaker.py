@@ -101,6 +101,13 @@ def test_a_probe_whose_caller_died_is_anothers_after_the_pause(engine: sa.Engine
     assert ask(engine, at=120)
 
 
+def test_what_was_under_way_when_it_opened_makes_nobody_wait_longer(engine: sa.Engine) -> None:
+    opened(engine)
+    for _late in range(20):
+        assert fail(engine, at=30) is BreakerState.OPEN
+    assert breaker(engine) == Breaker("zb", BreakerState.OPEN, 3, "broken", NOW, NOW + after(60))
+
+
 def test_one_breaker_is_none_of_anothers_business(engine: sa.Engine) -> None:
     opened(engine)
     fail(engine, name="kb")

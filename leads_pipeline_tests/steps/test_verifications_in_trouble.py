@@ -1,6 +1,8 @@
 """Providers that fail, throttle, block, lose answers and run out: nothing is lost, nothing is paid twice."""
 
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
@@ -10,7 +12,9 @@ from leads_pipeline.clock import FrozenClock
 from leads_pipeline.config import VerificationSettings
 from leads_pipeline.outbound.breaker import BreakerState, read_breakers
 from leads_pipeline.sandbox.faults import FaultKind, FaultRule
+from leads_pipeline.steps.verifications import VerificationReport
 from leads_pipeline.storage import schema
+from leads_pipeline.storage.database import engine_for
 from leads_pipeline.verification.sandbox.options import ProviderOptions
 from leads_pipeline.verification.sandbox.running import ProviderSandbox, running_provider_sandbox
 from leads_pipeline_tests.conftest import NOW
@@ -274,3 +278,49 @@ def test_an_answer_that_never_comes_is_given_up_when_its_patience_ends(engine: s
         assert 10 <= report["requests"] <= 62
         assert report["calls_over_limit"] == 0
     books_are_closed(engine)
+
+
+def test_of_two_workers_one_probes_and_the_other_leaves_the_account_alone(
+    engine: sa.Engine, database_url: str, clock: FrozenClock, second: ProviderSandbox
+) -> None:
+    """The probe takes a while: the other worker asks meanwhile, and is told that the breaker is open."""
+    settings = verification({"kb": provider(second.base_url, "kickbox")})
+    second.set_faults([FaultRule(FaultKind.HTTP_500)])
+    waiting(engine, addresses(10))
+    look_up(engine, settings, clock, seconds=30)
+    assert state_of(engine, "kb") is BreakerState.OPEN
+    clock.advance(60)
+    second.set_faults([FaultRule(FaultKind.SLOW, latency_ms=700, count=1)])
+    ready = threading.Barrier(2)
+
+    def work(number: int) -> VerificationReport:
+        own = engine_for(database_url)
+        ready.wait(timeout=30)
+        try:
+            return look_up(own, settings, FrozenClock(clock.now()), seconds=5, runner_id=f"worker {number}")
+        finally:
+            own.dispose()
+
+    with ThreadPoolExecutor(2) as pool:
+        reports = list(pool.map(work, range(2)))
+    idle, busy = sorted(reports, key=lambda report: report.calls)
+    assert (idle.calls, idle.stopped) == (0, {"mailbox": "kb: breaker"})
+    assert busy.calls >= 1
+    assert second.report()["max_in_flight"] == 1
+    assert state_of(engine, "kb") is BreakerState.CLOSED
+
+
+def test_a_probe_of_single_look_ups_is_one_of_them(
+    engine: sa.Engine, clock: FrozenClock, second: ProviderSandbox
+) -> None:
+    settings = verification({"kb": provider(second.base_url, "kickbox")})
+    second.set_faults([FaultRule(FaultKind.HTTP_500)])
+    waiting(engine, addresses(100))
+    requests = []
+    for pause in (60, 120, 0):
+        look_up(engine, settings, clock, seconds=5)
+        assert state_of(engine, "kb") is BreakerState.OPEN
+        requests.append(second.report()["requests"])
+        clock.advance(pause)
+    assert requests == [5, 6, 7]
+    assert {row["attempts"] for row in rows_of(engine, schema.verification_requests)} == {0, 1}
