@@ -266,7 +266,9 @@ def critical_waits(engine: sa.Engine, scale: Scale, *, backlog: int) -> tuple[li
         began = time.perf_counter()
         while arrivals and arrivals[0][0] <= clock.monotonic():
             seconds, address = arrivals.pop(0)
-            add_leads(engine, [address], tier="full", urgency=0, at=NOW + timedelta(seconds=seconds))
+            # The clock counts whole microseconds: nobody arrives after now.
+            came = min(NOW + timedelta(seconds=seconds), clock.now())
+            add_leads(engine, [address], tier="full", urgency=0, at=came)
         outside += time.perf_counter() - began
 
     clock = FrozenClock(NOW, on_sleep=arrive)

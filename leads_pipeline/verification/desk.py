@@ -8,7 +8,7 @@ sent is asked again, what was sent and not answered may have been paid for and i
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 
@@ -17,6 +17,7 @@ from leads_pipeline.config import VerificationSettings
 from leads_pipeline.domain.verification import LookupKind, LookupVerdict, Standing
 from leads_pipeline.errors import AccountParked, ConfigError
 from leads_pipeline.outbound.gate import Entry, Gate
+from leads_pipeline.storage import verdicts as verdict_rows
 from leads_pipeline.storage import verification_calls as books
 from leads_pipeline.storage import verification_requests as queue
 from leads_pipeline.storage.verdicts import Stamp, SubjectVerdict
@@ -108,8 +109,12 @@ class Desk:
                 continue
             with self._engine.connect() as connection:
                 limits = account.affordable(connection, now=now)
-                if not queue.kinds_due(connection, [kind], urgencies=list(limits), now=now):
-                    return self._wait_for_one(kind) or fetched
+                due = queue.kinds_due(connection, [kind], urgencies=list(limits), now=now)
+            if not due and len(limits) < len(self._settings.tiers):
+                reasons.append(f"{name}: budget")  # what is left of it is kept for tiers of which nothing waits
+                continue
+            if not due:
+                return self._wait_for_one(kind) or fetched
             trouble = self._ask_account(account, kind, limits)
             if trouble is None:
                 return True
@@ -193,7 +198,8 @@ class Desk:
         return bool(done)
 
     def _sorted_out(self, subjects: Sequence[Subject], stamp: Stamp) -> list[Subject]:
-        """Who is to be asked for. Who was asked for already is not; the lost are settled here."""
+        """Who is to be asked for. Who was asked for already is not; the known and the lost are settled here."""
+        subjects = self._unknown(subjects)
         named = {subject.call_id for subject in subjects if subject.call_id is not None}
         if not named:
             return list(subjects)
@@ -201,6 +207,8 @@ class Desk:
             calls = books.read_calls(connection, named)
         fresh: list[Subject] = []
         waiting: list[Subject] = []
+        # Another wrote its call down after this claim was chosen, and before it was taken.
+        under_way: dict[datetime, list[Subject]] = {}
         lost: list[tuple[Subject, Call]] = []
         for subject in subjects:
             call = calls.get(subject.call_id) if subject.call_id is not None else None
@@ -208,14 +216,40 @@ class Desk:
                 fresh.append(subject)
             elif call.poll_reference is not None:
                 waiting.append(subject)
+            elif (until := call.sent_at + self._lease_of(call)) > stamp.now:
+                under_way.setdefault(until, []).append(subject)
             else:
                 lost.append((subject, call))
         if waiting:
             with self._engine.begin() as connection:
                 queue.wait_for_answer(connection, waiting, batch_id=stamp.batch_id, until=stamp.now)
+        for until, theirs in under_way.items():
+            with self._engine.begin() as connection:
+                queue.wait_for_answer(connection, theirs, batch_id=stamp.batch_id, until=until)
         if lost:
             self._give_up(lost)
         return fresh
+
+    def _unknown(self, subjects: Sequence[Subject]) -> Sequence[Subject]:
+        """Those of whom nothing is known.
+
+        A lead may be validated while its namesake is asked for: it looked into the cache before the verdict was there.
+        """
+        if not subjects:
+            return subjects
+        wanted = [(subject.tenant, subject.kind, subject.hash) for subject in subjects]
+        with self._engine.begin() as connection:
+            known = verdict_rows.read_remembered(connection, wanted, now=self._clock.now())
+            if not known:
+                return subjects
+            self._progress.settle(connection, known)
+        self._progress.note(counts={"lookups_known": len(known)})
+        done = {(item.tenant, item.kind, item.hash) for item in known}
+        return [subject for subject in subjects if (subject.tenant, subject.kind, subject.hash) not in done]
+
+    def _lease_of(self, call: Call) -> timedelta:
+        account = self._account(call.provider) if call.provider in self._settings.providers else None
+        return _ANSWER_LEASE if account is None else account.lease
 
     def _give_up(self, lost: Sequence[tuple[Subject, Call]]) -> None:
         """Nobody knows what became of their call, and whether it was paid: it is not made again."""

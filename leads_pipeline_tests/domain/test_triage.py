@@ -74,8 +74,8 @@ def test_the_points_of_all_rules_that_hold_add_up_and_the_first_tier_that_fits_i
         ({"present": ["campaign"]}, (lead(campaign="spring"), came()), (lead(), came())),
         ({"present": ["budget"]}, (lead(), came(sent={"budget": 5})), (lead(), came(sent={"budget": None}))),
         ({"field": "company", "is_in": ["FIRM"]}, (lead(company="Firm"), came()), (lead(company="Farm"), came())),
-        ({"field": "budget", "at_least": 10}, (lead(), came(sent={"budget": "10.5"})), (lead(), came(sent={"budget": 9}))),
-        ({"field": "budget", "at_least": 10}, (lead(), came(sent={"budget": 10})), (lead(), came(sent={"budget": "lots"}))),
+        ({"field": "seats", "at_least": 10}, (lead(), came(sent={"seats": "10.5"})), (lead(), came(sent={"seats": 9}))),
+        ({"field": "seats", "at_least": 1}, (lead(), came(sent={"seats": 10})), (lead(), came(sent={"seats": "few"}))),
         ({"field": "job_title", "matches": "(?i)^chief"}, (lead(job_title="Chief of IT"), came()), (lead(), came())),
         ({"risk_at_least": 60}, (lead(), came(filled_honeypot=True)), (lead(), came())),
         ({"tenant": ["acme"], "lane": ["batch"]}, (lead(), came(lane=Lane.BATCH)), (lead(), came())),  # all must hold
@@ -127,7 +127,7 @@ points = st.integers(-100, 100)
 
 @given(
     values=st.lists(points, max_size=8),
-    risks=st.fixed_dictionaries({name: points for name in ("role_mailbox", "honeypot", "velocity_ip")}),
+    risks=st.fixed_dictionaries(dict.fromkeys(("role_mailbox", "honeypot", "velocity_ip"), points)),
     honeypot=st.booleans(),
     ips=st.integers(0, 50),
     bar=st.integers(0, 100),

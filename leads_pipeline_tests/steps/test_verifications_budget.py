@@ -134,6 +134,23 @@ def test_where_one_is_spent_the_next_is_asked(
     assert unsettled(engine) == 0
 
 
+def test_where_the_rest_is_kept_for_upper_tiers_the_next_is_asked_for_the_lower(
+    engine: sa.Engine, zerobounce: ProviderSandbox, clock: FrozenClock
+) -> None:
+    tiers = {**TIERS, "minimal": {"lookups": ["mailbox"], "budget_reserve": 0.6}}
+    with running_provider_sandbox(ProviderOptions("kickbox", key=KEY), clock=clock) as kickbox:
+        settings = verification(
+            {
+                "zb": provider(zerobounce.base_url, cost_per_lookup=0.01, budget={"per_day": 1}),
+                "kb": provider(kickbox.base_url, "kickbox"),
+            },
+            tiers=tiers,
+        )
+        waiting(engine, addresses(100, "low"), tier="minimal", urgency=1)
+        look_up(engine, settings, clock)
+        assert (zerobounce.report()["billed"], kickbox.report()["billed"]) == (40, 60)
+
+
 def test_money_for_what_was_not_billed_comes_back(
     engine: sa.Engine, zerobounce: ProviderSandbox, clock: FrozenClock
 ) -> None:

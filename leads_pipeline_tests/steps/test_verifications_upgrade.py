@@ -1,6 +1,7 @@
 """A lead that has gone on unverified, and what its verdict changes later: the contact, the outbox, the CRM."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -14,12 +15,14 @@ from leads_pipeline.config.settings import HUBSPOT_MAPPING
 from leads_pipeline.crm.sandbox.options import SandboxOptions
 from leads_pipeline.crm.sandbox.running import running_sandbox
 from leads_pipeline.domain.ids import uuid7
-from leads_pipeline.domain.stage import Lane, OutboxState
+from leads_pipeline.domain.stage import Lane, OutboxState, Stage
 from leads_pipeline.domain.verification import LookupKind, LookupVerdict, Standing, WantedLookup, subject_hash
 from leads_pipeline.matching.scoring import PairScorer
 from leads_pipeline.steps.deduped_leads import dedupe_leads
 from leads_pipeline.steps.golden_contacts import refresh_golden_contacts
 from leads_pipeline.storage import schema
+from leads_pipeline.storage.database import engine_for
+from leads_pipeline.storage.pending import claim
 from leads_pipeline.storage.verdicts import Stamp, SubjectVerdict, settle, skip
 from leads_pipeline.storage.verification_requests import enqueue_lookups
 from leads_pipeline.storage.verification_switches import switch_down
@@ -128,6 +131,32 @@ def wants(engine: sa.Engine, lead_id: UUID, email: str, at: datetime) -> None:
     wanted = WantedLookup(lead_id, 1, LookupKind.MAILBOX, Lane.NEAR_REAL_TIME, "full", 0, email)
     with engine.begin() as connection:
         enqueue_lookups(connection, [(wanted, at, False)], chunk(now=at))
+
+
+def test_a_verdict_waits_for_a_lead_that_is_passing_the_door_just_now(
+    engine: sa.Engine, database_url: str, usual: VerificationSettings, clock: FrozenClock
+) -> None:
+    """Its patience has ended, and its contact is not there yet: the verdict must reach it all the same."""
+    (lead,) = waiting(engine, ["valid@firm.example"])
+    person = contact(engine)
+    clock.advance(PATIENCE.total_seconds())
+    other = engine_for(database_url)
+    with ThreadPoolExecutor(1) as pool, other.begin() as passing:
+        assert len(claim(passing, Stage.DEDUPED_LEADS, chunk(now=clock.now()))) == 1
+        late = pool.submit(look_up, engine, usual, clock, seconds=1)
+        with pytest.raises(TimeoutError):
+            late.result(timeout=0.5)
+        passing.execute(
+            sa.insert(schema.deduped_leads).values(
+                lead_id=lead, revision=1, tenant=TENANT, sync_lane=Lane.BATCH, contact_id=person, decision="rule",
+                batch_id=uuid7(NOW), runner_id="test", deduped_at=NOW,
+            )
+        )  # fmt: skip
+        passing.commit()
+        assert late.result(timeout=30).upgraded == 1
+    other.dispose()
+    (waits,) = rows_of(engine, schema.pending, stage="golden_contacts")
+    assert waits["subject_id"] == person
 
 
 def test_that_nobody_could_tell_later_does_not_take_back_what_was_told(engine: sa.Engine) -> None:
