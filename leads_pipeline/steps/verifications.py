@@ -8,7 +8,7 @@ Where an account is in trouble the next provider is asked; where none can be, le
 
 import random as randomness
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 
@@ -26,7 +26,7 @@ from leads_pipeline.storage.verification_switches import active_switches, tiers_
 from leads_pipeline.verification.account import Account
 from leads_pipeline.verification.desk import Desk
 from leads_pipeline.verification.mx_lookup import look_up_mx
-from leads_pipeline.verification.progress import MOST_ATTEMPTS, Progress, VerificationReport
+from leads_pipeline.verification.progress import MOST_FAILURES, Progress, VerificationReport
 
 __all__ = ["VerificationReport", "kinds_to_look_up", "verify_leads"]
 
@@ -126,8 +126,9 @@ class _Work:
         self._dns_at_work = threading.Event()
 
     def run(self) -> None:
-        self._skip_switched_down()
         kinds = [kind for kind in LookupKind if self._settings.can_look_up(kind)]
+        self._skip_switched_down()
+        self._adopt_orphans(kinds)
         if self._simulated:  # a clock that is moved by whoever sleeps is one thread's
             while self._progress.left() > 0 and sum(self._round(kind) for kind in kinds):
                 pass
@@ -163,18 +164,29 @@ class _Work:
         with self._engine.connect() as connection:
             in_force = tiers_in_force(self._settings.tiers, active_switches(connection, now=now))
         for tier, treated_as in in_force.items():
-            if tier == treated_as:
-                continue
-            dropped = set(self._settings.lookups_of(tier)) - set(self._settings.lookups_of(treated_as))
-            while dropped and self._progress.left() > 0:
-                with self._engine.begin() as connection:
-                    skipped = verdict_rows.skip(
-                        connection, tier, sorted(dropped), limit=SKIPPED_AT_ONCE, stamp=self._progress.stamp()
-                    )
-                self._progress.note_settled(skipped)
-                self._progress.note(counts={"skipped": skipped.verdicts})
-                if skipped.verdicts < SKIPPED_AT_ONCE:
-                    break
+            if tier != treated_as:
+                self._skip(tier, set(self._settings.lookups_of(tier)) - set(self._settings.lookups_of(treated_as)))
+        if self._settings.can_look_up(LookupKind.MAILBOX) and not self._settings.can_look_up(LookupKind.MX):
+            # Mailboxes would wait for ever for domains that nobody asks about any more.
+            self._skip(None, {str(LookupKind.MX)})
+
+    def _skip(self, tier: str | None, dropped: set[str]) -> None:
+        while dropped and self._progress.left() > 0:
+            with self._engine.begin() as connection:
+                skipped = verdict_rows.skip(
+                    connection, tier, sorted(dropped), limit=SKIPPED_AT_ONCE, stamp=self._progress.stamp()
+                )
+            self._progress.note_settled(skipped)
+            self._progress.note(counts={"skipped": skipped.verdicts})
+            if skipped.verdicts < SKIPPED_AT_ONCE:
+                break
+
+    def _adopt_orphans(self, kinds: Sequence[LookupKind]) -> None:
+        """What was asked for in a tier that leads.yaml does not have any more is asked for in the last."""
+        last, urgency = self._settings.last_tier, len(self._settings.tiers) - 1
+        for kind in kinds:
+            with self._engine.begin() as connection:
+                queue.adopt_orphans(connection, kind, last_tier=last, urgency=urgency, limit=SKIPPED_AT_ONCE)
 
     # -- DNS
 
@@ -200,7 +212,7 @@ class _Work:
             verdict = report.verdicts.get(subject.text)
             if verdict is None:  # the time was up
                 unasked.append(subject)
-            elif verdict.standing is Standing.UNKNOWN and subject.attempts < MOST_ATTEMPTS:
+            elif verdict.standing is Standing.UNKNOWN and subject.attempts < MOST_FAILURES:
                 again.append(subject)
             else:
                 found.append(SubjectVerdict(subject.tenant, subject.kind, subject.hash, verdict, BY_DNS))

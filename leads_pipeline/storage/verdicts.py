@@ -38,7 +38,10 @@ class Stamp:
 
 @dataclass(frozen=True, slots=True)
 class SubjectVerdict:
-    """What was found about one subject. ``cost_micros`` is borne by the first lead that waited for it."""
+    """What was found about one subject. ``cost_micros`` is borne by the first lead that waited for it.
+
+    ``remembered``: it was known already, and holds no longer for being told once more.
+    """
 
     tenant: str
     kind: LookupKind
@@ -47,6 +50,7 @@ class SubjectVerdict:
     provider: str
     cost_micros: int = 0
     call_id: UUID | None = None
+    remembered: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,25 +130,29 @@ _PRUNE_CACHE = sa.text(
 
 _READ_CACHE = sa.text(
     """
-    select c.kind, c.subject_hash, c.provider, c.verdict, c.reasons, c.flags, c.details
-    from jsonb_to_recordset(cast(:rows as jsonb)) as t(kind text, subject_hash bigint)
-    join verdict_cache c on c.tenant = :tenant and c.kind = t.kind and c.subject_hash = t.subject_hash
+    select c.tenant, c.kind, c.subject_hash, c.provider, c.verdict, c.reasons, c.flags, c.details
+    from jsonb_to_recordset(cast(:rows as jsonb)) as t(tenant text, kind text, subject_hash bigint)
+    join verdict_cache c on c.tenant = t.tenant and c.kind = t.kind and c.subject_hash = t.subject_hash
     where c.expires_at > :now
     """
 )
 
-# What is under way is let finish: it is paid already.
+# What is under way, or waits to be fetched, is let finish: it is paid already.
 _SKIP = sa.text(
     """
     with skipped as materialized (
-        select lead_id, revision, kind from verification_requests
-        where tier = :tier and kind = any(:kinds) and (call_id is null or due_at <= :now)
+        select lead_id, revision, kind from verification_requests w
+        where (cast(:tier as text) is null or tier = :tier) and kind = any(:kinds)
+            and (call_id is null or due_at <= :now and not exists (
+                select from verification_calls c
+                where c.call_id = w.call_id and c.poll_reference is not null and c.answered_at is null
+            ))
         limit :limit
-        for update skip locked
+        for update of w skip locked
     )
     delete from verification_requests r using skipped s
     where r.lead_id = s.lead_id and r.revision = s.revision and r.kind = s.kind
-    returning r.tenant, r.lead_id, r.revision, r.kind, r.requested_at
+    returning r.tenant, r.lead_id, r.revision, r.kind, r.tier, r.requested_at
     """
 )
 
@@ -214,11 +222,24 @@ def read_cached(
     """What is known of these subjects (kind and hash) and by whom, as far as it has not expired."""
     if not wanted:
         return {}
-    rows = json.dumps([{"kind": kind, "subject_hash": hashed} for kind, hashed in wanted])
+    rows = json.dumps([{"tenant": tenant, "kind": kind, "subject_hash": hashed} for kind, hashed in wanted])
     return {
         (LookupKind(row.kind), row.subject_hash): (_verdict_of(row), row.provider)
-        for row in connection.execute(_READ_CACHE, {"rows": rows, "tenant": tenant, "now": now})
+        for row in connection.execute(_READ_CACHE, {"rows": rows, "now": now})
     }
+
+
+def read_remembered(
+    connection: sa.Connection, subjects: Iterable[tuple[str, LookupKind, int]], *, now: datetime
+) -> list[SubjectVerdict]:
+    """What is known of these subjects (tenant, kind and hash), as far as it has not expired."""
+    rows = json.dumps([{"tenant": tenant, "kind": kind, "subject_hash": hashed} for tenant, kind, hashed in subjects])
+    return [
+        SubjectVerdict(
+            row.tenant, LookupKind(row.kind), row.subject_hash, _verdict_of(row), row.provider, remembered=True
+        )
+        for row in connection.execute(_READ_CACHE, {"rows": rows, "now": now})
+    ]
 
 
 def write_known(connection: sa.Connection, tenant: str, known: Sequence[KnownVerdict], stamp: Stamp) -> None:
@@ -270,8 +291,11 @@ def unblock_mailboxes(connection: sa.Connection, domains: Iterable[tuple[str, in
         connection.execute(_UNBLOCK_SUBJECTS, {"rows": json.dumps(rows)})
 
 
-def skip(connection: sa.Connection, tier: str, kinds: Sequence[str], *, limit: int, stamp: Stamp) -> Settled:
-    """Let up to ``limit`` look-ups of a tier go that are not wanted any more; nothing is paid, nothing remembered."""
+def skip(connection: sa.Connection, tier: str | None, kinds: Sequence[str], *, limit: int, stamp: Stamp) -> Settled:
+    """Let up to ``limit`` look-ups of a tier go that are not wanted any more; nothing is paid, nothing remembered.
+
+    ``tier`` of ``None``: of all.
+    """
     leads = connection.execute(_SKIP, {"tier": tier, "kinds": list(kinds), "limit": limit, "now": stamp.now}).all()
     verdict = LookupVerdict(Standing.UNKNOWN, ("switched_down",))
     _insert_snapshots(
@@ -282,7 +306,7 @@ def skip(connection: sa.Connection, tier: str, kinds: Sequence[str], *, limit: i
                 "lead_id": str(lead.lead_id),
                 "revision": lead.revision,
                 "kind": lead.kind,
-                "tier": tier,
+                "tier": lead.tier,
                 "requested_at": lead.requested_at.isoformat(),
                 "cost_micros": 0,
                 "call_id": None,
@@ -317,6 +341,7 @@ def _settle_once(
         {"tenant": item.tenant, "kind": item.kind, "subject_hash": item.hash, **_as_json(item.verdict, item.provider)}
         for item in given.values()
     ]
+    remembered = {(item.tenant, item.kind, item.hash) for item in given.values() if item.remembered}
     leads = connection.execute(_SETTLE, {"rows": json.dumps(rows)}).all()
     paid: set[tuple[str, LookupKind, int]] = set()
     snapshots: list[dict[str, Any]] = []
@@ -341,7 +366,9 @@ def _settle_once(
     kept = [
         {**row, "expires_at": (stamp.now + timedelta(days=cache.days(str(row["verdict"])))).isoformat()}
         for row in rows
-        if row["kind"] != LookupKind.MX and row["provider"] != BY_DNS  # DNS has a cache of its own, for all tenants
+        if row["kind"] != LookupKind.MX
+        and row["provider"] != BY_DNS  # DNS has a cache of its own, for all tenants
+        and (row["tenant"], row["kind"], row["subject_hash"]) not in remembered
     ]
     if kept:
         connection.execute(_CACHE, {"rows": json.dumps(kept), "now": stamp.now})

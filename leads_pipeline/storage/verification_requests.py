@@ -183,6 +183,26 @@ _ANYTHING_DUE = sa.text(
 )
 
 
+# Of each kind, what was asked for in a tier that leads.yaml does not have any more.
+_ADOPT = sa.text(
+    f"""
+    with recursive {_TENANTS}
+    update verification_requests r set tier = :tier, urgency = :urgency
+    from (
+        select found.lead_id, found.revision from tenants
+        cross join lateral (
+            select w.lead_id, w.revision from verification_requests w
+            where w.kind = :kind and not w.blocked and w.tenant = tenants.tenant and w.urgency > :urgency
+            order by w.urgency
+            limit :limit
+            for update skip locked
+        ) found
+    ) orphans
+    where r.lead_id = orphans.lead_id and r.revision = orphans.revision and r.kind = :kind
+    """  # noqa: S608 - text of this module
+)
+
+
 def enqueue_lookups(
     connection: sa.Connection, wanted: Iterable[tuple[WantedLookup, datetime, bool]], chunk: Chunk
 ) -> int:
@@ -208,6 +228,12 @@ def enqueue_lookups(
         values = {"tenant": chunk.tenant, "now": chunk.now, "batch_id": chunk.batch_id, "runner_id": chunk.runner_id}
         connection.execute(_ENQUEUE, {"rows": json.dumps(rows), **values})
     return len(rows)
+
+
+def adopt_orphans(connection: sa.Connection, kind: LookupKind, *, last_tier: str, urgency: int, limit: int) -> int:
+    """Take what was asked for in tiers behind the last one into that; up to ``limit`` of each tenant. Says how many."""
+    values = {"kind": kind, "tier": last_tier, "urgency": urgency, "limit": limit}
+    return connection.execute(_ADOPT, values).rowcount
 
 
 def claim_subjects(
@@ -289,15 +315,20 @@ def _subjects(connection: sa.Connection, kind: LookupKind, taken: Iterable[tuple
 
 
 def drop_requests(connection: sa.Connection, subjects: Iterable[tuple[str, LookupKind, int]]) -> None:
-    """Forget requests for which there is nothing to look up any more."""
+    """Forget requests for which there is nothing to look up any more, and mailboxes that waited for their domains."""
     rows = [{"tenant": tenant, "kind": kind, "subject_hash": hashed} for tenant, kind, hashed in subjects]
     if rows:
         connection.execute(
             sa.text(
                 """
-                delete from verification_requests r
-                using jsonb_to_recordset(cast(:rows as jsonb)) as t(tenant text, kind text, subject_hash bigint)
-                where r.kind = t.kind and r.tenant = t.tenant and r.subject_hash = t.subject_hash
+                with gone as (
+                    delete from verification_requests r
+                    using jsonb_to_recordset(cast(:rows as jsonb)) as t(tenant text, kind text, subject_hash bigint)
+                    where r.kind = t.kind and r.tenant = t.tenant and r.subject_hash = t.subject_hash
+                    returning r.lead_id, r.revision, r.kind
+                )
+                delete from verification_requests r using gone
+                where gone.kind = 'mx' and r.lead_id = gone.lead_id and r.revision = gone.revision and r.blocked
                 """
             ),
             {"rows": json.dumps(rows)},
