@@ -64,10 +64,14 @@ class Gate:
                     )
                 self._sleep(answer.seconds)
 
-    def answered(self, entry: Entry, *, pause_seconds: float | None = None, until_midnight: bool = False) -> None:
-        """Tell the limiter that the answer came, and whether it asks everyone to stop asking."""
+    def leaving(self, entry: Entry) -> None:
+        """Tell the limiter if the request leaves only now, later than its margin covers."""
         if self._clock.monotonic() - entry.asked_at > self._limiter.margin_seconds:
             self._limiter.arrived(entry.grant)
+
+    def answered(self, entry: Entry, *, pause_seconds: float | None = None, until_midnight: bool = False) -> None:
+        """Tell the limiter that the answer came, and whether it asks everyone to stop asking."""
+        self.leaving(entry)
         if pause_seconds is not None or until_midnight:
             self._limiter.pause(seconds=pause_seconds, until_midnight=until_midnight)
 

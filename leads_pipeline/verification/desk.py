@@ -35,7 +35,8 @@ _log = get_logger(__name__)
 WHOLE_ATTEMPTS = 2
 NOBODY = "nobody"  # no provider of the kind can be asked
 # The subject itself may be why: after so many attempts nobody can tell. All else is the account's trouble.
-_MOST = {Outcome.ANSWERED: MOST_ATTEMPTS, Outcome.REJECTED: MOST_ATTEMPTS, Outcome.BROKEN: MOST_FAILURES}
+# Whom an answer leaves out may have been paid for, under another spelling: nobody is asked for it again.
+_MOST = {Outcome.ANSWERED: 0, Outcome.REJECTED: MOST_ATTEMPTS, Outcome.BROKEN: MOST_FAILURES}
 _NO_END = 1_000_000
 # Of the money, or of what was claimed, somebody has taken some meanwhile: there may be more.
 _OTHERS_WERE_QUICKER = ("budget", "claimed")
@@ -325,6 +326,7 @@ class Desk:
         gate: Gate,
     ) -> None:
         """Send a call that is in the books, and settle what was answered."""
+        gate.leaving(entry)
         answer = self._clients[account.name].ask(texts)
         account.answered(gate, entry, answer)
         self._after(account, call, subjects, answer, stamp, lookups=len(texts))

@@ -6,12 +6,13 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 
-from leads_pipeline.clock import FrozenClock
+from leads_pipeline.clock import FrozenClock, SystemClock
 from leads_pipeline.config import VerificationSettings
 from leads_pipeline.domain.verification import LookupKind
 from leads_pipeline.sandbox.faults import FaultKind, FaultRule
-from leads_pipeline.steps.verifications import kinds_to_look_up
+from leads_pipeline.steps.verifications import kinds_to_look_up, verify_leads
 from leads_pipeline.storage import schema
+from leads_pipeline.verification.client import ProviderClient
 from leads_pipeline.verification.sandbox.dns import running_dns_sandbox
 from leads_pipeline.verification.sandbox.domains import DnsRule, DomainKind
 from leads_pipeline.verification.sandbox.options import ProviderOptions
@@ -226,3 +227,37 @@ def test_as_many_single_look_ups_are_claimed_at_once_as_may_be_under_way(engine:
         assert kickbox.report()["looked_up"] == 60 == len(verdicts(engine)) == len(leads)
     assert len({row["batch_id"] for row in rows_of(engine, schema.verification_calls)}) == 3  # 25 may be under way
     assert report.calls == 60
+
+
+def test_by_the_machines_clock_mailboxes_follow_their_domains_within_one_run(engine: sa.Engine) -> None:
+    rules = {"dead.test": DnsRule(DomainKind.NXDOMAIN), "slow.test": DnsRule(DomainKind.SLOW, seconds=0.3)}
+    with (
+        running_dns_sandbox(rules) as dns,
+        running_provider_sandbox(ProviderOptions("kickbox", key=KEY)) as kickbox,
+    ):
+        mx = {"enabled": True, "resolvers": [dns.address], "timeout_seconds": 5, "queries_per_second": 1_000}
+        settings = verification({"kb": provider(kickbox.base_url, "kickbox")}, mx=mx)
+        domains = ("good", "slow", "dead")
+        waiting(engine, [f"valid@{name}.test" for name in domains], kinds=(LookupKind.MX, LookupKind.MAILBOX))
+        report = verify_leads(engine, settings=settings, clock=SystemClock(), runner_id="worker", budget_seconds=20)
+        assert set(kickbox.lookups()) == {"valid@good.test", "valid@slow.test"}
+    assert unsettled(engine) == 0
+    assert (report.leads, report.calls) == (6, 2)
+
+
+def test_what_goes_wrong_while_calls_are_under_way_is_told_and_their_subjects_are_not_paid_again(
+    engine: sa.Engine, zerobounce: ProviderSandbox, usual: VerificationSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ask(_client: ProviderClient, _subjects: object) -> None:
+        raise RuntimeError("out of memory")
+
+    (lead,) = waiting(engine, ["valid@a.example"])
+    with monkeypatch.context() as patch:
+        patch.setattr(ProviderClient, "ask", ask)
+        with pytest.raises(RuntimeError, match="out of memory"):
+            verify_leads(engine, settings=usual, clock=SystemClock(), runner_id="worker", budget_seconds=5)
+    later = FrozenClock(SystemClock().now() + timedelta(minutes=5))
+    look_up_until_done(engine, usual, later, hours=1)
+    assert verdicts(engine) == {lead: ("unknown", ("answer_lost",))}
+    assert zerobounce.report()["billed"] == 0
+    books_are_closed(engine)
