@@ -235,7 +235,7 @@ def limits_of(provider: Provider, settings: ProviderSettings) -> RequestLimits:
 def margin_of(limits: RequestLimits) -> timedelta:
     """How much later than its grant a request may reach the vendor without being counted wrongly."""
     shortest = min(window.seconds for window in limits.windows)
-    return timedelta(seconds=min(_LONGEST_MARGIN_SECONDS, shortest / 20))
+    return timedelta(seconds=min(_LONGEST_MARGIN_SECONDS, shortest / 10))
 
 
 def _billed(answer: ProviderAnswer, lookups: int) -> int:
@@ -244,4 +244,6 @@ def _billed(answer: ProviderAnswer, lookups: int) -> int:
         return lookups
     if answer.outcome is not Outcome.ANSWERED:
         return answer.billed or 0
-    return len(answer.verdicts) if answer.billed is None else answer.billed
+    # Whom the answer leaves out may have been paid for, under another spelling.
+    left_out = max(0, lookups - len(answer.verdicts))
+    return left_out + (len(answer.verdicts) if answer.billed is None else answer.billed)
