@@ -8,7 +8,7 @@ failure of DNS is not written down.
 """
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from leads_pipeline.config import MxSettings
@@ -17,6 +17,8 @@ from leads_pipeline.storage.mx_cache import Remembered, domain_hash
 from leads_pipeline.verification.mx import dns_name, holds_for
 
 KEY = "verification"
+# So far a door's clock may be ahead of the pipeline's.
+_AHEAD = timedelta(minutes=5)
 
 
 def as_context(name: str, verdict: LookupVerdict, *, checked_at: datetime) -> dict[str, Any]:
@@ -35,14 +37,18 @@ def as_context(name: str, verdict: LookupVerdict, *, checked_at: datetime) -> di
 
 
 def mx_in_context(context: Mapping[str, Any], domain: str, *, settings: MxSettings, now: datetime) -> Remembered | None:
-    """What the door found out about this domain, if it did and it still holds."""
+    """What the door found out about this domain, if it did and it still holds.
+
+    It serves every tenant's leads from then on, and a door's password may be stolen: an hour to come is none.
+    """
     mx = context.get(KEY, {}).get("mx")
     name = dns_name(domain)
     if mx is None or name is None or mx["domain_hash"] != domain_hash(name):
         return None
     standing, provider = Standing(mx["verdict"]), mx["mail_provider"]
-    expires_at = datetime.fromisoformat(mx["checked_at"]) + holds_for(standing, settings)
-    if expires_at <= now:
+    checked_at = datetime.fromisoformat(mx["checked_at"])
+    expires_at = checked_at + holds_for(standing, settings)
+    if expires_at <= now or checked_at > now + _AHEAD:
         return None
     details = {"mail_provider": provider} if provider else {}
     return Remembered(LookupVerdict(standing, tuple(mx["reasons"]), tuple(mx["flags"]), details), expires_at)

@@ -77,7 +77,8 @@ class HttpRequest:
 class ProviderAnswer:
     """What a provider's answer says.
 
-    ``verdicts``: for ANSWERED, by subject, as it was asked; a subject that is missing was not judged and not billed.
+    ``verdicts``: for ANSWERED, by subject, as it was asked; a subject that is missing was not judged, and counts as
+    billed: the vendor may have named it otherwise.
     ``billed`` is how many look-ups the vendor says or is known to bill; ``None``: all that were judged.
     """
 

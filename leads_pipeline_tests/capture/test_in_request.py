@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -325,6 +326,11 @@ def test_a_verdict_about_another_domain_or_of_long_ago_is_not_used(clock: Frozen
     assert mx_in_context({}, "acme.example", settings=MxSettings(), now=clock.now()) is None
     clock.advance(72 * 3600)
     assert mx_in_context(context, "acme.example", settings=MxSettings(), now=clock.now()) is None
+
+
+def test_a_verdict_of_an_hour_to_come_is_not_used() -> None:
+    context = as_context("acme.example", VALID, checked_at=NOW + timedelta(days=3650))
+    assert mx_in_context(context, "acme.example", settings=MxSettings(), now=NOW) is None
 
 
 # --- configuration ---------------------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """What is known, under way or paid for is not asked for once more, whoever comes between; nothing is left behind."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 
 import pytest
@@ -9,10 +9,13 @@ import sqlalchemy as sa
 from leads_pipeline.clock import FrozenClock
 from leads_pipeline.config import VerificationSettings
 from leads_pipeline.domain.ids import uuid7
-from leads_pipeline.domain.verification import LookupKind
+from leads_pipeline.domain.verification import LookupKind, LookupVerdict, Standing
 from leads_pipeline.storage import schema
 from leads_pipeline.storage import verification_requests as queue
 from leads_pipeline.storage.verification_switches import switch_down
+from leads_pipeline.verification.client import ProviderClient
+from leads_pipeline.verification.port import Outcome, ProviderAnswer
+from leads_pipeline.verification.providers.reading import Matching, is_about
 from leads_pipeline.verification.sandbox.dns import running_dns_sandbox
 from leads_pipeline.verification.sandbox.options import ProviderOptions
 from leads_pipeline.verification.sandbox.running import ProviderSandbox, running_provider_sandbox
@@ -178,3 +181,34 @@ def test_after_an_hour_without_dns_a_domain_is_looked_up_all_the_same(engine: sa
         clock.advance(900)
         look_up(engine, verification({}, mx=well), clock, seconds=10)
     assert verdicts(engine)[lead][0] == "valid"
+
+
+def test_whom_an_answer_leaves_out_may_have_been_paid_for(
+    engine: sa.Engine, usual: VerificationSettings, clock: FrozenClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def ask(_client: ProviderClient, subjects: Sequence[str]) -> ProviderAnswer:
+        asked.extend(subjects)
+        verdict = LookupVerdict(Standing.VALID, ("mailbox_exists",))
+        return ProviderAnswer(Outcome.ANSWERED, {"valid@a.example": verdict}, billed=1)
+
+    monkeypatch.setattr(ProviderClient, "ask", ask)
+    named, left_out = waiting(engine, ["valid@a.example", "valid@b.example"])
+    for _run in range(3):
+        look_up(engine, usual, clock)
+        clock.advance(1000)
+    assert sorted(asked) == ["valid@a.example", "valid@b.example"]
+    assert verdicts(engine) == {named: VALID, left_out: ("unknown", ("provider_failed",))}
+    (spend,) = rows_of(engine, schema.verification_spend)
+    assert spend["cost_micros"] == 20_000
+    books_are_closed(engine)
+
+
+@pytest.mark.parametrize("echo", ["x@xn--mnchen-3ya.example", " X@M\u00dcNCHEN.example"])
+def test_a_vendor_may_spell_a_domain_in_its_own_way(echo: str) -> None:
+    found = Matching(["x@m\u00fcnchen.example", "x@munchen.example"])
+    found.add(echo, LookupVerdict(Standing.VALID), billed=True)
+    assert list(found.verdicts) == ["x@m\u00fcnchen.example"]
+    assert is_about(echo, "x@m\u00fcnchen.example")
+    assert not is_about(echo, "x@munchen.example")

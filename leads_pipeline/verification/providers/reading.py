@@ -10,6 +10,7 @@ from typing import Any
 
 from leads_pipeline.domain.verification import LookupVerdict, Standing
 from leads_pipeline.outbound.transport import HttpAnswer
+from leads_pipeline.verification.mx import dns_name
 from leads_pipeline.verification.port import Outcome, ProviderAnswer, Quirks
 
 UNREADABLE = ProviderAnswer(Outcome.LOST, code="UNREADABLE")
@@ -60,7 +61,13 @@ def only(subjects: Sequence[str]) -> str:
 
 def is_about(echo: Any, subject: str) -> bool:
     """Whether an answer that names its subject names this one; vendors change the case, some name none."""
-    return not isinstance(echo, str) or echo.strip().lower() == subject.lower()
+    return not isinstance(echo, str) or _spelling(echo) == _spelling(subject)
+
+
+def _spelling(subject: str) -> str:
+    """In which spellings of one subject are equal: vendors change the case, and write domains as A-labels."""
+    local, at, domain = subject.strip().lower().rpartition("@")
+    return f"{local}{at}{dns_name(domain) or domain}" if at else domain
 
 
 class Matching:
@@ -72,13 +79,13 @@ class Matching:
     def __init__(self, subjects: Sequence[str]) -> None:
         self._asked: dict[str, list[str]] = {}
         for subject in subjects:
-            self._asked.setdefault(subject.lower(), []).append(subject)
+            self._asked.setdefault(_spelling(subject), []).append(subject)
         self._billed: set[str] = set()
         self.verdicts: dict[str, LookupVerdict] = {}
 
     def add(self, echo: Any, verdict: LookupVerdict, *, billed: bool) -> None:
         """Take a verdict for what the answer calls ``echo``."""
-        for subject in self._asked.get(echo.strip().lower(), ()) if isinstance(echo, str) else ():
+        for subject in self._asked.get(_spelling(echo), ()) if isinstance(echo, str) else ():
             known = self.verdicts.get(subject)
             if known is None or known.standing is Standing.UNKNOWN:
                 self.verdicts[subject] = verdict
