@@ -32,7 +32,8 @@ __all__ = ["VerificationReport", "kinds_to_look_up", "verify_leads"]
 
 # Domains asked for at once.
 MX_BATCH = 200
-MX_LEASE = timedelta(minutes=1)
+MX_LEASE = timedelta(minutes=1)  # and as long as DNS may take
+_OWN_SERVERS = 3  # most that a machine names
 # Requests of a tier that was switched down, let go at once.
 SKIPPED_AT_ONCE = 5_000
 # How long a mailbox that DNS has just set free may wait to be noticed.
@@ -192,9 +193,14 @@ class _Work:
 
     def _ask_dns(self) -> bool:
         stamp = self._progress.stamp()
+        # Where all are silent every server's time-out passes, one after the other, and then that is the answer.
+        mx = self._settings.mx
+        longest = mx.timeout_seconds * (max(len(mx.resolvers), _OWN_SERVERS) + 2)
         with self._engine.begin() as connection:
             limits = dict.fromkeys(range(len(self._settings.tiers)), MX_BATCH)
-            subjects = self._progress.claim(connection, LookupKind.MX, limits, stamp, MX_LEASE)
+            subjects = self._progress.claim(
+                connection, LookupKind.MX, limits, stamp, MX_LEASE + timedelta(seconds=longest)
+            )
         if not subjects:
             return False
         report = look_up_mx(
@@ -202,7 +208,7 @@ class _Work:
             {subject.text for subject in subjects},
             settings=self._settings.mx,
             clock=self._clock,
-            budget_seconds=max(0.1, min(self._progress.left(), self._settings.mx.timeout_seconds * 3)),
+            budget_seconds=max(0.1, min(self._progress.left(), longest)),
         )
         self._progress.note(lookups=report.asked, counts={"dns_asked": report.asked, "dns_cached": report.from_cache})
         found: list[SubjectVerdict] = []

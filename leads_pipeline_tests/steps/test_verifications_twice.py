@@ -1,6 +1,8 @@
 """What is known, under way or paid for is not asked for once more, whoever comes between; nothing is left behind."""
 
+import socket
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from datetime import timedelta
 
 import pytest
@@ -212,3 +214,21 @@ def test_a_vendor_may_spell_a_domain_in_its_own_way(echo: str) -> None:
     assert list(found.verdicts) == ["x@m\u00fcnchen.example"]
     assert is_about(echo, "x@m\u00fcnchen.example")
     assert not is_about(echo, "x@munchen.example")
+
+
+def test_where_every_server_is_silent_a_mailbox_does_not_wait_for_its_domain(
+    engine: sa.Engine, zerobounce: ProviderSandbox, clock: FrozenClock
+) -> None:
+    """However many there are: each has its time-out."""
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket(type=socket.SOCK_DGRAM)) for _server in range(6)]
+        for silent in sockets:
+            silent.bind(("127.0.0.1", 0))
+        resolvers = [f"127.0.0.1:{silent.getsockname()[1]}" for silent in sockets]
+        mx = {"enabled": True, "resolvers": resolvers, "timeout_seconds": 0.1}
+        settings = verification({"zb": provider(zerobounce.base_url)}, mx=mx)
+        waiting(engine, ["valid@firm.example"], kinds=(LookupKind.MX, LookupKind.MAILBOX))
+        look_up(engine, settings, clock, seconds=30)
+    assert zerobounce.report()["looked_up"] == 1
+    (again,) = rows_of(engine, schema.verification_requests)
+    assert (again["kind"], again["last_reason"]) == ("mx", "dns_failure")
