@@ -182,7 +182,7 @@ def advice(provider: ProviderStanding, *, now: datetime) -> str | None:
     if not provider.has_key and key is not None:
         return (
             f"{name} has no key: the environment variable {key.env} is not set where this runs; set it there and where "
-            "the pipeline runs. `leads verification status` shows whether it is found"
+            "the pipeline runs"
         )
     if provider.state is not BreakerState.CLOSED:
         return _breaker_advice(provider, now)
@@ -208,7 +208,7 @@ def _breaker_advice(provider: ProviderStanding, now: datetime) -> str:
             f"vendor; {again}. `leads verification budget` shows what was paid"
         )
     if breaker.reason == Outcome.OUT_OF_CREDIT:
-        return f"the account at {name} has no credit left{answered}: buy some; {again}. `leads verification budget`"
+        return f"the account at {name} has no credit left{answered}: buy some; {again}"
     return (
         f"{name} failed {breaker.failures} times in a row, last {breaker.reason}: {again}. If it lasts, name another "
         f"provider behind it under verification.{provider.kind} in leads.yaml"
