@@ -79,13 +79,20 @@ _VERDICT_TYPES = (
     "details jsonb"
 )
 
+# In one order, as whoever claims takes them: no two wait for each other.
 _SETTLE = sa.text(
-    f"""
-    delete from verification_requests r
-    using jsonb_to_recordset(cast(:rows as jsonb)) as t({_VERDICT_TYPES})
-    where r.kind = t.kind and r.tenant = t.tenant and r.subject_hash = t.subject_hash
+    """
+    with locked as materialized (
+        select r.lead_id, r.revision, r.kind from verification_requests r
+        join jsonb_to_recordset(cast(:rows as jsonb)) as t(tenant text, kind text, subject_hash bigint)
+            on r.kind = t.kind and r.tenant = t.tenant and r.subject_hash = t.subject_hash
+        order by r.lead_id, r.revision, r.kind
+        for update of r
+    )
+    delete from verification_requests r using locked
+    where r.lead_id = locked.lead_id and r.revision = locked.revision and r.kind = locked.kind
     returning r.tenant, r.lead_id, r.revision, r.kind, r.tier, r.lane, r.subject_hash, r.requested_at
-    """  # noqa: S608 - types of this module
+    """
 )
 
 _SNAPSHOTS = sa.text(

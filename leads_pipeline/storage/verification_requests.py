@@ -104,13 +104,21 @@ _TAKEN = """
 """
 
 # Every request with the subject: one of them may name a call that another worker made, another's lead may be gone.
+# In one order, as whoever settles takes them, so that no two wait for each other.
 _TAKE = sa.text(
     f"""
-    with taken as (
+    with locked as materialized (
+        select r.lead_id, r.revision from verification_requests r
+        join jsonb_to_recordset(cast(:rows as jsonb)) as t(tenant text, subject_hash bigint)
+            on r.kind = :kind and r.tenant = t.tenant and r.subject_hash = t.subject_hash
+        order by r.lead_id, r.revision
+        for update of r
+    ),
+    taken as (
         update verification_requests r
         set due_at = :lease_until, attempts = r.attempts + 1, batch_id = :batch_id, runner_id = :runner_id
-        from jsonb_to_recordset(cast(:rows as jsonb)) as t(tenant text, subject_hash bigint)
-        where r.kind = :kind and r.tenant = t.tenant and r.subject_hash = t.subject_hash
+        from locked
+        where r.lead_id = locked.lead_id and r.revision = locked.revision and r.kind = :kind
         returning r.tenant, r.subject_hash, r.lead_id, r.revision, r.attempts, r.call_id
     )
     {_TAKEN}

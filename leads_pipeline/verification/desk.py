@@ -6,7 +6,7 @@ sent is asked again, what was sent and not answered may have been paid for and i
 """
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from datetime import datetime, timedelta
 
@@ -38,6 +38,7 @@ NOBODY = "nobody"  # no provider of the kind can be asked
 # Whom an answer leaves out may have been paid for, under another spelling: nobody is asked for it again.
 _MOST = {Outcome.ANSWERED: 0, Outcome.REJECTED: MOST_ATTEMPTS, Outcome.BROKEN: MOST_FAILURES}
 _NO_END = 1_000_000
+_DEADLOCK = "40P01"  # of PostgreSQL: this transaction was undone, another goes on
 # Of the money, or of what was claimed, somebody has taken some meanwhile: there may be more.
 _OTHERS_WERE_QUICKER = ("budget", "claimed")
 # For these the next provider is not asked: the account has enough to do, or this call of the step ends.
@@ -423,7 +424,8 @@ class Desk:
                         subject.tenant, subject.kind, subject.hash, verdict, account.name, price, call.call_id
                     )
                 )
-        with self._engine.begin() as connection:
+
+        def write(connection: sa.Connection) -> None:
             account.close_call(connection, call, answer, lookups=lookups)
             self._progress.settle(connection, found)
             if answer.outcome is Outcome.POLL:
@@ -441,8 +443,22 @@ class Desk:
                     reason=str(answer.outcome),
                     counts=False,
                 )
+
+        self._once_more_if_deadlocked(write)
         self._progress.note(calls=1, lookups=lookups if answer.outcome is Outcome.ANSWERED else 0)
         self._progress.note(counts={f"call_{answer.outcome}": 1, f"asked_{account.name}": 1})
+
+    def _once_more_if_deadlocked(self, write: Callable[[sa.Connection], None]) -> None:
+        """What was answered is paid for: it is not lost because two workers' transactions met."""
+        for last in (False, False, True):
+            try:
+                with self._engine.begin() as connection:
+                    write(connection)
+            except sa.exc.OperationalError as error:
+                if last or getattr(error.orig, "sqlstate", None) != _DEADLOCK:
+                    raise
+            else:
+                return
 
     def _put_back(self, subjects: Sequence[Subject], stamp: Stamp) -> None:
         with self._engine.begin() as connection:

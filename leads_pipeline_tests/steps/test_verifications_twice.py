@@ -4,7 +4,9 @@ import socket
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from datetime import timedelta
+from typing import Any
 
+import psycopg
 import pytest
 import sqlalchemy as sa
 
@@ -13,6 +15,7 @@ from leads_pipeline.config import VerificationSettings
 from leads_pipeline.domain.ids import uuid7
 from leads_pipeline.domain.verification import LookupKind, LookupVerdict, Standing
 from leads_pipeline.storage import schema
+from leads_pipeline.storage import verdicts as verdict_rows
 from leads_pipeline.storage import verification_requests as queue
 from leads_pipeline.storage.verification_switches import switch_down
 from leads_pipeline.verification.client import ProviderClient
@@ -232,3 +235,25 @@ def test_where_every_server_is_silent_a_mailbox_does_not_wait_for_its_domain(
     assert zerobounce.report()["looked_up"] == 1
     (again,) = rows_of(engine, schema.verification_requests)
     assert (again["kind"], again["last_reason"]) == ("mx", "dns_failure")
+
+
+def test_an_answer_is_not_lost_to_a_deadlock(
+    engine: sa.Engine,
+    usual: VerificationSettings,
+    clock: FrozenClock,
+    zerobounce: ProviderSandbox,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settle, deadlocks = verdict_rows.settle, [psycopg.errors.DeadlockDetected(), psycopg.errors.DeadlockDetected()]
+
+    def deadlocked(*arguments: Any, **options: Any) -> verdict_rows.Settled:
+        if deadlocks:
+            raise sa.exc.OperationalError("settle", {}, deadlocks.pop())
+        return settle(*arguments, **options)
+
+    (lead,) = waiting(engine, ["valid@firm.example"])
+    monkeypatch.setattr(verdict_rows, "settle", deadlocked)
+    look_up(engine, usual, clock)
+    assert verdicts(engine) == {lead: VALID}
+    assert zerobounce.report()["looked_up"] == 1
+    books_are_closed(engine)

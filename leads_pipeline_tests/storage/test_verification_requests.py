@@ -205,7 +205,7 @@ def test_a_claim_costs_what_it_takes_whatever_waits(crowded: sa.Engine) -> None:
             "kind": "mailbox", "rows": json.dumps(taken), "lease_until": NOW, "batch_id": uuid7(NOW),
             "runner_id": "test",
         }  # fmt: skip
-        assert explained(connection, queue._TAKE, lease) <= 200
+        assert explained(connection, queue._TAKE, lease) <= 400  # each is locked in its turn, then changed
         connection.rollback()
 
 
