@@ -5,7 +5,7 @@ tenant's flood does not hold up another's leads. Add a stage in ``_STEPS``; keep
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Self
@@ -247,10 +247,13 @@ class _Drain:
                     finished.add(tenant)
 
     def verify(self) -> None:
-        """Look up for a moment what was asked for, so that most leads need not wait for a run of their own."""
+        """Ask DNS for a moment, so that most leads need not wait for a run of their own.
+
+        Not providers: a micro-batch would wait for their answers, which may take a minute.
+        """
         seconds = self._context.settings.verification.seconds_in_hot_run
         if seconds > 0:
-            report = verify(self._context, runner_id=self._runner_id, seconds=seconds)
+            report = verify(self._context, runner_id=self._runner_id, seconds=seconds, kinds=(LookupKind.MX,))
             self.asked += report.lookups
             self.counts.update(report.totals())
 
@@ -294,8 +297,10 @@ class _Drain:
         return made
 
 
-def verify(context: FlowContext, *, runner_id: str, seconds: float) -> VerificationReport:
-    """Look up what is due about validated leads, the most urgent first, for at most so many seconds."""
+def verify(
+    context: FlowContext, *, runner_id: str, seconds: float, kinds: Collection[LookupKind] = tuple(LookupKind)
+) -> VerificationReport:
+    """Look up what is due about validated leads, the most urgent first; after so many seconds nothing new is asked."""
     with translated_errors("verifications looks up what is due"):
         return verify_leads(
             context.engine,
@@ -303,6 +308,7 @@ def verify(context: FlowContext, *, runner_id: str, seconds: float) -> Verificat
             clock=context.clock,
             runner_id=runner_id,
             budget_seconds=seconds,
+            kinds=kinds,
         )
 
 

@@ -211,7 +211,7 @@ class VerificationSettings(Model):
     cache: VerdictCacheSettings = VerdictCacheSettings()
     breaker: BreakerSettings = BreakerSettings()
     seconds_in_hot_run: Annotated[float, Field(ge=0, le=60)] = Field(
-        5, description="How long a micro-batch looks up before it goes on; the verification job takes the rest."
+        5, description="How long a micro-batch asks DNS before it goes on; the verification job does the rest."
     )
 
     @model_validator(mode="after")

@@ -8,7 +8,7 @@ Where an account is in trouble the next provider is asked; where none can be, le
 
 import random as randomness
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 
@@ -47,19 +47,21 @@ def verify_leads(
     clock: Clock,
     runner_id: str,
     budget_seconds: float,
+    kinds: Collection[LookupKind] = tuple(LookupKind),
     random: Callable[[], float] = randomness.random,
     simulated: bool = False,
 ) -> VerificationReport:
-    """Look up what is due, the most urgent first, for as long as ``budget_seconds`` allow.
+    """Look up what is due of these kinds, the most urgent first, for as long as ``budget_seconds`` allow.
 
-    ``simulated``: limits go by ``clock``, not by the database's clock, and everything is done by one thread.
+    A call that is under way then is waited for: a provider may take its whole time-out, DNS does not. ``simulated``:
+    limits go by ``clock``, not by the database's clock, and everything is done by one thread.
     """
     progress = Progress(
         clock=clock, cache=settings.cache, runner_id=runner_id, budget_seconds=budget_seconds, random=random
     )
     desk = Desk(engine, settings, clock=clock, progress=progress, simulated=simulated)
     try:
-        _Work(engine, settings, clock, progress, desk, simulated=simulated).run()
+        _Work(engine, settings, clock, progress, desk, simulated=simulated).run(kinds)
         desk.finish()
     finally:
         desk.close()
@@ -126,8 +128,8 @@ class _Work:
         self._simulated = simulated
         self._dns_at_work = threading.Event()
 
-    def run(self) -> None:
-        kinds = [kind for kind in LookupKind if self._settings.can_look_up(kind)]
+    def run(self, wanted: Collection[LookupKind]) -> None:
+        kinds = [kind for kind in wanted if self._settings.can_look_up(kind)]
         self._skip_switched_down()
         self._adopt_orphans(kinds)
         if self._simulated:  # a clock that is moved by whoever sleeps is one thread's
