@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import click
 
-from leads_pipeline.config import Settings, json_schema, load_settings
+from leads_pipeline.config import VENDOR_LOOKUPS, Condition, Settings, json_schema, load_settings
 from leads_pipeline.errors import ConfigError
 
 
@@ -30,7 +30,7 @@ def check(config_file: str | None) -> None:
             reference.resolve()
         except ConfigError:
             click.secho(f"  warning: {where}: the environment variable {reference.env} is not set", fg="yellow")
-    for where, lacks in _unfinished_sources(settings):
+    for where, lacks in (*_unfinished_sources(settings), *_idle_verification(settings)):
         click.secho(f"  warning: {where}: {lacks}", fg="yellow")
 
 
@@ -43,6 +43,41 @@ def _unfinished_sources(settings: Settings) -> Iterator[tuple[str, str]]:
                 yield where, "without access_token nobody can be asked who its leads are: they wait"
             if source.kind == "meta" and source.verify_token is None:
                 yield where, "without verify_token Meta cannot subscribe to it"
+
+
+def _idle_verification(settings: Settings) -> Iterator[tuple[str, str]]:
+    """What stands under verification and can never have an effect."""
+    verification = settings.verification
+    for name, provider in verification.providers.items():
+        if name not in verification.providers_of(VENDOR_LOOKUPS[provider.vendor]):
+            kind = VENDOR_LOOKUPS[provider.vendor]
+            yield f"verification.providers.{name}", f"nobody asks it: verification.{kind} does not name it"
+    everybody = Condition()
+    for number, rule in enumerate(verification.triage[:-1]):
+        if rule.when == everybody:
+            yield f"verification.triage.{number + 1}", f"no lead comes so far: triage.{number} takes every one"
+            break
+    rules = [(f"verification.value.{number}", rule.when) for number, rule in enumerate(verification.value)]
+    rules += [(f"verification.triage.{number}", rule.when) for number, rule in enumerate(verification.triage)]
+    for where, condition in rules:
+        for key, unknown, known in _unknown_names(settings, condition):
+            yield f"{where}.when.{key}", f"there is no {unknown!r}: the rule never holds for it; known: {known}"
+
+
+def _unknown_names(settings: Settings, condition: Condition) -> Iterator[tuple[str, str, str]]:
+    from leads_pipeline.domain.rules import RULES
+
+    sources = {name for tenant in settings.tenants.values() for name in tenant.sources}
+    flags = {rule.name for rule in RULES}
+    for key, known in (
+        ("tenant", set(settings.tenants)),
+        ("source", sources),
+        ("flag", flags),
+        ("without_flag", flags),
+    ):
+        for name in getattr(condition, key):
+            if name not in known:
+                yield key, name, ", ".join(sorted(known))
 
 
 @config.command()

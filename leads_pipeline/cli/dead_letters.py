@@ -7,10 +7,9 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from leads_pipeline.cli._audit import ACTOR, WORDS
 from leads_pipeline.clock import SystemClock
 from leads_pipeline.config import load_settings
-
-ACTOR = click.option("--actor", required=True, help="Who decides this; it is kept with the decision.")
 
 
 @click.group(name="dead-letters")
@@ -111,7 +110,7 @@ def redrive(config_file: str | None, dead_letter_ids: tuple[UUID, ...], actor: s
 @dead_letters.command()
 @click.argument("dead_letter_id", type=click.UUID)
 @ACTOR
-@click.option("--reason", required=True, help="Why; it is kept with the leads. No personal data.")
+@click.option("--reason", required=True, type=WORDS, help="Why; it is kept with the leads. No personal data.")
 @click.pass_obj
 def discard(config_file: str | None, dead_letter_id: UUID, actor: str, reason: str) -> None:
     """Give a dead letter up; the leads that waited for it count as discarded."""

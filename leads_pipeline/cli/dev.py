@@ -9,7 +9,7 @@ import click
 import sqlalchemy as sa
 
 from leads_pipeline.clock import Clock, SystemClock
-from leads_pipeline.config import Settings, database_url, load_settings
+from leads_pipeline.config import Settings, config_path, database_url, load_settings
 
 if TYPE_CHECKING:
     from leads_pipeline.services.stack import Stack
@@ -77,9 +77,9 @@ def _key_for_trying(engine: sa.Engine, settings: Settings, clock: Clock) -> Iter
 
 
 def _say_where(stack: "Stack", *, source: str, key: str) -> None:
-    config = (
-        "" if stack.settings.path.parent.joinpath("pyproject.toml").exists() else f"--config {stack.settings.path} "
-    )
+    path = stack.settings.path
+    # What a command finds by itself, from where one stands, needs no option.
+    config = "" if config_path() == path else f"--config {path} "
     lead = {
         "email": "ada.byron@analytical-engines.example",
         "first_name": "Ada",

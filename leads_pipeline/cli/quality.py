@@ -7,13 +7,12 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from leads_pipeline.cli._audit import ACTOR, WORDS
 from leads_pipeline.clock import SystemClock
 from leads_pipeline.config import load_settings
 
 if TYPE_CHECKING:
     from leads_pipeline.domain.expectations import Finding
-
-_ACTOR = click.option("--actor", required=True, help="Who decides this; it is kept with the decision.")
 
 
 @click.group()
@@ -58,8 +57,8 @@ def list_holds(config_file: str | None, tenant: str | None, include_ended: bool,
 
 @quality.command()
 @click.argument("hold_id", type=click.IntRange(min=1))
-@_ACTOR
-@click.option("--reason", required=True, help="Why they are right after all; it is kept. No personal data.")
+@ACTOR
+@click.option("--reason", required=True, type=WORDS, help="Why they are right after all; it is kept. No personal data.")
 @click.pass_obj
 def release(config_file: str | None, hold_id: int, actor: str, reason: str) -> None:
     """Let the leads of a hold pass as they are.
@@ -76,9 +75,9 @@ def release(config_file: str | None, hold_id: int, actor: str, reason: str) -> N
 
 @quality.command()
 @click.argument("hold_id", type=click.IntRange(min=1))
-@_ACTOR
+@ACTOR
 @click.option("--validate-again", is_flag=True, help="First send the leads through validation as it is configured now.")
-@click.option("--reason", help="With --validate-again: kept with the leads. No personal data.")
+@click.option("--reason", type=WORDS, help="With --validate-again: kept with the leads. No personal data.")
 @click.pass_obj
 def recheck(config_file: str | None, hold_id: int, actor: str, validate_again: bool, reason: str | None) -> None:
     """Examine the leads of a hold again; if they break no rule any more, they pass.

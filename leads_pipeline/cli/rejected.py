@@ -11,7 +11,7 @@ from uuid import UUID
 
 import click
 
-from leads_pipeline.cli.dead_letters import ACTOR
+from leads_pipeline.cli._audit import ACTOR, WORDS
 from leads_pipeline.clock import SystemClock
 from leads_pipeline.config import load_settings
 from leads_pipeline.domain.lead import FIELD_NAMES
@@ -46,7 +46,7 @@ _MANY: tuple[Callable[[Any], Any], ...] = (
     ACTOR,
 )
 _RELEASE = click.option("--release", is_flag=True, help="Also what the door had set aside, e.g. as a robot's.")
-_REASON = click.option("--reason", help="Why; it is kept with the lead. No personal data.")
+_REASON = click.option("--reason", type=WORDS, help="Why; it is kept with the lead. No personal data.")
 
 
 def _options(options: tuple[Callable[[Any], Any], ...]) -> Callable[[Any], Any]:
@@ -208,7 +208,7 @@ def retry(
 
 @rejected.command()
 @_options(_MANY)
-@click.option("--reason", required=True, help="Why; it is kept with the leads. No personal data.")
+@click.option("--reason", required=True, type=WORDS, help="Why; it is kept with the leads. No personal data.")
 @click.pass_obj
 def discard(config_file: str | None, /, actor: str, reason: str, lead_ids: tuple[UUID, ...], **chosen: Any) -> None:
     """Give rejected leads up: by id, or whatever a filter names. They count as discarded from then on."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from leads_pipeline.cli._sandbox_keys import lend_sandbox_keys
 from leads_pipeline.clock import SystemClock
 from leads_pipeline.config import Settings, load_settings
 from leads_pipeline.domain.stage import LeadState
@@ -27,6 +28,7 @@ def status(config_file: str | None, as_json: bool) -> None:
     from leads_pipeline.storage.open import open_database
 
     settings = load_settings(config_file)
+    lend_sandbox_keys(settings)
     now = SystemClock().now()
     engine = open_database(settings)
     try:

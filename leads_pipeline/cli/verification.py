@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from leads_pipeline.cli.dead_letters import ACTOR
+from leads_pipeline.cli._audit import ACTOR, WORDS
+from leads_pipeline.cli._sandbox_keys import lend_sandbox_keys
 from leads_pipeline.cli.status import plain_table, span
 from leads_pipeline.clock import SystemClock
 from leads_pipeline.config import Settings, load_settings
@@ -51,6 +52,7 @@ def status(config_file: str | None, as_json: bool) -> None:
     asked.
     """
     settings = load_settings(config_file)
+    lend_sandbox_keys(settings)
     with _engine(settings) as engine:
         found = _status(engine, settings)
     if as_json:
@@ -70,6 +72,7 @@ def budget(config_file: str | None, provider: str | None, as_json: bool) -> None
     months in its time zone.
     """
     settings = load_settings(config_file)
+    lend_sandbox_keys(settings)
     _need_providers(settings, provider)
     with _engine(settings) as engine:
         found = _budget(engine, settings, provider)
@@ -84,7 +87,7 @@ def budget(config_file: str | None, provider: str | None, as_json: bool) -> None
 @click.option("--to", "down_to", required=True, metavar="TIER", help="The less thorough tier to treat it as.")
 @click.option("--for", "lasting", callback=_span, metavar="SPAN", help="For so long: 30m, 2h, 1d.")
 @click.option("--until", type=click.DateTime(), metavar="TIME", help="Until then (UTC).")
-@click.option("--reason", required=True, help="Why; it is kept. No personal data.")
+@click.option("--reason", required=True, type=WORDS, help="Why; it is kept. No personal data.")
 @ACTOR
 @click.pass_obj
 def switch(
@@ -126,6 +129,7 @@ def resume(config_file: str | None, tier: str, actor: str) -> None:
     from leads_pipeline.storage.verification_switches import require_tier, switch_back
 
     settings = load_settings(config_file)
+    lend_sandbox_keys(settings)
     require_tier(tier, settings.verification.tiers)
     with _engine(settings) as engine, engine.begin() as connection:
         switch_back(connection, tier, actor=actor, now=SystemClock().now())

@@ -145,6 +145,21 @@ class ProviderSettings(Model):
     calls_per_minute: Annotated[int, Field(gt=0)] | None = Field(None, description="The vendor's own limit if unset.")
     timeout_seconds: Annotated[float, Field(gt=0, le=300)] = Field(70, description="For one request.")
 
+    @model_validator(mode="after")
+    def _budget_can_be_counted(self) -> Self:
+        for name in ("per_day", "per_month"):
+            limit = getattr(self.budget, name)
+            if limit is None:
+                continue
+            if self.cost_per_lookup == 0:
+                raise ValueError(f"budget.{name} needs cost_per_lookup: without a price nothing is ever spent")
+            if limit < self.cost_per_lookup:
+                raise ValueError(
+                    f"budget.{name} = {limit:g} pays for no look-up at {self.cost_per_lookup:g} each; "
+                    "to ask this provider for nothing, take its name out of verification.mailbox or phone"
+                )
+        return self
+
 
 class MxSettings(Model):
     """Asking DNS whether a domain takes mail. Off by default: it asks servers that nobody named."""
@@ -210,6 +225,9 @@ class VerificationSettings(Model):
     risk: RiskSettings = RiskSettings()
     cache: VerdictCacheSettings = VerdictCacheSettings()
     breaker: BreakerSettings = BreakerSettings()
+    give_up_after_hours: Annotated[float, Field(gt=0)] = Field(
+        72, description="A look-up for which nobody could be asked for so long is let go, as unknown."
+    )
     seconds_in_hot_run: Annotated[float, Field(ge=0, le=60)] = Field(
         5, description="How long a micro-batch asks DNS before it goes on; the verification job does the rest."
     )
@@ -221,7 +239,10 @@ class VerificationSettings(Model):
             if rule.tier not in self.tiers:
                 raise ValueError(f"triage.{number}.tier names {rule.tier!r}; defined tiers: {tiers}")
         for kind in ("mailbox", "phone"):
-            for name in getattr(self, kind):
+            names = getattr(self, kind)
+            if len(set(names)) < len(names):
+                raise ValueError(f"{kind} names a provider twice: it is asked once")
+            for name in names:
                 provider = self.providers.get(name)
                 if provider is None:
                     known = ", ".join(self.providers) or "none"

@@ -14,13 +14,15 @@ import sqlalchemy as sa
 
 from leads_pipeline.defs.runs import FINISHED, SERIAL_TAG, has_unfinished_run
 from leads_pipeline.defs.shield import LOST_CONNECTION, shielded
+from leads_pipeline.domain.ids import uuid7
 from leads_pipeline.flows import FlowContext, reverify
 from leads_pipeline.storage.ingest import purge_ingest_keys
 from leads_pipeline.storage.mx_cache import prune_mx_cache
 from leads_pipeline.storage.partitions import ensure_partitions
 from leads_pipeline.storage.source_fields import forget_unused_fields
+from leads_pipeline.storage.unserved_lookups import give_up
 from leads_pipeline.storage.velocity import prune_velocity
-from leads_pipeline.storage.verdicts import prune_cache
+from leads_pipeline.storage.verdicts import Stamp, prune_cache
 from leads_pipeline.storage.verification_calls import prune_calls
 
 # How long a job's runs are kept. A job that starts often is of interest for a short time.
@@ -39,6 +41,7 @@ CALLS_KEPT = timedelta(days=400)
 # An expired verdict is of use only to re-verification: what its budget has not paid for by then waits for a next lead.
 EXPIRED_VERDICTS_KEPT = timedelta(days=30)
 
+GIVEN_UP_AT_ONCE = 5_000
 # A deletion takes about 30 ms: one day's pruning ends within two minutes, the rest is done the next day.
 RUNS_PRUNED_AT_ONCE = 4_000
 
@@ -85,7 +88,12 @@ def prune_verification(context: dg.OpExecutionContext, flow: dg.ResourceParam[Fl
     # A lead that waited in the buffer is counted at the time at which it came.
     counted = timedelta(minutes=settings.verification.risk.window_minutes)
     counted += timedelta(hours=settings.buffer.bounds.max_age_hours)
+    given_up = now - timedelta(hours=settings.verification.give_up_after_hours)
+    stamp = Stamp(uuid7(now), context.run_id, now)
     prunings: dict[str, Callable[[sa.Connection], int]] = {
+        "verification_requests": lambda connection: (
+            give_up(connection, requested_before=given_up, limit=GIVEN_UP_AT_ONCE, stamp=stamp).verdicts
+        ),
         "verdict_cache": lambda connection: prune_cache(connection, expired_before=now - EXPIRED_VERDICTS_KEPT),
         "mx_cache": lambda connection: prune_mx_cache(connection, now=now),
         "velocity_counts": lambda connection: prune_velocity(connection, before=now - counted),

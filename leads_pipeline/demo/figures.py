@@ -60,7 +60,9 @@ select count(*) as wanted,
        count(*) filter (where verdict = 'risky') as risky,
        count(*) filter (where verdict = 'invalid') as invalid,
        count(*) filter (where verdict = 'unknown') as unknown,
-       (select count(*) from validated_leads) as leads,
+       (select count(*) from validated_leads where email is not null) as addresses,
+       (select coalesce(sum(lookups), 0) from verification_calls) as asked,
+       (select coalesce(sum(cost_micros), 0) / 1e6 from verifications) as borne,
        (select coalesce(sum(lookups), 0) from verification_spend) as billed,
        (select coalesce(sum(cost_micros), 0) / 1e6 from verification_spend) as cost,
        (select count(*) from verification_calls) as calls,
@@ -172,6 +174,8 @@ def _verification(connection: sa.Connection, provider: ProviderView) -> dict[str
             f"it saw {provider.calls} calls and billed {provider.billed} look-ups, {provider.billed_twice} of them "
             f"twice; the database recorded {row.calls} calls and {row.billed} look-ups"
         )
+    if row.borne != row.cost:
+        raise FiguresDisagree(f"the leads bear {row.borne:.3f} for their look-ups, the ledger says {row.cost:.3f}")
     return {
         "lookups": row.wanted,
         "mx": row.mx,
@@ -182,8 +186,9 @@ def _verification(connection: sa.Connection, provider: ProviderView) -> dict[str
         "calls": row.calls,
         "over_limit": provider.over_limit,
         "cost": round(float(row.cost), 2),
-        "spared_by_triage": row.leads - row.mailboxes,
-        "spared_by_cache": row.mailboxes - int(row.billed),
+        "free": int(row.asked) - int(row.billed),
+        "spared_by_triage": row.addresses - row.mailboxes,
+        "spared_by_sharing": row.mailboxes - int(row.asked),
     }
 
 

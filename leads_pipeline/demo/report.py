@@ -39,7 +39,8 @@ def print_figures(console: Console, figures: dict[str, Any]) -> None:
         "paid for", _number(verification["paid"]), f"{verification['calls']} calls, {verification['cost']:.2f} dollars"
     )
     checked.add_row("spared by triage", _number(verification["spared_by_triage"]), "mailboxes not worth their price")
-    checked.add_row("spared by cache", _number(verification["spared_by_cache"]), "known from another lead, or free")
+    checked.add_row("spared by sharing", _number(verification["spared_by_sharing"]), "one call for several leads")
+    checked.add_row("not billed", _number(verification["free"]), "the provider could not tell")
     console.print(checked)
 
     identity = _table("Identity")

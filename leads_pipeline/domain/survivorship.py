@@ -15,7 +15,7 @@ from datetime import date, datetime
 from uuid import UUID
 
 from leads_pipeline.domain.text import letters_digits_key
-from leads_pipeline.domain.verification import Standing
+from leads_pipeline.domain.verification import UNVERIFIED, Standing
 
 Value = str | date | int | None
 
@@ -171,6 +171,8 @@ def _any_value(_member: Member) -> int:
 def _verified(leads: Sequence[Member], values: Mapping[str, Value]) -> dict[str, Value]:
     """What is known of the address and the number that survived, from whichever lead had them verified last."""
     found: dict[str, Value] = dict.fromkeys(VERIFIED_FIELDS)
+    found["email_verdict"] = None if values["email_key"] is None else UNVERIFIED
+    found["phone_verdict"] = None if values["phone"] is None else UNVERIFIED
     for member in leads:  # oldest first: the latest lead that knows anything is heard last
         if values["email_key"] is not None and member.values.get("email_key") == values["email_key"]:
             found["risk_score"] = member.risk_score
@@ -187,7 +189,7 @@ def _verified(leads: Sequence[Member], values: Mapping[str, Value]) -> dict[str,
 
 def _tells(verdict: Standing | None, *, than: Value) -> bool:
     """Whether a later verdict says more: that nobody could tell does not take back what was told."""
-    return verdict is not None and (than is None or verdict is not Standing.UNKNOWN)
+    return verdict is not None and (than == UNVERIFIED or verdict is not Standing.UNKNOWN)
 
 
 def _email_quality(member: Member) -> int:

@@ -35,12 +35,12 @@ SEVERITY: tuple[Standing, ...] = (Standing.INVALID, Standing.RISKY, Standing.VAL
 # Why, in words that are ours. A vendor's own word that is not here becomes ``other``.
 REASONS = frozenset(
     {
-        "accepts_all", "answer_lost", "bad_syntax", "blocked_by_mailbox", "budget_spent", "complainer", "disconnected",
-        "disposable", "dns_failure", "do_not_mail", "domain_not_found", "forwarded", "full_mailbox", "greylisted",
-        "low_quality", "mail_server_failed", "mailbox_disabled", "mailbox_exists", "mailbox_not_found",
-        "no_coverage", "no_mail_server", "not_assigned", "not_personal", "null_mx", "number_exists", "other",
+        "accepts_all", "answer_lost", "bad_syntax", "blocked_by_mailbox", "complainer", "disconnected", "disposable",
+        "dns_failure", "do_not_mail", "domain_not_found", "forwarded", "full_mailbox", "greylisted", "low_quality",
+        "mail_server_failed", "mailbox_disabled", "mailbox_exists", "mailbox_not_found", "no_coverage",
+        "no_mail_server", "not_assigned", "not_personal", "null_mx", "number_exists", "other",
         "personal_data_objection", "possible_typo", "provider_failed", "role", "spamtrap", "suppressed",
-        "switched_down", "timeout", "toxic", "voip",
+        "switched_down", "timeout", "toxic", "voip", "waited_too_long",
     }
 )  # fmt: skip
 
@@ -86,8 +86,12 @@ def subject_hash(tenant: str, kind: LookupKind, subject: str) -> int:
     return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big", signed=True)
 
 
+# What a golden contact says of an address that nobody has looked up: not yet, or not at all.
+UNVERIFIED = "unverified"
+
+
 def email_standing(mx: LookupVerdict | None, mailbox: LookupVerdict | None) -> Standing | None:
-    """What an e-mail address is, by both look-ups; ``None`` if neither has spoken.
+    """What an e-mail address is, by both look-ups; ``None`` as long as nobody has looked the mailbox up.
 
     A provider's word about the mailbox counts; DNS alone can say that there is no mail, not that the mailbox exists.
     """
@@ -95,4 +99,4 @@ def email_standing(mx: LookupVerdict | None, mailbox: LookupVerdict | None) -> S
         return mailbox.standing
     if mx is not None and mx.standing is Standing.INVALID:
         return Standing.INVALID
-    return None if mx is None and mailbox is None else Standing.UNKNOWN
+    return None if mailbox is None else Standing.UNKNOWN

@@ -76,9 +76,23 @@ class Stack:
         """The environment variables that leads.yaml refers to and that are not set."""
         return sorted({ref.env for ref in self.settings.secrets().values() if not environment.get(ref.env)})
 
+    def known_sandbox_keys(self) -> dict[str, str]:
+        """What was made up for the sandboxes of this state directory, by variable; nothing before they ran once.
+
+        For a command in another terminal, which would else take a sandbox for a provider without its key.
+        """
+        if not self._token_path.exists():
+            return {}
+        token = self._token_path.read_text(encoding="utf-8")
+        return {sandbox.token_env: token for sandbox in self.sandboxes if sandbox.token_env is not None}
+
+    @property
+    def _token_path(self) -> Path:
+        return self.settings.state_path / "sandbox-token"
+
     def _sandbox_token(self) -> str:
         """One token for every process that meets this state directory's sandboxes, whoever started them."""
-        path = self.settings.state_path / "sandbox-token"
+        path = self._token_path
         path.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.suppress(FileExistsError):
             descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)

@@ -19,6 +19,7 @@ from leads_pipeline.config import VerificationSettings
 from leads_pipeline.domain.verification import LookupKind, Standing
 from leads_pipeline.storage import verdicts as verdict_rows
 from leads_pipeline.storage import verification_requests as queue
+from leads_pipeline.storage.unserved_lookups import skip
 from leads_pipeline.storage.verdicts import BY_DNS, SubjectVerdict
 from leads_pipeline.storage.verification_calls import answers_due
 from leads_pipeline.storage.verification_requests import Subject
@@ -176,9 +177,7 @@ class _Work:
     def _skip(self, tier: str | None, dropped: set[str]) -> None:
         while dropped and self._progress.left() > 0:
             with self._engine.begin() as connection:
-                skipped = verdict_rows.skip(
-                    connection, tier, sorted(dropped), limit=SKIPPED_AT_ONCE, stamp=self._progress.stamp()
-                )
+                skipped = skip(connection, tier, sorted(dropped), limit=SKIPPED_AT_ONCE, stamp=self._progress.stamp())
             self._progress.note_settled(skipped)
             self._progress.note(counts={"skipped": skipped.verdicts})
             if skipped.verdicts < SKIPPED_AT_ONCE:

@@ -86,7 +86,7 @@ _MEMBERS = sa.text(
         select jsonb_object_agg(latest.kind, jsonb_build_array(latest.verdict, latest.details)) as kinds
         from (
             select distinct on (x.kind) x.kind, x.verdict, x.details from verifications x
-            where x.lead_id = d.lead_id and x.revision = d.revision
+            where x.lead_id = d.lead_id and x.revision = d.revision and x.provider <> 'skipped'
             order by x.kind, x.verdict = 'unknown', x.verified_at desc
         ) latest
     ) verified on true

@@ -144,25 +144,6 @@ _READ_CACHE = sa.text(
     """
 )
 
-# What is under way, or waits to be fetched, is let finish: it is paid already.
-_SKIP = sa.text(
-    """
-    with skipped as materialized (
-        select lead_id, revision, kind from verification_requests w
-        where (cast(:tier as text) is null or tier = :tier) and kind = any(:kinds)
-            and (call_id is null or due_at <= :now and not exists (
-                select from verification_calls c
-                where c.call_id = w.call_id and c.poll_reference is not null and c.answered_at is null
-            ))
-        limit :limit
-        for update of w skip locked
-    )
-    delete from verification_requests r using skipped s
-    where r.lead_id = s.lead_id and r.revision = s.revision and r.kind = s.kind
-    returning r.tenant, r.lead_id, r.revision, r.kind, r.tier, r.requested_at
-    """
-)
-
 # Mailboxes that waited for a domain of which DNS says nothing for now: they need not wait for its return.
 _UNBLOCK_SUBJECTS = sa.text(
     """
@@ -298,13 +279,11 @@ def unblock_mailboxes(connection: sa.Connection, domains: Iterable[tuple[str, in
         connection.execute(_UNBLOCK_SUBJECTS, {"rows": json.dumps(rows)})
 
 
-def skip(connection: sa.Connection, tier: str | None, kinds: Sequence[str], *, limit: int, stamp: Stamp) -> Settled:
-    """Let up to ``limit`` look-ups of a tier go that are not wanted any more; nothing is paid, nothing remembered.
-
-    ``tier`` of ``None``: of all.
-    """
-    leads = connection.execute(_SKIP, {"tier": tier, "kinds": list(kinds), "limit": limit, "now": stamp.now}).all()
-    verdict = LookupVerdict(Standing.UNKNOWN, ("switched_down",))
+def let_go(connection: sa.Connection, leads: Sequence[Any], reason: str, stamp: Stamp) -> Settled:
+    """End the waiting of leads whose requests were deleted unserved: nothing was paid, nothing is remembered."""
+    if not leads:
+        return Settled()
+    verdict = LookupVerdict(Standing.UNKNOWN, (reason,))
     _insert_snapshots(
         connection,
         [
@@ -323,10 +302,8 @@ def skip(connection: sa.Connection, tier: str | None, kinds: Sequence[str], *, l
         ],
         stamp,
     )
-    if not leads:
-        return Settled()
-    if LookupKind.MX in kinds:
-        connection.execute(_UNBLOCK, {"rows": _leads_json(leads)})
+    if domains := [lead for lead in leads if lead.kind == LookupKind.MX]:
+        connection.execute(_UNBLOCK, {"rows": _leads_json(domains)})
     released = connection.execute(_RELEASE, {"rows": _leads_json(leads), "now": stamp.now}).all()
     return Settled(verdicts=len(leads), released=len(released))
 

@@ -13,7 +13,7 @@ from datetime import datetime
 import sqlalchemy as sa
 
 # Settled, and nothing was found out: the look-up failed, whoever is at fault. A provider's own "unknown" is an answer.
-FAILED_REASONS = ("answer_lost", "budget_spent", "dns_failure", "provider_failed")
+FAILED_REASONS = ("answer_lost", "dns_failure", "provider_failed", "waited_too_long")
 
 
 @dataclass(frozen=True, slots=True)

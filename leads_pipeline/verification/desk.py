@@ -406,7 +406,8 @@ class Desk:
         """What an answer means for the books and for every subject of the call, in one transaction."""
         quirks = account.provider.quirks
         by_text = {text.lower(): verdict for text, verdict in answer.verdicts.items()}
-        price = books.micros(account.settings.cost_per_lookup) if answer.billed != 0 else 0
+        texts = list(dict.fromkeys(subject.text.lower() for subject in subjects))
+        prices = _prices(answer, texts, by_text, price=books.micros(account.settings.cost_per_lookup))
         now = self._clock.now()
         found: list[SubjectVerdict] = []
         again: list[Subject] = []
@@ -421,7 +422,13 @@ class Desk:
             else:
                 found.append(
                     SubjectVerdict(
-                        subject.tenant, subject.kind, subject.hash, verdict, account.name, price, call.call_id
+                        subject.tenant,
+                        subject.kind,
+                        subject.hash,
+                        verdict,
+                        account.name,
+                        prices.pop(subject.text.lower(), 0),  # of two tenants' equal addresses the first bears it
+                        call.call_id,
                     )
                 )
 
@@ -470,6 +477,27 @@ class Desk:
                 reason="not_asked",
                 counts=False,
             )
+
+
+def _prices(
+    answer: ProviderAnswer, texts: Sequence[str], verdicts: Mapping[str, LookupVerdict], *, price: int
+) -> dict[str, int]:
+    """What each look-up cost, so that the rows add up to the ledger.
+
+    A vendor says how many it bills, not which: those that tell nothing are the free ones, wherever some are free.
+    """
+    if answer.outcome is Outcome.LOST:
+        return dict.fromkeys(texts, price)
+    if answer.outcome is not Outcome.ANSWERED:
+        return {}
+    judged = sorted((text for text in texts if text in verdicts), key=lambda text: _is_unknown(verdicts[text]))
+    billed = judged if answer.billed is None else judged[: answer.billed]
+    left_out = [text for text in texts if text not in verdicts]
+    return dict.fromkeys([*billed, *left_out], price)
+
+
+def _is_unknown(verdict: LookupVerdict) -> bool:
+    return verdict.standing is Standing.UNKNOWN
 
 
 def _company(subjects: Sequence[Subject], size: int) -> list[Subject]:

@@ -184,12 +184,12 @@ def advice(provider: ProviderStanding, *, now: datetime) -> str | None:
             f"{name} has no key: the environment variable {key.env} is not set where this runs; set it there and where "
             "the pipeline runs"
         )
-    if provider.state is not BreakerState.CLOSED:
-        return _breaker_advice(provider, now)
     if provider.is_spent:
         return _budget_advice(provider)
     trouble = provider.trouble
     why = _BY_ITSELF.get(trouble.reason) if trouble is not None else None
+    if provider.state is not BreakerState.CLOSED and why is None:  # a pause began later than what opened the breaker
+        return _breaker_advice(provider, now)
     if trouble is None or trouble.until is None or why is None:
         return None  # a window that is full is what windows are for
     return f"{name} {why}: it is asked again {_at(trouble.until, now)}. Nothing needs to be done"

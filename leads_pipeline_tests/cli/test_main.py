@@ -8,6 +8,7 @@ import click
 import psycopg
 import pytest
 import sqlalchemy as sa
+from click.testing import CliRunner
 
 from leads_pipeline.cli import _GROUPS, cli, main
 
@@ -76,3 +77,43 @@ def test_help_does_not_import_what_only_some_commands_need():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+IDLE_VERIFICATION = """
+tenants: {acme: {sources: {website: {}}}}
+verification:
+  providers: {zb: {vendor: zerobounce, key: {env: PATH}}}
+  value: [{points: 10, when: {source: [websit], flag: [disposible]}}, {points: 10, when: {flag: [role_mailbox]}}]
+  triage: [{tier: full, when: {tenant: [acme]}}, {tier: minimal}, {tier: none}]
+"""
+
+
+def test_what_can_never_have_an_effect_is_a_warning(tmp_path: Path) -> None:
+    path = tmp_path / "leads.yaml"
+    path.write_text(IDLE_VERIFICATION, encoding="utf-8")
+
+    result = CliRunner().invoke(cli, ["--config", str(path), "config", "check"])
+
+    assert result.exit_code == 0
+    warnings = [line.strip() for line in result.output.splitlines() if "warning" in line]
+    assert [line.partition("; known")[0] for line in warnings] == [
+        "warning: verification.providers.zb: nobody asks it: verification.mailbox does not name it",
+        "warning: verification.triage.2: no lead comes so far: triage.1 takes every one",
+        "warning: verification.value.0.when.source: there is no 'websit': the rule never holds for it",
+        "warning: verification.value.0.when.flag: there is no 'disposible': the rule never holds for it",
+    ]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["verification", "switch", "full", "--to", "none", "--actor", " ", "--reason", "test"],
+        ["verification", "switch", "full", "--to", "none", "--actor", "ann", "--reason", ""],
+        ["rejected", "discard", "01a2017b-31a9-7173-929e-f96699aeac2a", "--actor", "", "--reason", "test"],
+    ],
+)
+def test_who_decides_and_why_must_be_said(command: list[str]) -> None:
+    result = CliRunner().invoke(cli, command)
+
+    assert result.exit_code == 2
+    assert "it must not be empty: it is kept with the decision" in result.output

@@ -30,6 +30,16 @@ def test_whoever_starts_first_all_processes_show_the_sandbox_the_same_token(loca
     assert stat.S_IMODE((local.state_path / "sandbox-token").stat().st_mode) == 0o600
 
 
+def test_a_command_in_another_terminal_knows_the_sandboxes_keys(local: Settings):
+    assert Stack(local).known_sandbox_keys() == {}, "nothing was started yet"
+    environment = Stack(local).environment()
+
+    known = Stack(local).known_sandbox_keys()
+
+    assert known
+    assert {name: environment[name] for name in known} == known
+
+
 def test_a_token_of_the_users_own_is_left_alone(local: Settings, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("LEADS_HUBSPOT_TOKEN", "mine")
 

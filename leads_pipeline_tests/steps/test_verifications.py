@@ -85,6 +85,18 @@ def test_a_verdict_is_a_snapshot_that_lets_its_lead_go_on_at_once(
     books_are_closed(engine)
 
 
+def test_leads_bear_what_was_billed_and_nothing_for_answers_that_were_free(
+    engine: sa.Engine, usual: VerificationSettings, clock: FrozenClock, zerobounce: ProviderSandbox
+) -> None:
+    waiting(engine, ["valid@firm.example", "greylisted@firm.example", "invalid@firm.example"])
+    look_up(engine, usual, clock)
+    cost_of = {row["verdict"]: row["cost_micros"] for row in rows_of(engine, schema.verifications)}
+    assert cost_of == {"valid": 10_000, "invalid": 10_000, "unknown": 0}
+    (spend,) = rows_of(engine, schema.verification_spend)
+    assert spend["cost_micros"] == 20_000
+    assert zerobounce.report()["billed"] == 2
+
+
 def test_equal_addresses_are_asked_once_and_settle_every_lead(
     engine: sa.Engine, usual: VerificationSettings, clock: FrozenClock, zerobounce: ProviderSandbox
 ) -> None:

@@ -23,7 +23,8 @@ from leads_pipeline.steps.golden_contacts import refresh_golden_contacts
 from leads_pipeline.storage import schema
 from leads_pipeline.storage.database import engine_for
 from leads_pipeline.storage.pending import claim
-from leads_pipeline.storage.verdicts import Stamp, SubjectVerdict, settle, skip
+from leads_pipeline.storage.unserved_lookups import give_up, skip
+from leads_pipeline.storage.verdicts import Stamp, SubjectVerdict, settle
 from leads_pipeline.storage.verification_requests import enqueue_lookups
 from leads_pipeline.storage.verification_switches import switch_down
 from leads_pipeline.verification.sandbox.options import ProviderOptions
@@ -87,9 +88,9 @@ def test_a_late_verdict_changes_the_contact_and_reaches_the_crm(
         clock.advance(PATIENCE.total_seconds())
         assert dedupe_leads(engine, chunk(now=clock.now()), settings=settings, scorer=scorer).passed == 1
         refresh_golden_contacts(engine, chunk(now=clock.now()), settings=settings)
-        assert contact_at_the_crm().get("email_verdict") in (None, "")
+        assert contact_at_the_crm()["email_verdict"] == "unverified"
         (row,) = rows_of(engine, schema.golden_contacts)
-        assert (row["version"], row["email_verdict"]) == (1, None)
+        assert (row["version"], row["email_verdict"]) == (1, "unverified")
 
         clock.advance(60)
         report = look_up(engine, usual, clock)
@@ -187,7 +188,7 @@ def test_an_address_that_takes_no_mail_gives_way_to_another(engine: sa.Engine) -
     said(engine, "new@firm.com", Standing.INVALID, NOW)
     refresh_golden_contacts(engine, chunk(now=NOW), settings=settings)
     (row,) = rows_of(engine, schema.golden_contacts)
-    assert (row["email"], row["email_verdict"]) == ("old@firm.com", None)
+    assert (row["email"], row["email_verdict"]) == ("old@firm.com", "unverified")
 
 
 def test_look_ups_of_a_tier_that_is_switched_down_are_let_go_with_their_leads(
@@ -231,3 +232,20 @@ def test_what_is_under_way_is_not_let_go_and_a_mailbox_does_not_wait_for_a_domai
     with engine.begin() as connection:
         assert skip(connection, "full", ["mailbox"], limit=10, stamp=stamp).released == 1
     assert unsettled(engine) == 1
+
+
+def test_a_look_up_for_which_nobody_could_be_asked_for_days_is_let_go(engine: sa.Engine) -> None:
+    (old,) = waiting(engine, ["valid@a.example"])
+    (asked,) = waiting(engine, ["valid@b.example"])
+    waiting(engine, ["valid@c.example"], at=NOW + timedelta(hours=1))
+    with engine.begin() as connection:
+        connection.execute(
+            sa.update(schema.verification_requests)
+            .where(schema.verification_requests.c.lead_id == asked)
+            .values(call_id=uuid7(NOW), due_at=NOW + timedelta(hours=100))
+        )
+        stamp = Stamp(uuid7(NOW), "upkeep", NOW + timedelta(hours=72))
+        let_go = give_up(connection, requested_before=NOW + timedelta(minutes=1), limit=10, stamp=stamp)
+    assert let_go.verdicts == 1, "what is under way is let finish, what is younger waits"
+    assert verdicts(engine) == {old: ("unknown", ("waited_too_long",))}
+    assert unsettled(engine) == 2

@@ -24,6 +24,15 @@ ZB = {"vendor": "zerobounce", "key": {"env": "ZB_KEY"}}
         ({"providers": {"zb": {"vendor": "zerobounce"}}}, r"providers\.zb needs key: \{env: NAME\}"),
         ({"providers": {"tw": {"vendor": "twilio", "key": {"env": "T"}}}}, r"providers\.tw needs account"),
         ({"providers": {"re": {"vendor": "reacher"}}}, r"providers\.re needs base_url"),
+        (
+            {"providers": {"zb": {**ZB, "budget": {"per_day": 5}}}},
+            r"budget\.per_day needs cost_per_lookup: without a price nothing is ever spent",
+        ),
+        (
+            {"providers": {"zb": {**ZB, "cost_per_lookup": 0.01, "budget": {"per_month": 0}}}},
+            r"budget\.per_month = 0 pays for no look-up at 0\.01 each; to ask this provider for nothing, take its name",
+        ),
+        ({"providers": {"zb": ZB}, "mailbox": ["zb", "zb"]}, "mailbox names a provider twice"),
         ({"tiers": {}}, "at least 1 item"),
         ({"triage": [{"tier": "full", "when": {"at_least": 5}}]}, "at_least needs field"),
         ({"triage": [{"tier": "full", "when": {"field": "budget"}}]}, "field needs is_in, matches or at_least"),

@@ -31,7 +31,7 @@ golden_contacts = table(
     text_column("state", personal=True, nullable=True),
     text_column("postcode", personal=True, nullable=True),
     text_column("country", nullable=True),
-    text_column("email_verdict", nullable=True),  # valid, invalid, risky, unknown; null: not verified
+    text_column("email_verdict", nullable=True),  # valid, invalid, risky, unknown, unverified; null: has no address
     text_column("phone_verdict", nullable=True),
     text_column("phone_line_type", nullable=True),  # mobile, landline, voip …, as a provider says
     int_column("risk_score", nullable=True),  # 0 to 100, of the lead that the e-mail address came from
