@@ -36,10 +36,11 @@ async def post_lead(door: Door, call: Call) -> Answer:
         return refusal(refused_for(lead), call)
     context = _robot_context(sender, lead)
     verified = None
-    if door.in_request is not None and sender.way.settings.verify_in_request is not None and context is None:
+    if door.in_request is not None and sender.way.settings.verify_in_request is not None:
+        # A robot is told what everybody is: the answer must not give away that it was found out.
         verified = await door.in_request.verify(sender.way, lead.payload)
         if verified is not None:
-            context = {**sender.context, **verified.context}
+            context = {**(context or sender.context), **verified.context}
     encoded = door.encode(sender, lead, context=context)
     if isinstance(encoded, Refused):
         return refusal(encoded, call)

@@ -16,7 +16,17 @@ from leads_pipeline.capture.door import Door, Sender, WayIn
 from leads_pipeline.capture.lead_posts import RESULT_REFUSALS, stored
 from leads_pipeline.capture.refusals import Code, Refused
 from leads_pipeline.domain.posted_lead import PostedLead, storage_fault
-from leads_pipeline.sources.port import Delivery, Doubt, Fault, Post, Secrets, SourceOptions, Unreadable, kept_raw
+from leads_pipeline.sources.port import (
+    Delivery,
+    Doubt,
+    Fault,
+    Post,
+    Quarantine,
+    Secrets,
+    SourceOptions,
+    Unreadable,
+    kept_raw,
+)
 
 PREFIX = "/v1/in/"
 
@@ -82,7 +92,9 @@ async def _store(door: Door, call: Call, sender: Sender, posts: list[Post]) -> A
     alone = len(posts) == 1
     as_page = sender.way.kind.answers_browsers and "text/html" in (call.header(b"accept") or "")
     verified = None
-    if alone and not as_page and door.in_request is not None and posts[0].quarantine is None:
+    # A robot is told what everybody is: the answer must not give away that it was found out.
+    readable = alone and posts[0].quarantine in (None, Quarantine.ROBOT)
+    if readable and not as_page and door.in_request is not None:
         verified = await door.in_request.verify(sender.way, posts[0].payload)
     found = {} if verified is None else verified.context
     for place, post in enumerate(posts):

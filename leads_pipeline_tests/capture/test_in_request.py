@@ -196,19 +196,26 @@ def test_only_sources_that_ask_for_it_are_told(place: Place) -> None:
     assert place.asked() == {}
 
 
-def test_batches_pages_robots_and_leads_without_an_address_are_not_verified(place: Place) -> None:
+def test_batches_pages_and_leads_without_an_address_are_not_verified(place: Place) -> None:
     lead = {"email": "ada@nxdomain.example"}
     [item] = place.capture.post_batch([lead])
     assert set(item) == {"index", "status", "lead_id"}
     form = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "text/html"}
     page = place.capture.client.post("/v1/in/acme/website", content="email=bob@nxdomain.example", headers=form)
     assert page.headers["content-type"].startswith("text/html")
-    robot = place.capture.post({**lead, "website_url": "http://spam.example"})
-    assert "verification" not in robot.json()
     nobody = place.capture.post({"phone": "+12025550123"})
     assert (nobody.status_code, set(nobody.json())) == (202, {"lead_id", "status"})
-    assert len(place.contexts()) == 4
+    assert len(place.contexts()) == 3
     assert place.asked() == {}
+
+
+def test_a_robot_is_answered_like_anybody_and_cannot_tell_that_it_was_found_out(place: Place) -> None:
+    lead = {"email": "ada@nxdomain.example"}
+    person = place.capture.post(lead).json()
+    robot = place.capture.post({**lead, "website_url": "http://spam.example"}).json()
+    assert robot["verification"] == person["verification"]
+    assert set(robot) == set(person)
+    assert sorted(context.get("quarantine", "") for context in place.contexts()) == ["", "robot"]
 
 
 def test_a_form_that_a_script_posts_to_its_own_address_is_told(place: Place) -> None:

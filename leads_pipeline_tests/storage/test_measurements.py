@@ -10,7 +10,7 @@ from leads_pipeline.clock import FrozenClock
 from leads_pipeline.domain.stage import ALL_LANES, Lane, Stage
 from leads_pipeline.storage import measurements
 from leads_pipeline.storage.measurements import DuplicateEmails, Judged, Settled
-from leads_pipeline.storage.validated_sample import EXAMINED_COLUMNS, completeness_since, rows_to_examine
+from leads_pipeline.storage.validated_sample import EXAMINED_COLUMNS, rows_to_examine
 from leads_pipeline_tests.defs.rows import Flow
 
 
@@ -129,29 +129,21 @@ def test_deliveries_to_a_destination_that_takes_nothing_are_not_due(connection, 
     assert due(connection, flow, destinations=()) == ()
 
 
-def test_the_sample_is_what_the_run_validated_and_what_the_batch_lane_holds_back(connection, flow, clock):
+def test_the_sample_is_what_the_batch_lane_holds_at_the_door_of_matching(connection, flow, clock):
     batch = Flow(connection, clock.now(), lane="batch")
-    held, mine = batch.at_dedupe(runner_id="another"), flow.at_dedupe(runner_id="mine")
-    flow.at_dedupe(runner_id="another")
-    rows = rows_to_examine(connection, runner_id="mine", limit_per_source=10)
-    assert {row["lead_id"] for row in rows} == {str(held), str(mine)}
-    assert set(rows[0]) == set(EXAMINED_COLUMNS)
+    batch.validated()
+    batch.at_dedupe()
+    flow.at_dedupe()
+    [row] = rows_to_examine(connection, limit_per_group=10, now=flow.now)
+    assert set(row) == set(EXAMINED_COLUMNS)
+    assert row["sync_lane"] == "batch"
 
 
-def test_the_sample_is_the_batch_lanes_latest_rows_when_nothing_is_held_back(connection, flow, clock):
-    flow.validated()
-    lead = Flow(connection, clock.now(), lane="batch").validated()
-    rows = rows_to_examine(connection, runner_id="mine", limit_per_source=10)
-    assert [row["lead_id"] for row in rows] == [str(lead)]
-    assert set(rows[0]) == set(EXAMINED_COLUMNS)
-
-
-def test_completeness_is_of_the_leads_that_have_passed_on(connection, flow):
-    flow.validated()
-    flow.validated(email=None, email_key=None)
-    flow.at_dedupe(email=None, email_key=None)
-    [found] = completeness_since(connection, flow.now - timedelta(days=1))
-    assert (found.source, found.rows, found.share("email"), found.share("phone")) == ("website", 2, 0.5, 0.0)
+def test_of_each_source_and_day_the_sample_has_the_newest_rows_and_no_more(connection, clock):
+    batch = Flow(connection, clock.now(), lane="batch")
+    for _lead in range(3):
+        batch.at_dedupe()
+    assert len(rows_to_examine(connection, limit_per_group=2, now=clock.now())) == 2
 
 
 def test_whether_a_delivery_is_due_is_asked_of_the_index_however_much_waits_in_another_lane(connection, flow):
