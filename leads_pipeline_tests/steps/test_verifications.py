@@ -1,6 +1,5 @@
 """Look-ups at a provider, on a real database and over real HTTP: who is asked, in which order, and what follows."""
 
-from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
@@ -21,7 +20,6 @@ from leads_pipeline_tests.conftest import NOW
 from leads_pipeline_tests.steps.rows import rows_of
 from leads_pipeline_tests.steps.verifying import (
     KEY,
-    KEY_VARIABLE,
     books_are_closed,
     due_times,
     look_up,
@@ -34,22 +32,6 @@ from leads_pipeline_tests.steps.verifying import (
 )
 
 SECOND = timedelta(seconds=1)
-
-
-@pytest.fixture(autouse=True)
-def _key(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(KEY_VARIABLE, KEY)
-
-
-@pytest.fixture
-def zerobounce(clock: FrozenClock) -> Iterator[ProviderSandbox]:
-    with running_provider_sandbox(ProviderOptions("zerobounce", key=KEY), clock=clock) as sandbox:
-        yield sandbox
-
-
-@pytest.fixture
-def usual(zerobounce: ProviderSandbox) -> VerificationSettings:
-    return verification({"zb": provider(zerobounce.base_url, cost_per_lookup=0.01)})
 
 
 def test_nothing_waiting_is_nothing_asked(

@@ -1,11 +1,9 @@
 """What look-ups may cost, and several workers at once: no budget and no limit is ever exceeded."""
 
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
-import pytest
 import sqlalchemy as sa
 
 from leads_pipeline.clock import FrozenClock, SystemClock
@@ -20,7 +18,6 @@ from leads_pipeline_tests.conftest import NOW
 from leads_pipeline_tests.steps.rows import rows_of
 from leads_pipeline_tests.steps.verifying import (
     KEY,
-    KEY_VARIABLE,
     TIERS,
     books_are_closed,
     look_up,
@@ -30,17 +27,6 @@ from leads_pipeline_tests.steps.verifying import (
     verification,
     waiting,
 )
-
-
-@pytest.fixture(autouse=True)
-def _key(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(KEY_VARIABLE, KEY)
-
-
-@pytest.fixture
-def zerobounce(clock: FrozenClock) -> Iterator[ProviderSandbox]:
-    with running_provider_sandbox(ProviderOptions("zerobounce", key=KEY), clock=clock) as sandbox:
-        yield sandbox
 
 
 def addresses(count: int, prefix: str = "p") -> list[str]:

@@ -37,15 +37,9 @@ VALID = ("valid", ("mailbox_exists",))
 LOST = ("unknown", ("answer_lost",))
 
 
-@pytest.fixture(autouse=True)
-def _key(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(KEY_VARIABLE, KEY)
-
-
 @pytest.fixture
-def first(clock: FrozenClock) -> Iterator[ProviderSandbox]:
-    with running_provider_sandbox(ProviderOptions("zerobounce", key=KEY), clock=clock) as sandbox:
-        yield sandbox
+def first(zerobounce: ProviderSandbox) -> ProviderSandbox:
+    return zerobounce
 
 
 @pytest.fixture
@@ -55,8 +49,8 @@ def second(clock: FrozenClock) -> Iterator[ProviderSandbox]:
 
 
 @pytest.fixture
-def alone(first: ProviderSandbox) -> VerificationSettings:
-    return verification({"zb": provider(first.base_url, cost_per_lookup=0.01)})
+def alone(usual: VerificationSettings) -> VerificationSettings:
+    return usual
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """What is known, under way or paid for is not asked for once more, whoever comes between; nothing is left behind."""
 
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from datetime import timedelta
 from typing import Any
@@ -28,7 +28,6 @@ from leads_pipeline_tests.conftest import NOW
 from leads_pipeline_tests.steps.rows import rows_of
 from leads_pipeline_tests.steps.verifying import (
     KEY,
-    KEY_VARIABLE,
     books_are_closed,
     due_times,
     look_up,
@@ -40,22 +39,6 @@ from leads_pipeline_tests.steps.verifying import (
 )
 
 VALID = ("valid", ("mailbox_exists",))
-
-
-@pytest.fixture(autouse=True)
-def _key(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(KEY_VARIABLE, KEY)
-
-
-@pytest.fixture
-def zerobounce(clock: FrozenClock) -> Iterator[ProviderSandbox]:
-    with running_provider_sandbox(ProviderOptions("zerobounce", key=KEY), clock=clock) as sandbox:
-        yield sandbox
-
-
-@pytest.fixture
-def usual(zerobounce: ProviderSandbox) -> VerificationSettings:
-    return verification({"zb": provider(zerobounce.base_url, cost_per_lookup=0.01)})
 
 
 def test_what_was_found_out_while_a_lead_was_validated_is_not_paid_again(

@@ -1,6 +1,5 @@
 """A lead that has gone on unverified, and what its verdict changes later: the contact, the outbox, the CRM."""
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from typing import Any
@@ -27,14 +26,11 @@ from leads_pipeline.storage.unserved_lookups import give_up, skip
 from leads_pipeline.storage.verdicts import Stamp, SubjectVerdict, settle
 from leads_pipeline.storage.verification_requests import enqueue_lookups
 from leads_pipeline.storage.verification_switches import switch_down
-from leads_pipeline.verification.sandbox.options import ProviderOptions
-from leads_pipeline.verification.sandbox.running import ProviderSandbox, running_provider_sandbox
+from leads_pipeline.verification.sandbox.running import ProviderSandbox
 from leads_pipeline_tests.conftest import NOW
 from leads_pipeline_tests.crm.delivering import settings_for, sync
 from leads_pipeline_tests.steps.rows import TENANT, chunk, contact, member, rows_of
 from leads_pipeline_tests.steps.verifying import (
-    KEY,
-    KEY_VARIABLE,
     due_times,
     look_up,
     provider,
@@ -47,20 +43,9 @@ from leads_pipeline_tests.steps.verifying import (
 PATIENCE = timedelta(seconds=31)
 
 
-@pytest.fixture(autouse=True)
-def _key(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(KEY_VARIABLE, KEY)
-
-
 @pytest.fixture(scope="module")
 def scorer() -> PairScorer:
     return PairScorer.load()
-
-
-@pytest.fixture
-def zerobounce(clock: FrozenClock) -> Iterator[ProviderSandbox]:
-    with running_provider_sandbox(ProviderOptions("zerobounce", key=KEY), clock=clock) as sandbox:
-        yield sandbox
 
 
 @pytest.fixture
