@@ -152,14 +152,6 @@ def test_money_for_what_was_not_billed_comes_back(
     assert unsettled(engine) == 4
 
 
-def test_without_a_price_a_budget_of_nothing_stops_nothing(
-    engine: sa.Engine, zerobounce: ProviderSandbox, clock: FrozenClock
-) -> None:
-    settings = verification({"zb": provider(zerobounce.base_url, budget={"per_day": 0})})
-    waiting(engine, addresses(3))
-    assert look_up(engine, settings, clock).lookups == 3
-
-
 def at_once(
     database_url: str, settings: VerificationSettings, *, workers: int, seconds: float
 ) -> list[VerificationReport]:
