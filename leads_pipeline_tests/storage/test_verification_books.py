@@ -34,7 +34,7 @@ def account(**said: object) -> ProviderSettings:
 # -- the ledger
 
 
-@given(limit=st.floats(0, 1_000), spent=st.integers(0, 10**9), price=st.floats(0.0001, 5), kept_back=st.floats(0, 1))
+@given(limit=st.floats(5, 1_000), spent=st.integers(0, 10**9), price=st.floats(0.0001, 5), kept_back=st.floats(0, 1))
 def test_what_the_budget_pays_for_never_exceeds_it(limit: float, spent: int, price: float, kept_back: float) -> None:
     settings = account(cost_per_lookup=price, budget={"per_day": limit})
     left = books.affordable(Spend(0, 0, spent, spent), settings, kept_back=kept_back)
