@@ -110,7 +110,7 @@ def _send(leads: Sequence[DemoLead], *, url: str, keys: dict[str, str], console:
 def _run_job(settings: Settings, environment: dict[str, str], console: Console) -> dict[str, float]:
     """Run the Dagster jobs in a process of their own, as the daemon would.
 
-    Returns the seconds of each asset; ``reporting`` is the marts for analysts.
+    Returns the seconds of each asset; ``verifications`` waits for its provider, ``reporting`` are the marts.
     """
     console.print("Running the Dagster job over the five assets until nothing is pending …", highlight=False)
     result = settings.state_path / "logs" / "runs.json"
@@ -129,7 +129,7 @@ def _run_job(settings: Settings, environment: dict[str, str], console: Console) 
     if process.returncode != 0:
         tail = "\n".join(said[-15:])
         raise LeadsError(f"the Dagster job ended with exit code {process.returncode}:\n{tail}")
-    totals = {**{str(stage): 0.0 for stage in Stage}, "reporting": 0.0}
+    totals = {**{str(stage): 0.0 for stage in Stage}, "verifications": 0.0, "reporting": 0.0}
     for run in json.loads(result.read_text(encoding="utf-8")):
         for step, spent in run["seconds"].items():
             totals[step if step in totals else "reporting"] += spent

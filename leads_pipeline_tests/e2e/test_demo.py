@@ -44,6 +44,7 @@ def test_the_demo_loses_nothing_doubles_nothing_and_keeps_the_limit_twice_in_a_r
             "golden_contacts",
             "crm_sync_batches",
             "reporting",
+            "verifications",
         }
         assert "holds: the states add up" in printed
         assert "Look around" in printed
