@@ -208,7 +208,7 @@ def _serve_crm(host: str, port: int, options: Mapping[str, Any]) -> None:
     if options["no_limits"]:
         account, limit = account.without_limits(), "no limits"
     bound = listen(host, port)
-    app = create_app(account, clock=SystemClock(), random=Random(options["seed"]))  # noqa: S311
+    app = create_app(account, clock=SystemClock(), random=Random(options["seed"]))  # noqa: S311 - a play, no secret
     said = f"sandbox CRM ({account.vendor}) on {base_url(bound)}  ({limit})"
     serve_until_stopped(app, bound, on_started=lambda: click.echo(said))
 
@@ -229,7 +229,7 @@ def _serve_provider(vendor: str, host: str, port: int, options: Mapping[str, Any
         limited=not options["no_limits"],
     )
     bound = listen(host, port)
-    app = create_app(account, clock=SystemClock(), random=Random(options["seed"]))  # noqa: S311
+    app = create_app(account, clock=SystemClock(), random=Random(options["seed"]))  # noqa: S311 - a play, no secret
     said = f"sandbox provider ({vendor}) on {base_url(bound)}"
     serve_until_stopped(app, bound, on_started=lambda: click.echo(said))
 

@@ -13,7 +13,7 @@ _LOCAL_PART = re.compile(r"[^\s@+]{1,64}")
 def _mail_domain(value: str) -> str:
     """In lower case and A-label form: the form in which domains are looked up."""
     # Most files name no domain, and the door reads its settings without paying for this.
-    from email_validator import EmailNotValidError, validate_email  # noqa: PLC0415
+    from email_validator import EmailNotValidError, validate_email  # noqa: PLC0415 - few files name a domain
 
     try:
         found = validate_email(f"a@{value}", check_deliverability=False, test_environment=True)

@@ -136,7 +136,7 @@ def leads_waiting(
 def lookups_waiting(
     context: dg.SensorEvaluationContext, flow: dg.ResourceParam[FlowContext]
 ) -> dg.RunRequest | dg.SkipReason:
-    """It need not be as quick as ``leads_waiting``: each micro-batch looks up by itself before it goes on."""
+    """It need not be as quick as ``leads_waiting``: a lead waits for its look-ups longer than for a micro-batch."""
     if (reason := reason_to_wait(context.instance, verification.name, now=flow.clock.now())) is not None:
         return dg.SkipReason(reason)
     with shielded("lookups_waiting asks what is due"):

@@ -94,14 +94,14 @@ def write_data_docs(directory: Path, pages: Sequence[Page], *, run_id: str, now:
         for old in runs[:-RUNS_KEPT]:
             shutil.rmtree(old, ignore_errors=True)
     except OSError as error:
-        log.error("data_docs_not_written", why=type(error).__name__, errno=error.errno)  # noqa: TRY400 - says it all
+        log.error("data_docs_not_written", why=type(error).__name__, errno=error.errno)  # noqa: TRY400 - no traceback where rows may be quoted
         return None
     return target / _INDEX
 
 
 def _page(page: Page) -> str:
-    from great_expectations.render.renderer.page_renderer import ValidationResultsPageRenderer  # noqa: PLC0415
-    from great_expectations.render.view.view import DefaultJinjaPageView  # noqa: PLC0415
+    from great_expectations.render.renderer.page_renderer import ValidationResultsPageRenderer  # noqa: PLC0415 - heavy
+    from great_expectations.render.view.view import DefaultJinjaPageView  # noqa: PLC0415 - heavy
 
     for result in page.report.results:
         if (observed := result.result.get("observed_value")) is not None:

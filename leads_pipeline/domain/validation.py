@@ -148,7 +148,7 @@ class _Reading:
             unusable = Finding("nothing_identifying", "lead", "no_identity")
             return Rejection((unusable, *self._faults))
         flags = tuple(sorted(set(self._flags))) if self._flags else ()
-        return ValidLead(**values, attribution=self._attribution(), flags=flags)  # type: ignore[arg-type]
+        return ValidLead(**values, attribution=self._attribution(), flags=flags)  # type: ignore[arg-type]  # gathered by name
 
     def _cleaned(self) -> dict[str, str]:
         """The fields that hold text that fits; of the others the reason is noticed. White space alone is nothing."""

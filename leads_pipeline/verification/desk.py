@@ -1,4 +1,4 @@
-"""Asks providers: whom now, for whom, and what follows from each answer.
+"""Asks providers: whom now, and for whom. What follows from an answer stands in ``answers``.
 
 A call is written down before it is sent, with the subjects in it, so that a worker may die at any point: what was never
 sent is asked again, what was sent and not answered may have been paid for and is settled as ``unknown``
@@ -6,7 +6,7 @@ sent is asked again, what was sent and not answered may have been paid for and i
 """
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from datetime import datetime, timedelta
 
@@ -14,44 +14,33 @@ import sqlalchemy as sa
 
 from leads_pipeline.clock import Clock
 from leads_pipeline.config import VerificationSettings
-from leads_pipeline.domain.verification import LookupKind, LookupVerdict, Standing
-from leads_pipeline.errors import AccountParked, ConfigError
+from leads_pipeline.domain.verification import LookupKind
+from leads_pipeline.errors import AccountParked
 from leads_pipeline.outbound.gate import Entry, Gate
 from leads_pipeline.storage import verdicts as verdict_rows
 from leads_pipeline.storage import verification_calls as books
 from leads_pipeline.storage import verification_requests as queue
-from leads_pipeline.storage.verdicts import Stamp, SubjectVerdict
+from leads_pipeline.storage.verdicts import Stamp
 from leads_pipeline.storage.verification_calls import Call
 from leads_pipeline.storage.verification_requests import Subject
-from leads_pipeline.telemetry import get_logger
 from leads_pipeline.verification.account import Account, Trouble
-from leads_pipeline.verification.client import ProviderClient
-from leads_pipeline.verification.port import Outcome, ProviderAnswer
-from leads_pipeline.verification.progress import MOST_ATTEMPTS, MOST_FAILURES, Progress
-
-_log = get_logger(__name__)
+from leads_pipeline.verification.accounts import Accounts
+from leads_pipeline.verification.answers import Answers
+from leads_pipeline.verification.polling import ANSWER_LEASE, Polling
+from leads_pipeline.verification.progress import Progress
 
 # So often a batch may fail as a whole; from then on it is asked in ever smaller parts, as one subject may be why.
 WHOLE_ATTEMPTS = 2
 NOBODY = "nobody"  # no provider of the kind can be asked
-# The subject itself may be why: after so many attempts nobody can tell. All else is the account's trouble.
-# Whom an answer leaves out may have been paid for, under another spelling: nobody is asked for it again.
-_MOST = {Outcome.ANSWERED: 0, Outcome.REJECTED: MOST_ATTEMPTS, Outcome.BROKEN: MOST_FAILURES}
-_NO_END = 1_000_000
-_DEADLOCK = "40P01"  # of PostgreSQL: this transaction was undone, another goes on
 # Of the money, or of what was claimed, somebody has taken some meanwhile: there may be more.
 _OTHERS_WERE_QUICKER = ("budget", "claimed")
 # For these the next provider is not asked: the account has enough to do, or this call of the step ends.
 _SOON_OVER = ("busy", "stopping", "window")
 _MOST_THREADS = 64
-# Answers of an account that leads.yaml does not name any more, or without its key.
-_ANSWER_LEASE = timedelta(minutes=1)
-_NO_ACCOUNT_SECONDS = 60.0
-_NO_ACCOUNT_PATIENCE = timedelta(hours=1)
 
 
 class Desk:
-    """The accounts of one call of the step, opened as they are needed."""
+    """Makes the calls of one call of the step."""
 
     def __init__(
         self,
@@ -68,9 +57,16 @@ class Desk:
         self._progress = progress
         self._simulated = simulated
         self._stopping = threading.Event()
-        self._accounts: dict[str, Account] = {}
-        self._clients: dict[str, ProviderClient] = {}
-        self._unusable: dict[str, str] = {}
+        self._accounts = Accounts(engine, settings, clock=clock, simulated=simulated)
+        self._answers = Answers(engine, clock=clock, progress=progress)
+        self._polling = Polling(
+            engine,
+            clock=clock,
+            progress=progress,
+            accounts=self._accounts,
+            answers=self._answers,
+            stopping=self._stopping,
+        )
         self._pool = ThreadPoolExecutor(_MOST_THREADS, thread_name_prefix="verification")
         self._under_way: dict[LookupKind, set[Future[None]]] = {kind: set() for kind in LookupKind}
 
@@ -86,8 +82,7 @@ class Desk:
     def close(self) -> None:
         """End the threads, close the connections."""
         self._pool.shutdown()
-        for client in self._clients.values():
-            client.close()
+        self._accounts.close()
 
     def ask(self, kind: LookupKind) -> bool:
         """Fetch answers that were still being made, then ask the first provider that can be asked.
@@ -97,12 +92,12 @@ class Desk:
         """
         stopped = self._progress.report.stopped
         stopped.pop(str(kind), None)
-        fetched = self._fetch_answers(kind)
+        fetched = self._polling.fetch(kind)
         reasons: list[str] = []
         for name in self._settings.providers_of(kind):
-            account = self._account(name)
+            account = self._accounts.get(name)
             if account is None:
-                reasons.append(f"{name}: {self._unusable[name]}")
+                reasons.append(f"{name}: {self._accounts.why_not(name)}")
                 continue
             now = self._clock.now()
             trouble = account.trouble(now=now)
@@ -129,20 +124,6 @@ class Desk:
                 break
         stopped[str(kind)] = "; ".join(reasons) or NOBODY
         return fetched
-
-    def _account(self, name: str) -> Account | None:
-        if name not in self._accounts and name not in self._unusable:
-            settings = self._settings.providers[name]
-            try:
-                key = settings.key.resolve() if settings.key is not None else None
-            except ConfigError:
-                self._unusable[name] = "no key"
-                _log.error("verification_key_missing", provider=name)
-                return None
-            account = Account(name, self._settings, engine=self._engine, clock=self._clock, simulated=self._simulated)
-            self._accounts[name] = account
-            self._clients[name] = ProviderClient(account.provider, settings, key)
-        return self._accounts.get(name)
 
     def _ask_account(self, account: Account, kind: LookupKind, limits: Mapping[int, int]) -> Trouble | None:
         """Make the next call, or several of one subject each. Says why none could be made."""
@@ -229,7 +210,7 @@ class Desk:
             with self._engine.begin() as connection:
                 queue.wait_for_answer(connection, theirs, batch_id=stamp.batch_id, until=until)
         if lost:
-            self._give_up(lost)
+            self._answers.give_up(lost)
         return fresh
 
     def _unknown(self, subjects: Sequence[Subject]) -> Sequence[Subject]:
@@ -250,23 +231,8 @@ class Desk:
         return [subject for subject in subjects if (subject.tenant, subject.kind, subject.hash) not in done]
 
     def _lease_of(self, call: Call) -> timedelta:
-        account = self._account(call.provider) if call.provider in self._settings.providers else None
-        return _ANSWER_LEASE if account is None else account.lease
-
-    def _give_up(self, lost: Sequence[tuple[Subject, Call]]) -> None:
-        """Nobody knows what became of their call, and whether it was paid: it is not made again."""
-        verdict = LookupVerdict(Standing.UNKNOWN, ("answer_lost",))
-        with self._engine.begin() as connection:
-            for call_id in sorted({call.call_id for _subject, call in lost}):
-                books.write_lost(connection, call_id, now=self._clock.now())
-            self._progress.settle(
-                connection,
-                [
-                    SubjectVerdict(item.tenant, item.kind, item.hash, verdict, call.provider, call_id=call.call_id)
-                    for item, call in lost
-                ],
-            )
-        self._progress.note(counts={"answers_lost": len(lost)})
+        account = self._accounts.get(call.provider)
+        return ANSWER_LEASE if account is None else account.lease
 
     def _call(
         self,
@@ -328,144 +294,9 @@ class Desk:
     ) -> None:
         """Send a call that is in the books, and settle what was answered."""
         gate.leaving(entry)
-        answer = self._clients[account.name].ask(texts)
+        answer = self._accounts.client(account).ask(texts)
         account.answered(gate, entry, answer)
-        self._after(account, call, subjects, answer, stamp, lookups=len(texts))
-
-    def _fetch_answers(self, kind: LookupKind) -> bool:
-        """Ask for the answers that were still being made and may be ready now. Nothing is paid for that."""
-        now = self._clock.now()
-        with self._engine.connect() as connection:
-            calls = books.answers_due(connection, kind, now=now)
-        for call in calls:
-            account = self._account(call.provider) if call.provider in self._settings.providers else None
-            stamp = self._progress.stamp()
-            with self._engine.begin() as connection:
-                subjects = self._progress.claim_answers(
-                    connection, kind, call.call_id, stamp, _ANSWER_LEASE if account is None else account.lease
-                )
-            if not subjects:
-                continue  # another worker was quicker
-            if account is None:
-                self._poll_later(subjects, call, stamp, seconds=_NO_ACCOUNT_SECONDS, patience=_NO_ACCOUNT_PATIENCE)
-            else:
-                self._poll(account, call, subjects, stamp)
-        return bool(calls)
-
-    def _poll(self, account: Account, call: Call, subjects: Sequence[Subject], stamp: Stamp) -> None:
-        """Ask for an answer that was still being made. A provider that takes too long has lost it."""
-        texts = list(dict.fromkeys(subject.text for subject in subjects))
-        quirks = account.provider.quirks
-        assert call.poll_reference is not None  # how it came to be among these
-        gate = account.gate(deadline=self._progress.ends, stopping=self._stopping)
-        patience = timedelta(seconds=quirks.poll_patience_seconds)
-        try:
-            entry = gate.enter() if quirks.polls_are_limited else None
-        except AccountParked as parked:
-            pause = (parked.until - self._clock.now()).total_seconds()
-            self._poll_later(subjects, call, stamp, seconds=pause, patience=patience)
-            return
-        answer = self._clients[account.name].poll(call.poll_reference, texts)
-        if entry is not None:
-            account.answered(gate, entry, answer)
-        self._progress.note(counts={f"poll_{answer.outcome}": 1})
-        if answer.outcome is Outcome.ANSWERED:
-            self._after(account, call, subjects, answer, stamp, lookups=call.lookups)
-            return
-        if answer.outcome is Outcome.POLL and answer.poll_reference is not None:
-            with self._engine.begin() as connection:
-                books.write_poll(
-                    connection, call.call_id, reference=answer.poll_reference, http_status=answer.http_status
-                )
-        # Not paid again, whatever is wrong: asked for once more until its patience ends.
-        pause = answer.retry_after if answer.retry_after is not None else quirks.poll_seconds
-        self._poll_later(subjects, call, stamp, seconds=pause, patience=patience)
-
-    def _poll_later(
-        self, subjects: Sequence[Subject], call: Call, stamp: Stamp, *, seconds: float, patience: timedelta
-    ) -> None:
-        now = self._clock.now()
-        if now - call.sent_at >= patience:
-            self._give_up([(subject, call) for subject in subjects])
-            return
-        with self._engine.begin() as connection:
-            queue.wait_for_answer(
-                connection, subjects, batch_id=stamp.batch_id, until=now + timedelta(seconds=max(seconds, 0))
-            )
-
-    def _after(
-        self,
-        account: Account,
-        call: Call,
-        subjects: Sequence[Subject],
-        answer: ProviderAnswer,
-        stamp: Stamp,
-        *,
-        lookups: int,
-    ) -> None:
-        """What an answer means for the books and for every subject of the call, in one transaction."""
-        quirks = account.provider.quirks
-        by_text = {text.lower(): verdict for text, verdict in answer.verdicts.items()}
-        texts = list(dict.fromkeys(subject.text.lower() for subject in subjects))
-        prices = _prices(answer, texts, by_text, price=books.micros(account.settings.cost_per_lookup))
-        now = self._clock.now()
-        found: list[SubjectVerdict] = []
-        again: list[Subject] = []
-        for subject in subjects:
-            verdict = by_text.get(subject.text.lower())
-            if answer.outcome is Outcome.LOST:
-                verdict = LookupVerdict(Standing.UNKNOWN, ("answer_lost",))
-            elif verdict is None and subject.attempts >= _MOST.get(answer.outcome, _NO_END):
-                verdict = LookupVerdict(Standing.UNKNOWN, ("provider_failed",))
-            if verdict is None:
-                again.append(subject)
-            else:
-                found.append(
-                    SubjectVerdict(
-                        subject.tenant,
-                        subject.kind,
-                        subject.hash,
-                        verdict,
-                        account.name,
-                        prices.pop(subject.text.lower(), 0),  # of two tenants' equal addresses the first bears it
-                        call.call_id,
-                    )
-                )
-
-        def write(connection: sa.Connection) -> None:
-            account.close_call(connection, call, answer, lookups=lookups)
-            self._progress.settle(connection, found)
-            if answer.outcome is Outcome.POLL:
-                pause = answer.retry_after if answer.retry_after is not None else quirks.poll_seconds
-                queue.wait_for_answer(connection, again, batch_id=stamp.batch_id, until=now + timedelta(seconds=pause))
-            elif answer.outcome in _MOST:
-                self._progress.try_again(connection, again, stamp, reason=str(answer.outcome))
-            else:
-                # The account's trouble, not theirs: whoever can be asked next takes them at once.
-                queue.postpone(
-                    connection,
-                    again,
-                    batch_id=stamp.batch_id,
-                    until=now,
-                    reason=str(answer.outcome),
-                    counts=False,
-                )
-
-        self._once_more_if_deadlocked(write)
-        self._progress.note(calls=1, lookups=lookups if answer.outcome is Outcome.ANSWERED else 0)
-        self._progress.note(counts={f"call_{answer.outcome}": 1, f"asked_{account.name}": 1})
-
-    def _once_more_if_deadlocked(self, write: Callable[[sa.Connection], None]) -> None:
-        """What was answered is paid for: it is not lost because two workers' transactions met."""
-        for last in (False, False, True):
-            try:
-                with self._engine.begin() as connection:
-                    write(connection)
-            except sa.exc.OperationalError as error:
-                if last or getattr(error.orig, "sqlstate", None) != _DEADLOCK:
-                    raise
-            else:
-                return
+        self._answers.settle(account, call, subjects, answer, stamp, lookups=len(texts))
 
     def _put_back(self, subjects: Sequence[Subject], stamp: Stamp) -> None:
         with self._engine.begin() as connection:
@@ -477,27 +308,6 @@ class Desk:
                 reason="not_asked",
                 counts=False,
             )
-
-
-def _prices(
-    answer: ProviderAnswer, texts: Sequence[str], verdicts: Mapping[str, LookupVerdict], *, price: int
-) -> dict[str, int]:
-    """What each look-up cost, so that the rows add up to the ledger.
-
-    A vendor says how many it bills, not which: those that tell nothing are the free ones, wherever some are free.
-    """
-    if answer.outcome is Outcome.LOST:
-        return dict.fromkeys(texts, price)
-    if answer.outcome is not Outcome.ANSWERED:
-        return {}
-    judged = sorted((text for text in texts if text in verdicts), key=lambda text: _is_unknown(verdicts[text]))
-    billed = judged if answer.billed is None else judged[: answer.billed]
-    left_out = [text for text in texts if text not in verdicts]
-    return dict.fromkeys([*billed, *left_out], price)
-
-
-def _is_unknown(verdict: LookupVerdict) -> bool:
-    return verdict.standing is Standing.UNKNOWN
 
 
 def _company(subjects: Sequence[Subject], size: int) -> list[Subject]:

@@ -43,7 +43,7 @@ class ProviderSandbox(RunningSandbox, ProviderSandboxClient):
         port: int = 0,
     ) -> None:
         """Bind the port (0: a free one), so that ``base_url`` is known before ``start``."""
-        app = create_app(options, clock=clock or SystemClock(), random=random or Random())  # noqa: S311
+        app = create_app(options, clock=clock or SystemClock(), random=random or Random())  # noqa: S311 - a play
         super().__init__(app, host=host, port=port)
 
 
