@@ -86,7 +86,7 @@ class ServerState(StrEnum):
     """What an embedded server is doing."""
 
     RUNNING = "running"
-    STARTING = "starting"  # or recovering, or stopping: the process lives and does not answer
+    STARTING = "starting"  # or recovering, or stopping: the process lives and our database does not answer
     STOPPED = "stopped"
     ABSENT = "absent"  # it was never started, or was removed
 
@@ -143,7 +143,7 @@ class EmbeddedServer:
         """
         home = self._existing()
         port = read_port(home) if home else None
-        if home is None or port is None or not _lives(home) or not is_ours(home, port):
+        if home is None or port is None or not _lives(home) or not is_ours(home, port, DATABASE):
             raise EmbeddedServerError(f"the embedded PostgreSQL in {self.directory} does not run; `leads db start`")
         return url_for(port, password_of(home), DATABASE)
 
@@ -155,7 +155,7 @@ class EmbeddedServer:
         port, pid = read_port(home), living_postmaster(home.data)
         if not _lives(home):
             state = ServerState.STOPPED
-        elif port is not None and is_ours(home, port):
+        elif port is not None and is_ours(home, port, DATABASE):
             state = ServerState.RUNNING
         else:
             state = ServerState.STARTING

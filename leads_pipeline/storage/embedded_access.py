@@ -70,10 +70,13 @@ def url_for(port: int, password: str, database: str) -> str:
     return f"postgresql://{SUPERUSER}:{password}@127.0.0.1:{port}/{database}"
 
 
-def is_ours(home: Home, port: int) -> bool:
-    """Whether the server on ``port`` takes our password and runs over our data: another may have taken the port."""
+def is_ours(home: Home, port: int, database: str = "postgres") -> bool:
+    """Whether the server on ``port`` takes our password, runs over our data and has the database.
+
+    Another server may have taken the port, and a starter that was killed may have left ours without its database.
+    """
     try:
-        with psycopg.connect(url_for(port, password_of(home), "postgres"), connect_timeout=5) as connection:
+        with psycopg.connect(url_for(port, password_of(home), database), connect_timeout=5) as connection:
             row = connection.execute("select current_setting('data_directory')").fetchone()
     except psycopg.OperationalError:
         return False

@@ -315,6 +315,19 @@ def test_a_starter_that_is_killed_half_way_does_not_spoil_the_next_start(
     assert list(own_server.directory.glob("*.partial-*")) == []
 
 
+@pytest.mark.chaos
+def test_a_server_whose_starter_died_before_it_made_the_database_is_not_taken_for_ready(
+    own_server: EmbeddedServer,
+) -> None:
+    maintenance = own_server.start().rpartition("/")[0] + "/postgres"
+    with psycopg.connect(maintenance, autocommit=True) as connection:
+        connection.execute("drop database leads with (force)")
+    assert own_server.status().state is ServerState.STARTING
+    with pytest.raises(EmbeddedServerError, match="leads db start"):
+        own_server.url()
+    assert _scalar(own_server.start(), "select current_database()") == "leads"
+
+
 class _Writers:
     """Sessions that insert and note what was acknowledged, and come back after every loss of the connection."""
 
