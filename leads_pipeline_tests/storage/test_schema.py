@@ -17,7 +17,8 @@ PERSONAL = {
         "postcode_key external_id message"
     ),
     "match_records": (
-        "email_key phone_key first_name_key last_name_key company_key date_of_birth address_key city_key postcode_key"
+        "email_key phone_key first_name_key last_name_key company_key date_of_birth address_key city_key postcode_key "
+        "state_key job_title_key external_id_key"
     ),
     "match_keys": "key_hash",
     "term_frequencies": "term",
@@ -61,12 +62,16 @@ NOT_PERSONAL = {
     "velocity_counts": "tenant kind",
     "deduped_leads": "tenant sync_lane decision runner_id",
     "contacts": "tenant",
-    "match_records": "tenant flags",
+    "match_records": "tenant flags phone_kind",
     "match_keys": "tenant kind",
     "term_frequencies": "tenant field",
     "identity_sizes": "tenant",
-    "merge_log": "tenant kind lead_ids actor evidence runner_id",
-    "match_reviews": "tenant evidence state runner_id decided_by",
+    "merge_log": "tenant kind lead_ids inverse actor reason evidence runner_id",
+    "match_reviews": "tenant evidence cause actor state runner_id decided_by reason",
+    "identity_links": "tenant kind actor reason withdrawn_by",
+    "identity_link_leads": "tenant",
+    "match_models": "tenant version parameters trained actor",
+    "match_model_activations": "tenant version actor reason",
     "golden_contacts": (
         "tenant country attribution consent provenance first_source last_source runner_id email_verdict phone_verdict "
         "phone_line_type"

@@ -39,6 +39,12 @@ match_records = table(
     text_column("address_key", personal=True, nullable=True),
     text_column("city_key", personal=True, nullable=True),
     text_column("postcode_key", personal=True, nullable=True),
+    text_column("state_key", personal=True, nullable=True),
+    text_column("job_title_key", personal=True, nullable=True),
+    text_column("external_id_key", personal=True, nullable=True),  # "<source>:<the sender's own id>"
+    text_column("phone_kind", nullable=True),  # mobile, other
+    sa.Column("email_verified", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("role_mailbox", sa.Boolean, nullable=False, server_default=sa.false()),
     json_column("flags"),
     sa.Index("ix_match_records_email_key", "email_key", postgresql_where=sa.text("email_key is not null")),
 )
@@ -73,15 +79,23 @@ merge_log = table(
     "merge_log",
     uuid_column("merge_id", primary_key=True),
     tenant_column(),
-    text_column("kind"),  # join: a lead into a contact; merge: a contact into a contact
+    text_column(
+        "kind"
+    ),  # join: a lead into a contact; merge: a contact into a contact; split, move, undo, link, unlink
     uuid_column("contact_id", index=True),  # the survivor
-    uuid_column("other_contact_id", nullable=True, index=True),  # the contact that was merged away
-    json_column("lead_ids"),  # the leads that moved, with their revision: the full inverse
+    uuid_column("other_contact_id", nullable=True, index=True),  # merged away, or split off
+    json_column("lead_ids"),  # the leads that moved, with their revision
+    # What brings back the state before: {"leads": [{lead_id, revision, contact_id}], "contacts": {id: merged_into}}
+    json_column("inverse", server_default="{}"),
+    uuid_column("undoes", nullable=True),  # the decision that this one takes back
     text_column("actor"),  # rule:<name>, model:<version>, person:<name>
+    text_column("reason", nullable=True),  # a person's words; no personal data
     sa.Column("match_weight", sa.Double, nullable=True),
     json_column("evidence"),  # weights per comparison; no values
     *stamp_columns(),
     when_column("merged_at"),
+    # A decision is taken back once.
+    sa.Index("uq_merge_log_undoes", "undoes", unique=True, postgresql_where=sa.text("undoes is not null")),
 )
 
 match_reviews = table(
@@ -92,10 +106,62 @@ match_reviews = table(
     uuid_column("other_lead_id", index=True),
     sa.Column("match_weight", sa.Double, nullable=False),
     json_column("evidence"),
-    text_column("state"),  # open, accepted, rejected
+    text_column("cause", server_default="grey"),  # grey: between the cut-offs; refused: votes or size spoke against it
+    text_column("actor", server_default=""),  # what scored it: model:<version>, rule:<name>
+    text_column("state"),  # open; accepted, rejected: decided by a person; closed: came together or went by itself
     *stamp_columns(),
     when_column("opened_at"),
     when_column("decided_at", nullable=True),
     text_column("decided_by", nullable=True),
+    text_column("reason", nullable=True),  # a person's words; no personal data
     sa.UniqueConstraint("lead_id", "other_lead_id"),
+    sa.Index("ix_match_reviews_open", "tenant", "match_weight", postgresql_where=sa.text("state = 'open'")),
+)
+
+# What was decided for good, by a person or by an undo: between leads, as those never change. No contact holds a lead of
+# side 0 together with one of side 1 (cannot), or all of both are one contact's (must).
+identity_links = table(
+    "identity_links",
+    uuid_column("link_id", primary_key=True),
+    tenant_column(),
+    text_column("kind"),  # must, cannot
+    text_column("actor"),  # person:<name>
+    text_column("reason", nullable=True),  # a person's words; no personal data
+    uuid_column("merge_id", nullable=True),  # the undo or split in merge_log that made it
+    when_column("made_at"),
+    when_column("withdrawn_at", nullable=True),
+    text_column("withdrawn_by", nullable=True),
+    sa.Index("ix_identity_links_tenant", "tenant", postgresql_where=sa.text("withdrawn_at is null")),
+)
+
+identity_link_leads = table(
+    "identity_link_leads",
+    uuid_column("link_id", primary_key=True),
+    uuid_column("lead_id", primary_key=True),
+    tenant_column(),
+    int_column("side"),  # 0 or 1
+    sa.Index("ix_identity_link_leads_lead_id", "lead_id"),
+)
+
+# Learned parameters of the matching model; the one that ships with the package is not here.
+match_models = table(
+    "match_models",
+    text_column("tenant", primary_key=True),
+    text_column("version", primary_key=True),
+    json_column("parameters"),  # m, u, prior: shares, never values
+    json_column("trained"),  # from how many records and labels, how, and what it was found to do
+    text_column("actor"),
+    when_column("trained_at"),
+)
+
+# The newest row of a tenant names its model; without one the shipped model serves.
+match_model_activations = table(
+    "match_model_activations",
+    sa.Column("activation_id", sa.BigInteger, sa.Identity(), primary_key=True),
+    tenant_column(),
+    text_column("version", nullable=True),  # null: the shipped one
+    text_column("actor"),
+    text_column("reason", nullable=True),
+    when_column("activated_at"),
+    sa.Index("ix_match_model_activations_tenant", "tenant", "activation_id"),
 )

@@ -1,0 +1,67 @@
+"""Identity: what persons decided about leads, models as data, decisions that can be taken back."""
+
+import sqlalchemy as sa
+from alembic import op
+from sqlalchemy.dialects.postgresql import JSONB
+
+revision = "0004"
+down_revision = "0003"
+
+
+def upgrade() -> None:
+    for name in ("state_key", "job_title_key", "external_id_key", "phone_kind"):
+        op.add_column("match_records", sa.Column(name, sa.Text(), nullable=True))
+    for name in ("email_verified", "role_mailbox"):
+        op.add_column("match_records", sa.Column(name, sa.Boolean(), server_default=sa.false(), nullable=False))
+    op.add_column("merge_log", sa.Column("inverse", JSONB(), server_default="{}", nullable=False))
+    op.add_column("merge_log", sa.Column("undoes", sa.UUID(), nullable=True))
+    op.add_column("merge_log", sa.Column("reason", sa.Text(), nullable=True))
+    op.create_index("uq_merge_log_undoes", "merge_log", ["undoes"], unique=True, postgresql_where=sa.text("undoes is not null"))
+    op.add_column("match_reviews", sa.Column("cause", sa.Text(), server_default="grey", nullable=False))
+    op.add_column("match_reviews", sa.Column("actor", sa.Text(), server_default="", nullable=False))
+    op.add_column("match_reviews", sa.Column("reason", sa.Text(), nullable=True))
+    op.create_index("ix_match_reviews_open", "match_reviews", ["tenant", "match_weight"], postgresql_where=sa.text("state = 'open'"))
+    op.create_table(
+        "identity_links",
+        sa.Column("link_id", sa.UUID(), nullable=False),
+        sa.Column("tenant", sa.Text(), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("actor", sa.Text(), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=True),
+        sa.Column("merge_id", sa.UUID(), nullable=True),
+        sa.Column("made_at", sa.TIMESTAMP(timezone=True), nullable=False),
+        sa.Column("withdrawn_at", sa.TIMESTAMP(timezone=True), nullable=True),
+        sa.Column("withdrawn_by", sa.Text(), nullable=True),
+        sa.PrimaryKeyConstraint("link_id", name="pk_identity_links"),
+    )
+    op.create_index("ix_identity_links_tenant", "identity_links", ["tenant"], postgresql_where=sa.text("withdrawn_at is null"))
+    op.create_table(
+        "identity_link_leads",
+        sa.Column("link_id", sa.UUID(), nullable=False),
+        sa.Column("lead_id", sa.UUID(), nullable=False),
+        sa.Column("tenant", sa.Text(), nullable=False),
+        sa.Column("side", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("link_id", "lead_id", name="pk_identity_link_leads"),
+    )
+    op.create_index("ix_identity_link_leads_lead_id", "identity_link_leads", ["lead_id"])
+    op.create_table(
+        "match_models",
+        sa.Column("tenant", sa.Text(), nullable=False),
+        sa.Column("version", sa.Text(), nullable=False),
+        sa.Column("parameters", JSONB(), nullable=False),
+        sa.Column("trained", JSONB(), nullable=False),
+        sa.Column("actor", sa.Text(), nullable=False),
+        sa.Column("trained_at", sa.TIMESTAMP(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("tenant", "version", name="pk_match_models"),
+    )
+    op.create_table(
+        "match_model_activations",
+        sa.Column("activation_id", sa.BigInteger(), sa.Identity(), nullable=False),
+        sa.Column("tenant", sa.Text(), nullable=False),
+        sa.Column("version", sa.Text(), nullable=True),
+        sa.Column("actor", sa.Text(), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=True),
+        sa.Column("activated_at", sa.TIMESTAMP(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("activation_id", name="pk_match_model_activations"),
+    )
+    op.create_index("ix_match_model_activations_tenant", "match_model_activations", ["tenant", "activation_id"])
