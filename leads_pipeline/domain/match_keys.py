@@ -19,7 +19,11 @@ _MIN_LOCAL_PART = 5
 
 @dataclass(frozen=True, slots=True)
 class MatchFields:
-    """What identity resolution sees of a lead: normalised for comparing, never shown."""
+    """What identity resolution sees of a lead: normalised for comparing, never shown.
+
+    ``external_id_key`` is ``<source>:<id>``. ``phone_kind`` is ``mobile``, ``other``, or ``None`` where the numbering
+    plan does not tell (``domain.match_fields`` makes all of them from a validated lead).
+    """
 
     email_key: str | None = None
     phone_key: str | None = None
@@ -30,6 +34,12 @@ class MatchFields:
     address_key: str | None = None
     city_key: str | None = None
     postcode_key: str | None = None
+    state_key: str | None = None
+    job_title_key: str | None = None
+    external_id_key: str | None = None
+    phone_kind: str | None = None
+    email_verified: bool = False
+    role_mailbox: bool = False
 
 
 class MatchKey(NamedTuple):

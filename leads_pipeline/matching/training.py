@@ -11,6 +11,7 @@ from datetime import date
 from itertools import combinations
 from typing import Any
 
+from leads_pipeline.domain.match_fields import match_fields
 from leads_pipeline.domain.match_keys import MatchFields
 from leads_pipeline.domain.validation import ValidLead, validate
 from leads_pipeline.matching.evaluation import Labelled
@@ -34,17 +35,7 @@ def labelled(posts: Iterable[tuple[Mapping[str, object], str]], *, today: date, 
 
 def fields_of(lead: ValidLead) -> MatchFields:
     """The part of a validated lead that is compared."""
-    return MatchFields(
-        email_key=lead.email_key,
-        phone_key=lead.phone_key,
-        first_name_key=lead.first_name_key,
-        last_name_key=lead.last_name_key,
-        company_key=lead.company_key,
-        date_of_birth=lead.date_of_birth,
-        address_key=lead.address_key,
-        city_key=lead.city_key,
-        postcode_key=lead.postcode_key,
-    )
+    return match_fields(lead)
 
 
 def train(records: Sequence[Labelled], *, seed: int, version: str, trained: dict[str, Any]) -> Parameters:

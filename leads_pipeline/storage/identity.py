@@ -19,7 +19,8 @@ from leads_pipeline.domain.stage import Lane
 # Half of the key names the lock's purpose, so that it cannot meet another use of advisory locks; the rest, the tenant.
 _LOCK_PURPOSE = 0x1EAD
 
-MATCH_FIELDS: tuple[str, ...] = tuple(MatchFields.__dataclass_fields__)
+# The first nine are columns of validated_leads too; the others are made from its columns (domain.match_fields).
+MATCH_FIELDS: tuple[str, ...] = tuple(MatchFields.__dataclass_fields__)[:9]
 
 
 @dataclass(frozen=True, slots=True)
