@@ -11,7 +11,7 @@ from leads_pipeline.synthetic.markets import Market, Town, market, market_shares
 
 # Invented mail providers. A person's address at one of them outlives a job.
 MAIL_PROVIDERS = ("quickmail.example", "postbox.example", "mailhaven.example", "inboxly.example", "netpost.example")
-_PROVIDER_WEIGHTS = (50, 20, 12, 10, 8)
+PROVIDER_WEIGHTS = (50, 20, 12, 10, 8)
 
 _NOT_LETTERS = re.compile(r"[^a-z0-9]+")
 
@@ -61,7 +61,7 @@ def mail_name(name: str) -> str:
     return _NOT_LETTERS.sub("", anyascii(name).lower()) or "x"
 
 
-_MAIL_PATTERNS: tuple[tuple[Callable[[str, str], str], int], ...] = (
+MAIL_PATTERNS: tuple[tuple[Callable[[str, str], str], int], ...] = (
     (lambda first, last: f"{first}.{last}", 50),
     (lambda first, last: f"{first[:1]}{last}", 20),
     (lambda first, _last: first, 10),
@@ -137,7 +137,7 @@ class Population:
         local = rng.choice(
             (f"{first}.{last}", f"{first}{last}", f"{first}{birth_year % 100:02d}", f"{first[:1]}{last}")
         )
-        provider = rng.choices(MAIL_PROVIDERS, _PROVIDER_WEIGHTS)[0]
+        provider = rng.choices(MAIL_PROVIDERS, PROVIDER_WEIGHTS)[0]
         return self._free_address(local, provider)
 
     def _free_address(self, local: str, domain: str) -> str:
@@ -180,7 +180,7 @@ class Population:
         while domain in self._domains:
             domain = f"{domain.removesuffix('.example')}-{town.dial}{rng.randint(1, 99)}.example"
         self._domains.add(domain)
-        patterns, weights = zip(*_MAIL_PATTERNS, strict=True)
+        patterns, weights = zip(*MAIL_PATTERNS, strict=True)
         return Company(
             name=f"{name} {form}",
             domain=domain,
