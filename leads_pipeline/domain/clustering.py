@@ -2,13 +2,16 @@
 
 Plain connected components let one wrong edge join two families of records. Here edges are taken best first, and one
 that would join two groups is put to the vote of all pairs between them that were scored; what is refused goes to a
-person. The answer does not depend on the order in which edges or records are given.
+person. What was decided for good comes as links, and no evidence overrules those. The answer does not depend on the
+order in which edges, links or records are given.
 """
 
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from enum import IntEnum
+from itertools import combinations
 from typing import TypeVar
 
 Contact = TypeVar("Contact", bound=Hashable)
@@ -19,7 +22,8 @@ class Strength(IntEnum):
 
     MODEL = 0
     RULE = 1
-    IDENTITY = 2  # one e-mail address, or one lead: joins whatever speaks against it
+    IDENTITY = 2  # one e-mail address, or one lead: joins whatever the votes are
+    LINK = 3  # a must-link: somebody decided it
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +38,10 @@ class Edge:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What the model may do by itself. Beyond it a person decides."""
+    """What may be done without a person.
+
+    A group of more than ``max_records``, or of more than ``max_contacts`` that existed, is made by a must-link only.
+    """
 
     merge_weight: float
     veto_weight: float
@@ -42,20 +49,53 @@ class Limits:
     max_contacts: int = 3
 
 
+Link = tuple[AbstractSet[int], AbstractSet[int]]
+"""The records on its two sides."""
+
+
+@dataclass(frozen=True, slots=True)
+class Links:
+    """What was decided for good, by a person or by an undo.
+
+    ``cannot``: no group holds a record of one side together with one of the other. ``must``: all records of both sides
+    are one group's, whatever the votes and sizes are; one that a cannot-link forbids is refused as a whole. A side
+    may name any record of a contact for a lead of it that is not among the records.
+    """
+
+    cannot: Sequence[Link] = ()
+    must: Sequence[Link] = ()
+
+
+NO_LINKS = Links()
+
+
 @dataclass(frozen=True, slots=True)
 class Clustering:
-    """``group_of``: each record's group, named by its smallest record. ``refused`` edges reached the merge weight."""
+    """``group_of``: each record's group, named by its smallest record. ``joined`` are the edges that made the groups.
+
+    ``refused`` edges reached the merge weight. ``kept_apart`` are the pairs of groups, the smaller name first, that a
+    cannot-link separates: what lies between them is no question any more. ``unmet`` are the must-links that a
+    cannot-link forbids.
+    """
 
     group_of: dict[int, int]
     joined: tuple[Edge, ...]
     refused: tuple[Edge, ...]
+    kept_apart: frozenset[tuple[int, int]] = frozenset()
+    unmet: tuple[Link, ...] = ()
+
+
+_BOTH_SIDES = 3
 
 
 @dataclass(slots=True)
 class _Group:
+    """``sides``: cannot-link → 1 or 2 for the side that it holds a record of; 3 is both, as it came to us."""
+
     records: list[int]
     contacts: int
     size: int
+    sides: dict[int, int] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -73,6 +113,13 @@ class _Groups:
         kept.records.extend(moved.records)
         kept.contacts += moved.contacts
         kept.size += moved.size
+        for link, side in moved.sides.items():
+            kept.sides[link] = kept.sides.get(link, 0) | side
+
+    def forbidden(self, one: int, other: int) -> bool:
+        """Whether a cannot-link has one side in each."""
+        few, many = sorted((self.groups[one].sides, self.groups[other].sides), key=len)
+        return any(many.get(link, 0) | side == _BOTH_SIDES for link, side in few.items() if link in many)
 
 
 def cluster(
@@ -82,33 +129,79 @@ def cluster(
     contact_sizes: Mapping[Contact, int],
     pairs: Iterable[Edge],
     limits: Limits,
+    links: Links = NO_LINKS,
 ) -> Clustering:
     """Group ``records``.
 
     ``contact_of`` names the contact that a known record already belongs to: its records start as one group of
     ``contact_sizes`` records in all. ``pairs`` are all that were scored, also those far below the merge weight: a pair
     below the veto weight votes to keep its two groups apart, one from the merge weight on votes to join them.
+    ``links`` come before all of them.
     """
     groups = _starting_groups(sorted(records), contact_of, contact_sizes)
+    _mark_sides(groups, links.cannot)
     edges = sorted(pairs, key=lambda e: (-e.strength, -e.weight, min(e.left, e.right), max(e.left, e.right)))
     ballots = _ballots(edges, limits)
-    joined: list[Edge] = []
+    joined, unmet = _join_linked(groups, links.must)
     refused: list[Edge] = []
     for edge in edges:
         if edge.strength is Strength.MODEL and edge.weight < limits.merge_weight:
             break
         one, other = groups.root_of[edge.left], groups.root_of[edge.right]
-        if one == other:
+        if one == other or groups.forbidden(one, other):
             continue
-        if edge.strength is not Strength.IDENTITY and _speaks_against(groups, one, other, edge, ballots, limits):
+        outvoted = edge.strength < Strength.IDENTITY and _outvoted(groups, one, other, ballots)
+        if outvoted or _too_large(groups, one, other, limits):
             refused.append(edge)
             continue
         groups.join(one, other)
         joined.append(edge)
     names = {root: min(group.records) for root, group in groups.groups.items()}
-    # A refused pair may have come together by a better way.
-    still_apart = tuple(edge for edge in refused if groups.root_of[edge.left] != groups.root_of[edge.right])
-    return Clustering({record: names[root] for record, root in groups.root_of.items()}, tuple(joined), still_apart)
+    group_of = {record: names[root] for record, root in groups.root_of.items()}
+    kept_apart = frozenset(
+        (min(one, other), max(one, other))
+        for left, right in links.cannot
+        for one in {group_of[record] for record in left}
+        for other in {group_of[record] for record in right}
+        if one != other
+    )
+    # A refused pair may have come together by a better way, or a cannot-link answers for it by now.
+    still_apart = tuple(
+        edge
+        for edge in refused
+        if (one := group_of[edge.left]) != (other := group_of[edge.right])
+        and (min(one, other), max(one, other)) not in kept_apart
+    )
+    return Clustering(group_of, tuple(joined), still_apart, kept_apart, unmet)
+
+
+def _mark_sides(groups: _Groups, cannot: Iterable[Link]) -> None:
+    for link, sides in enumerate(cannot):
+        for side, records in enumerate(sides, start=1):
+            for record in records:
+                held = groups.groups[groups.root_of[record]].sides
+                held[link] = held.get(link, 0) | side
+
+
+def _join_linked(groups: _Groups, must: Iterable[Link]) -> tuple[list[Edge], tuple[Link, ...]]:
+    """The edges by which must-links were met, and those that a cannot-link forbids.
+
+    Where two contradict each other by way of a cannot-link, the one with the smaller records is met.
+    """
+    joined: list[Edge] = []
+    unmet: list[Link] = []
+    for link in sorted(must, key=lambda sides: [sorted(sides[0] | sides[1]), sorted(sides[0]), sorted(sides[1])]):
+        records = sorted(link[0] | link[1])
+        roots = {groups.root_of[record] for record in records}
+        if any(groups.forbidden(one, other) for one, other in combinations(roots, 2)):
+            unmet.append(link)
+            continue
+        for record in records[1:]:
+            one, other = groups.root_of[records[0]], groups.root_of[record]
+            if one != other:
+                groups.join(one, other)
+                joined.append(Edge(records[0], record, 0.0, Strength.LINK))
+    return joined, tuple(unmet)
 
 
 def _starting_groups(
@@ -143,17 +236,16 @@ def _ballots(edges: Iterable[Edge], limits: Limits) -> dict[int, list[tuple[int,
     return ballots
 
 
-def _speaks_against(
-    groups: _Groups, one: int, other: int, edge: Edge, ballots: Mapping[int, list[tuple[int, int]]], limits: Limits
-) -> bool:
-    small, big = sorted((groups.groups[one], groups.groups[other]), key=lambda group: len(group.records))
-    if edge.strength is Strength.MODEL:
-        contacts = small.contacts + big.contacts
-        if small.contacts and big.contacts and contacts > limits.max_contacts:
-            return True
-        if small.size + big.size > limits.max_records:
-            return True
-    members = set(big.records)
-    votes = [vote for record in small.records for other_record, vote in ballots[record] if other_record in members]
+def _too_large(groups: _Groups, one: int, other: int, limits: Limits) -> bool:
+    small, big = groups.groups[one], groups.groups[other]
+    if small.contacts and big.contacts and small.contacts + big.contacts > limits.max_contacts:
+        return True
+    return small.size + big.size > limits.max_records
+
+
+def _outvoted(groups: _Groups, one: int, other: int, ballots: Mapping[int, list[tuple[int, int]]]) -> bool:
+    small, big = sorted((groups.groups[one].records, groups.groups[other].records), key=len)
+    members = set(big)
+    votes = [vote for record in small for other_record, vote in ballots[record] if other_record in members]
     # A tie is two records that are joined only by a third and are unlike each other: the usual false chain.
     return sum(votes) <= 0

@@ -5,7 +5,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from leads_pipeline.domain.clustering import Clustering, Edge, Limits, Strength, cluster
+from leads_pipeline.domain.clustering import NO_LINKS, Clustering, Edge, Limits, Link, Links, Strength, cluster
 
 LIMITS = Limits(merge_weight=6.0, veto_weight=-3.0)
 
@@ -17,8 +17,11 @@ def clustered(
     contact_of: dict[int, str] | None = None,
     sizes: dict[str, int] | None = None,
     limits: Limits = LIMITS,
+    links: Links = NO_LINKS,
 ) -> Clustering:
-    return cluster(range(count), contact_of=contact_of or {}, contact_sizes=sizes or {}, pairs=edges, limits=limits)
+    return cluster(
+        range(count), contact_of=contact_of or {}, contact_sizes=sizes or {}, pairs=edges, limits=limits, links=links
+    )
 
 
 def groups(clustering: Clustering) -> set[frozenset[int]]:
@@ -74,18 +77,67 @@ def test_the_model_may_not_merge_more_contacts_than_its_limit() -> None:
     assert found.refused == (edges[0],)
 
 
-def test_the_model_may_not_make_a_contact_larger_than_its_limit_but_identity_may() -> None:
+def test_nothing_but_a_must_link_makes_a_contact_larger_than_the_limit() -> None:
     limits = Limits(merge_weight=6.0, veto_weight=-3.0, max_records=50)
-    found = clustered(2, [Edge(0, 1, 30.0)], contact_of={0: "a"}, sizes={"a": 50}, limits=limits)
-    assert found.refused == (Edge(0, 1, 30.0),)
-    same = [Edge(0, 1, 30.0, Strength.IDENTITY)]
-    assert not clustered(2, same, contact_of={0: "a"}, sizes={"a": 50}, limits=limits).refused
+    for strength in (Strength.MODEL, Strength.RULE, Strength.IDENTITY):
+        edge = Edge(0, 1, 30.0, strength)
+        assert clustered(2, [edge], contact_of={0: "a"}, sizes={"a": 50}, limits=limits).refused == (edge,)
+    must = Links(must=[({0}, {1})])
+    assert groups(clustered(2, [], contact_of={0: "a"}, sizes={"a": 50}, limits=limits, links=must)) == {
+        frozenset({0, 1})
+    }
 
 
 def test_a_refused_pair_that_came_together_by_a_better_way_is_not_refused() -> None:
-    # 0-1 is refused for the limit on contacts, then one e-mail joins all.
-    edges = [Edge(0, 1, 9.0), Edge(0, 1, 1.0, Strength.IDENTITY)]
-    assert clustered(2, edges).refused == ()
+    # 1-2 is outvoted while it is the only vote; then 2 comes in by the address that it shares with 0.
+    edges = [Edge(0, 1, 9.0, Strength.RULE), Edge(0, 1, 9.5), Edge(1, 2, 8.0), Edge(0, 2, -9.0)]
+    assert clustered(3, edges).refused == (Edge(1, 2, 8.0),)
+    assert clustered(4, [*edges, Edge(2, 3, 7.0), Edge(0, 3, 7.0), Edge(1, 3, 7.0)]).refused == ()
+
+
+def test_no_strength_of_evidence_joins_what_a_cannot_link_keeps_apart_and_nobody_is_asked() -> None:
+    links = Links(cannot=[({0}, {1})])
+    for strength in (Strength.MODEL, Strength.RULE, Strength.IDENTITY):
+        found = clustered(2, [Edge(0, 1, 40.0, strength)], links=links)
+        assert groups(found) == {frozenset({0}), frozenset({1})}
+        assert found.refused == ()
+        assert found.kept_apart == {(0, 1)}
+
+
+def test_a_cannot_link_holds_for_whoever_joined_one_of_its_sides() -> None:
+    edges = [Edge(left, right, 20.0 - left, Strength.IDENTITY) for left, right in ((0, 2), (1, 3), (2, 3))]
+    found = clustered(4, edges, contact_of={0: "a", 1: "b"}, links=Links(cannot=[({0}, {1})]))
+    assert groups(found) == {frozenset({0, 2}), frozenset({1, 3})}
+    assert found.kept_apart == {(0, 1)}
+
+
+def test_what_was_refused_before_a_cannot_link_came_to_answer_it_is_no_question() -> None:
+    # 1-2 is outvoted by 0-2 when 2 is nobody's; later 2 joins 3, which may not be with 0.
+    edges = [Edge(0, 1, 20.0), Edge(1, 2, 10.0), Edge(0, 2, -4.0), Edge(2, 3, 9.0)]
+    assert clustered(4, edges, links=Links(cannot=[({0}, {3})])).refused == ()
+    assert clustered(4, edges).refused == (Edge(1, 2, 10.0),)
+
+
+def test_a_must_link_overrules_votes_and_the_number_of_contacts() -> None:
+    edges = [Edge(0, 1, -20.0)]
+    contacts = dict(enumerate("abcde"))
+    found = clustered(5, edges, contact_of=contacts, links=Links(must=[({0, 1}, {2, 3, 4})]))
+    assert groups(found) == {frozenset(range(5))}
+    assert {edge.strength for edge in found.joined} == {Strength.LINK}
+
+
+def test_a_must_link_that_a_cannot_link_forbids_is_refused_as_a_whole() -> None:
+    link: Link = ({0, 1}, {2})
+    found = clustered(3, [], links=Links(cannot=[({1}, {2})], must=[link]))
+    assert groups(found) == {frozenset({0}), frozenset({1}), frozenset({2})}
+    assert found.unmet == (link,)
+
+
+def test_a_contact_that_came_with_both_sides_is_left_whole_and_takes_no_more_of_either() -> None:
+    edges = [Edge(1, 2, 30.0), Edge(0, 3, 20.0)]
+    links = Links(cannot=[({0}, {1, 2})])
+    found = clustered(4, edges, contact_of={0: "a", 1: "a"}, links=links)
+    assert groups(found) == {frozenset({0, 1, 3}), frozenset({2})}
 
 
 COUNT = 9
@@ -101,14 +153,22 @@ EDGES = st.lists(
     unique_by=lambda edge: (edge.left, edge.right),
 )
 CONTACTS = st.dictionaries(st.integers(0, COUNT - 1), st.sampled_from("abc"))
+SIDE = st.frozensets(st.integers(0, COUNT - 1), min_size=1, max_size=3)
+LINK = st.tuples(SIDE, SIDE).filter(lambda sides: sides[0].isdisjoint(sides[1]))
+LINKS = st.builds(Links, cannot=st.lists(LINK, max_size=4), must=st.lists(LINK, max_size=4))
 
 
-@given(EDGES, CONTACTS, st.randoms(use_true_random=False))
-def test_the_answer_does_not_depend_on_the_order_of_edges(
-    edges: list[Edge], contact_of: dict[int, str], rng: random.Random
+@given(EDGES, CONTACTS, LINKS, st.randoms(use_true_random=False))
+def test_the_answer_does_not_depend_on_the_order_of_edges_and_links(
+    edges: list[Edge], contact_of: dict[int, str], links: Links, rng: random.Random
 ) -> None:
     shuffled = rng.sample(edges, len(edges))
-    assert clustered(COUNT, edges, contact_of=contact_of) == clustered(COUNT, shuffled, contact_of=contact_of)
+    mixed = Links(
+        cannot=[(b, a) for a, b in rng.sample(links.cannot, len(links.cannot))],
+        must=rng.sample(links.must, len(links.must)),
+    )
+    expected = clustered(COUNT, edges, contact_of=contact_of, links=links)
+    assert clustered(COUNT, shuffled, contact_of=contact_of, links=mixed) == expected
 
 
 @given(EDGES, CONTACTS)
@@ -121,9 +181,41 @@ def test_every_record_is_in_one_group_named_by_its_smallest_member_and_contacts_
         assert {found.group_of[record] for record in group} == {min(group)}
     for contact in set(contact_of.values()):
         assert len({found.group_of[record] for record, known in contact_of.items() if known == contact}) == 1
-    for edge in edges:
-        if edge.strength is Strength.IDENTITY:
-            assert found.group_of[edge.left] == found.group_of[edge.right]
+
+
+@given(EDGES, CONTACTS, LINKS)
+def test_a_cannot_link_is_never_broken(edges: list[Edge], contact_of: dict[int, str], links: Links) -> None:
+    found = clustered(COUNT, edges, contact_of=contact_of, links=links)
+    before = clustered(COUNT, [], contact_of=contact_of)
+    for one, other in links.cannot:
+        given_together = {before.group_of[record] for record in one} & {before.group_of[record] for record in other}
+        for left in one:
+            for right in other:
+                if found.group_of[left] == found.group_of[right]:
+                    # Only a contact that came so holds both, and it took in nobody else of theirs.
+                    assert before.group_of[left] == before.group_of[right]
+                    assert before.group_of[left] in given_together
+
+
+@given(EDGES, CONTACTS, LINKS)
+def test_a_must_link_is_met_unless_a_cannot_link_forbids_it(
+    edges: list[Edge], contact_of: dict[int, str], links: Links
+) -> None:
+    found = clustered(COUNT, edges, contact_of=contact_of, links=links)
+    assert all(link in links.must for link in found.unmet)
+    for link in links.must:
+        together = len({found.group_of[record] for record in link[0] | link[1]}) == 1
+        assert together or link in found.unmet
+    if not links.cannot:
+        assert found.unmet == ()
+    for one, other in found.unmet:
+        # It would put both sides of some cannot-link together, were it met after the others were.
+        linked = clustered(COUNT, [], contact_of=contact_of, links=links).group_of
+        merged = {linked[record] for record in one | other}
+        assert any(
+            {linked[record] for record in left} & merged and {linked[record] for record in right} & merged
+            for left, right in links.cannot
+        )
 
 
 @given(EDGES)
