@@ -78,6 +78,8 @@ identity_sizes = table(
 merge_log = table(
     "merge_log",
     uuid_column("merge_id", primary_key=True),
+    # In the order in which they were decided, which clocks do not tell: all of a chunk bear one instant.
+    sa.Column("number", sa.BigInteger, sa.Identity(), nullable=False),
     tenant_column(),
     text_column(
         "kind"

@@ -13,6 +13,7 @@ def upgrade() -> None:
         op.add_column("match_records", sa.Column(name, sa.Text(), nullable=True))
     for name in ("email_verified", "role_mailbox"):
         op.add_column("match_records", sa.Column(name, sa.Boolean(), server_default=sa.false(), nullable=False))
+    op.add_column("merge_log", sa.Column("number", sa.BigInteger(), sa.Identity(), nullable=False))
     op.add_column("merge_log", sa.Column("inverse", JSONB(), server_default="{}", nullable=False))
     op.add_column("merge_log", sa.Column("undoes", sa.UUID(), nullable=True))
     op.add_column("merge_log", sa.Column("reason", sa.Text(), nullable=True))
