@@ -314,3 +314,70 @@ def test_config_check_warns_of_sources_whose_leads_would_wait_for_ever(tmp_path:
     assert result.exit_code == 0
     assert "tenants.acme.sources.ads: without access_token nobody can be asked who its leads are" in result.output
     assert "tenants.acme.sources.ads: without verify_token Meta cannot subscribe to it" in result.output
+
+
+@pytest.mark.parametrize(
+    ("rules", "fault"),
+    [
+        ("[{name: same_town, when: [city]}]", "matching.rules.0: when joins strangers; allowed: at least one of email"),
+        ("[{name: same_name, when: [first_name, last_name]}]", "or first_name and last_name with one of address"),
+        ("[{name: a, when: [fax]}]", "matching.rules.0.when.0 = 'fax': input should be 'email', 'own_email'"),
+        ("[{name: a, when: []}]", "matching.rules.0: when joins strangers"),
+        (
+            "[{name: a, when: [phone], veto: [odd]}]",
+            "matching.rules.0.veto.0 = 'odd': input should be 'names_disagree'",
+        ),
+        ("[{name: A B, when: [phone]}]", "matching.rules.0.name = 'A B': allowed: a lower-case letter"),
+        ("[{name: a, when: [phone]}, {name: a, when: [email]}]", "matching: rules: a stands twice"),
+    ],
+)
+def test_a_rule_that_cannot_be_meant_is_named(rules: str, fault: str):
+    [told] = faults_of(f"tenants: {{acme: {{sources: {{website: {{}}}}}}}}\nmatching: {{rules: {rules}}}\n")
+
+    assert fault in told
+
+
+def test_the_cut_offs_must_stand_in_order():
+    text = "tenants: {acme: {sources: {website: {}}}}\nmatching: {review_weight: 1, veto_weight: 2}\n"
+
+    assert faults_of(text) == ("matching: veto_weight is 2; allowed: less than review_weight",)
+
+
+def checked(tmp_path: Path, text: str) -> str:
+    path = tmp_path / "leads.yaml"
+    path.write_text(f"tenants: {{acme: {{sources: {{website: {{}}}}}}}}\n{text}", encoding="utf-8")
+    result = CliRunner().invoke(cli, ["--config", str(path), "config", "check"])
+    assert result.exit_code == 0
+    return " ".join(result.output.split())
+
+
+def test_config_check_warns_of_rules_that_never_decide(tmp_path: Path):
+    output = checked(
+        tmp_path,
+        """
+matching:
+  rules:
+    - {name: by_verdict, when: [verified_email]}
+    - {name: by_phone, when: [phone], veto: [names_disagree]}
+    - {name: by_mobile, when: [mobile, last_name], veto: [names_disagree, companies_disagree]}
+    - {name: by_number, when: [phone, last_name], veto: [companies_disagree]}
+""",
+    )
+
+    assert "matching.rules.0: by_verdict never joins: no address is verified while verification.mailbox names" in output
+    assert "matching.rules.2: by_mobile never joins: rules.1, by_phone, has joined all that it would" in output
+    assert "by_number never joins" not in output
+
+
+def test_config_check_has_nothing_to_say_about_the_usual_rules(tmp_path: Path):
+    assert "never joins" not in checked(tmp_path, "")
+
+
+def test_matching_may_speak_of_the_fields_and_vetoes_that_the_domain_knows():
+    from typing import get_args
+
+    from leads_pipeline.config.matching import RuleField, RuleVeto
+    from leads_pipeline.domain.match_rules import RULE_FIELDS, RULE_VETOES
+
+    assert set(get_args(RuleField)) == set(RULE_FIELDS)
+    assert set(get_args(RuleVeto)) == set(RULE_VETOES)

@@ -57,6 +57,8 @@ def _allowed(node: dict[str, Any], items: dict[str, Any]) -> str:
         return f"`{node['const']}`"
     if "enum" in node:
         return ", ".join(f"`{value}`" for value in node["enum"])
+    if node.get("type") == "array" and "enum" in items:
+        return f"list of {', '.join(f'`{value}`' for value in items['enum'])}"
     if node.get("type") == "array":
         return f"list of {items.get('type', 'value')}s"
     if node.get("type") == "object":

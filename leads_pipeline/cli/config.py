@@ -30,7 +30,7 @@ def check(config_file: str | None) -> None:
             reference.resolve()
         except ConfigError:
             click.secho(f"  warning: {where}: the environment variable {reference.env} is not set", fg="yellow")
-    for where, lacks in (*_unfinished_sources(settings), *_idle_verification(settings)):
+    for where, lacks in (*_unfinished_sources(settings), *_idle_verification(settings), *_idle_rules(settings)):
         click.secho(f"  warning: {where}: {lacks}", fg="yellow")
 
 
@@ -62,6 +62,19 @@ def _idle_verification(settings: Settings) -> Iterator[tuple[str, str]]:
     for where, condition in rules:
         for key, unknown, known in _unknown_names(settings, condition):
             yield f"{where}.when.{key}", f"there is no {unknown!r}: the rule never holds for it; known: {known}"
+
+
+def _idle_rules(settings: Settings) -> Iterator[tuple[str, str]]:
+    """Rules of matching that can never decide a pair."""
+    rules = settings.matching.rules
+    for number, rule in enumerate(rules):
+        where = f"matching.rules.{number}"
+        if "verified_email" in rule.when and not settings.verification.can_look_up("mailbox"):
+            yield where, f"{rule.name} never joins: no address is verified while verification.mailbox names nobody"
+        for before, earlier in enumerate(rules[:number]):
+            if earlier.forestalls(rule):
+                yield where, f"{rule.name} never joins: rules.{before}, {earlier.name}, has joined all that it would"
+                break
 
 
 def _unknown_names(settings: Settings, condition: Condition) -> Iterator[tuple[str, str, str]]:

@@ -20,6 +20,7 @@ from leads_pipeline.config.environment import (
     service_manager,
 )
 from leads_pipeline.config.loading import CONFIG_VARIABLE, config_path, json_schema, load_settings, parse_settings
+from leads_pipeline.config.matching import MatchingSettings, MatchRuleSettings
 from leads_pipeline.config.settings import (
     DEFAULT_CONFIG_NAME,
     DELIVERABLE_FIELDS,
@@ -29,7 +30,6 @@ from leads_pipeline.config.settings import (
     CaptureSettings,
     DailyLimit,
     DestinationSettings,
-    MatchingSettings,
     PipelineSettings,
     RedisSettings,
     RequestLimits,
@@ -93,6 +93,7 @@ __all__ = [
     "KeyRate",
     "LaneName",
     "LaneRule",
+    "MatchRuleSettings",
     "MatchingSettings",
     "Model",
     "MxSettings",

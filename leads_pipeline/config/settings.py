@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 from pydantic import AfterValidator, Field, PrivateAttr, field_validator, model_validator
 
 from leads_pipeline.config.base import WEB_ADDRESS, Fraction, LaneName, Model, Name, Network, SecretRef, TimeZone
+from leads_pipeline.config.matching import MatchingSettings
 from leads_pipeline.config.sources import KeyRate, SourceSettings
 from leads_pipeline.config.validation import ValidationSettings
 from leads_pipeline.config.verification import VerificationSettings
@@ -193,22 +194,6 @@ class PipelineSettings(Model):
     run_seconds: Annotated[float, Field(gt=0)] = Field(
         300, description="A stage stops taking new chunks after this long; the next run goes on."
     )
-
-
-class MatchingSettings(Model):
-    """When two leads are one person. Weights are log2 Bayes factors (Splink match weights)."""
-
-    merge_weight: float = Field(5.0, description="At or above: merged.")
-    review_weight: float = Field(3.0, description="At or above, below merge_weight: put before a person.")
-    max_candidates_per_key: Annotated[int, Field(gt=0)] = Field(
-        100, description="A key shared by more records than this yields only its newest ones."
-    )
-
-    @model_validator(mode="after")
-    def _in_order(self) -> Self:
-        if self.review_weight > self.merge_weight:
-            raise ValueError("review_weight must not be above merge_weight")
-        return self
 
 
 class SloSettings(Model):
