@@ -23,7 +23,8 @@ PERSONAL = {
     "match_keys": "key_hash",
     "term_frequencies": "term",
     "golden_contacts": (
-        "email email_key phone first_name last_name company job_title date_of_birth address city state postcode"
+        "email email_key awaited_email_key phone first_name last_name company job_title date_of_birth address city "
+        "state postcode"
     ),
     "dead_letters": "payload explanation",
     "lead_corrections": "fields",
@@ -31,7 +32,7 @@ PERSONAL = {
 
 # Not personal, although the type could hold anything: names of ours, codes of vendors, hashes, numbers in JSON.
 NOT_PERSONAL = {
-    "api_keys": "key_id tenant source key_sha256",
+    "api_keys": "key_id tenant scope source key_sha256",
     "ingest_keys": "tenant source key_sha256 body_sha256",
     "capture_batches": "tenant source lane",
     "redis_moves": "tenant source lane",

@@ -19,7 +19,9 @@ golden_contacts = table(
     tenant_column(),
     int_column("version"),
     text_column("email", personal=True, nullable=True),
+    # One contact holds an address, the oldest that wants it; the others await it (docs/adr/0006).
     text_column("email_key", personal=True, nullable=True),
+    text_column("awaited_email_key", personal=True, nullable=True),
     text_column("phone", personal=True, nullable=True),
     text_column("first_name", personal=True, nullable=True),
     text_column("last_name", personal=True, nullable=True),
@@ -51,6 +53,13 @@ golden_contacts = table(
         "email_key",
         unique=True,
         postgresql_where=sa.text("email_key is not null"),
+    ),
+    sa.Index(
+        "ix_golden_contacts_awaited_email_key",
+        "tenant",
+        "awaited_email_key",
+        "contact_id",
+        postgresql_where=sa.text("awaited_email_key is not null"),
     ),
 )
 

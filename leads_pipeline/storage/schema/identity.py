@@ -47,6 +47,7 @@ match_records = table(
     sa.Column("role_mailbox", sa.Boolean, nullable=False, server_default=sa.false()),
     json_column("flags"),
     sa.Index("ix_match_records_email_key", "email_key", postgresql_where=sa.text("email_key is not null")),
+    sa.Index("ix_match_records_phone_key", "phone_key", postgresql_where=sa.text("phone_key is not null")),
 )
 
 # Blocking keys: records that share one are compared. The hash is of "<kind>:<value>".

@@ -66,3 +66,22 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("activation_id", name="pk_match_model_activations"),
     )
     op.create_index("ix_match_model_activations_tenant", "match_model_activations", ["tenant", "activation_id"])
+    op.add_column("golden_contacts", sa.Column("awaited_email_key", sa.Text(), nullable=True))
+    op.create_index(
+        "ix_golden_contacts_awaited_email_key",
+        "golden_contacts",
+        ["tenant", "awaited_email_key", "contact_id"],
+        postgresql_where=sa.text("awaited_email_key is not null"),
+    )
+    # Whoever had to do without an address awaits it from now on.
+    op.execute(
+        """
+        update golden_contacts g set awaited_email_key = v.email_key
+        from validated_leads v
+        where g.email is not null and g.email_key is null and v.tenant = g.tenant and v.email = g.email
+            and v.lead_id = cast(g.provenance -> 'email' ->> 'lead_id' as uuid)
+        """
+    )
+    op.create_index("ix_match_records_phone_key", "match_records", ["phone_key"], postgresql_where=sa.text("phone_key is not null"))
+    op.add_column("api_keys", sa.Column("scope", sa.Text(), server_default="post", nullable=False))
+    op.alter_column("api_keys", "source", nullable=True)
