@@ -157,12 +157,13 @@ match_models = table(
     when_column("trained_at"),
 )
 
-# The newest row of a tenant names its model; without one the shipped model serves.
+# The newest row of a tenant names its model; without one the shipped model serves. Nothing is changed or removed.
 match_model_activations = table(
     "match_model_activations",
     sa.Column("activation_id", sa.BigInteger, sa.Identity(), primary_key=True),
     tenant_column(),
     text_column("version", nullable=True),  # null: the shipped one
+    sa.Column("undoes", sa.BigInteger, nullable=True),  # the activation that a rollback takes back
     text_column("actor"),
     text_column("reason", nullable=True),
     when_column("activated_at"),

@@ -60,6 +60,7 @@ def upgrade() -> None:
         sa.Column("activation_id", sa.BigInteger(), sa.Identity(), nullable=False),
         sa.Column("tenant", sa.Text(), nullable=False),
         sa.Column("version", sa.Text(), nullable=True),
+        sa.Column("undoes", sa.BigInteger(), nullable=True),
         sa.Column("actor", sa.Text(), nullable=False),
         sa.Column("reason", sa.Text(), nullable=True),
         sa.Column("activated_at", sa.TIMESTAMP(timezone=True), nullable=False),
