@@ -21,6 +21,7 @@ from leads_pipeline.domain.ids import BatchId, uuid7
 from leads_pipeline.domain.stage import Chunk, ChunkReport, Lane, Stage
 from leads_pipeline.domain.verification import LookupKind
 from leads_pipeline.errors import DatabaseError, DatabaseUnavailable, LeadsError
+from leads_pipeline.matching.scorer_source import ScorerSource
 from leads_pipeline.steps.crm_sync_batches import SyncPlan, SyncReport
 from leads_pipeline.steps.crm_sync_batches import deliver as deliver_plan
 from leads_pipeline.steps.crm_sync_batches import plan_sync as plan_due
@@ -279,7 +280,7 @@ class _Drain:
             log.error("set_aside", stage=stage, tenant=tenant, subject_id=str(subject), until=chunk.now + POISON_PAUSE)
             self._set_aside[tenant] += 1
             self.counts["set_aside"] += 1
-            del self._limits[tenant]
+            self._limits.pop(tenant, None)
 
     def failure(self, summary: StageSummary) -> StageFailed:
         """What is raised when all else is done."""
@@ -358,15 +359,11 @@ def _step(context: FlowContext, stage: Stage, buffers: Sequence[LeadBuffer]) -> 
 
 
 def _dedupe_step(context: FlowContext) -> Step:
-    # Splink and DuckDB cost a second to import: only a run that has leads to match pays for them.
-    scorer = None
+    scorers = ScorerSource(context.engine)
 
     def step(chunk: Chunk) -> ChunkReport:
-        nonlocal scorer
-        if scorer is None:
-            from leads_pipeline.matching.scoring import PairScorer  # noqa: PLC0415
-
-            scorer = PairScorer.load()
+        # Asked for anew for every chunk: a model that is activated meanwhile serves the next one.
+        scorer = scorers.scorer_of(chunk.tenant)
         return dedupe_leads(context.engine, chunk, settings=context.settings, scorer=scorer)
 
     return step

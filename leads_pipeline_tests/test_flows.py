@@ -22,12 +22,17 @@ from leads_pipeline.crm.sandbox.running import SandboxServer, running_sandbox
 from leads_pipeline.domain.ids import LeadId, uuid7
 from leads_pipeline.domain.stage import ALL_LANES, Chunk, ChunkReport, Lane, Stage
 from leads_pipeline.flows import DRAINED_STAGES, FlowContext, StageFailed, drain
+from leads_pipeline.matching.model import shipped_parameters
+from leads_pipeline.steps.deduped_leads import dedupe_leads
+from leads_pipeline.steps.match_models import activate, rollback
 from leads_pipeline.steps.rejected_leads import fix
 from leads_pipeline.storage.conservation import conservation
 from leads_pipeline.storage.journey import lead_journey, leads_of_email
 from leads_pipeline.storage.pending import claim
 from leads_pipeline_tests.conftest import LEADS_YAML
+from leads_pipeline_tests.matching.models import changed, keep
 
+ONE_LEAD = {"chunk_size": 1}
 ADA = {"email": "Ada.Byron@engines.example", "first_name": "Ada", "last_name": "Byron", "company": "Analytical Engines"}
 
 
@@ -331,3 +336,32 @@ def test_the_chain_conserves_leads_whatever_is_sent(context: FlowContext):
         "merged": 1,
         "rejected": 3,
     }
+
+
+def test_a_model_that_is_activated_between_two_chunks_scores_the_second(
+    context: FlowContext, monkeypatch: pytest.MonkeyPatch
+):
+    now = context.clock.now()
+    keep(context.engine, changed("better"), now=now)
+    capture(context, ADA, ADA, {**ADA, "email": None, "phone": "+14155552671"})
+    capture(context, ADA, tenant="globex")
+    one_by_one = context.settings.model_copy(update={"pipeline": context.settings.pipeline.model_copy(update=ONE_LEAD)})
+    flow, versions = FlowContext(context.engine, one_by_one, context.clock), []
+
+    def dedupe(engine: sa.Engine, chunk: Chunk, **given: Any) -> ChunkReport:
+        versions.append((chunk.tenant, given["scorer"].version))
+        report = dedupe_leads(engine, chunk, **given)
+        served = [tenant for tenant, _version in versions].count("acme") if chunk.tenant == "acme" else 0
+        if served == 1:
+            activate(engine, "acme", "better", actor="grace", reason=None, now=now)
+        if served == 2:
+            rollback(engine, "acme", actor="grace", reason=None, now=now)
+        return report
+
+    monkeypatch.setattr(flows, "dedupe_leads", dedupe)
+    for stage in DRAINED_STAGES[:3]:
+        drain(flow, stage, lanes=ALL_LANES, runner_id="test")
+
+    shipped = shipped_parameters().version
+    assert [version for tenant, version in versions if tenant == "acme"][:3] == [shipped, "better", shipped]
+    assert {version for tenant, version in versions if tenant == "globex"} == {shipped}
