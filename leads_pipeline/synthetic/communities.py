@@ -1,8 +1,11 @@
 """Names from other languages than the country's, and the several ways in which one of them is written.
 
-A name in Cyrillic or Greek letters has no one spelling in Latin ones: a passport, a German form and its bearer each have
-theirs. Romanisations here are simplified from the published ones (ICAO 9303, DIN 1460, common English use; ELOT 743 and
-common use for Greek). Add a language here if mimesis has a list of its names.
+Chinese, Korean and Vietnamese surnames are few and very common (shares in per mille, after the countries' censuses), so
+strangers there share a name far more often; given names of two syllables are written together, apart or with a hyphen.
+
+A name in Cyrillic or Greek letters has no one spelling in Latin ones: a passport, a German form and its bearer each
+have theirs. Romanisations here are simplified from the published ones (ICAO 9303, DIN 1460, common English use; ELOT
+743 and common use for Greek). Add a language here if mimesis has a list of its names.
 """
 
 import json
@@ -10,13 +13,17 @@ import random
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from itertools import accumulate
 
 from leads_pipeline.synthetic.markets import Weighted
 
 
 @dataclass(frozen=True)
 class Community:
-    """People whose names come from one language; ``alphabet`` names its romanisations, if it needs any."""
+    """People whose names come from one language; ``alphabet`` names its romanisations, if it needs any.
+
+    With ``syllables`` a given name is two words, and a surname is its spellings with ``/`` between them.
+    """
 
     locale: str
     male: Weighted
@@ -24,6 +31,7 @@ class Community:
     surnames_male: Weighted
     surnames_female: Weighted
     alphabet: str | None
+    syllables: bool = False
 
 
 # Locale of mimesis: its share of the people with a name from elsewhere, and its alphabet.
@@ -35,6 +43,36 @@ _LOCALES = {
     "cs": (8, None),
     "ru": (16, "cyrillic"),
     "el": (10, "greek"),
+}
+# Surnames with their shares; syllables of given names. The communities' shares stand first.
+_SYLLABIC: dict[str, tuple[int, str, str]] = {
+    "zh": (
+        40,
+        (
+            "Wang:72 Li:71/Lee Zhang:68/Chang Liu:54 Chen:45/Chan Yang:31 Huang:22/Hwang Zhao:21/Chao Wu:21 "
+            "Zhou:19/Chow Xu:17/Hsu Sun:15 Ma:13 Zhu:13/Chu Hu:13 Guo:12/Kuo He:11/Ho Gao:10/Kao Lin:11/Lam "
+            "Luo:9/Lo Zheng:9/Cheng Liang:8/Leung Xie:8/Hsieh Song:7/Sung Tang:7 Han:6 Feng:6/Fung "
+            "Deng:6/Teng Cao:6/Tsao Peng:6"
+        ),
+        "wei xiao ming hua jun li yan jing hong mei ling feng lei yu bo qiang fang ping hui xin jia ying hao tao",
+    ),
+    "ko": (
+        20,
+        (
+            "Kim:215/Gim Lee:147/Yi/Rhee Park:84/Bak/Pak Jung:44/Jeong/Chung Choi:47/Choe Cho:21/Jo "
+            "Kang:24/Gang Yoon:20/Yun Jang:20/Chang Lim:17/Im Han:15 Oh:15/O Seo:15/Suh Shin:18/Sin "
+            "Kwon:14/Gwon Hwang:14 Ahn:14/An Song:14 Hong:11"
+        ),
+        "min jun seo ji hyun woo young su jin hye yeon eun ho sung kyung hee jae sang in mi",
+    ),
+    "vi": (
+        20,
+        (
+            "Nguyen:384/Nguyễn Tran:121/Trần Le:95/Lê Pham:70/Phạm Huynh:51/Hoang Phan:45 Vu:39/Vo "
+            "Dang:21/Đặng Bui:20/Bùi Do:14/Đỗ Ho:13/Hồ Ngo:13/Ngô Duong:10/Dương Ly:5/Lý"
+        ),
+        "minh anh thi hoang thanh duc huu quang ngoc van tuan lan phuong mai hong thu hai nam long linh",
+    ),
 }
 
 _CYRILLIC = "абвгдеёжзийклмнопрстуфхцчшщъыьэюя"
@@ -71,8 +109,24 @@ def romanised(name: str, alphabet: str, scheme: int) -> str:
 @cache
 def communities() -> tuple[tuple[Community, ...], tuple[int, ...]]:
     """The communities and how common each is."""
-    found = tuple(_community(locale, alphabet) for locale, (_share, alphabet) in _LOCALES.items())
-    return found, tuple(share for share, _alphabet in _LOCALES.values())
+    found = [_community(locale, alphabet) for locale, (_share, alphabet) in _LOCALES.items()]
+    found += [_syllabic(name, surnames, given) for name, (_share, surnames, given) in _SYLLABIC.items()]
+    shares = [share for share, _alphabet in _LOCALES.values()]
+    shares += [share for share, _surnames, _given in _SYLLABIC.values()]
+    return tuple(found), tuple(shares)
+
+
+def _syllabic(language: str, surnames: str, given: str) -> Community:
+    parts = given.split()
+    names = [f"{one} {other}" for one in parts for other in parts if one != other]
+    random.Random(language).shuffle(names)  # noqa: S311 - a fixed order, not a secret
+    common = Weighted.by_rank(names, exponent=0.7, offset=4)
+    spelt = [item.partition(":") for item in surnames.split()]
+    shares = [int(rest.partition("/")[0]) for _own, _, rest in spelt]
+    families = Weighted(
+        tuple("/".join((own, *rest.split("/")[1:])) for own, _, rest in spelt), tuple(accumulate(map(float, shares)))
+    )
+    return Community(language, common, common, families, families, None, syllables=True)
 
 
 def _community(locale: str, alphabet: str | None) -> Community:

@@ -15,19 +15,19 @@ from leads_pipeline.synthetic.communities import ROMANISATIONS, communities, rom
 from leads_pipeline.synthetic.markets import Market, Town, Weighted, market, market_shares, pools
 from leads_pipeline.synthetic.population import MAIL_PATTERNS, MAIL_PROVIDERS, PROVIDER_WEIGHTS, Company, mail_name
 
-COMMUNITY_SHARE = 0.14
-COUPLES = 0.06
-NAMESAKE_CHILDREN = 0.012
+COMMUNITY_SHARE = 0.2
+COUPLES = 0.08
+NAMESAKE_CHILDREN = 0.02
 # A person's things change with these chances over the period.
 CHANGES_JOB = 0.30
 CHANGES_SURNAME = 0.015
 MOVES_HOME = 0.06
 CHANGES_MOBILE = 0.06
 HAS_TWO_MAILBOXES = 0.15
-HAS_DIRECT_LINE = 0.4
+HAS_DIRECT_LINE = 0.3
 
-# About six people of a company turn up; a few companies have many.
-_PEOPLE_PER_COMPANY = 6
+# About twelve people of a company turn up; a few companies have many.
+_PEOPLE_PER_COMPANY = 12
 _NOT_LETTERS = re.compile(r"[^a-z0-9]+")
 ROLES = ("info", "sales", "contact", "office", "hello", "team", "marketing", "admin")
 
@@ -123,7 +123,7 @@ class HardPopulation:
             last = relative.surnames[0]
             if namesake:
                 first, birth_year = relative.first, int(relative.date_of_birth[:4]) - 28
-        surnames = (last,)
+        surnames: tuple[Name, ...] = (last,)
         if not namesake and rng.random() < CHANGES_SURNAME:
             surnames = (last, self._names(at)[1])
         homes = relative.homes if relative else self._homes(at)
@@ -156,10 +156,12 @@ class HardPopulation:
             return Name((first,)), Name((last,))
         community = rng.choices(*communities())[0]
         pool, surnames = (
-            (community.female, community.surnames_female)
-            if female
-            else (community.male, community.surnames_male)
+            (community.female, community.surnames_female) if female else (community.male, community.surnames_male)
         )
+        if community.syllables:
+            given, family = pool.draw(rng).split(), surnames.draw(rng).split("/")
+            written = (" ".join(given).title(), "".join(given).title(), "-".join(given).capitalize())
+            return Name(tuple(rng.sample(written, 3))), Name((rng.choice(family), *family))
         scheme = 0 if community.alphabet is None else rng.randrange(len(ROMANISATIONS[community.alphabet]))
         return (
             _spelt(pool, community.alphabet, scheme, rng),
