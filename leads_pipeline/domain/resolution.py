@@ -63,12 +63,16 @@ class Merge:
 
 @dataclass(frozen=True, slots=True)
 class Review:
-    """A pair that a person should decide on; ``lead_id`` is the newer of the two."""
+    """A pair that a person should decide on; ``lead_id`` is the newer of the two, ``contacts`` are theirs.
+
+    ``refused``: it reached the merge weight, and votes or sizes spoke against it.
+    """
 
     lead_id: UUID
     other_lead_id: UUID
-    match_weight: float
-    evidence: Mapping[str, float]
+    contacts: tuple[ContactId, ContactId]
+    refused: bool
+    reason: Reason
 
 
 @dataclass(frozen=True)
@@ -89,7 +93,8 @@ def resolve(
 ) -> Resolution:
     """Turn ``clustering`` of ``records`` (by their places) into contacts.
 
-    ``grey`` are the pairs between the two cut-offs; those that ended up in one contact anyway need no person.
+    ``grey`` are the pairs between the two cut-offs. Those that ended up in one contact anyway need no person, nor do
+    those that a cannot-link answers.
     """
     reason_of = _strongest_edges(clustering.joined)
     members: dict[int, list[int]] = defaultdict(list)
@@ -120,7 +125,7 @@ def resolve(
             ]
             # It came in by an edge of one of its records; the strongest of them says why.
             merges.append(Merge(survivor, other, reasons(max(touching, key=_rank))))
-    reviews = _reviews(records, (*clustering.refused, *grey), contact_of_place, reasons)
+    reviews = _reviews(records, clustering, grey, contact_of_place, reasons)
     return Resolution(tuple(assignments), tuple(foundings), tuple(merges), reviews)
 
 
@@ -140,18 +145,21 @@ def _rank(edge: Edge) -> tuple[Strength, float]:
 
 def _reviews(
     records: Sequence[Record],
-    edges: Iterable[Edge],
+    clustering: Clustering,
+    grey: Iterable[Edge],
     contact_of_place: Mapping[int, ContactId],
     reasons: Callable[[Edge], Reason],
 ) -> tuple[Review, ...]:
     """The best pair of each two contacts that stayed apart: a person decides once, not for every lead."""
+    refused = set(clustering.refused)
     best: dict[tuple[ContactId, ContactId], Edge] = {}
-    for edge in sorted(edges, key=lambda e: (-e.weight, e.left, e.right)):
+    for edge in sorted((*refused, *grey), key=lambda e: (-e.weight, -e.strength, e.left, e.right)):
+        groups = sorted((clustering.group_of[edge.left], clustering.group_of[edge.right]))
         one, other = sorted((contact_of_place[edge.left], contact_of_place[edge.right]))
-        if one != other:
+        if one != other and (groups[0], groups[1]) not in clustering.kept_apart:
             best.setdefault((one, other), edge)
     reviews = []
-    for edge in best.values():
+    for contacts, edge in best.items():
         older, newer = sorted((records[edge.left].lead_id, records[edge.right].lead_id))
-        reviews.append(Review(newer, older, edge.weight, reasons(edge).evidence))
+        reviews.append(Review(newer, older, contacts, edge in refused, reasons(edge)))
     return tuple(reviews)

@@ -1,33 +1,36 @@
 """From ``validated_leads`` to ``deduped_leads``: whose each lead is.
 
 Rules decide what needs no probability, the model weighs the rest, clustering takes the best evidence first and refuses
-what something speaks against; pairs in the grey go to ``match_reviews``. The scorer is handed in: loading it costs
-seconds, and whoever only imports this module must not pay for them.
+what something speaks against; pairs in the grey go to ``match_reviews``. Links, by which persons and undos have decided
+for good, come before all of it. The scorer is handed in: loading it costs seconds, and who only imports this module
+must not pay for them.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from uuid import UUID
 
 import sqlalchemy as sa
 
 from leads_pipeline.config import MatchingSettings, Settings
-from leads_pipeline.domain.clustering import Edge, Limits, Strength, cluster
+from leads_pipeline.domain.candidates import candidate_pairs
+from leads_pipeline.domain.clustering import Edge, Limits, Link, Links, Strength, cluster
 from leads_pipeline.domain.ids import ContactId, uuid7
 from leads_pipeline.domain.match_keys import MatchFields, match_keys
-from leads_pipeline.domain.match_rules import Rule, decided_by_rule
-from leads_pipeline.domain.resolution import Reason, Record, Resolution, resolve
+from leads_pipeline.domain.match_rules import compile_rules
+from leads_pipeline.domain.resolution import Assignment, Reason, Record, Resolution, resolve
 from leads_pipeline.domain.stage import Chunk, ChunkReport, Lane, Stage
 from leads_pipeline.matching.pairs import Frequencies, ScoredPair, Scorer, count_terms, terms_of
-from leads_pipeline.storage import identity, identity_writing
+from leads_pipeline.storage import identity, identity_links, identity_writing
 from leads_pipeline.storage.identity import ArrivingLead
-from leads_pipeline.storage.identity_writing import Appearance, Assigned
+from leads_pipeline.storage.identity_links import StoredLink
+from leads_pipeline.storage.identity_writing import UNCHANGED, Appearance, Assigned
 from leads_pipeline.storage.pending import Waiting, claim, enqueue
 from leads_pipeline.storage.quality_holds import without_held
 
-# A scored pair below this votes against joining its two groups (docs/matching.md has what other values did).
-VETO_WEIGHT = -3.0
+# Why a corrected lead founds a contact of its own: nothing joins it to anybody any more.
+CORRECTED = Reason("rule:corrected", None, {})
 
 
 def dedupe_leads(engine: sa.Engine, chunk: Chunk, *, settings: Settings, scorer: Scorer) -> ChunkReport:
@@ -49,7 +52,7 @@ def dedupe_leads(engine: sa.Engine, chunk: Chunk, *, settings: Settings, scorer:
         report = _Chunk(connection, chunk, settings.matching, scorer).resolve(unsettled)
         known = {lead.lead_id: _contact(lead) for lead in settled}
         contacts = {lead_id: report.survivors.get(contact, contact) for lead_id, contact in known.items()}
-        _hand_over(connection, chunk, {**contacts, **report.contact_of}, lanes)
+        _hand_over(connection, chunk, [*{**contacts, **report.contact_of}.items(), *report.left.items()], lanes)
     counts = {**report.counts, "settled": len(settled)}
     if held := len(claimed) - len(passing):
         counts["held_back"] = held
@@ -58,17 +61,38 @@ def dedupe_leads(engine: sa.Engine, chunk: Chunk, *, settings: Settings, scorer:
 
 @dataclass(frozen=True)
 class _Resolved:
+    """``touched``: contacts that a lead came to or left, with the leads that did."""
+
     contact_of: Mapping[UUID, ContactId]
     survivors: Mapping[ContactId, ContactId]
     counts: dict[str, int]
+    left: Mapping[UUID, ContactId] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
-class _Candidates:
-    """Pairs of places to compare, and how many keys yielded only their newest records."""
+class _Arrivals:
+    """The leads to be compared. A chunk's ``confirmed`` leads look as they did and stay where they are.
 
-    pairs: list[tuple[int, int]]
-    capped_keys: int
+    ``leads`` come first among the records, in the order of their ids. ``contact_of`` names the contact of those that
+    bring it along; a corrected lead whose contact has others comes ``loose``: it names the contact that it may leave.
+    Leads in ``spoken_for`` are here only because the record that spoke for them went; they are not assigned anew.
+    """
+
+    leads: list[ArrivingLead]
+    confirmed: list[ArrivingLead] = field(default_factory=list)
+    contact_of: Mapping[UUID, ContactId] = field(default_factory=dict)
+    loose: Mapping[UUID, ContactId] = field(default_factory=dict)
+    spoken_for: frozenset[UUID] = frozenset()
+    forgotten: int = 0
+
+
+@dataclass(frozen=True)
+class _Weighed:
+    """All scored pairs as edges. ``rules`` and ``evidence`` say why, by pair of places."""
+
+    edges: list[Edge]
+    rules: Mapping[tuple[int, int], str]
+    evidence: Mapping[tuple[int, int], ScoredPair]
 
 
 class _Chunk:
@@ -79,93 +103,142 @@ class _Chunk:
         self._chunk = chunk
         self._settings = settings
         self._scorer = scorer
+        self._rules = compile_rules(settings.rules)
+        self._limits = Limits(
+            merge_weight=settings.merge_weight,
+            veto_weight=settings.veto_weight,
+            max_records=settings.max_records_per_contact,
+            max_contacts=settings.max_contacts_per_merge,
+        )
 
     def resolve(self, unsettled: Sequence[ArrivingLead]) -> _Resolved:
         if not unsettled:
             return _Resolved({}, {}, {})
-        forgotten, leads = self._with_forgotten(unsettled)
-        # A lead that is here only because its record went is not assigned anew.
-        moving = {lead.lead_id for lead in unsettled}
-        records, candidates = self._find(leads)
-        edges, scored = self._weigh(records, candidates.pairs)
+        arrivals = self._sort_out(unsettled)
+        records, pairs, capped_keys = self._find(arrivals)
+        weighed = self._weigh(records, pairs, arrivals)
+        linked = self._linked(records, weighed.edges, arrivals)
         clustering = cluster(
             range(len(records)),
             contact_of={place: r.contact_id for place, r in enumerate(records) if r.contact_id is not None},
-            contact_sizes=self._contact_sizes(records, edges),
-            pairs=edges,
-            limits=Limits(merge_weight=self._settings.merge_weight, veto_weight=VETO_WEIGHT),
+            contact_sizes=self._contact_sizes(records, weighed.edges),
+            pairs=weighed.edges,
+            limits=self._limits,
+            links=linked.links,
         )
-        grey = [
-            edge
-            for edge in edges
-            if edge.strength is Strength.MODEL
-            and self._settings.review_weight <= edge.weight < self._settings.merge_weight
-        ]
         resolution = resolve(
             records,
             clustering,
-            reasons=lambda edge: self._reason(records, edge, scored),
-            grey=grey,
+            reasons=lambda edge: self._reason(edge, weighed, linked),
+            grey=[edge for edge in weighed.edges if self._is_grey(edge)],
             new_id=lambda: uuid7(self._chunk.now),
         )
+        survivors = {merge.other: merge.survivor for merge in resolution.merges}
         assigned = [
-            Assigned(lead.lead_id, lead.revision, lead.sync_lane, item.contact_id, _decision(item.reason), item.reason)
+            _assigned(arrivals.leads[item.place], item, survivors)
             for item in resolution.assignments
-            if (lead := leads[item.place]).lead_id in moving
+            if arrivals.leads[item.place].lead_id not in arrivals.spoken_for
         ]
-        self._write(leads, records, resolution, assigned, forgotten)
+        staying = [
+            Assigned(lead.lead_id, lead.revision, lead.sync_lane, survivors.get(contact, contact), UNCHANGED)
+            for lead in arrivals.confirmed
+            for contact in (_contact(lead),)
+        ]
+        self._write(arrivals, records, resolution, [*assigned, *staying])
         counts = {
             "new": len(resolution.foundings),
             "joined_by_rule": sum(item.decision == "rule" for item in assigned),
             "joined_by_model": sum(item.decision == "model" for item in assigned),
+            "moved": sum(item.moved_from is not None for item in assigned),
             "merged_contacts": len(resolution.merges),
             "reviews": len(resolution.reviews),
-            "candidates": len(candidates.pairs),
-            "capped_keys": candidates.capped_keys,
+            "candidates": len(pairs),
+            "capped_keys": capped_keys,
+            "unmet_links": len(clustering.unmet),
         }
-        contact_of = {leads[item.place].lead_id: item.contact_id for item in resolution.assignments}
-        return _Resolved(contact_of, {merge.other: merge.survivor for merge in resolution.merges}, counts)
-
-    def _with_forgotten(self, unsettled: Sequence[ArrivingLead]) -> tuple[int, list[ArrivingLead]]:
-        """Take a corrected lead's record away, and speak again for the leads for which it spoke."""
-        corrected = {lead.lead_id: _contact(lead) for lead in unsettled if lead.known_contact_id is not None}
-        if not corrected:
-            return 0, list(unsettled)
-        forgotten = identity_writing.remove_appearances(self._connection, list(corrected))
-        unheard = identity.read_unrecorded(self._connection, self._chunk.tenant, set(corrected.values()))
-        known = {lead.lead_id for lead in unsettled}
-        return forgotten, [*unsettled, *(lead for lead in unheard if lead.lead_id not in known)]
-
-    def _find(self, leads: Sequence[ArrivingLead]) -> tuple[list[Record], _Candidates]:
-        """The leads and every known record that shares a key with one of them, and the pairs that share one."""
-        cap = self._settings.max_candidates_per_key
-        keys = [[key.key_hash for key in match_keys(lead.fields)] for lead in leads]
-        found = identity.find_candidates(
-            self._connection, self._chunk.tenant, {key for own in keys for key in own}, limit=cap
+        return _Resolved(
+            {item.lead_id: item.contact_id for item in (*assigned, *staying)},
+            survivors,
+            counts,
+            {item.lead_id: item.moved_from for item in assigned if item.moved_from is not None},
         )
-        wanted = {lead_id for lead_ids in found.values() for lead_id in lead_ids}
-        known = identity.read_records(self._connection, self._chunk.tenant, wanted)
-        records = [Record(lead.lead_id, lead.revision, lead.fields, lead.known_contact_id, True) for lead in leads]
-        records += [Record(item.lead_id, 0, item.fields, item.contact_id, False) for item in known]
-        place_of = {record.lead_id: place for place, record in enumerate(records)}
-        earlier: dict[int, list[int]] = defaultdict(list)
-        pairs: set[tuple[int, int]] = set()
-        capped: set[int] = {key for key, lead_ids in found.items() if len(lead_ids) >= cap}
-        for place, own in enumerate(keys):
-            for key in own:
-                # As if the leads came one by one: those before it in the chunk are the newest, and the cap is for all.
-                newest = earlier[key][-cap:]
-                pairs.update((other, place) for other in newest)
-                older = found.get(key, ())[: cap - len(newest)]
-                pairs.update((place, place_of[lead_id]) for lead_id in older if lead_id in place_of)
-                earlier[key].append(place)
-                if len(earlier[key]) > cap:
-                    capped.add(key)
-        return records, _Candidates(sorted(pairs), len(capped))
 
-    def _weigh(
-        self, records: Sequence[Record], pairs: Sequence[tuple[int, int]]
-    ) -> tuple[list[Edge], dict[tuple[int, int], ScoredPair]]:
+    def _is_grey(self, edge: Edge) -> bool:
+        settings = self._settings
+        return edge.strength is Strength.MODEL and settings.review_weight <= edge.weight < settings.merge_weight
+
+    def _sort_out(self, unsettled: Sequence[ArrivingLead]) -> _Arrivals:
+        """Tell new leads from corrected ones, and take away what the corrected ones were known by."""
+        known = {lead.lead_id: lead for lead in unsettled if lead.known_contact_id is not None}
+        if not known:
+            return _Arrivals(list(unsettled))
+        before = identity.read_resolved_as(self._connection, known)
+        confirmed = {lead_id for lead_id, lead in known.items() if before.get(lead_id) == lead.fields}
+        changed = [lead for lead_id, lead in known.items() if lead_id not in confirmed]
+        # A verdict on the address is no other person: it may join somebody by it, and does not leave.
+        corrected = [
+            lead for lead in changed if _unverified(lead.fields) != _unverified(before.get(lead.lead_id, MatchFields()))
+        ]
+        loose = self._loose(corrected)
+        contacts = {lead.lead_id: _contact(lead) for lead in changed if lead.lead_id not in loose}
+        forgotten, spoken_for = 0, []
+        if changed:
+            forgotten = identity_writing.remove_appearances(self._connection, [lead.lead_id for lead in changed])
+            unheard = identity.read_unrecorded(
+                self._connection, self._chunk.tenant, {_contact(lead) for lead in changed}
+            )
+            spoken_for = [lead for lead in unheard if lead.lead_id not in known]
+            contacts |= {lead.lead_id: _contact(lead) for lead in spoken_for}
+        leads = [*(lead for lead in unsettled if lead.lead_id not in confirmed), *spoken_for]
+        return _Arrivals(
+            leads=sorted(leads, key=lambda lead: lead.lead_id),
+            confirmed=[known[lead_id] for lead_id in sorted(confirmed)],
+            contact_of=contacts,
+            loose=loose,
+            spoken_for=frozenset(lead.lead_id for lead in spoken_for),
+            forgotten=forgotten,
+        )
+
+    def _loose(self, corrected: Sequence[ArrivingLead]) -> dict[UUID, ContactId]:
+        """The corrected leads that may leave their contact: all, but one has to stay where no other lead does."""
+        if not corrected:
+            return {}
+        loose = {lead.lead_id: _contact(lead) for lead in corrected}
+        members = identity.read_members(self._connection, set(loose.values()), limit=len(loose) + 1)
+        for founder, lead_ids in members.values():
+            if all(lead_id in loose for lead_id in lead_ids):
+                del loose[founder if founder in lead_ids else lead_ids[0]]
+        return loose
+
+    def _find(self, arrivals: _Arrivals) -> tuple[list[Record], list[tuple[int, int]], int]:
+        """The arriving leads and every known record that shares a key with one of them, and the pairs that do."""
+        cap, tenant = self._settings.max_candidates_per_key, self._chunk.tenant
+        keys = [[key.key_hash for key in match_keys(lead.fields)] for lead in arrivals.leads]
+        found = identity.find_candidates(self._connection, tenant, {key for own in keys for key in own}, limit=cap)
+        known = identity.read_records(
+            self._connection, tenant, {lead_id for lead_ids in found.values() for lead_id in lead_ids}
+        )
+        if arrivals.loose:
+            # Whether a corrected lead stays is weighed, also if it shares no key with its contact any more.
+            seen = {item.lead_id for item in known}
+            own = identity.read_records_of(
+                self._connection, set(arrivals.loose.values()), limit=self._limits.max_records
+            )
+            known += [item for item in own if item.lead_id not in seen]
+        records = [
+            Record(lead.lead_id, lead.revision, lead.fields, arrivals.contact_of.get(lead.lead_id), True)
+            for lead in arrivals.leads
+        ]
+        records += [Record(item.lead_id, 0, item.fields, item.contact_id, False) for item in known]
+        place_of = {item.lead_id: place for place, item in enumerate(known, start=len(arrivals.leads))}
+        places = {key: [place_of[lead] for lead in leads if lead in place_of] for key, leads in found.items()}
+        candidates = candidate_pairs(keys, places, cap=cap)
+        pairs = candidates.pairs
+        if arrivals.loose:
+            pairs = sorted({*pairs, *_home_pairs(records, arrivals.loose)})
+        return records, pairs, candidates.capped_keys
+
+    def _weigh(self, records: Sequence[Record], pairs: Sequence[tuple[int, int]], arrivals: _Arrivals) -> _Weighed:
         # Only an arriving record's values can agree with another's, so only theirs are looked up.
         arriving = count_terms(record.fields for record in records if record.arriving)
         terms = arriving.occurrences
@@ -180,50 +253,162 @@ class _Chunk:
             frequencies=frequencies,
             explain_from=self._settings.review_weight,
         )
-        edges = [
-            Edge(pair.left, pair.right, pair.match_weight, _strength(records[pair.left], records[pair.right]))
-            for pair in scored
-        ]
-        return edges, {(pair.left, pair.right): pair for pair in scored if pair.evidence}
+        edges: list[Edge] = []
+        rules: dict[tuple[int, int], str] = {}
+        for pair in scored:
+            left, right = records[pair.left], records[pair.right]
+            weight, strength = pair.match_weight, Strength.MODEL
+            if rule := self._rules.decide(left.fields, right.fields):
+                rules[pair.left, pair.right] = rule
+                strength = Strength.IDENTITY if self._rules.outranks_votes(rule) else Strength.RULE
+            if arrivals.loose and weight >= self._settings.review_weight and _at_home(left, right, arrivals.loose):
+                # A corrected lead stays where it is on what would only make a person look elsewhere.
+                weight += self._settings.merge_weight - self._settings.review_weight
+            edges.append(Edge(pair.left, pair.right, weight, strength))
+        return _Weighed(edges, rules, {(pair.left, pair.right): pair for pair in scored if pair.evidence})
 
-    def _contact_sizes(self, records: Sequence[Record], edges: Sequence[Edge]) -> dict[ContactId, int]:
-        strong = (
+    def _joinable(self, records: Sequence[Record], edges: Sequence[Edge], *, least: float) -> set[ContactId]:
+        """The contacts that an edge of this weight, or a rule, reaches."""
+        places = (
             place
             for edge in edges
-            if edge.strength is not Strength.MODEL or edge.weight >= self._settings.merge_weight
+            if edge.strength is not Strength.MODEL or edge.weight >= least
             for place in (edge.left, edge.right)
         )
-        contacts = {contact for place in strong if (contact := records[place].contact_id) is not None}
+        return {contact for place in places if (contact := records[place].contact_id) is not None}
+
+    def _contact_sizes(self, records: Sequence[Record], edges: Sequence[Edge]) -> dict[ContactId, int]:
+        contacts = self._joinable(records, edges, least=self._settings.merge_weight)
         return identity.count_records(self._connection, contacts) if contacts else {}
 
-    def _reason(self, records: Sequence[Record], edge: Edge, scored: Mapping[tuple[int, int], ScoredPair]) -> Reason:
-        pair = scored.get((edge.left, edge.right))
-        rule = decided_by_rule(records[edge.left].fields, records[edge.right].fields)
+    def _linked(self, records: list[Record], edges: Sequence[Edge], arrivals: _Arrivals) -> "_Linked":
+        """The links that have a say in this chunk. What a must-link asks for joins ``records``, compared or not."""
+        connection, tenant = self._connection, self._chunk.tenant
+        if not identity_links.any_links(connection, tenant):
+            return _Linked()
+        reached = self._joinable(records, edges, least=self._settings.review_weight)
+        wanted = reached | set(arrivals.contact_of.values())
+        leads: set[UUID] = set(arrivals.loose)
+        found: dict[UUID, StoredLink] = {}
+        while wanted or leads:
+            links = identity_links.read_links(connection, tenant, contacts=wanted, leads=leads)
+            found |= {link.link_id: link for link in links}
+            present = {record.contact_id for record in records}
+            wanted, leads = set(), set()
+            for link in links:
+                if link.kind != identity_links.MUST:
+                    continue
+                for side in link.sides:
+                    for lead_id, contact in side.items():
+                        if contact not in present and lead_id not in arrivals.loose:
+                            records.append(Record(lead_id, 0, MatchFields(), contact, False))
+                            present.add(contact)
+                            wanted.add(contact)
+        return _Linked.of(found.values(), records, arrivals.loose)
+
+    def _reason(self, edge: Edge, weighed: _Weighed, linked: "_Linked") -> Reason:
+        if edge.strength is Strength.LINK:
+            return Reason(linked.actor_of(edge), None, {})
+        pair = weighed.evidence.get((edge.left, edge.right))
+        rule = weighed.rules.get((edge.left, edge.right))
         actor = f"rule:{rule}" if rule else f"model:{self._scorer.version}"
-        return Reason(actor, round(edge.weight, 3), pair.evidence if pair else {})
+        weight = pair.match_weight if pair else edge.weight
+        return Reason(actor, round(weight, 3), pair.evidence if pair else {})
 
     def _write(
-        self,
-        leads: Sequence[ArrivingLead],
-        records: Sequence[Record],
-        resolution: Resolution,
-        assigned: Sequence[Assigned],
-        forgotten: int,
+        self, arrivals: _Arrivals, records: Sequence[Record], resolution: Resolution, assigned: Sequence[Assigned]
     ) -> None:
-        appearances, terms = _new_appearances(leads, records, resolution)
+        appearances, terms = _new_appearances(arrivals.leads, records, resolution)
         connection, chunk = self._connection, self._chunk
         identity_writing.write_contacts(connection, chunk, resolution.foundings)
-        identity_writing.write_merges(connection, chunk, resolution.merges)
+        moved = identity_writing.write_merges(connection, chunk, resolution.merges)
         identity_writing.write_assignments(connection, chunk, assigned)
         identity_writing.write_appearances(connection, chunk.tenant, appearances)
+        identity_writing.close_reviews(connection, chunk, [*moved, *arrivals.loose, *arrivals.contact_of])
         identity_writing.write_reviews(connection, chunk, resolution.reviews)
         identity_writing.add_to_statistics(
             connection,
             chunk.tenant,
             terms,
-            records=len(appearances) - forgotten,
+            records=len(appearances) - arrivals.forgotten,
             contacts=len(resolution.foundings) - len(resolution.merges),
         )
+
+
+@dataclass(frozen=True)
+class _Linked:
+    """Links between places, and who made the must-links."""
+
+    links: Links = field(default_factory=Links)
+    actors: Sequence[tuple[Link, str]] = ()
+
+    @classmethod
+    def of(cls, found: Iterable[StoredLink], records: Sequence[Record], loose: Mapping[UUID, ContactId]) -> "_Linked":
+        """A lead that is loose is its own place; any other is any place of its contact."""
+        place_of_contact = {record.contact_id: place for place, record in enumerate(records) if record.contact_id}
+        place_of_loose = {record.lead_id: place for place, record in enumerate(records) if record.lead_id in loose}
+        cannot: list[Link] = []
+        must: list[tuple[Link, str]] = []
+        for link in found:
+            one, other = (
+                {
+                    place
+                    for lead_id, contact in side.items()
+                    if (place := place_of_loose.get(lead_id, place_of_contact.get(contact))) is not None
+                }
+                for side in link.sides
+            )
+            if link.kind == identity_links.MUST:
+                must.append(((one, other), link.actor))
+            elif one and other:
+                cannot.append((one, other))
+        return cls(Links(cannot, [link for link, _actor in must if link[0] | link[1]]), must)
+
+    def actor_of(self, edge: Edge) -> str:
+        """Who said that the two records of a must-link's edge belong together."""
+        return next(actor for (one, other), actor in self.actors if {edge.left, edge.right} <= one | other)
+
+
+def _assigned(lead: ArrivingLead, item: Assignment, survivors: Mapping[ContactId, ContactId]) -> Assigned:
+    before, now = lead.known_contact_id, item.contact_id
+    logged: str | None = None
+    reason = item.reason
+    decision = "new" if reason is None else reason.actor.partition(":")[0]
+    if before is None:
+        logged = "join" if reason is not None else None
+    elif survivors.get(before, before) == now:
+        decision = UNCHANGED
+    else:
+        logged, reason = "move", reason or CORRECTED
+    return Assigned(
+        lead.lead_id, lead.revision, lead.sync_lane, now, decision,
+        logged=logged, reason=reason, moved_from=before if logged == "move" else None,
+    )  # fmt: skip
+
+
+def _home_pairs(records: Sequence[Record], loose: Mapping[UUID, ContactId]) -> set[tuple[int, int]]:
+    """Each corrected lead with each record of the contact that it may leave."""
+    places: dict[ContactId, list[int]] = defaultdict(list)
+    for place, record in enumerate(records):
+        if record.contact_id is not None:
+            places[record.contact_id].append(place)
+    return {
+        (min(place, other), max(place, other))
+        for place, record in enumerate(records)
+        if record.lead_id in loose
+        for other in places[loose[record.lead_id]]
+    }
+
+
+def _at_home(left: Record, right: Record, loose: Mapping[UUID, ContactId]) -> bool:
+    return any(
+        other.contact_id is not None and loose.get(one.lead_id) == other.contact_id
+        for one, other in ((left, right), (right, left))
+    )
+
+
+def _unverified(fields: MatchFields) -> MatchFields:
+    return replace(fields, email_verified=False)
 
 
 def _new_appearances(
@@ -255,32 +440,18 @@ def _new_appearances(
     return appearances, terms
 
 
-def _strength(left: Record, right: Record) -> Strength:
-    match decided_by_rule(left.fields, right.fields):
-        case Rule.SAME_EMAIL:
-            return Strength.IDENTITY
-        case Rule.SAME_PHONE_AND_NAME:
-            return Strength.RULE
-        case _:
-            return Strength.MODEL
-
-
-def _decision(reason: Reason | None) -> str:
-    return "new" if reason is None else reason.actor.partition(":")[0]
-
-
 def _contact(lead: ArrivingLead) -> ContactId:
     assert lead.known_contact_id is not None
     return lead.known_contact_id
 
 
 def _hand_over(
-    connection: sa.Connection, chunk: Chunk, contact_of: Mapping[UUID, ContactId], lanes: Mapping[UUID, Lane]
+    connection: sa.Connection, chunk: Chunk, changes: Iterable[tuple[UUID, ContactId]], lanes: Mapping[UUID, Lane]
 ) -> None:
-    """Ask for a new golden record of every contact that a lead came to, as urgent as its most urgent lead."""
+    """Ask for a new golden record of every contact that a lead came to or left, as urgent as its most urgent lead."""
     urgency = list(Lane)
     lane_of: dict[ContactId, Lane] = {}
-    for lead_id, contact in contact_of.items():
+    for lead_id, contact in changes:
         lane = lanes.get(lead_id, Lane.BATCH)
         lane_of[contact] = min(lane, lane_of.get(contact, lane), key=urgency.index)
     enqueue(

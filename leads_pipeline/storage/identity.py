@@ -13,14 +13,23 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from leads_pipeline.domain.ids import ContactId
+from leads_pipeline.domain.match_fields import (
+    ROLE_MAILBOX_FLAG,
+    external_id_key,
+    job_title_key,
+    phone_kind,
+    state_key,
+)
 from leads_pipeline.domain.match_keys import MatchFields
 from leads_pipeline.domain.stage import Lane
 
 # Half of the key names the lock's purpose, so that it cannot meet another use of advisory locks; the rest, the tenant.
 _LOCK_PURPOSE = 0x1EAD
 
+# The columns of match_records that are compared, in the order of ``MatchFields``.
+MATCH_FIELDS: tuple[str, ...] = tuple(MatchFields.__dataclass_fields__)
 # The first nine are columns of validated_leads too; the others are made from its columns (domain.match_fields).
-MATCH_FIELDS: tuple[str, ...] = tuple(MatchFields.__dataclass_fields__)[:9]
+_VALIDATED_FIELDS = MATCH_FIELDS[:9]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,31 +62,54 @@ class IdentitySize:
 
 _LOCK = sa.text("select pg_advisory_xact_lock(cast(:purpose as integer), hashtext(:tenant))")
 
+_VALIDATED = f"""
+    v.lead_id, v.revision, v.sync_lane, v.flags, {", ".join(f"v.{name}" for name in _VALIDATED_FIELDS)},
+    v.state, v.job_title, v.source, v.external_id, v.phone_type, verdict.verdict
+"""
+
+# The last word on the address of one revision: of DNS, or of a provider once it has answered.
+_VERDICT = """
+    left join lateral (
+        select c.verdict from verifications c
+        where c.lead_id = v.lead_id and c.revision = v.revision and c.kind in ('mx', 'mailbox')
+        order by c.verified_at desc, c.verification_id desc limit 1
+    ) verdict on true
+"""
+
 _LATEST = f"""
-    select v.lead_id, v.revision, v.sync_lane, v.flags, {", ".join(f"v.{name}" for name in MATCH_FIELDS)},
-        d.revision as known_revision, d.contact_id as known_contact_id
+    select {_VALIDATED}, d.revision as known_revision, d.contact_id as known_contact_id
     from wanted
     cross join lateral (
         select * from validated_leads v
         where v.lead_id = wanted.lead_id and v.tenant = :tenant
         order by v.revision desc limit 1
     ) v
+    {_VERDICT}
     left join deduped_leads d on d.lead_id = v.lead_id
     order by v.lead_id
 """  # noqa: S608 - names of columns
 
-_ARRIVING = sa.text(
-    f"with wanted as (select * from jsonb_to_recordset(cast(:wanted as jsonb)) as t(lead_id uuid)) {_LATEST}"  # noqa: S608
-)
+_ARRIVING = sa.text(f"with wanted as (select unnest(cast(:wanted as uuid[])) as lead_id) {_LATEST}")
 
 # Leads that no row of match_records speaks for, because an equal one did when they came.
 _UNRECORDED = sa.text(
     f"""
     with wanted as (
         select d.lead_id from deduped_leads d
-        where d.contact_id = any(:contacts)
+        where d.contact_id = any(cast(:contacts as uuid[]))
           and not exists (select from match_records m where m.lead_id = d.lead_id)
     ) {_LATEST}
+    """  # noqa: S608 - names of columns
+)
+
+# What an earlier run went by.
+_RESOLVED_AS = sa.text(
+    f"""
+    select {_VALIDATED}
+    from unnest(cast(:wanted as uuid[])) as wanted(lead_id)
+    join deduped_leads d on d.lead_id = wanted.lead_id
+    join validated_leads v on v.lead_id = d.lead_id and v.revision = d.revision
+    {_VERDICT}
     """  # noqa: S608 - names of columns
 )
 
@@ -102,7 +134,7 @@ _CANDIDATES = sa.text(
 _RECORDS = sa.text(
     f"""
     select m.lead_id, m.contact_id, {", ".join(f"m.{name}" for name in MATCH_FIELDS)}
-    from jsonb_to_recordset(cast(:wanted as jsonb)) as t(lead_id uuid)
+    from unnest(cast(:wanted as uuid[])) as t(lead_id)
     join match_records m on m.lead_id = t.lead_id
     where m.tenant = :tenant
     order by m.lead_id
@@ -117,8 +149,34 @@ _FREQUENCIES = sa.text(
     """
 )
 
+# The newest of each contact, as many as may be in one without a person's word.
+_RECORDS_OF = sa.text(
+    f"""
+    select m.lead_id, m.contact_id, {", ".join(f"m.{name}" for name in MATCH_FIELDS)}
+    from unnest(cast(:contacts as uuid[])) as wanted(contact_id)
+    cross join lateral (
+        select * from match_records m where m.contact_id = wanted.contact_id order by m.lead_id desc limit :limit
+    ) m
+    order by m.lead_id
+    """  # noqa: S608 - names of columns
+)
+
 _RECORD_COUNTS = sa.text(
-    "select contact_id, count(*) as records from match_records where contact_id = any(:contacts) group by contact_id"
+    """
+    select m.contact_id, count(*) as records
+    from unnest(cast(:contacts as uuid[])) as wanted(contact_id)
+    join match_records m on m.contact_id = wanted.contact_id
+    group by m.contact_id
+    """
+)
+
+_MEMBERS = sa.text(
+    """
+    select c.contact_id, c.founding_lead_id, array(
+        select d.lead_id from deduped_leads d where d.contact_id = c.contact_id order by d.lead_id limit :limit
+    ) as lead_ids
+    from contacts c where c.contact_id = any(cast(:contacts as uuid[]))
+    """
 )
 
 
@@ -132,14 +190,27 @@ def lock_identity(connection: sa.Connection, tenant: str) -> None:
 
 def read_arriving(connection: sa.Connection, tenant: str, lead_ids: Iterable[UUID]) -> list[ArrivingLead]:
     """The latest revision of each lead, by id. One that is gone is not in the answer."""
-    wanted = _json([{"lead_id": str(lead_id)} for lead_id in lead_ids])
-    return [_arriving(row) for row in connection.execute(_ARRIVING, {"tenant": tenant, "wanted": wanted})]
+    return [_arriving(row) for row in connection.execute(_ARRIVING, {"tenant": tenant, "wanted": list(lead_ids)})]
 
 
 def read_unrecorded(connection: sa.Connection, tenant: str, contacts: Collection[ContactId]) -> list[ArrivingLead]:
     """The leads of these contacts that have no record of their own."""
     rows = connection.execute(_UNRECORDED, {"tenant": tenant, "contacts": list(contacts)})
     return [_arriving(row) for row in rows]
+
+
+def read_resolved_as(connection: sa.Connection, lead_ids: Collection[UUID]) -> dict[UUID, MatchFields]:
+    """What these leads were when they were last resolved."""
+    rows = connection.execute(_RESOLVED_AS, {"wanted": list(lead_ids)})
+    return {row.lead_id: _validated_fields(row) for row in rows}
+
+
+def read_members(
+    connection: sa.Connection, contacts: Collection[ContactId], *, limit: int
+) -> dict[ContactId, tuple[UUID, list[UUID]]]:
+    """For each of these contacts its founding lead, and its oldest ``limit`` leads, the oldest first."""
+    rows = connection.execute(_MEMBERS, {"contacts": list(contacts), "limit": limit})
+    return {ContactId(row.contact_id): (row.founding_lead_id, row.lead_ids) for row in rows}
 
 
 def find_candidates(
@@ -153,9 +224,14 @@ def find_candidates(
 
 def read_records(connection: sa.Connection, tenant: str, lead_ids: Iterable[UUID]) -> list[KnownRecord]:
     """Known records by the id of the lead that they came from, in its order."""
-    wanted = _json([{"lead_id": str(lead_id)} for lead_id in lead_ids])
-    rows = connection.execute(_RECORDS, {"tenant": tenant, "wanted": wanted})
-    return [KnownRecord(row.lead_id, ContactId(row.contact_id), fields_of(row)) for row in rows]
+    rows = connection.execute(_RECORDS, {"tenant": tenant, "wanted": list(lead_ids)})
+    return [KnownRecord(row[0], row[1], MatchFields(*row[2:])) for row in rows]
+
+
+def read_records_of(connection: sa.Connection, contacts: Collection[ContactId], *, limit: int) -> list[KnownRecord]:
+    """The newest ``limit`` records of each of these contacts, in the order of their leads."""
+    rows = connection.execute(_RECORDS_OF, {"contacts": list(contacts), "limit": limit})
+    return [KnownRecord(row[0], row[1], MatchFields(*row[2:])) for row in rows]
 
 
 def read_frequencies(
@@ -184,12 +260,24 @@ def count_records(connection: sa.Connection, contacts: Collection[ContactId]) ->
 def _arriving(row: Any) -> ArrivingLead:
     known = None if row.known_contact_id is None else ContactId(row.known_contact_id)
     return ArrivingLead(
-        row.lead_id, row.revision, Lane(row.sync_lane), fields_of(row), row.flags, row.known_revision, known
+        row.lead_id, row.revision, Lane(row.sync_lane), _validated_fields(row), row.flags, row.known_revision, known
+    )
+
+
+def _validated_fields(row: Any) -> MatchFields:
+    return MatchFields(
+        **{name: getattr(row, name) for name in _VALIDATED_FIELDS},
+        state_key=state_key(row.state),
+        job_title_key=job_title_key(row.job_title),
+        external_id_key=external_id_key(row.source, row.external_id),
+        phone_kind=phone_kind(row.phone_key, row.phone_type),
+        email_verified=row.verdict == "valid",
+        role_mailbox=ROLE_MAILBOX_FLAG in row.flags,
     )
 
 
 def fields_of(row: Any) -> MatchFields:
-    """What is compared, from a row that has it."""
+    """What is compared, from a row of match_records."""
     return MatchFields(*(getattr(row, name) for name in MATCH_FIELDS))
 
 

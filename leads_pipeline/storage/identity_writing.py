@@ -20,7 +20,7 @@ from leads_pipeline.domain.resolution import Founding, Merge, Reason, Review
 from leads_pipeline.domain.stage import Chunk, Lane
 from leads_pipeline.storage.identity import MATCH_FIELDS
 
-_FIELD_TYPES = {"date_of_birth": "date"}
+_FIELD_TYPES = {"date_of_birth": "date", "email_verified": "boolean", "role_mailbox": "boolean"}
 _FIELD_LIST = ", ".join(MATCH_FIELDS)
 
 _INSERT_CONTACTS = sa.text(
@@ -43,7 +43,7 @@ _UPSERT_DEDUPED = sa.text(
     on conflict (lead_id) do update set
         revision = excluded.revision, sync_lane = excluded.sync_lane, contact_id = excluded.contact_id,
         golden_version = null, batch_id = excluded.batch_id,
-        decision = case when excluded.decision = 'new' then deduped_leads.decision else excluded.decision end,
+        decision = coalesce(nullif(excluded.decision, :unchanged), deduped_leads.decision),
         runner_id = excluded.runner_id, deduped_at = excluded.deduped_at
     where deduped_leads.revision < excluded.revision
     """
@@ -93,9 +93,17 @@ _ADD_SIZE = sa.text(
 # Chains are flattened: whatever was merged into the contact that goes now points to the survivor as well.
 _MERGE_CONTACTS = sa.text(
     """
-    update contacts set merged_into = t.survivor
-    from jsonb_to_recordset(cast(:rows as jsonb)) as t(other uuid, survivor uuid)
-    where contacts.contact_id = t.other or contacts.merged_into = t.other
+    with pairs as (select * from jsonb_to_recordset(cast(:rows as jsonb)) as t(other uuid, survivor uuid)),
+    before as (
+        select p.other, p.survivor, c.contact_id, c.merged_into
+        from pairs p join contacts c on c.contact_id = p.other
+        union all
+        select p.other, p.survivor, c.contact_id, c.merged_into
+        from pairs p join contacts c on c.merged_into = p.other
+    )
+    update contacts set merged_into = before.survivor
+    from before where contacts.contact_id = before.contact_id
+    returning before.other, before.contact_id, before.merged_into
     """
 )
 _MOVE_LEADS = sa.text(
@@ -117,43 +125,85 @@ _MOVE_RECORDS = sa.text(
 _INSERT_MERGE_LOG = sa.text(
     """
     insert into merge_log (
-        merge_id, tenant, kind, contact_id, other_contact_id, lead_ids, actor, match_weight, evidence, batch_id,
-        runner_id, merged_at
+        merge_id, tenant, kind, contact_id, other_contact_id, lead_ids, inverse, actor, match_weight, evidence,
+        batch_id, runner_id, merged_at
     )
-    select t.merge_id, :tenant, t.kind, t.contact_id, t.other_contact_id, t.lead_ids, t.actor, t.match_weight,
-        t.evidence, :batch_id, :runner_id, :now
+    select t.merge_id, :tenant, t.kind, t.contact_id, t.other_contact_id, t.lead_ids, t.inverse, t.actor,
+        t.match_weight, t.evidence, :batch_id, :runner_id, :now
     from jsonb_to_recordset(cast(:rows as jsonb)) as t(
-        merge_id uuid, kind text, contact_id uuid, other_contact_id uuid, lead_ids jsonb, actor text,
+        merge_id uuid, kind text, contact_id uuid, other_contact_id uuid, lead_ids jsonb, inverse jsonb, actor text,
         match_weight double precision, evidence jsonb
     )
     """
 )
 
+# One question about two contacts at a time. A pair that had come together and is apart again is asked anew.
 _INSERT_REVIEWS = sa.text(
     """
     insert into match_reviews (
-        review_id, tenant, lead_id, other_lead_id, match_weight, evidence, state, batch_id, runner_id, opened_at
+        review_id, tenant, lead_id, other_lead_id, match_weight, evidence, cause, actor, state, batch_id, runner_id,
+        opened_at
     )
-    select t.review_id, :tenant, t.lead_id, t.other_lead_id, t.match_weight, t.evidence, 'open', :batch_id, :runner_id,
-        :now
+    select t.review_id, :tenant, t.lead_id, t.other_lead_id, t.match_weight, t.evidence, t.cause, t.actor, 'open',
+        :batch_id, :runner_id, :now
     from jsonb_to_recordset(cast(:rows as jsonb)) as t(
-        review_id uuid, lead_id uuid, other_lead_id uuid, match_weight double precision, evidence jsonb
+        review_id uuid, lead_id uuid, other_lead_id uuid, contact_id uuid, other_contact_id uuid,
+        match_weight double precision, evidence jsonb, cause text, actor text
     )
-    on conflict (lead_id, other_lead_id) do nothing
+    where not exists (
+        select from deduped_leads d
+        join match_reviews r on r.lead_id = d.lead_id and r.state = 'open'
+        join deduped_leads e on e.lead_id = r.other_lead_id
+        where d.contact_id = t.contact_id and e.contact_id = t.other_contact_id
+    ) and not exists (
+        select from deduped_leads d
+        join match_reviews r on r.other_lead_id = d.lead_id and r.state = 'open'
+        join deduped_leads e on e.lead_id = r.lead_id
+        where d.contact_id = t.contact_id and e.contact_id = t.other_contact_id
+    )
+    on conflict (lead_id, other_lead_id) do update set
+        match_weight = excluded.match_weight, evidence = excluded.evidence, cause = excluded.cause,
+        actor = excluded.actor, state = 'open', batch_id = excluded.batch_id, runner_id = excluded.runner_id,
+        opened_at = excluded.opened_at, decided_at = null, decided_by = null, reason = null
+    where match_reviews.state = 'closed'
     """
 )
+
+_CLOSE_REVIEWS = sa.text(
+    """
+    update match_reviews r set state = 'closed', decided_at = :now
+    from deduped_leads d, deduped_leads e
+    where r.state = 'open' and d.lead_id = r.lead_id and e.lead_id = r.other_lead_id and d.contact_id = e.contact_id
+        and r.review_id in (
+            select m.review_id from unnest(cast(:leads as uuid[])) as moved(lead_id)
+            join match_reviews m on m.lead_id = moved.lead_id and m.state = 'open'
+            union all
+            select m.review_id from unnest(cast(:leads as uuid[])) as moved(lead_id)
+            join match_reviews m on m.other_lead_id = moved.lead_id and m.state = 'open'
+        )
+    """
+)
+
+# Stands for the decision that a known lead has.
+UNCHANGED = "unchanged"
 
 
 @dataclass(frozen=True, slots=True)
 class Assigned:
-    """A lead and the contact that it now belongs to. ``reason`` is missing where it founded the contact."""
+    """A lead and the contact that it now belongs to.
+
+    ``logged`` is ``join`` or ``move`` where that is a change to be explained by ``reason``; ``moved_from`` is the
+    contact that it leaves.
+    """
 
     lead_id: UUID
     revision: int
     sync_lane: Lane
     contact_id: ContactId
     decision: str
-    reason: Reason | None
+    logged: str | None = None
+    reason: Reason | None = None
+    moved_from: ContactId | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,45 +233,67 @@ def write_assignments(connection: sa.Connection, chunk: Chunk, leads: Sequence[A
         }
         for lead in leads
     ]
-    _send(connection, _UPSERT_DEDUPED, rows, **_stamp(chunk))
-    joins = [
-        _log_row(chunk, "join", lead.contact_id, None, [_lead_of(lead.lead_id, lead.revision)], lead.reason)
-        for lead in leads
-        if lead.reason is not None
-    ]
-    _send(connection, _INSERT_MERGE_LOG, joins, **_stamp(chunk))
+    _send(connection, _UPSERT_DEDUPED, rows, **_stamp(chunk), unchanged=UNCHANGED)
+    changes = []
+    for lead in leads:
+        if lead.logged is None or lead.reason is None:
+            continue
+        moved = _lead_of(lead.lead_id, lead.revision)
+        before = {**moved, "contact_id": str(lead.moved_from) if lead.moved_from else None}
+        inverse = {"leads": [before], "contacts": {}}
+        changes.append(_log_row(chunk, lead.logged, lead.contact_id, lead.moved_from, [moved], inverse, lead.reason))
+    _send(connection, _INSERT_MERGE_LOG, changes, **_stamp(chunk))
 
 
-def write_merges(connection: sa.Connection, chunk: Chunk, merges: Sequence[Merge]) -> None:
-    """Merge contacts: their leads, their records and whatever was merged into them go to the survivor."""
+def write_merges(connection: sa.Connection, chunk: Chunk, merges: Sequence[Merge]) -> list[UUID]:
+    """Merge contacts: their leads, their records and whatever was merged into them go to the survivor.
+
+    Returns the leads that moved.
+    """
     if not merges:
-        return
-    pairs = [{"other": str(merge.other), "survivor": str(merge.survivor)} for merge in merges]
-    _send(connection, _MERGE_CONTACTS, pairs)
-    moved: dict[UUID, list[dict[str, Any]]] = {}
-    for row in connection.execute(_MOVE_LEADS, {"rows": json.dumps(pairs)}):
-        moved.setdefault(row.other, []).append(_lead_of(row.lead_id, row.revision))
-    _send(connection, _MOVE_RECORDS, pairs)
-    log = [
-        _log_row(chunk, "merge", merge.survivor, merge.other, moved.get(merge.other, []), merge.reason)
-        for merge in merges
-    ]
+        return []
+    pairs = json.dumps([{"other": str(merge.other), "survivor": str(merge.survivor)} for merge in merges])
+    redirected: dict[UUID, dict[str, str | None]] = {merge.other: {} for merge in merges}
+    for row in connection.execute(_MERGE_CONTACTS, {"rows": pairs}):
+        redirected[row.other][str(row.contact_id)] = str(row.merged_into) if row.merged_into else None
+    moved: dict[UUID, list[dict[str, Any]]] = {merge.other: [] for merge in merges}
+    leads: list[UUID] = []
+    for row in connection.execute(_MOVE_LEADS, {"rows": pairs}):
+        moved[row.other].append(_lead_of(row.lead_id, row.revision))
+        leads.append(row.lead_id)
+    connection.execute(_MOVE_RECORDS, {"rows": pairs})
+    log = []
+    for merge in merges:
+        before = [{**lead, "contact_id": str(merge.other)} for lead in moved[merge.other]]
+        inverse = {"leads": before, "contacts": redirected[merge.other]}
+        log.append(_log_row(chunk, "merge", merge.survivor, merge.other, moved[merge.other], inverse, merge.reason))
     _send(connection, _INSERT_MERGE_LOG, log, **_stamp(chunk))
+    return leads
 
 
 def write_reviews(connection: sa.Connection, chunk: Chunk, reviews: Sequence[Review]) -> None:
-    """Put pairs before a person; one that was asked before is not asked again."""
+    """Put pairs before a person; what is asked about two contacts already, or was decided, is not asked again."""
     rows = [
         {
             "review_id": str(uuid7(chunk.now)),
             "lead_id": str(review.lead_id),
             "other_lead_id": str(review.other_lead_id),
-            "match_weight": review.match_weight,
-            "evidence": dict(review.evidence),
+            "contact_id": str(review.contacts[0]),
+            "other_contact_id": str(review.contacts[1]),
+            "match_weight": review.reason.match_weight,
+            "evidence": dict(review.reason.evidence),
+            "cause": "refused" if review.refused else "grey",
+            "actor": review.reason.actor,
         }
         for review in reviews
     ]
     _send(connection, _INSERT_REVIEWS, rows, **_stamp(chunk))
+
+
+def close_reviews(connection: sa.Connection, chunk: Chunk, leads: Collection[UUID]) -> None:
+    """Close the open reviews of these leads whose other lead is in the same contact by now."""
+    if leads:
+        connection.execute(_CLOSE_REVIEWS, {"leads": list(leads), "now": chunk.now})
 
 
 def write_appearances(connection: sa.Connection, tenant: str, appearances: Sequence[Appearance]) -> None:
@@ -264,7 +336,13 @@ def add_to_statistics(
 
 
 def _log_row(
-    chunk: Chunk, kind: str, contact: ContactId, other: ContactId | None, leads: list[dict[str, Any]], reason: Reason
+    chunk: Chunk,
+    kind: str,
+    contact: ContactId,
+    other: ContactId | None,
+    leads: list[dict[str, Any]],
+    inverse: dict[str, Any],
+    reason: Reason,
 ) -> dict[str, Any]:
     return {
         "merge_id": str(uuid7(chunk.now)),
@@ -272,6 +350,7 @@ def _log_row(
         "contact_id": str(contact),
         "other_contact_id": str(other) if other else None,
         "lead_ids": leads,
+        "inverse": inverse,
         "actor": reason.actor,
         "match_weight": reason.match_weight,
         "evidence": dict(reason.evidence),

@@ -67,11 +67,11 @@ def test_a_grey_pair_is_for_a_person_unless_it_came_together_anyway() -> None:
     records = [record(2), record(1)]
     grey = (Edge(0, 1, 4.0),)
     (review,) = resolved(records, [], grey=grey).reviews
-    assert (review.lead_id, review.other_lead_id, review.match_weight) == (an_id(2), an_id(1), 4.0)
+    assert (review.lead_id, review.other_lead_id, review.reason.match_weight) == (an_id(2), an_id(1), 4.0)
     assert resolved(records, [Edge(0, 1, 9.0)], grey=grey).reviews == ()
 
 
 def test_two_contacts_are_put_before_a_person_once_by_their_best_pair() -> None:
     known = [record(-9, contact=OLD, arriving=False), record(-8, contact=OLD, arriving=False)]
     found = resolved([record(1), *known], [], grey=(Edge(0, 1, 3.5), Edge(0, 2, 5.0)))
-    assert [review.match_weight for review in found.reviews] == [5.0]
+    assert [review.reason.match_weight for review in found.reviews] == [5.0]
