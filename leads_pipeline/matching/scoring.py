@@ -32,7 +32,8 @@ from leads_pipeline.matching.pairs import Frequencies, ScoredPair, terms_of
 # A tenant's own frequencies say little while it has few contacts: they are mixed with the model's, as from this many.
 FREQUENCY_PRIOR_CONTACTS = 1_000
 
-_COLUMNS = {
+# What is compared, as DuckDB types: the columns of a record without and with its frequencies.
+RECORD_COLUMNS: dict[str, Any] = {
     "record": "INTEGER",
     "first_name": "VARCHAR",
     "last_name": "VARCHAR",
@@ -47,8 +48,8 @@ _COLUMNS = {
     "own_mailbox": "VARCHAR",
     "mailbox_digits": "VARCHAR",
     "born_swapped": "VARCHAR",
-    **{f"tf_{name}": "DOUBLE" for name in FREQUENCY_FIELDS},
 }
+_COLUMNS = {**RECORD_COLUMNS, **{f"tf_{name}": "DOUBLE" for name in FREQUENCY_FIELDS}}
 _JOIN = "l.partner = r.record"
 
 
@@ -87,8 +88,8 @@ class PairScorer:
         """
         if not pairs:
             return []
-        shift = self._prior_shift(frequencies.contacts)
-        evidence = ", ".join(_evidence_columns())
+        shift = prior_shift(self.parameters, contacts=frequencies.contacts)
+        evidence = ", ".join(evidence_columns())
         table = self._compare(records, pairs, frequencies)
         try:
             # Read to the end: DuckDB refuses the next statement while a result is open.
@@ -105,9 +106,9 @@ class PairScorer:
             }
         finally:
             self._drop_tables()
-        prior = round(math.log2(self.parameters.prior / (1 - self.parameters.prior)) + shift, 3)
+        prior = prior_weight(self.parameters) + shift
         return [
-            ScoredPair(left, right, weight + shift, _evidence(prior, reasons.get((left, right))))
+            ScoredPair(left, right, weight + shift, evidence_of(prior, reasons.get((left, right))))
             for left, right, weight in rows
         ]
 
@@ -130,9 +131,6 @@ class PairScorer:
         finally:
             self._drop_tables()
         return counts
-
-    def _prior_shift(self, contacts: int) -> float:
-        return math.log2(self.parameters.prior_contacts / max(contacts, FREQUENCY_PRIOR_CONTACTS))
 
     def _compare(
         self, records: Sequence[MatchFields], pairs: Sequence[tuple[int, int]], frequencies: Frequencies
@@ -166,27 +164,11 @@ class PairScorer:
         return str(compared.physical_name)
 
     def _row(self, place: int, fields: MatchFields, frequencies: Frequencies) -> dict[str, Any]:
-        terms = terms_of(fields)
-        born = terms.get("born")
-        row: dict[str, Any] = {
-            "record": place,
-            **terms,
-            "email": fields.email_key,
-            "address": fields.address_key,
-            "first_name_forms": given_name_forms(fields.first_name_key) if fields.first_name_key else None,
-            "own_mailbox": own_mailbox(fields),
-            "mailbox_digits": _digits(fields.email_key),
-            "born_swapped": f"{born[:4]}-{born[8:]}-{born[5:7]}" if born else None,
-        }
-        for name, term in terms.items():
-            row[f"tf_{name}"] = self._frequency(name, term, frequencies)
+        row = record_row(place, fields)
+        for name, term in terms_of(fields).items():
+            seen = frequencies.occurrences.get((name, term), 1)
+            row[f"tf_{name}"] = frequency_share(self.parameters, name, seen=seen, contacts=frequencies.contacts)
         return row
-
-    def _frequency(self, name: str, term: str, frequencies: Frequencies) -> float:
-        """The share of contacts with this value, leaning on the model's average where there are few contacts."""
-        seen = max(frequencies.occurrences.get((name, term), 1), 1)
-        expected = self.parameters.average_frequency(name) * FREQUENCY_PRIOR_CONTACTS
-        return (seen + expected) / (frequencies.contacts + FREQUENCY_PRIOR_CONTACTS)
 
     def _drop_tables(self) -> None:
         # By SQL: Splink refuses to drop what came out of its statement cache.
@@ -201,6 +183,38 @@ class PairScorer:
             self._connection.execute(f'drop view if exists "{name}"').fetchall()
         for (name,) in names:
             self._connection.execute(f'drop table if exists "{name}"').fetchall()
+
+
+def record_row(place: int, fields: MatchFields) -> dict[str, Any]:
+    """What the comparisons see of a record: a value for each of ``RECORD_COLUMNS``, missing ones left out."""
+    terms = terms_of(fields)
+    born = terms.get("born")
+    return {
+        "record": place,
+        **terms,
+        "email": fields.email_key,
+        "address": fields.address_key,
+        "first_name_forms": given_name_forms(fields.first_name_key) if fields.first_name_key else None,
+        "own_mailbox": own_mailbox(fields),
+        "mailbox_digits": _digits(fields.email_key),
+        "born_swapped": f"{born[:4]}-{born[8:]}-{born[5:7]}" if born else None,
+    }
+
+
+def frequency_share(parameters: Parameters, name: str, *, seen: int, contacts: int) -> float:
+    """The share of contacts with a value, leaning on the model's average where there are few contacts."""
+    expected = parameters.average_frequency(name) * FREQUENCY_PRIOR_CONTACTS
+    return (max(seen, 1) + expected) / (contacts + FREQUENCY_PRIOR_CONTACTS)
+
+
+def prior_weight(parameters: Parameters) -> float:
+    """The weight of two records of which nothing is known, among as many contacts as the model was trained on."""
+    return math.log2(parameters.prior / (1 - parameters.prior))
+
+
+def prior_shift(parameters: Parameters, *, contacts: int) -> float:
+    """What every weight gains because there are fewer contacts than the model was trained on, or loses."""
+    return math.log2(parameters.prior_contacts / max(contacts, FREQUENCY_PRIOR_CONTACTS))
 
 
 def _digits(email: str | None) -> str | None:
@@ -228,7 +242,8 @@ def _made_of(local: str, names: tuple[str, ...]) -> bool:
     return any(local.startswith(part) and _made_of(local[len(part) :], names) for part in parts)
 
 
-def _evidence_columns() -> list[str]:
+def evidence_columns() -> list[str]:
+    """For each comparison the SQL that adds up what it weighs, over a table of compared pairs."""
     columns = []
     for comparison in COMPARISONS:
         adjusted = any(level.frequency_of for level in comparison.levels)
@@ -237,11 +252,12 @@ def _evidence_columns() -> list[str]:
     return columns
 
 
-def _evidence(prior: float, weights: Sequence[float] | None) -> dict[str, float]:
+def evidence_of(prior: float, weights: Sequence[float] | None) -> dict[str, float]:
+    """Weights by comparison and the ``prior``, rounded; comparisons that say nothing are left out."""
     if weights is None:
         return {}
     named = zip((comparison.name for comparison in COMPARISONS), weights, strict=True)
-    return {"prior": prior, **{name: round(weight, 3) for name, weight in named if weight}}
+    return {"prior": round(prior, 3), **{name: round(weight, 3) for name, weight in named if weight}}
 
 
 def _json(value: Any) -> str:
