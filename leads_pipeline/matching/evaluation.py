@@ -1,14 +1,21 @@
-"""How well leads were told apart, where the truth is known."""
+"""How well leads were told apart, where the truth is known.
+
+Two measures, each with precision, recall and F1. Pairwise counts pairs of leads, so a group of 50 weighs 1,225 times a
+group of two. B-cubed (Bagga and Baldwin, 1998) averages over leads, so each weighs the same; it flatters data in which
+most people left one lead. Both are counted from the sizes of groups: the cost follows the leads, not their pairs.
+"""
 
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import TypeVar
 
+from leads_pipeline.config import MatchingSettings
+from leads_pipeline.domain.candidates import candidate_pairs as pairs_by_keys
 from leads_pipeline.domain.clustering import Edge, Limits, Strength, cluster
 from leads_pipeline.domain.match_keys import MatchFields, match_keys
-from leads_pipeline.domain.match_rules import Rule, decided_by_rule
+from leads_pipeline.domain.match_rules import Rules, compile_rules
 from leads_pipeline.matching.pairs import Scorer, count_terms
 
 Id = TypeVar("Id", bound=Hashable)
@@ -29,23 +36,72 @@ class PairwiseScore:
     correct_pairs: int
 
 
-def pairwise(truth: Mapping[Id, Hashable], found: Mapping[Id, Hashable]) -> PairwiseScore:
-    """Compare two groupings of the same leads, id → group. A lead that either does not know is left out.
+@dataclass(frozen=True, slots=True)
+class BCubedScore:
+    """Averages over leads: of those in its group, the share that is of its person; of its person's, that in its group.
 
-    Counted from the sizes of the groups and of their intersections, so the cost follows the leads, not their pairs.
+    Every lead is in its own group, so no share is 0; of no leads at all each is 1.
     """
+
+    precision: float
+    recall: float
+    f1: float
+
+
+@dataclass(frozen=True, slots=True)
+class GroupSizes:
+    """How many groups there are, how many of them hold one lead, and how many leads the largest holds."""
+
+    groups: int
+    single: int
+    largest: int
+
+
+def pairwise(truth: Mapping[Id, Hashable], found: Mapping[Id, Hashable]) -> PairwiseScore:
+    """Compare two groupings of the same leads, id → group. A lead that either does not know is left out."""
+    actual, claimed, correct = _sizes(truth, found)
+    actual_pairs, claimed_pairs, correct_pairs = (_pairs(sizes.values()) for sizes in (actual, claimed, correct))
+    precision = correct_pairs / claimed_pairs if claimed_pairs else 1.0
+    recall = correct_pairs / actual_pairs if actual_pairs else 1.0
+    return PairwiseScore(precision, recall, _harmonic(precision, recall), actual_pairs, claimed_pairs, correct_pairs)
+
+
+def bcubed(truth: Mapping[Id, Hashable], found: Mapping[Id, Hashable]) -> BCubedScore:
+    """Compare two groupings of the same leads, id → group. A lead that either does not know is left out."""
+    actual, claimed, correct = _sizes(truth, found)
+    leads = sum(correct.values())
+    if not leads:
+        return BCubedScore(1.0, 1.0, 1.0)
+    # Each of the n leads that a group shares with a person has the same share, n of the group's or of the person's.
+    precision = sum(size * size / claimed[group] for (_person, group), size in correct.items()) / leads
+    recall = sum(size * size / actual[person] for (person, _group), size in correct.items()) / leads
+    return BCubedScore(precision, recall, _harmonic(precision, recall))
+
+
+def group_sizes(groups: Mapping[Id, Hashable]) -> GroupSizes:
+    """Count the groups of id → group."""
+    sizes = Counter(groups.values())
+    return GroupSizes(len(sizes), sum(size == 1 for size in sizes.values()), max(sizes.values(), default=0))
+
+
+def _sizes(
+    truth: Mapping[Id, Hashable], found: Mapping[Id, Hashable]
+) -> tuple[Counter[Hashable], Counter[Hashable], Counter[tuple[Hashable, Hashable]]]:
+    """How many leads each person has, each group holds, and each of the two share."""
     common = truth.keys() & found.keys()
-    correct = _pairs(Counter((truth[lead], found[lead]) for lead in common))
-    actual = _pairs(Counter(truth[lead] for lead in common))
-    claimed = _pairs(Counter(found[lead] for lead in common))
-    precision = correct / claimed if claimed else 1.0
-    recall = correct / actual if actual else 1.0
-    f1 = 2 * precision * recall / (precision + recall) if precision + recall else 0.0
-    return PairwiseScore(precision, recall, f1, actual, claimed, correct)
+    return (
+        Counter(truth[lead] for lead in common),
+        Counter(found[lead] for lead in common),
+        Counter((truth[lead], found[lead]) for lead in common),
+    )
 
 
-def _pairs(sizes: Counter[Hashable] | Counter[tuple[Hashable, Hashable]]) -> int:
-    return sum(size * (size - 1) // 2 for size in sizes.values())
+def _pairs(sizes: Iterable[int]) -> int:
+    return sum(size * (size - 1) // 2 for size in sizes)
+
+
+def _harmonic(precision: float, recall: float) -> float:
+    return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,20 +128,17 @@ class ScoredSet:
 
     def clustered_at(self, limits: Limits) -> PairwiseScore:
         """Pairwise precision and recall after clustering with these cut-offs."""
-        clustering = cluster(range(len(self.records)), contact_of={}, contact_sizes={}, pairs=self.edges, limits=limits)
         truth = {place: record.truth for place, record in enumerate(self.records)}
-        return pairwise(truth, clustering.group_of)
+        return pairwise(truth, _clustered(len(self.records), self.edges, limits))
 
 
-def score_set(records: Sequence[Labelled], scorer: Scorer, *, max_candidates_per_key: int) -> ScoredSet:
-    """Block and score a whole set in memory, as if it came in one chunk."""
-    pairs = candidate_pairs(records, max_candidates_per_key=max_candidates_per_key)
+def score_set(
+    records: Sequence[Labelled], scorer: Scorer, *, max_candidates_per_key: int, rules: Rules | None = None
+) -> ScoredSet:
+    """Block and score a whole set in memory, as if it came in one chunk. ``rules``: as shipped if not given."""
     fields = [record.fields for record in records]
-    scored = scorer.score(fields, pairs, frequencies=count_terms(fields), explain_from=float("inf"))
-    edges = [
-        Edge(pair.left, pair.right, pair.match_weight, _strength(records[pair.left], records[pair.right]))
-        for pair in scored
-    ]
+    pairs = candidate_pairs(records, max_candidates_per_key=max_candidates_per_key)
+    edges = weighed(fields, pairs, scorer, rules=rules or compile_rules(MatchingSettings().rules))
     members: dict[str, list[int]] = defaultdict(list)
     for place, record in enumerate(records):
         members[record.truth].append(place)
@@ -95,20 +148,45 @@ def score_set(records: Sequence[Labelled], scorer: Scorer, *, max_candidates_per
 
 def candidate_pairs(records: Sequence[Labelled], *, max_candidates_per_key: int) -> list[tuple[int, int]]:
     """The pairs that share a key, each record with the newest before it that do."""
-    earlier: dict[int, list[int]] = defaultdict(list)
-    pairs: set[tuple[int, int]] = set()
-    for place, record in enumerate(records):
-        for key in match_keys(record.fields):
-            pairs.update((other, place) for other in earlier[key.key_hash][-max_candidates_per_key:])
-            earlier[key.key_hash].append(place)
-    return sorted(pairs)
+    keys = [[key.key_hash for key in match_keys(record.fields)] for record in records]
+    return pairs_by_keys(keys, {}, cap=max_candidates_per_key).pairs
 
 
-def _strength(left: Labelled, right: Labelled) -> Strength:
-    match decided_by_rule(left.fields, right.fields):
-        case Rule.SAME_EMAIL:
-            return Strength.IDENTITY
-        case Rule.SAME_PHONE_AND_NAME:
-            return Strength.RULE
-        case _:
-            return Strength.MODEL
+def weighed(
+    fields: Sequence[MatchFields], pairs: Sequence[tuple[int, int]], scorer: Scorer, *, rules: Rules
+) -> list[Edge]:
+    """``pairs`` of places in ``fields`` with what the model and the rules say of them."""
+    scored = scorer.score(fields, pairs, frequencies=count_terms(fields), explain_from=float("inf"))
+    return [
+        Edge(pair.left, pair.right, pair.match_weight, _strength(rules, fields[pair.left], fields[pair.right]))
+        for pair in scored
+    ]
+
+
+def resolved_in_memory(fields: Sequence[MatchFields], scorer: Scorer, settings: MatchingSettings) -> dict[int, int]:
+    """Each record's group, by place, from the pipeline's keys, rules, model and clustering, all at once."""
+    keys = [[key.key_hash for key in match_keys(record)] for record in fields]
+    pairs = pairs_by_keys(keys, {}, cap=settings.max_candidates_per_key).pairs
+    edges = weighed(fields, pairs, scorer, rules=compile_rules(settings.rules))
+    return _clustered(len(fields), edges, limits_of(settings))
+
+
+def limits_of(settings: MatchingSettings) -> Limits:
+    """The cut-offs of leads.yaml as clustering takes them."""
+    return Limits(
+        merge_weight=settings.merge_weight,
+        veto_weight=settings.veto_weight,
+        max_records=settings.max_records_per_contact,
+        max_contacts=settings.max_contacts_per_merge,
+    )
+
+
+def _clustered(count: int, edges: Sequence[Edge], limits: Limits) -> dict[int, int]:
+    return cluster(range(count), contact_of={}, contact_sizes={}, pairs=edges, limits=limits).group_of
+
+
+def _strength(rules: Rules, left: MatchFields, right: MatchFields) -> Strength:
+    rule = rules.decide(left, right)
+    if rule is None:
+        return Strength.MODEL
+    return Strength.IDENTITY if rules.outranks_votes(rule) else Strength.RULE
