@@ -11,12 +11,14 @@ these. A message says what was tried, what happened and what to do; it never hol
     ├── EmbeddedServerError     our own PostgreSQL could not be started, stopped or found
     ├── ImportFileError         a file cannot be read as leads at all (a bad row is data, not this)
     ├── NotFound                the thing that was asked for by id or name does not exist
+    ├── IdentityRefused         a decision about who is whom cannot be taken, or taken back, as things are
     └── CrmError                a request to a CRM failed as a whole; `crm.port` has the verdict classes
         └── AccountParked           the CRM must not be asked before an instant: what is not sent yet goes back
 """
 
 from datetime import datetime
 from enum import StrEnum
+from uuid import UUID
 
 
 class LeadsError(Exception):
@@ -65,6 +67,18 @@ class ImportFileError(LeadsError):
 
 class NotFound(LeadsError):
     """What was asked for by id or name does not exist."""
+
+
+class IdentityRefused(LeadsError):
+    """A decision about who is whom cannot be taken, or taken back, as things are.
+
+    ``first`` are the decisions that would have to be taken back before, in that order; ``links`` those that forbid it.
+    """
+
+    def __init__(self, message: str, *, first: tuple[UUID, ...] = (), links: tuple[UUID, ...] = ()) -> None:
+        self.first = first
+        self.links = links
+        super().__init__(message)
 
 
 class CrmError(LeadsError):
