@@ -55,6 +55,7 @@ class RuleOutcome:
 class _Compiled:
     name: str
     # A column that must be equal, read before anything else is looked at: most pairs end there.
+    column: str
     anchor: Callable[[MatchFields], Any]
     tests: tuple[Test, ...]
     vetoes: tuple[tuple[str, Test], ...]
@@ -68,6 +69,16 @@ class Rules:
     def __init__(self, rules: tuple[_Compiled, ...], outranking: frozenset[str]) -> None:
         self._rules = rules
         self._outranking = outranking
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The rules in their order."""
+        return tuple(rule.name for rule in self._rules)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Columns of ``MatchFields``: records that agree in none of them are joined by no rule."""
+        return tuple(dict.fromkeys(rule.column for rule in self._rules))
 
     def decide(self, left: MatchFields, right: MatchFields) -> str | None:
         """The name of the first rule that joins the two, or ``None``: then it is the model's to decide."""
@@ -116,9 +127,11 @@ def _compiled(rule: RuleDescription) -> _Compiled:
             tests.append(_equal(column))
         if further is not None:
             tests.append(further)
+    anchor_column = _FIELDS[anchor].column or ""
     return _Compiled(
         rule.name,
-        attrgetter(_FIELDS[anchor].column or ""),
+        anchor_column,
+        attrgetter(anchor_column),
         tuple(tests),
         tuple((name, _VETOES[name]) for name in rule.veto),
     )
