@@ -4,7 +4,8 @@ The only package that reads the environment. A door (CLI, capture, a Dagster cod
 passes values down. Secrets stand in the file as ``{env: NAME}`` only and are resolved when they are needed.
 
 Environment: ``LEADS_CONFIG`` (path of the file), ``LEADS_DATABASE_URL`` (a PostgreSQL to use instead of the embedded
-one), and the names that the file refers to.
+one), ``LEADS_LOOKUP_DATABASE_URL`` (the login with which the HTTP door reads contacts), and the names that the file
+refers to.
 
 Add a setting to ``settings`` or ``sources``; docs/configuration.md follows from it (``make docs``). Others import from
 here, not from the modules.
@@ -13,9 +14,11 @@ here, not from the modules.
 from leads_pipeline.config.base import LaneName, Model, SecretRef
 from leads_pipeline.config.environment import (
     DATABASE_URL_VARIABLE,
+    LOOKUP_DATABASE_URL_VARIABLE,
     ServiceManager,
     database_url,
     inherited_environment,
+    lookup_database_url,
     project_file,
     service_manager,
 )
@@ -30,6 +33,7 @@ from leads_pipeline.config.settings import (
     CaptureSettings,
     DailyLimit,
     DestinationSettings,
+    LookupSettings,
     PipelineSettings,
     RedisSettings,
     RequestLimits,
@@ -52,6 +56,7 @@ from leads_pipeline.config.sources import (
     SourceSettings,
     Transform,
 )
+from leads_pipeline.config.survivorship import SurvivorshipSettings
 from leads_pipeline.config.validation import OwnDomains, OwnLocalParts, ValidationSettings
 from leads_pipeline.config.verification import (
     VENDOR_BATCH_SIZES,
@@ -76,6 +81,7 @@ __all__ = [
     "DELIVERABLE_FIELDS",
     "HUBSPOT_MAPPING",
     "LEAD_FIELDS",
+    "LOOKUP_DATABASE_URL_VARIABLE",
     "SIGNED_KINDS",
     "VENDOR_BATCH_SIZES",
     "VENDOR_LOOKUPS",
@@ -93,6 +99,7 @@ __all__ = [
     "KeyRate",
     "LaneName",
     "LaneRule",
+    "LookupSettings",
     "MatchRuleSettings",
     "MatchingSettings",
     "Model",
@@ -112,6 +119,7 @@ __all__ = [
     "SloSettings",
     "SourceKind",
     "SourceSettings",
+    "SurvivorshipSettings",
     "TenantSettings",
     "TierSettings",
     "Transform",
@@ -126,6 +134,7 @@ __all__ = [
     "inherited_environment",
     "json_schema",
     "load_settings",
+    "lookup_database_url",
     "parse_settings",
     "project_file",
     "service_manager",

@@ -5,11 +5,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 DATABASE_URL_VARIABLE = "LEADS_DATABASE_URL"
+LOOKUP_DATABASE_URL_VARIABLE = "LEADS_LOOKUP_DATABASE_URL"
 
 
 def database_url() -> str | None:
     """The PostgreSQL to use instead of the embedded one, or ``None``."""
     return os.environ.get(DATABASE_URL_VARIABLE) or None
+
+
+def lookup_database_url() -> str | None:
+    """The login with which the HTTP door reads contacts, or ``None``: its own, with another role."""
+    return os.environ.get(LOOKUP_DATABASE_URL_VARIABLE) or None
 
 
 @dataclass(frozen=True, slots=True)

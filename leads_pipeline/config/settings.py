@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field, PrivateAttr, field_validator, model_
 from leads_pipeline.config.base import WEB_ADDRESS, Fraction, LaneName, Model, Name, Network, SecretRef, TimeZone
 from leads_pipeline.config.matching import MatchingSettings
 from leads_pipeline.config.sources import KeyRate, SourceSettings
+from leads_pipeline.config.survivorship import Rules, SurvivorshipSettings
 from leads_pipeline.config.validation import ValidationSettings
 from leads_pipeline.config.verification import VerificationSettings
 
@@ -42,6 +43,9 @@ class TenantSettings(Model):
     validation: ValidationSettings = Field(
         ValidationSettings(),
         description="Its own lists: they are added to everybody's, and hold where the two disagree.",
+    )
+    survivorship: SurvivorshipSettings | None = Field(
+        None, description="Its own rules of the groups that it names; survivorship of the others."
     )
 
 
@@ -117,6 +121,20 @@ class RetrySettings(Model):
     max_attempts: Annotated[int, Field(gt=0)] = Field(60, description="Attempts before a record is a dead letter.")
 
 
+class LookupRate(KeyRate):
+    """How often one key of scope lookup may ask: people who look up a caller, not a copy of all contacts."""
+
+    requests: Annotated[int, Field(gt=0, description="Requests in any so many seconds, on average.")] = 50
+    burst: Annotated[int, Field(ge=0)] = Field(100, description="Requests beyond it that may come at once.")
+
+
+class LookupSettings(Model):
+    """What teams may ask of contacts. Without a key of scope lookup nobody can."""
+
+    enabled: bool = Field(True, description="Serve /v1/contacts/lookup to keys of scope lookup.")
+    rate: LookupRate = Field(LookupRate(), description="For each such key; beyond it 429.")
+
+
 class CaptureSettings(Model):
     """The HTTP door."""
 
@@ -144,6 +162,7 @@ class CaptureSettings(Model):
         ("127.0.0.1/32",),
         description="Proxies whose X-Forwarded-For tells a person's own address: theirs, or networks.",
     )
+    lookup: LookupSettings = Field(LookupSettings(), description="What teams may ask of contacts.")
     metrics: bool = Field(True, description="Serve /metrics for Prometheus: counts and ages, nothing personal.")
     example_page: bool = Field(True, description="Serve the page /example, which posts with leads.js.")
 
@@ -243,6 +262,7 @@ class Settings(Model):
     validation: ValidationSettings = ValidationSettings()
     verification: VerificationSettings = VerificationSettings()
     matching: MatchingSettings = MatchingSettings()
+    survivorship: SurvivorshipSettings = SurvivorshipSettings()
     retry: RetrySettings = RetrySettings()
     slos: SloSettings = SloSettings()
     retention: RetentionSettings = RetentionSettings()
@@ -303,6 +323,11 @@ class Settings(Model):
         """What the file says of mail domains and mailboxes for a tenant; what it says for all, if it knows it not."""
         tenant_settings = self.tenants.get(tenant)
         return self.validation.lists(tenant_settings.validation if tenant_settings else None)
+
+    def survivorship_rules(self, tenant: str) -> dict[str, Rules]:
+        """By which rules each group of a tenant's golden contacts survives; as for all, if it is not configured."""
+        tenant_settings = self.tenants.get(tenant)
+        return self.survivorship.rules(tenant_settings.survivorship if tenant_settings else None)
 
     def secrets(self) -> dict[str, SecretRef]:
         """Every secret that the file refers to, by the path of its key."""

@@ -180,12 +180,13 @@ def schema_drift(flow: dg.ResourceParam[FlowContext]) -> dg.AssetCheckResult:
 @dg.asset_check(
     asset=str(Stage.GOLDEN_CONTACTS),
     name="duplicate_emails",
-    description="No two golden contacts of a tenant hold the same e-mail address. Nothing is delivered while they do.",
+    description="No two golden contacts of a tenant hold the same e-mail address; others may await it. Nothing is "
+    "delivered while two hold it.",
     blocking=True,
     retry_policy=LOST_CONNECTION,
 )
 def duplicate_emails(flow: dg.ResourceParam[FlowContext]) -> dg.AssetCheckResult:
-    with shielded("duplicate_emails compares golden contacts"), flow.engine.connect() as connection:
+    with shielded("duplicate_emails looks at golden contacts"), flow.engine.connect() as connection:
         found = measurements.duplicate_emails(connection)
     return dg.AssetCheckResult(
         passed=not found,

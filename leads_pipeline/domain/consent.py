@@ -7,12 +7,18 @@ the raw lead to keep. How events fold into a contact's consent is ``domain.conse
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
 DEFAULT_PURPOSE = "marketing"
 MAX_TEXT = 200
+
+# A sender's clock may be slow, or its times in another zone without saying so (up to 14 hours): a withdrawal that is
+# dated within this of its receipt counts from its receipt, or it might come before the grant that it ends.
+WITHDRAWAL_MARGIN = timedelta(days=1)
+# What is dated before it comes from a clock that was never set.
+CLOCKS_BEGIN = datetime(2000, 1, 1, tzinfo=UTC)
 
 _YES = frozenset({"true", "yes", "y", "1", "on", "t", "granted", "opted in", "opt-in", "subscribed"})
 _NO = frozenset({"false", "no", "n", "0", "off", "f", "denied", "withdrawn", "opted out", "opt-out", "unsubscribed"})
@@ -55,8 +61,8 @@ class ParsedConsent:
 def parse_consent(statements: Sequence[Any], *, context: Mapping[str, Any], received_at: datetime) -> ParsedConsent:
     """Read a lead's consent statements. No statement gives no event.
 
-    A statement without a time is of ``received_at``; a later time is set back to it, because a consent dated ahead
-    would outlive every withdrawal until then.
+    A statement without a time is of ``received_at``. The time that a sender gives is believed only as far as it cannot
+    bring a consent back (``_when``).
     """
     events: list[ConsentEvent] = []
     malformed: list[Any] = []
@@ -104,8 +110,20 @@ def _event(
         text_version=_text(fields.get("text_version")),
         ip=_text(context.get("ip")),
         user_agent=_text(context.get("user_agent"), max_length=1_000),
-        occurred_at=min(occurred_at, received_at),
+        occurred_at=_when(occurred_at, granted=granted, received_at=received_at),
     )
+
+
+def _when(stated: datetime, *, granted: bool, received_at: datetime) -> datetime:
+    """The time that counts of a statement.
+
+    A time ahead is set back to the receipt: a consent dated ahead would outlive every withdrawal until then. A grant is
+    otherwise as dated, since an older one is a weaker one. A withdrawal is never weakened by a clock: it counts from
+    its receipt unless it is dated a good while before it, as in a history that is imported.
+    """
+    if granted:
+        return min(stated, received_at)
+    return received_at if stated > received_at - WITHDRAWAL_MARGIN or stated < CLOCKS_BEGIN else stated
 
 
 def _text(value: object, *, default: str | None = None, max_length: int = MAX_TEXT) -> str | None:

@@ -149,6 +149,9 @@ _SETTLE = sa.text(
 )
 
 
+_WITHOUT_ADDRESS: dict[str, None] = {"email": None, "email_verdict": None}
+
+
 def due_rows(
     connection: sa.Connection,
     *,
@@ -208,10 +211,13 @@ def wanted_contacts(connection: sa.Connection, contact_ids: Sequence[UUID]) -> d
     """The golden rows that claimed rows are to send, by contact.
 
     In the claim's transaction they are those of the wanted versions: a new version, or a merge, must change the outbox
-    row in the same commit, and that row is locked.
+    row in the same commit, and that row is locked. A contact that does not hold its address goes without: a CRM has it
+    in one record only.
     """
     rows = connection.execute(sa.select(golden_contacts).where(golden_contacts.c.contact_id.in_(contact_ids)))
-    return {row["contact_id"]: dict(row) for row in rows.mappings()}
+    return {
+        row["contact_id"]: {**row, **(_WITHOUT_ADDRESS if row["email_key"] is None else {})} for row in rows.mappings()
+    }
 
 
 def extend_claims(connection: sa.Connection, outbox_ids: Sequence[int], *, token: str, until: datetime) -> bool:

@@ -69,3 +69,42 @@ def test_the_evidence_comes_from_the_context_and_not_from_the_sender() -> None:
     said = [{"granted": True, "ip": "203.0.113.9", "user_agent": "forged"}]
     [event] = parse_consent(said, context={"ip": "192.0.2.1"}, received_at=NOW).events
     assert (event.ip, event.user_agent) == ("192.0.2.1", None)
+
+
+@pytest.mark.parametrize(
+    ("granted", "stated", "counts"),
+    [
+        (True, NOW + timedelta(days=400), NOW),  # dated ahead it would outlive every withdrawal until then
+        (False, NOW + timedelta(days=400), NOW),
+        (True, NOW - timedelta(hours=2), NOW - timedelta(hours=2)),
+        (False, NOW - timedelta(hours=2), NOW),  # a slow clock, or local time without its zone
+        (False, NOW - timedelta(hours=14), NOW),
+        (False, NOW - timedelta(days=30), NOW - timedelta(days=30)),  # history keeps its order
+        (True, NOW - timedelta(days=30), NOW - timedelta(days=30)),
+        (False, datetime(1970, 1, 1, tzinfo=UTC), NOW),  # a clock that was never set
+        (False, datetime(1, 1, 1, tzinfo=UTC), NOW),
+        (True, datetime(1970, 1, 1, tzinfo=UTC), datetime(1970, 1, 1, tzinfo=UTC)),  # an older grant is a weaker one
+    ],
+)
+def test_a_senders_clock_is_believed_as_far_as_it_brings_no_consent_back(
+    granted: bool, stated: datetime, counts: datetime
+) -> None:
+    said = {"granted": granted, "occurred_at": stated.isoformat()}
+    [event] = parse_consent([said], context={}, received_at=NOW).events
+    assert event.occurred_at == counts
+
+
+@given(st.datetimes(timezones=st.just(UTC)), st.datetimes(timezones=st.just(UTC)))
+def test_whatever_a_sender_dates_a_statement_it_never_helps_a_grant_against_a_withdrawal(
+    granted_at: datetime, withdrawn_at: datetime
+) -> None:
+    """Against a withdrawal that is received now, and dated today or nonsense, no grant received by now holds."""
+    plausible_history = datetime(2000, 1, 1, tzinfo=UTC) <= withdrawn_at <= NOW - timedelta(days=1)
+    said = [
+        {"granted": True, "occurred_at": granted_at.isoformat()},
+        {"granted": False, "occurred_at": withdrawn_at.isoformat()},
+    ]
+    grant, withdrawal = parse_consent(said, context={}, received_at=NOW).events
+    assert withdrawal.occurred_at >= (withdrawn_at if plausible_history else NOW)
+    assert grant.occurred_at <= min(granted_at, NOW)
+    assert plausible_history or grant.occurred_at <= withdrawal.occurred_at

@@ -78,3 +78,72 @@ def test_no_grant_survives_a_withdrawal_that_is_as_late_or_later(events: list[Co
             about = [event for event in events if event.purpose == purpose and event.channel in (channel, "any")]
             last_grant = max(event.occurred_at for event in about if event.granted)
             assert all(event.occurred_at < last_grant for event in about if not event.granted)
+
+
+def test_a_later_grant_for_one_channel_ends_a_withdrawal_of_all_for_that_channel_alone() -> None:
+    folded = fold_consent([said(1, True, "any"), said(2, False, "any"), said(3, True, "email")])
+    assert is_granted(folded, purpose="marketing", channel="email")
+    assert not is_granted(folded, purpose="marketing", channel="phone")
+    assert not is_granted(folded, purpose="marketing", channel="any")
+
+
+def test_a_later_grant_for_all_channels_is_one_for_each() -> None:
+    folded = fold_consent([said(1, False, "email"), said(2, True, "any")])
+    assert is_granted(folded, purpose="marketing", channel="email")
+    at_once = fold_consent([said(2, False, "email"), said(2, True, "any")])
+    assert not is_granted(at_once, purpose="marketing", channel="email")
+    assert is_granted(at_once, purpose="marketing", channel="phone")
+
+
+CHANNELS, PURPOSES = ("email", "phone", "any"), ("marketing", "service")
+
+
+def _granted_by_the_definition(events: list[ConsentEvent], purpose: str, channel: str) -> bool:
+    """A grant that is strictly later than every withdrawal about the channel or about any."""
+    about = [event for event in events if event.purpose == purpose and event.channel in (channel, "any")]
+    withdrawn = [event.occurred_at for event in about if not event.granted]
+    granted = [event.occurred_at for event in about if event.granted]
+    return bool(granted) and (not withdrawn or max(granted) > max(withdrawn))
+
+
+@settings(max_examples=500, deadline=None)
+@given(EVENTS)
+def test_consent_is_a_grant_that_is_strictly_later_than_every_withdrawal(events: list[ConsentEvent]) -> None:
+    folded = fold_consent(events)
+    for purpose in PURPOSES:
+        for channel in CHANNELS:
+            granted = is_granted(folded, purpose=purpose, channel=channel)
+            assert granted == _granted_by_the_definition(events, purpose, channel)
+
+
+@settings(max_examples=500, deadline=None)
+@given(EVENTS, EVENTS)
+def test_a_merge_never_grants_what_a_later_withdrawal_of_either_side_revoked(
+    ours: list[ConsentEvent], theirs: list[ConsentEvent]
+) -> None:
+    merged = fold_consent([*ours, *theirs])
+    assert merged == fold_consent([*theirs, *ours])
+    for purpose in PURPOSES:
+        for channel in CHANNELS:
+            if not is_granted(merged, purpose=purpose, channel=channel):
+                continue
+            sides = [is_granted(fold_consent(side), purpose=purpose, channel=channel) for side in (ours, theirs)]
+            assert any(sides), "nobody granted it, and the merge does"
+            last = max(e.occurred_at for e in [*ours, *theirs] if e.granted and e.purpose == purpose
+                       and e.channel in (channel, "any"))  # fmt: skip
+            for event in (*ours, *theirs):
+                if not event.granted and event.purpose == purpose and event.channel in (channel, "any"):
+                    assert event.occurred_at < last
+
+
+@settings(max_examples=300, deadline=None)
+@given(EVENTS, EVENTS)
+def test_a_split_or_an_undo_leaves_the_fold_of_the_events_that_remain(
+    ours: list[ConsentEvent], theirs: list[ConsentEvent]
+) -> None:
+    """Nothing of the merged state lingers: folding keeps no memory, and an event is one however often it came."""
+    before = fold_consent(ours)
+    merged = {*ours, *theirs}
+    fold_consent(merged)
+    remaining = merged - (set(theirs) - set(ours))
+    assert fold_consent(remaining) == before

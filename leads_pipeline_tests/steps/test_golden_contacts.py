@@ -317,16 +317,6 @@ def test_two_contacts_may_exchange_their_addresses(engine: sa.Engine, settings: 
     assert keys == {left: "b@firm.com", right: "a@firm.com"}
 
 
-def test_two_contacts_of_a_chunk_with_one_address_do_not_fail_it(engine: sa.Engine, settings: Settings) -> None:
-    older, newer = contact(engine, at=NOW - timedelta(days=1)), contact(engine)
-    for person in (older, newer):
-        member(engine, person, email="anna@firm.com")
-    report = refresh_golden_contacts(engine, chunk(), settings=settings)
-    assert (report.passed, report.counts["email_conflicts"]) == (2, 1)
-    keys = {row["contact_id"]: row["email_key"] for row in rows_of(engine, schema.golden_contacts)}
-    assert keys == {older: "anna@firm.com", newer: None}
-
-
 def test_a_contact_that_was_merged_while_it_waited_is_served_as_its_survivor(
     engine: sa.Engine, settings: Settings
 ) -> None:
@@ -397,6 +387,19 @@ def test_a_source_s_priority_settles_what_came_at_one_instant(engine: sa.Engine,
     assert (row["company"], row["provenance"]["company"]["rule"]) == ("Acme", "source_priority")
 
 
+def test_a_tenant_s_own_rules_decide_what_survives(engine: sa.Engine, settings: Settings) -> None:
+    text = LEADS_YAML.replace("    country: US", "    country: US\n    survivorship: {company: [oldest]}", 1)
+    person = contact(engine)
+    first = member(engine, person, email="anna@firm.com", company="Acme")
+    member(engine, person, email="anna@firm.com", company="Widget Works", received_at=LATER)
+    refresh_golden_contacts(engine, chunk(now=LATER), settings=parse_settings(text, path=settings.path))
+    row = one(engine, schema.golden_contacts)
+    assert row["company"] == "Acme"
+    assert row["provenance"]["company"] == {
+        "lead_id": str(first), "received_at": NOW.isoformat(), "rule": "oldest",
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0)])
 @pytest.mark.parametrize("together", [True, False])
 def test_the_order_and_the_chunks_in_which_leads_come_make_no_difference(
@@ -440,29 +443,36 @@ def test_a_contact_with_very_many_leads_is_one_contact(engine: sa.Engine, settin
     assert one(engine, schema.golden_contacts)["lead_count"] == 3001
 
 
-def test_a_chunk_that_is_killed_before_its_commit_leaves_everything_as_it_was(
-    engine: sa.Engine, settings: Settings, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("moment", ["withdraw", "demand", "fill_in"])
+def test_a_step_whose_connection_dies_between_golden_row_and_outbox_row_leaves_everything_as_it_was(
+    engine: sa.Engine, settings: Settings, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
-    old, new = contact(engine, at=NOW - timedelta(days=1)), contact(engine)
+    old, new, apart = contact(engine, at=NOW - timedelta(days=1)), contact(engine), contact(engine, at=LATER)
     member(engine, old, email="anna@firm.com")
     member(engine, new, email="anna@other.com")
+    member(engine, apart, email="anna@other.com")  # awaits it, and gets it with the merge
     refresh_golden_contacts(engine, chunk(), settings=settings)
     delivered(engine, new)
     merge(engine, new, into=old)
+    member(engine, old, email="anna.smith@firm.com", received_at=LATER)
     before, waiting = everything(engine), rows_of(engine, schema.pending)
 
-    class Killed(BaseException):
-        """Ends the transaction as the death of the process does: without a commit."""
+    def die(connection: sa.Connection, *_args: object, **_kwargs: object) -> None:
+        """The server sees what it sees when this process is killed: a transaction without an end."""
+        with engine.connect() as other:
+            pid = connection.execute(sa.text("select pg_backend_pid()")).scalar_one()
+            other.execute(sa.text("select pg_terminate_backend(:pid, 10000)"), {"pid": pid})
+        connection.execute(sa.text("select 1"))
 
-    def die(*_args: object, **_kwargs: object) -> None:
-        raise Killed
-
-    with monkeypatch.context() as patch:  # the last thing that the step does
-        patch.setattr(outbox_demand, "fill_in", die)
-        with pytest.raises(Killed):
+    with monkeypatch.context() as patch:
+        patch.setattr(outbox_demand, moment, die)
+        with pytest.raises(sa.exc.OperationalError):
             refresh_golden_contacts(engine, chunk(now=LATER), settings=settings)
     assert (everything(engine), rows_of(engine, schema.pending)) == (before, waiting)
-    assert refresh_golden_contacts(engine, chunk(now=LATER), settings=settings).counts["archived"] == 1
+    again = refresh_golden_contacts(engine, chunk(now=LATER), settings=settings)
+    assert (again.counts["archived"], again.counts["addresses_passed_on"]) == (1, 1)
+    wanted = {row["contact_id"]: row["wanted_version"] for row in rows_of(engine, schema.outbox, operation="upsert")}
+    assert wanted == {row["contact_id"]: row["version"] for row in rows_of(engine, schema.golden_contacts)}
 
 
 def test_identity_and_the_golden_record_do_not_move_at_once(engine: sa.Engine, settings: Settings) -> None:

@@ -66,6 +66,20 @@ def test_an_address_in_two_golden_contacts_is_a_duplicate_whatever_its_case(conn
     assert measurements.duplicate_emails(connection) == [DuplicateEmails("acme", 1, 2)]
 
 
+def test_contacts_that_await_an_address_are_no_duplicates(connection, flow):
+    connection.execute(sa.text("drop index uq_golden_contacts_tenant_email_key"))
+    flow.insert("golden_contacts", email="info@example.com", email_key="info@example.com")
+    for _ in range(2):
+        flow.insert("golden_contacts", email="info@example.com", awaited_email_key="info@example.com")
+    assert measurements.duplicate_emails(connection) == []
+
+
+def test_while_postgresql_keeps_addresses_unique_no_contact_is_read(connection, flow):
+    flow.insert("golden_contacts", email="jane@example.com", email_key="jane@example.com")
+    connection.execute(sa.text("alter table golden_contacts rename to gone"))
+    assert measurements.duplicate_emails(connection) == []
+
+
 def test_deliveries_that_ended_count_once_and_those_under_way_do_not(connection, flow):
     flow.delivered()
     flow.dead()
