@@ -72,11 +72,11 @@ class Change:
             founders={contact: state.founders[contact] for contact in self.founders},
         )
 
-    @property
-    def contacts_more(self) -> int:
+    def contacts_more(self, state: IdentityState) -> int:
         """By how many the living contacts become more; negative if fewer."""
-        reborn = sum(into is None for into in self.merged_into.values())
-        return len(self.founded) + reborn - (len(self.merged_into) - reborn)
+        lived = sum(state.merged_into[contact] is None for contact in self.merged_into)
+        live = sum(into is None for into in self.merged_into.values())
+        return len(self.founded) + live - lived
 
 
 def merged(state: IdentityState, one: ContactId, other: ContactId) -> Change:

@@ -172,24 +172,30 @@ def standing(decisions: Iterable[Decision]) -> dict[UUID, UUID]:
 def superseding(decision: Decision, others: Iterable[Decision]) -> list[Decision]:
     """The decisions that must be taken back before ``decision`` can be, newest first.
 
-    A later one that holds, and that moved one of its leads, or merged away or brought back a contact that it names.
-    A decision and the one that takes it back cancel each other out.
+    A later one that holds, and that moved one of its leads, or merged away or brought back a contact that it names; and
+    whatever supersedes such a one. A decision and the one that takes it back cancel each other out.
     """
     others = list(others)
+    found: dict[UUID, Decision] = {}
+    waiting = [decision]
+    while waiting:
+        new = [item for item in _superseding(waiting.pop(), others) if item.merge_id not in found]
+        found.update((item.merge_id, item) for item in new)
+        waiting += new
+    return sorted(found.values(), key=lambda item: item.number, reverse=True)
+
+
+def _superseding(decision: Decision, others: Sequence[Decision]) -> list[Decision]:
     undone = standing(others)
     cancelled = set(undone) | set(undone.values())
-    return sorted(
-        (
-            other
-            for other in others
-            if other.number > decision.number
-            # The undo of something older than this decision still counts: it changed what this one left.
-            and (other.merge_id not in cancelled or _undoes_older(other, others, undone, decision.number))
-            and _interferes(other, decision)
-        ),
-        key=lambda other: other.number,
-        reverse=True,
-    )
+    return [
+        other
+        for other in others
+        if other.number > decision.number
+        # The undo of something older than this decision still counts: it changed what this one left.
+        and (other.merge_id not in cancelled or _undoes_older(other, others, undone, decision.number))
+        and _interferes(other, decision)
+    ]
 
 
 def _undoes_older(other: Decision, others: Sequence[Decision], undone: Mapping[UUID, UUID], number: int) -> bool:

@@ -6,7 +6,7 @@ its phone or its sender's id with the other side alone (``identity_log.followers
 has an id of its own, and can be taken back.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -21,12 +21,12 @@ from leads_pipeline.domain.identity_log import (
     standing,
     superseding,
 )
-from leads_pipeline.domain.ids import LeadId, uuid7
+from leads_pipeline.domain.ids import ContactId, LeadId, uuid7
 from leads_pipeline.domain.match_keys import MatchFields
 from leads_pipeline.errors import IdentityRefused, NotFound
 from leads_pipeline.storage.contact_deciding import Decided, Links, Ruling, decide, deciding
-from leads_pipeline.storage.contact_log import decisions_about, find_decision
-from leads_pipeline.storage.contact_state import match_fields_of, read_contacts
+from leads_pipeline.storage.contact_log import decisions_after, find_decision
+from leads_pipeline.storage.contact_state import contacts_of, match_fields_of, read_contacts
 from leads_pipeline.telemetry import get_logger
 
 log = get_logger(__name__)
@@ -59,7 +59,7 @@ def _find(connection: sa.Connection, merge_id: UUID) -> tuple[str, Decision]:
 
 
 def _undo(connection: sa.Connection, tenant: str, decision: Decision, ruling: Ruling) -> Decided:
-    known = decisions_about(connection, tenant, decision.named)
+    known = decisions_after(connection, tenant, decision)
     _refuse_undone(decision, known)
     if decision.inverse is None:
         raise IdentityRefused(
@@ -68,7 +68,7 @@ def _undo(connection: sa.Connection, tenant: str, decision: Decision, ruling: Ru
         )
     _refuse_superseded(decision, known)
     found = read_contacts(connection, tenant, decision.named)
-    _refuse_strayed(decision, found.state)
+    _refuse_strayed(decision, contacts_of(connection, tenant, decision.moved))
     moved = frozenset(decision.moved.keys() & found.state.contact_of.keys())
     going = frozenset[LeadId]()
     if decision.kind in JOINING:
@@ -127,11 +127,9 @@ def _refuse_superseded(decision: Decision, known: Iterable[Decision]) -> None:
         )
 
 
-def _refuse_strayed(decision: Decision, state: IdentityState) -> None:
+def _refuse_strayed(decision: Decision, contact_of: Mapping[LeadId, ContactId]) -> None:
     """What the log does not explain is not guessed at."""
-    astray = [
-        lead for lead, put in decision.moved.items() if lead in state.contact_of and state.contact_of[lead] != put
-    ]
+    astray = [lead for lead, put in decision.moved.items() if contact_of.get(lead, put) != put]
     if astray:
         raise IdentityRefused(
             f"{decision.merge_id} cannot be taken back: lead {min(astray)} is not where it was put any more, and no "

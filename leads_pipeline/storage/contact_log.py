@@ -47,13 +47,26 @@ _INSERT = sa.text(
 def find_decision(connection: sa.Connection, merge_id: UUID) -> tuple[str, Decision] | None:
     """A decision and its tenant."""
     row = connection.execute(_TENANT_AND_ROW, {"merge_id": merge_id}).mappings().one_or_none()
-    return None if row is None else (row["tenant"], decision_of(row))
+    return None if row is None else (row["tenant"], decision_of(dict(row)))
 
 
 def decisions_about(connection: sa.Connection, tenant: str, contacts: Iterable[ContactId]) -> list[Decision]:
     """Every decision that names one of these contacts, in order."""
     rows = connection.execute(_ABOUT, {"tenant": tenant, "contacts": uuid_array(contacts)}).mappings()
-    return [decision_of(row) for row in rows]
+    return [decision_of(dict(row)) for row in rows]
+
+
+def decisions_after(connection: sa.Connection, tenant: str, decision: Decision) -> list[Decision]:
+    """Every decision about the contacts that this one names, and about those that its later ones lead to, in order."""
+    known: dict[UUID, Decision] = {}
+    asked: set[ContactId] = set()
+    contacts = set(decision.named)
+    while contacts:
+        asked |= contacts
+        found = decisions_about(connection, tenant, contacts)
+        known.update((item.merge_id, item) for item in found)
+        contacts = {name for item in found if item.number > decision.number for name in item.named} - asked
+    return sorted(known.values(), key=lambda item: item.number)
 
 
 def write_decision(

@@ -148,7 +148,7 @@ def read_card(connection: sa.Connection, contact: ContactId) -> ContactCard | No
     if row is None:
         return None
     golden = connection.execute(_GOLDEN, given).mappings().one_or_none()
-    leads = [ContactLead(*item) for item in connection.execute(_LEADS, given)]
+    leads = [ContactLead(**item) for item in connection.execute(_LEADS, given).mappings()]
     return ContactCard(
         tenant=row.tenant,
         contact_id=contact,
@@ -156,7 +156,7 @@ def read_card(connection: sa.Connection, contact: ContactId) -> ContactCard | No
         created_at=row.created_at,
         golden=dict(golden) if golden else None,
         leads=leads,
-        destinations=[ContactDestination(*item) for item in connection.execute(_DESTINATIONS, given)],
+        destinations=[ContactDestination(**item) for item in connection.execute(_DESTINATIONS, given).mappings()],
         merged=[ContactId(item.contact_id) for item in connection.execute(_MERGED, given)],
         links=links_of(connection, row.tenant, [lead.lead_id for lead in leads]),
         open_reviews=[item.review_id for item in connection.execute(_REVIEWS, given)],

@@ -138,9 +138,10 @@ def _nearer_to(
         if len(fields) <= MAX_LEADS_COMPARED or lead in (one, two) or other in (one, two)
     ]
     weights = dict(weigh(fields, [pair for pair in pairs if set(pair) != {lead, other}]))
-    # What a person has said comes before what the model says.
+    # What a person has said comes before what the model says; but for what says the very opposite of this.
     for item in links_of(connection, tenant, leads):
-        if item.kind is LinkKind.MUST:
+        opposite = any(lead in one and other in two for one, two in (item.sides, item.sides[::-1]))
+        if item.kind is LinkKind.MUST and not opposite:
             weights.update(
                 ((min(one, two), max(one, two)), _CERTAIN)
                 for one in item.sides[0] & leads

@@ -132,7 +132,7 @@ def write_change(connection: sa.Connection, chunk: Chunk, state: IdentityState, 
     living = sorted(contact for contact in touched if lives.get(contact) is None)
     records = _speak_for_themselves(connection, chunk.tenant, living)
     identity_writing.add_to_statistics(
-        connection, chunk.tenant, Counter(), records=records, contacts=change.contacts_more
+        connection, chunk.tenant, Counter(), records=records, contacts=change.contacts_more(state)
     )
     waiting = {lives.get(contact) or contact for contact in touched}
     enqueue(

@@ -173,7 +173,7 @@ def find_reviews(
     conditions, given = _conditions(wanted)
     statement = f"{_SELECT} where {conditions} order by {_ORDERS[order]} limit :limit"
     rows = connection.execute(sa.text(statement), {**given, "limit": limit}).mappings()
-    return [_review(row) for row in rows]
+    return [_review(dict(row)) for row in rows]
 
 
 def count_reviews(connection: sa.Connection, wanted: ReviewFilter) -> int:
@@ -187,7 +187,7 @@ def count_reviews(connection: sa.Connection, wanted: ReviewFilter) -> int:
 
 def get_review(connection: sa.Connection, review_id: UUID) -> MatchReview | None:
     row = connection.execute(sa.text(f"{_SELECT} where r.review_id = :id"), {"id": review_id}).mappings().one_or_none()
-    return None if row is None else _review(row)
+    return None if row is None else _review(dict(row))
 
 
 def decide_review(
@@ -221,7 +221,7 @@ def tenants_with_open_reviews(connection: sa.Connection) -> list[str]:
 
 
 def _conditions(wanted: ReviewFilter) -> tuple[str, dict[str, object]]:
-    conditions = {
+    conditions: dict[str, object] = {
         "r.tenant = :tenant": wanted.tenant,
         "r.cause = :cause": wanted.cause,
         "r.state = :state": wanted.state,

@@ -45,10 +45,10 @@ class PlainScorer:
         one, other = records[left], records[right]
         evidence = {"prior": -8.0}
         for name, column, same, different in (
-            ("first_name", "first_name_key", 4.0, -4.0),
+            ("first_name", "first_name_key", 5.0, -4.0),
             ("last_name", "last_name_key", 5.0, -5.0),
             ("email", "email_key", 8.0, -1.0),
-            ("company", "company_key", 4.0, -1.0),
+            ("company", "company_key", 3.0, -1.0),
         ):
             values = getattr(one, column), getattr(other, column)
             if all(values):
