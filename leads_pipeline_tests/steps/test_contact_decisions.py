@@ -175,7 +175,7 @@ def test_a_must_link_forbids_a_split_until_it_is_withdrawn(play: Play) -> None:
     anna, bert = play.arrive(**ANNA), play.arrive(**BERT)
     play.link(anna, bert)
     assert len(set(play.contact_of().values())) == 1
-    with pytest.raises(IdentityRefused, match="forbidden by the must-link .* --force withdraws it"):
+    with pytest.raises(IdentityRefused, match=r"forbidden by the must-link .* --force withdraws it"):
         play.split(anna, bert)
     play.split(anna, bert, force=True)
     assert len(set(play.contact_of().values())) == 2

@@ -160,7 +160,7 @@ def test_a_decision_from_before_inverses_were_kept_is_not_guessed_at(play: Play)
     play.arrive(**OTHER_ANNA)
     with play.engine.begin() as connection:
         connection.execute(sa.text("update merge_log set inverse = '{}'"))
-    with pytest.raises(IdentityRefused, match="decided before inverses were kept.*leads contact split"):
+    with pytest.raises(IdentityRefused, match=r"decided before inverses were kept.*leads contact split"):
         play.undo(play.last_decision())
 
 

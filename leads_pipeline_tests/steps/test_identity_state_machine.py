@@ -1,0 +1,284 @@
+"""Anything that can happen to identities, in any order: leads, persons' decisions, undos, withdrawals, runs again.
+
+The real steps on a real database against a model in memory. The scorer is plain arithmetic, so that an example costs
+milliseconds; what scores a pair is no matter here.
+"""
+
+import os
+from collections import defaultdict
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+
+from leads_pipeline.config import Settings
+from leads_pipeline.domain.ids import LeadId
+from leads_pipeline.errors import IdentityRefused
+from leads_pipeline.storage import schema
+from leads_pipeline.storage.conservation import conservation, missing_leads
+from leads_pipeline.storage.contact_deciding import Decided
+from leads_pipeline_tests.steps.identity_play import Play
+from leads_pipeline_tests.steps.rows import TENANT, delivered, rows_of
+
+NAMES = ("Anna Kowalczyk", "Anna Quist", "Bertil Quist")
+EMAILS = ("anna@northwind.com", "quist@harbor.com", "office@harbor.com")
+COMPANIES = ("Northwind", "Harbor")
+
+leads = st.fixed_dictionaries(
+    {"full_name": st.sampled_from(NAMES), "company": st.sampled_from(COMPANIES)},
+    optional={"email": st.sampled_from(EMAILS)},
+)
+places = st.integers(min_value=0, max_value=10_000)
+
+
+@dataclass
+class Statement:
+    """What a lead said of marketing by e-mail, and when."""
+
+    granted: bool
+    at: datetime
+
+
+@dataclass
+class Model:
+    """What must be true of consent: each lead's own statement, and the withdrawals that it has to heed as well."""
+
+    said: dict[LeadId, Statement] = field(default_factory=dict)
+    heeds: dict[LeadId, datetime] = field(default_factory=dict)
+
+    def spread(self, members: set[LeadId]) -> None:
+        """Every withdrawal that is known to one of these holds for all of them from now on."""
+        known = [item for lead in members if (item := self.withdrawn(lead)) is not None]
+        for lead in members if known else ():
+            self.heeds[lead] = max(known)
+
+    def withdrawn(self, lead: LeadId) -> datetime | None:
+        own = self.said.get(lead)
+        known = [own.at] if own and not own.granted else []
+        return max([*known, *([self.heeds[lead]] if lead in self.heeds else [])], default=None)
+
+    def may_be_granted(self, members: set[LeadId]) -> bool:
+        grants = [item.at for lead in members if (item := self.said.get(lead)) and item.granted]
+        withdrawals = [item for lead in members if (item := self.withdrawn(lead)) is not None]
+        return bool(grants) and (not withdrawals or max(grants) > max(withdrawals))
+
+
+class Identities(RuleBasedStateMachine):
+    """One tenant. ``before``: the identity that each decision found, where nothing came between it and now."""
+
+    def __init__(self, engine: sa.Engine, settings: Settings) -> None:
+        super().__init__()
+        names = ", ".join(table.name for table in schema.metadata.sorted_tables)
+        with engine.begin() as connection:
+            connection.execute(sa.text(f"truncate {names} restart identity cascade"))
+        self.play = Play(engine, settings)
+        self.model = Model()
+        self.found: dict[UUID, dict[str, Any]] = {}
+        self.stack: list[UUID] = []  # decisions since which nothing but later ones of this stack happened
+        self.ever: dict[UUID, LeadId] = {}
+
+    # What happens
+
+    @rule(payload=leads, granted=st.sampled_from([None, True, False]))
+    def a_lead_comes(self, payload: dict[str, str], granted: bool | None) -> None:
+        known = self.play.contact_of()
+        lead = self.play.arrive(granted=granted, **payload)
+        now = self.play.contact_of()
+        if granted is not None:
+            at = next(row["occurred_at"] for row in rows_of(self.play.engine, schema.consent_events, lead_id=lead))
+            self.model.said[lead] = Statement(granted, at)
+        if granted is False:
+            together = {other for other, contact in now.items() if contact == now[lead]}
+            at = self.model.said[lead].at
+            for other in together - {lead}:
+                self.model.heeds[other] = at
+        # Known contacts keep their ids, or go into an older one.
+        assert all(now[other] <= contact for other, contact in known.items())
+        self.stack.clear()
+
+    @precondition(lambda self: self.play.contact_of())
+    @rule(which=st.lists(places, min_size=1, max_size=3))
+    def leads_are_resolved_again(self, which: list[int]) -> None:
+        before = self.play.identity()
+        for place in which:
+            self.play.ask_again(self._lead(place))
+        self.play.run()
+        assert self.play.identity() == before
+
+    @precondition(lambda self: self.play.contact_of())
+    @rule(one=places, other=places, force=st.booleans())
+    def a_person_merges(self, one: int, other: int, force: bool) -> None:
+        contacts = self._contacts()
+        first, second = contacts[one % len(contacts)], contacts[other % len(contacts)]
+        decided = self._decide(lambda: self.play.merge(first, second, force=force))
+        if decided:
+            assert decided.contact_id == min(first, second)
+            assert decided.merged_away[max(first, second)] == min(first, second)
+
+    @precondition(lambda self: self.play.contact_of())
+    @rule(one=places, take=st.sets(places, min_size=1, max_size=3), force=st.booleans())
+    def a_person_splits(self, one: int, take: set[int], force: bool) -> None:
+        contacts = self._contacts()
+        contact = contacts[one % len(contacts)]
+        members = sorted(lead for lead, owner in self.play.contact_of().items() if owner == contact)
+        part = {members[place % len(members)] for place in take}
+        decided = self._decide(lambda: self.play.split(contact, *part, force=force), taken_apart={contact})
+        if decided:
+            sizes = {owner: len(leads) for owner, leads in decided.leads_of.items()}
+            assert sizes[contact] == max(sizes.values())
+
+    @precondition(lambda self: self.play.contact_of())
+    @rule(one=places, other=places, force=st.booleans())
+    def a_person_links(self, one: int, other: int, force: bool) -> None:
+        decided = self._decide(lambda: self.play.link(self._lead(one), self._lead(other), force=force))
+        if decided:
+            now = self.play.contact_of()
+            assert now[self._lead(one)] == now[self._lead(other)]
+
+    @precondition(lambda self: self.play.contact_of())
+    @rule(one=places, other=places, force=st.booleans())
+    def a_person_unlinks(self, one: int, other: int, force: bool) -> None:
+        whole = {self.play.contact_of()[self._lead(one)]}
+        decided = self._decide(
+            lambda: self.play.unlink(self._lead(one), self._lead(other), force=force), taken_apart=whole
+        )
+        if decided:
+            now = self.play.contact_of()
+            assert now[self._lead(one)] != now[self._lead(other)]
+
+    @precondition(lambda self: self.play.decisions())
+    @rule(which=places, newest=st.booleans())
+    def a_decision_is_taken_back(self, which: int, newest: bool) -> None:
+        decisions = self.play.decisions()
+        decision = decisions[-1] if newest else decisions[which % len(decisions)]
+        merge_id = UUID(str(decision["merge_id"]))
+        exact = self.found.get(merge_id) if self.stack[-1:] == [merge_id] else None
+        before = self.play.contact_of()
+        decided = self._decide(lambda: self.play.undo(merge_id))
+        if decided is None:
+            return
+        if exact is not None:
+            left = self.play.identity()
+            assert left["leads"] == exact["leads"]
+            assert {key: left["merged_into"][key] for key in exact["merged_into"]} == exact["merged_into"]
+            assert {key: left["founders"][key] for key in exact["founders"]} == exact["founders"]
+        inverse = {UUID(item["lead_id"]): item["contact_id"] for item in decision["inverse"]["leads"]}
+        now = self.play.contact_of()
+        for lead, contact in inverse.items():
+            assert contact is None or str(now[LeadId(lead)]) == contact
+        assert {lead for lead, contact in now.items() if before[lead] != contact} == set(decided.moved)
+
+    @precondition(lambda self: self.play.golden())
+    @rule(one=places)
+    def a_contact_is_delivered(self, one: int) -> None:
+        rows = rows_of(self.play.engine, schema.outbox, state="waiting")
+        if rows:
+            delivered(self.play.engine, rows[one % len(rows)]["contact_id"])
+
+    # What must hold, whatever happened
+
+    @invariant()
+    def every_lead_is_in_one_state(self) -> None:
+        with self.play.engine.connect() as connection:
+            accounts = conservation(connection, destinations={TENANT: ["hubspot"]})
+            lost = missing_leads(connection, destinations={TENANT: ["hubspot"]})
+        assert lost == []
+        assert all(account.conserved for account in accounts)
+
+    @invariant()
+    def links_hold(self) -> None:
+        contact_of = self.play.contact_of()
+        for kind, one, other in self.play.links_in_force():
+            left, right = ({contact_of[LeadId(lead)] for lead in side} for side in (one, other))
+            if kind == "cannot":
+                assert left.isdisjoint(right)
+            else:
+                assert len(left | right) == 1
+
+    @invariant()
+    def contacts_are_sound(self) -> None:
+        identity = self.play.identity()
+        merged_into, contact_of = identity["merged_into"], identity["leads"]
+        living = {contact for contact, into in merged_into.items() if into is None}
+        assert set(contact_of.values()) == living
+        assert {into for into in merged_into.values() if into is not None} <= living
+        assert self.ever.keys() <= merged_into.keys()  # no contact is ever gone
+        self.ever.update(identity["founders"])
+        assert all(contact_of[identity["founders"][contact]] == contact for contact in living)
+        assert all(contact_of[lead] == contact for lead, contact in identity["records"].items())
+        assert set(identity["records"].values()) == living
+        assert identity["sizes"] in ([], [(len(identity["records"]), len(living))])
+
+    @invariant()
+    def what_destinations_are_to_have_is_what_there_is(self) -> None:
+        golden = self.play.golden()
+        contact_of = self.play.contact_of()
+        assert golden.keys() == set(contact_of.values())
+        for row in rows_of(self.play.engine, schema.outbox):
+            if row["contact_id"] in golden:
+                assert (row["operation"], row["wanted_version"]) == ("upsert", golden[row["contact_id"]]["version"])
+                assert row["state"] in ("waiting", "delivered")
+            else:
+                assert row["operation"] == "archive" or row["state"] == "cancelled"
+
+    @invariant()
+    def nobody_s_withdrawal_is_forgotten(self) -> None:
+        members: dict[UUID, set[LeadId]] = defaultdict(set)
+        for lead, contact in self.play.contact_of().items():
+            members[contact].add(lead)
+        for contact, found in members.items():
+            if self.play.granted(contact):
+                assert self.model.may_be_granted(found)
+
+    # How
+
+    def _decide(self, act: Any, *, taken_apart: set[UUID] = frozenset()) -> Decided | None:  # type: ignore[assignment]
+        """What was decided; nothing has changed if it was refused, or was so already."""
+        before, decisions, links = self.play.identity(), self.play.decisions(), self.play.links_in_force()
+        try:
+            decided: Decided = act()
+        except IdentityRefused:
+            decided = None  # type: ignore[assignment]
+        if decided is None or decided.merge_id is None:
+            assert (self.play.identity(), self.play.decisions(), self.play.links_in_force()) == (
+                before, decisions, links,
+            )  # fmt: skip
+            return None
+        for contact in taken_apart & set(before["leads"].values()):
+            members = {lead for lead, owner in before["leads"].items() if owner == contact}
+            if members & decided.moved.keys():
+                self.model.spread(members)
+        self.found[decided.merge_id] = before
+        undone = next((row["undoes"] for row in self.play.decisions() if row["merge_id"] == decided.merge_id), None)
+        if undone is not None and self.stack[-1:] == [undone]:
+            self.stack.pop()
+        else:
+            self.stack.append(decided.merge_id)
+        return decided
+
+    def _lead(self, place: int) -> LeadId:
+        known = sorted(self.play.contact_of())
+        return known[place % len(known)]
+
+    def _contacts(self) -> list[UUID]:
+        return sorted(set(self.play.contact_of().values()))
+
+
+def test_identities_stay_right_whatever_happens_in_whatever_order(engine: sa.Engine, settings: Settings) -> None:
+    run_state_machine_as_test(
+        lambda: Identities(engine, settings),
+        settings=hypothesis_settings(
+            max_examples=int(os.environ.get("LEADS_FUZZ_EXAMPLES", "20")),
+            stateful_step_count=20,
+            deadline=None,
+            derandomize="LEADS_FUZZ_EXAMPLES" not in os.environ,
+            suppress_health_check=list(HealthCheck),
+            database=None,
+        ),
+    )
