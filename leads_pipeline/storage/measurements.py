@@ -192,7 +192,8 @@ def duplicate_emails(connection: sa.Connection) -> list[DuplicateEmails]:
     None, if all is well. That several contacts want one address, and all but one await it, is no fault.
     """
     index = f"{SCHEMA}.uq_golden_contacts_tenant_email_key"
-    if connection.execute(_ADDRESSES_ARE_UNIQUE, {"index": index}).scalar_one():
+    guarded: bool = connection.execute(_ADDRESSES_ARE_UNIQUE, {"index": index}).scalar_one()
+    if guarded:
         return []
     rows = connection.execute(_DUPLICATE_EMAILS)
     return [DuplicateEmails(row.tenant, row.emails, row.contacts) for row in rows]
