@@ -27,6 +27,7 @@ _GROUPS: dict[str, tuple[str, str, str]] = {
     "import": ("leads_pipeline.cli.import_", "import_", "Import a file of leads: CSV, Excel, Parquet, NDJSON."),
     "journey": ("leads_pipeline.cli.journey", "journey", "Every row and decision about one lead."),
     "keys": ("leads_pipeline.cli.keys", "keys", "Create, list and revoke API keys."),
+    "matching": ("leads_pipeline.cli.matching", "matching", "How leads are told apart, and how well."),
     "rejected": ("leads_pipeline.cli.rejected", "rejected", "What validation rejected: look, fix, retry, discard."),
     "quality": ("leads_pipeline.cli.quality", "quality", "Leads held back from matching: list, release, recheck."),
     "run": ("leads_pipeline.cli.run", "run", "Run the chain here, until nothing is pending."),

@@ -76,7 +76,7 @@ class ColumnMapping:
                     break
         for column, value in row.items():
             if column not in used and column not in _NOT_KEPT and not _is_blank(value):
-                lead[_kept_name(column)] = value
+                lead[kept_name(column)] = value
         consent = self._consent_of(row)
         return {**lead, "consent": consent} if consent else lead
 
@@ -84,14 +84,14 @@ class ColumnMapping:
         """``apply`` for rows that are text cells in the order of ``columns``: the same in a quarter of the time."""
         place = {column: index for index, column in enumerate(columns)}
         several = [
-            (name, [(place[column], None if column in _NOT_KEPT else _kept_name(column)) for column in candidates])
+            (name, [(place[column], None if column in _NOT_KEPT else kept_name(column)) for column in candidates])
             for name, candidates in self.sources.items()
             if len(candidates) > 1
         ]
         single = [(name, place[candidates[0]]) for name, candidates in self.sources.items() if len(candidates) == 1]
         wanted = {column for candidates in self.sources.values() for column in candidates}
         elsewhere = {*wanted, *self.consent, *_NOT_KEPT, self.consent_time}
-        single += [(_kept_name(column), place[column]) for column in columns if column not in elsewhere]
+        single += [(kept_name(column), place[column]) for column in columns if column not in elsewhere]
         consent = [(column, place[column]) for column in self.consent]
         if self.consent_time is not None:
             consent.append((self.consent_time, place[self.consent_time]))
@@ -220,7 +220,8 @@ def _check(columns: Sequence[str], own: Mapping[str, str | None]) -> None:
         raise ImportFileError("the column map does not fit: " + "; ".join(faults))
 
 
-def _kept_name(column: str) -> str:
+def kept_name(column: str) -> str:
+    """Under which name of the lead a column is kept that is no field."""
     return f"{KEPT_PREFIX}{column}" if column in _RESERVED else column
 
 

@@ -1,0 +1,49 @@
+"""What a stretch of work takes of this process: wall time, CPU time, the most memory that was resident."""
+
+import resource
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from leads_pipeline.clock import Clock
+from leads_pipeline.matching.evaluation_report import Cost
+
+_STATUS = Path("/proc/self/status")
+_CLEAR_REFS = Path("/proc/self/clear_refs")
+# Linux: the high-water mark of resident memory begins anew (proc_pid_clear_refs(5)).
+_RESET_PEAK = "5"
+_KIB_PER_MIB = 1024
+
+
+class Meter:
+    """Filled in when the work is done."""
+
+    cost: Cost | None = None
+
+
+@contextmanager
+def measured(clock: Clock) -> Iterator[Meter]:
+    """Measure what happens inside. Where the peak cannot be reset, it is that of the whole process so far."""
+    meter = Meter()
+    _reset_peak()
+    began, cpu = clock.monotonic(), time.process_time()
+    yield meter
+    meter.cost = Cost(clock.monotonic() - began, time.process_time() - cpu, _peak_mib())
+
+
+def _reset_peak() -> None:
+    try:
+        _CLEAR_REFS.write_text(_RESET_PEAK, encoding="ascii")
+    except OSError:
+        return
+
+
+def _peak_mib() -> float:
+    try:
+        for line in _STATUS.read_text(encoding="ascii", errors="replace").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) / _KIB_PER_MIB
+    except OSError:
+        pass
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / _KIB_PER_MIB
