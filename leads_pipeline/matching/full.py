@@ -1,0 +1,305 @@
+"""Full re-resolution: every lead at once, by the keys, rules, model and clustering of the micro-batch.
+
+Records stream in, groups stream out; what lies between is in a DuckDB file and in arrays of some bytes a record. The
+answer depends on the records, the model and the settings alone, not on what was decided before.
+
+Keep out: databases and contacts (``steps.rebuilt_identity``), and how good the result is (``evaluation``).
+"""
+
+import time
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from types import TracebackType
+from typing import Generic, Self, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from leads_pipeline.config import MatchingSettings
+from leads_pipeline.domain.clustering import Limits, Links
+from leads_pipeline.domain.match_keys import MatchFields, match_keys
+from leads_pipeline.domain.match_rules import Rules, compile_rules
+from leads_pipeline.domain.resolution import Reason
+from leads_pipeline.matching.full_candidates import Candidates, KeyCollector, Places
+from leads_pipeline.matching.full_groups import Grouping, group, same_people
+from leads_pipeline.matching.full_scoring import NO_RULE, BulkScorer, EdgeArrays
+from leads_pipeline.matching.model import Parameters
+
+Id = TypeVar("Id", bound=Hashable)
+
+# So many records are in Python at a time, and so many pairs in DuckDB.
+_RECORDS_AT_ONCE = 20_000
+_PAIRS_AT_ONCE = 2_000_000
+_MEMORY_LIMIT = "1GB"
+
+# What is clearly one person, for counting how common a value is before anybody was told apart.
+_ONE_PERSON = tuple(
+    ("first_name", "last_name", clue) for clue in ("email", "phone", "born", "company", "address", "postcode", "city")
+)
+
+
+@dataclass(frozen=True, slots=True)
+class LinkedLeads(Generic[Id]):
+    """Links between records by their ids: what ``domain.clustering.Links`` says of places. Unknown ids are ignored."""
+
+    cannot: Sequence[tuple[frozenset[Id], frozenset[Id]]] = ()
+    must: Sequence[tuple[frozenset[Id], frozenset[Id]]] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class UndecidedPair(Generic[Id]):
+    """The best pair of two groups that stayed apart: between the cut-offs, or ``refused`` by votes or sizes."""
+
+    newer: Id
+    older: Id
+    refused: bool
+    reason: Reason
+
+
+@dataclass(frozen=True)
+class FullResolution(Generic[Id]):
+    """What ``resolve_everything`` found. A context manager: evidence is read from the work directory until it closes.
+
+    ``group_of`` has for each record, by its place in the order given, the place of the first record of its group.
+    ``counts`` are of records, groups, contacts (as frequencies were counted), candidates, capped_keys, rule_pairs,
+    edges, contested (components decided edge by edge), refused, unmet_links; ``seconds`` by phase.
+    """
+
+    ids: Sequence[Id]
+    group_of: Places
+    counts: Mapping[str, int]
+    seconds: Mapping[str, float]
+    _edges: EdgeArrays
+    _grouping: Grouping
+    _scorer: BulkScorer
+    _rules: Rules
+    _version: str
+    _cut_offs: tuple[float, float]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the work directory, which is the caller's to remove."""
+        self._scorer.close()
+
+    def groups(self) -> Iterator[tuple[Id, Id]]:
+        """Each record and the first record of its group, in the order given."""
+        return ((record, self.ids[first]) for record, first in zip(self.ids, self.group_of.tolist(), strict=True))
+
+    def undecided(self) -> Iterator[UndecidedPair[Id]]:
+        """What a person should decide on, best first; one pair of each two groups."""
+        numbers = self._undecided_edges()
+        for start in range(0, len(numbers), _RECORDS_AT_ONCE):
+            part = numbers[start : start + _RECORDS_AT_ONCE]
+            refused = np.isin(part, self._grouping.refused).tolist()
+            for number, is_refused, reason in zip(part.tolist(), refused, self._reasons(part), strict=True):
+                older, newer = int(self._edges.older[number]), int(self._edges.newer[number])
+                yield UndecidedPair(self.ids[newer], self.ids[older], is_refused, reason)
+
+    def joining(self, places: Iterable[int]) -> dict[int, Reason]:
+        """For each of these records the strongest pair that ties it to another of its group, if there is one."""
+        wanted = np.zeros(len(self.ids), bool)
+        wanted[list(places)] = True
+        edges, group_of = self._edges, self.group_of
+        reaches = (edges.rule != NO_RULE) | (edges.weight >= self._cut_offs[1])
+        inside = reaches & (group_of[edges.older] == group_of[edges.newer])
+        numbers = np.flatnonzero(inside & (wanted[edges.older] | wanted[edges.newer]))
+        # The strongest last, so that it is the one that stays.
+        order = np.lexsort((edges.weight[numbers], edges.rule[numbers] != NO_RULE))
+        best: dict[int, int] = {}
+        for number in numbers[order].tolist():
+            for place in (int(edges.older[number]), int(edges.newer[number])):
+                if wanted[place]:
+                    best[place] = number
+        distinct = sorted(set(best.values()))
+        reason_of = dict(zip(distinct, self._reasons(np.array(distinct, np.int64)), strict=True))
+        return {place: reason_of[number] for place, number in best.items()}
+
+    def _reasons(self, numbers: npt.NDArray[np.int64]) -> list[Reason]:
+        edges = self._edges
+        pairs = list(zip(edges.older[numbers].tolist(), edges.newer[numbers].tolist(), strict=True))
+        evidence = self._scorer.evidence(pairs)
+        rules = self._rules.names
+        return [
+            Reason(
+                f"model:{self._version}" if rule == NO_RULE else f"rule:{rules[rule]}", round(weight, 3), evidence[pair]
+            )
+            for pair, weight, rule in zip(
+                pairs, edges.weight[numbers].tolist(), edges.rule[numbers].tolist(), strict=True
+            )
+        ]
+
+    def _undecided_edges(self) -> npt.NDArray[np.int64]:
+        review, merge = self._cut_offs
+        edges = self._edges
+        grey = np.flatnonzero((edges.rule == NO_RULE) & (edges.weight >= review) & (edges.weight < merge))
+        numbers = np.concatenate((self._grouping.refused, grey))
+        one, other = self.group_of[edges.older[numbers]], self.group_of[edges.newer[numbers]]
+        low, high = np.minimum(one, other).astype(np.int64), np.maximum(one, other)
+        codes = low << 32 | high
+        kept_apart = [one << 32 | other for one, other in self._grouping.kept_apart]
+        asked = (low != high) & ~np.isin(codes, np.array(kept_apart, np.int64))
+        numbers, codes = numbers[asked], codes[asked]
+        order = np.lexsort((edges.newer[numbers], edges.older[numbers], -edges.weight[numbers]))
+        _codes, first = np.unique(codes[order], return_index=True)
+        best: npt.NDArray[np.int64] = numbers[order][np.sort(first)]
+        return best
+
+
+def resolve_everything(
+    records: Iterable[tuple[Id, MatchFields]],
+    *,
+    parameters: Parameters,
+    settings: MatchingSettings,
+    work_directory: Path,
+    links: LinkedLeads[Id] | None = None,
+    progress: Callable[[str, float], None] = lambda _phase, _share: None,
+) -> FullResolution[Id]:
+    """Tell all ``records`` apart. They come in the order in which their leads did: a capped key yields its newest.
+
+    ``work_directory`` exists, is empty and has room for about 1 KB a record; nothing else is written. ``progress`` is
+    told the phase and the share of it that is done.
+    """
+    run: _Run[Id] = _Run(parameters, settings, work_directory, progress)
+    try:
+        return run.resolve(records, links or LinkedLeads())
+    except BaseException:
+        run.scorer.close()
+        raise
+
+
+@dataclass
+class _Run(Generic[Id]):
+    parameters: Parameters
+    settings: MatchingSettings
+    work_directory: Path
+    progress: Callable[[str, float], None]
+    rules: Rules = field(init=False)
+    scorer: BulkScorer = field(init=False)
+    counts: dict[str, int] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.rules = compile_rules(self.settings.rules)
+        self.scorer = BulkScorer(self.work_directory, self.parameters, self.rules, memory_limit=_MEMORY_LIMIT)
+
+    def resolve(self, records: Iterable[tuple[Id, MatchFields]], links: LinkedLeads[Id]) -> FullResolution[Id]:
+        settings, scorer = self.settings, self.scorer
+        with self._phase("reading"):
+            ids, collected = self._read(records)
+        with self._phase("values"):
+            scorer.weigh_values(same_people(len(ids), scorer.identities(_ONE_PERSON)))
+        with self._phase("candidates"):
+            candidates = collected.candidates(cap=settings.max_candidates_per_key)
+        with self._phase("scoring"):
+            self._score(candidates)
+            edges = scorer.edges()
+        with self._phase("clustering"):
+            grouping = self._group(candidates, edges, _places(ids, links))
+        self.counts |= {
+            "records": len(ids),
+            "groups": len(np.unique(grouping.group_of)),
+            "contacts": scorer.contacts,
+            "capped_keys": candidates.capped_keys,
+            "edges": len(edges.older),
+            "contested": grouping.contested,
+            "refused": len(grouping.refused),
+            "unmet_links": grouping.unmet_links,
+        }
+        return FullResolution(
+            ids,
+            grouping.group_of,
+            self.counts,
+            self.seconds,
+            edges,
+            grouping,
+            scorer,
+            self.rules,
+            self.parameters.version,
+            (settings.review_weight, settings.merge_weight),
+        )
+
+    def _read(self, records: Iterable[tuple[Id, MatchFields]]) -> tuple[list[Id], KeyCollector]:
+        ids: list[Id] = []
+        collected = KeyCollector()
+        source = iter(records)
+        while part := list(islice(source, _RECORDS_AT_ONCE)):
+            fields = [found for _id, found in part]
+            ids.extend(record for record, _fields in part)
+            collected.add([[key.key_hash for key in match_keys(found)] for found in fields])
+            self.scorer.add(fields)
+            self.progress("reading", len(ids))
+        return ids, collected
+
+    def _score(self, candidates: Candidates) -> None:
+        pairs = joined = 0
+        for start, stop in candidates.ranges(pairs=_PAIRS_AT_ONCE):
+            older, newer = candidates.pairs(start, stop)
+            pairs += len(older)
+            joined += self.scorer.keep_edges(older, newer, least=self.settings.review_weight)
+            self.progress("scoring", stop / candidates.records)
+        self.counts |= {"candidates": pairs, "rule_pairs": joined}
+
+    def _group(self, candidates: Candidates, edges: EdgeArrays, links: Links) -> Grouping:
+        settings = self.settings
+        limits = Limits(
+            merge_weight=settings.merge_weight,
+            veto_weight=settings.veto_weight,
+            max_records=settings.max_records_per_contact,
+            max_contacts=settings.max_contacts_per_merge,
+        )
+        outranking = frozenset(
+            number for number, name in enumerate(self.rules.names) if self.rules.outranks_votes(name)
+        )
+
+        def votes(component_of: Places) -> tuple[Places, Places]:
+            found = [
+                self.scorer.votes_against(older, newer, below=settings.veto_weight)
+                for start, stop in candidates.ranges(pairs=_PAIRS_AT_ONCE)
+                for older, newer in (candidates.pairs(start, stop, within=component_of),)
+                if len(older)
+            ]
+            none = np.empty(0, np.int32)
+            return (
+                np.concatenate([none, *(older for older, _newer in found)]),
+                np.concatenate([none, *(newer for _older, newer in found)]),
+            )
+
+        return group(candidates.records, edges, limits=limits, outranking=outranking, links=links, votes=votes)
+
+    @contextmanager
+    def _phase(self, name: str) -> Iterator[None]:
+        began = time.perf_counter()
+        self.progress(name, 0.0)
+        yield
+        self.seconds[name] = round(time.perf_counter() - began, 3)
+
+
+def _places(ids: Sequence[Id], links: LinkedLeads[Id]) -> Links:
+    named = {record for sides in (*links.cannot, *links.must) for side in sides for record in side}
+    if not named:
+        return Links()
+    place_of = {record: place for place, record in enumerate(ids) if record in named}
+
+    def found(sides: Sequence[tuple[frozenset[Id], frozenset[Id]]]) -> list[tuple[frozenset[int], frozenset[int]]]:
+        return [
+            (
+                frozenset(place_of[record] for record in one if record in place_of),
+                frozenset(place_of[record] for record in other if record in place_of),
+            )
+            for one, other in sides
+        ]
+
+    return Links(
+        [(one, other) for one, other in found(links.cannot) if one and other],
+        [(one, other) for one, other in found(links.must) if one and other],
+    )

@@ -1,0 +1,109 @@
+"""The pairs to compare among all records: those that share a blocking key, each record with the newest before it.
+
+The same pairs as a micro-batch finds when the records come one by one: of a key that many share, a record meets the
+``cap`` that came last before it. Kept as arrays, about 25 bytes a key: a table of all pairs would be many times larger.
+So pairs are made for a range of records at a time, and made again where they are needed again.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Places = npt.NDArray[np.int32]
+"""Places of records, by which everything here names them: 0, 1, 2 … in the order in which the leads came."""
+
+
+class KeyCollector:
+    """Takes the keys of record after record and makes ``Candidates`` of them."""
+
+    def __init__(self) -> None:
+        self._keys: list[npt.NDArray[np.int64]] = []
+        self._counts: list[npt.NDArray[np.int32]] = []
+
+    def add(self, keys: Sequence[Sequence[int]]) -> None:
+        """The key hashes of the next records, distinct within each."""
+        self._keys.append(np.fromiter((key for own in keys for key in own), dtype=np.int64))
+        self._counts.append(np.fromiter((len(own) for own in keys), dtype=np.int32, count=len(keys)))
+
+    def candidates(self, *, cap: int) -> "Candidates":
+        """Nothing can be added afterwards: the collected keys are let go."""
+        keys = np.concatenate(self._keys) if self._keys else np.empty(0, np.int64)
+        counts = np.concatenate(self._counts) if self._counts else np.empty(0, np.int32)
+        self._keys.clear()
+        self._counts.clear()
+        return _sorted_by_key(keys, counts, cap)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """Entries are (key, record). ``first_entry`` has where each record's entries begin, in the order of records.
+
+    ``position`` is where an entry stands when sorted by key and then by record, ``record_at`` the record that stands
+    there, and ``before`` how many earlier ones of its key an entry meets.
+    """
+
+    first_entry: npt.NDArray[np.int64]
+    position: npt.NDArray[np.int32]
+    record_at: Places
+    before: npt.NDArray[np.int32]
+    capped_keys: int
+
+    @property
+    def records(self) -> int:
+        return len(self.first_entry) - 1
+
+    def ranges(self, *, pairs: int) -> Iterator[tuple[int, int]]:
+        """Ranges of records that have about so many pairs together, those that share several keys counted twice."""
+        ends = np.concatenate(([0], np.cumsum(self.before, dtype=np.int64)))[self.first_entry]
+        start = 0
+        while start < self.records:
+            stop = int(np.searchsorted(ends, ends[start] + pairs, side="right"))
+            stop = min(max(stop - 1, start + 1), self.records)
+            yield start, stop
+            start = stop
+
+    def pairs(self, start: int, stop: int, *, within: Places | None = None) -> tuple[Places, Places]:
+        """The distinct pairs (older, newer) whose newer record is in the range; by the newer, then the older.
+
+        With ``within``, a group for each record (-1: none), only pairs of one group.
+        """
+        entries = slice(int(self.first_entry[start]), int(self.first_entry[stop]))
+        position, before = self.position[entries], self.before[entries]
+        newer = self.record_at[position]
+        older, newer = _with_those_before(position, before, newer, self.record_at)
+        if within is not None:
+            together = (within[newer] >= 0) & (within[older] == within[newer])
+            older, newer = older[together], newer[together]
+        codes = np.unique(newer.astype(np.int64) << 32 | older)
+        return (codes & 0xFFFFFFFF).astype(np.int32), (codes >> 32).astype(np.int32)
+
+
+def _with_those_before(
+    position: npt.NDArray[np.int32], before: npt.NDArray[np.int32], newer: Places, record_at: Places
+) -> tuple[Places, Places]:
+    """Each entry once for each of the ``before`` entries that stand immediately before it."""
+    repeated = np.repeat(position, before)
+    ends = np.cumsum(before, dtype=np.int64)
+    # 1, 2 … before for each entry: how far back the other stands.
+    distance = np.arange(1, len(repeated) + 1, dtype=np.int64) - np.repeat(ends - before, before)
+    return record_at[repeated - distance], np.repeat(newer, before)
+
+
+def _sorted_by_key(keys: npt.NDArray[np.int64], counts: npt.NDArray[np.int32], cap: int) -> Candidates:
+    first_entry = np.concatenate(([0], np.cumsum(counts, dtype=np.int64)))
+    # Stable: within a key, the records stay in the order in which they came.
+    order = np.argsort(keys, kind="stable")
+    ordered = keys[order]
+    begins = np.concatenate(([True], ordered[1:] != ordered[:-1])) if len(keys) else np.empty(0, bool)
+    del ordered
+    places = np.arange(len(keys), dtype=np.int32)
+    rank = places - np.maximum.accumulate(np.where(begins, places, 0))
+    capped_keys = int(np.count_nonzero(rank == cap))
+    position = np.empty(len(keys), np.int32)
+    position[order] = places
+    before = np.empty(len(keys), np.int32)
+    before[order] = np.minimum(rank, cap)
+    record_at = np.repeat(np.arange(len(counts), dtype=np.int32), counts)[order]
+    return Candidates(first_entry, position, record_at, before, capped_keys)

@@ -1,0 +1,271 @@
+"""Scoring of all records' pairs in bulk: the model of ``scoring.PairScorer``, in a DuckDB that may spill to disk.
+
+Splink is asked once for its SQL, over two empty tables; then that SQL runs over a range of pairs at a time, with the
+condition that keeps only what is of interest inside the statement. So what is in memory follows the range, not the
+records, and no column is copied that nobody reads. Rules are asked about the pairs that agree in a column that one of
+them wants equal. Keep out: what becomes of the pairs, which is ``full_groups``.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import msgspec
+import numpy as np
+import numpy.typing as npt
+from splink import DuckDBAPI
+from splink.internals.realtime import compare_records
+
+from leads_pipeline.domain.match_keys import MatchFields
+from leads_pipeline.domain.match_rules import Rules
+from leads_pipeline.matching.full_candidates import Places
+from leads_pipeline.matching.model import COMPARISONS, FREQUENCY_FIELDS, Parameters, splink_settings
+from leads_pipeline.matching.scoring import (
+    RECORD_COLUMNS,
+    evidence_columns,
+    evidence_of,
+    frequency_share,
+    prior_shift,
+    prior_weight,
+    record_row,
+)
+
+# In place of a rule's number: the model's word.
+NO_RULE = -1
+
+_FIELDS = tuple(MatchFields.__dataclass_fields__)
+_FIELD_TYPES = dict.fromkeys(_FIELDS, "VARCHAR") | {
+    "date_of_birth": "DATE",
+    "email_verified": "BOOLEAN",
+    "role_mailbox": "BOOLEAN",
+}
+_EVIDENCE = tuple(f"weight_{comparison.name}" for comparison in COMPARISONS)
+_LEFT, _RIGHT = "leads_left", "leads_right"
+
+
+@dataclass(frozen=True, slots=True)
+class EdgeArrays:
+    """Pairs from the least weight on, or joined by a rule: their places, weights, the rule's number or ``NO_RULE``."""
+
+    older: Places
+    newer: Places
+    weight: npt.NDArray[np.float64]
+    rule: npt.NDArray[np.int8]
+
+
+class BulkScorer:
+    """Records and their edges, in a DuckDB file in ``work_directory``.
+
+    Add all records, then ``weigh_values`` once, then score. Not for several threads at once.
+    """
+
+    def __init__(self, work_directory: Path, parameters: Parameters, rules: Rules, *, memory_limit: str) -> None:
+        self._parameters = parameters
+        self._rules = rules
+        self._rule_numbers = {name: number for number, name in enumerate(rules.names)}
+        self._hash_parts: dict[str, list[npt.NDArray[np.int64]]] = {name: [] for name in rules.columns}
+        self._column_hashes: dict[str, npt.NDArray[np.int64]] = {}
+        self._connection = duckdb.connect(
+            str(work_directory / "full.duckdb"),
+            config={
+                "autoinstall_known_extensions": "false",
+                "memory_limit": memory_limit,
+                "temp_directory": str(work_directory / "spill"),
+                "preserve_insertion_order": "false",
+            },
+        )
+        self.records = 0
+        self.contacts = 0
+        self._shift = 0.0
+        self._compared = ""
+        self._run(f"create table raw_record as {_unnested(RECORD_COLUMNS)}", ["[]"])
+        columns = {"record": "INTEGER", **_FIELD_TYPES}
+        self._run(f"create table lead_fields as {_unnested(columns)}", ["[]"])
+        weights = ", ".join(f"{name} float" for name in _EVIDENCE)
+        self._run(f"create table edge (older integer, newer integer, weight double, rule tinyint, {weights})")
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def add(self, records: Sequence[MatchFields]) -> None:
+        """The next records; the first of all has place 0."""
+        rows = [record_row(place, fields) for place, fields in enumerate(records, start=self.records)]
+        self._run(f"insert into raw_record by name {_unnested(RECORD_COLUMNS)}", [_json(rows)])
+        named = [
+            {"record": place, **{name: getattr(fields, name) for name in _FIELDS}}
+            for place, fields in enumerate(records, start=self.records)
+        ]
+        columns = {"record": "INTEGER", **_FIELD_TYPES}
+        self._run(f"insert into lead_fields by name {_unnested(columns)}", [_json(named)])
+        for name, hashes in self._hash_parts.items():
+            values = (getattr(fields, name) for fields in records)
+            # Only equality is asked for, within this process; 0 stands for nothing.
+            hashed = (0 if value is None else hash(value) or 1 for value in values)
+            hashes.append(np.fromiter(hashed, dtype=np.int64, count=len(records)))
+        self.records += len(records)
+
+    def identities(self, fields: Sequence[Sequence[str]]) -> Iterator[npt.NDArray[np.uint64]]:
+        """For each combination of columns a hash of the values by record; 0 where one is missing."""
+        for names in fields:
+            known = " and ".join(f"{name} is not null" for name in names)
+            yield self._columns(
+                f"select case when {known} then hash({', '.join(names)}) else 0 end as identity "  # noqa: S608
+                "from raw_record order by record"
+            )["identity"]
+
+    def weigh_values(self, bearers: Places) -> None:
+        """Count how common each value is, and prepare the records for scoring.
+
+        ``bearers`` has a number for each record, the same for those that are clearly one person's: who leaves many
+        leads must not make a name look common.
+        """
+        self.contacts = int(np.count_nonzero(np.bincount(bearers))) if self.records else 0
+        self._shift = prior_shift(self._parameters, contacts=self.contacts)
+        self._connection.register("bearer_view", {"record": np.arange(self.records, dtype=np.int32), "bearer": bearers})
+        for name in FREQUENCY_FIELDS:
+            self._run(
+                f"create temp table seen_{name} as select {name} as term, count(distinct bearer) as seen "  # noqa: S608
+                f"from raw_record join bearer_view using (record) where {name} is not null group by 1"
+            )
+            counts = [row[0] for row in self._run(f"select distinct seen from seen_{name}")]  # noqa: S608
+            shares = [frequency_share(self._parameters, name, seen=n, contacts=self.contacts) for n in counts]
+            self._run(f"create temp table share_{name} (seen bigint, share double)")
+            self._connection.register("shares", {"seen": np.array(counts, np.int64), "share": np.array(shares)})
+            self._run(f"insert into share_{name} select seen, share from shares")  # noqa: S608
+            self._connection.unregister("shares")
+        self._connection.unregister("bearer_view")
+        joins = " ".join(
+            f"left join (select term, share from seen_{name} join share_{name} using (seen)) found_{name} "  # noqa: S608
+            f"on found_{name}.term = raw_record.{name}"
+            for name in FREQUENCY_FIELDS
+        )
+        shares_of = ", ".join(f"found_{name}.share as tf_{name}" for name in FREQUENCY_FIELDS)
+        self._run(
+            f"create table record as select raw_record.*, {shares_of} from raw_record {joins} "  # noqa: S608
+            "order by raw_record.record"
+        )
+        for name in FREQUENCY_FIELDS:
+            self._run(f"drop table seen_{name}")
+            self._run(f"drop table share_{name}")
+        self._run("drop table raw_record")
+        none = np.empty(0, np.int64)
+        self._column_hashes = {name: np.concatenate([none, *parts]) for name, parts in self._hash_parts.items()}
+        self._hash_parts.clear()
+        self._compared = self._splink_sql()
+
+    def keep_edges(self, older: Places, newer: Places, *, least: float) -> int:
+        """Score these pairs and keep those from ``least`` on, or joined by a rule. Returns how many a rule joins."""
+        decided = self._decided(older, newer)
+        rules = {
+            "older": np.array([pair[0] for pair in decided], np.int32),
+            "newer": np.array([pair[1] for pair in decided], np.int32),
+            "rule": np.array([pair[2] for pair in decided], np.int8),
+        }
+        self._connection.register("decided", rules)
+        with_rule = "left join decided on decided.older = record_l and decided.newer = record_r"
+        evidence = ", ".join(evidence_columns())
+        self._offer(older, newer)
+        self._run(
+            f"insert into edge select record_l, record_r, match_weight + $1, coalesce(rule, {NO_RULE}), {evidence} "  # noqa: S608
+            f"from ({self._compared}) {with_rule} where match_weight + $1 >= $2 or rule is not null",
+            [self._shift, least],
+        )
+        self._connection.unregister("decided")
+        return len(decided)
+
+    def votes_against(self, older: Places, newer: Places, *, below: float) -> tuple[Places, Places]:
+        """Those of the pairs that weigh less than ``below`` and that no rule joins."""
+        self._offer(older, newer)
+        found = self._columns(
+            f"select record_l, record_r from ({self._compared}) where match_weight + $1 < $2 "  # noqa: S608
+            "and not exists (select 1 from edge where edge.older = record_l and edge.newer = record_r)",
+            [self._shift, below],
+        )
+        return found["record_l"], found["record_r"]
+
+    def edges(self) -> EdgeArrays:
+        """All that ``keep_edges`` kept."""
+        found = self._columns("select older, newer, weight, rule from edge")
+        return EdgeArrays(found["older"], found["newer"], found["weight"], found["rule"])
+
+    def evidence(self, pairs: Sequence[tuple[int, int]]) -> Mapping[tuple[int, int], dict[str, float]]:
+        """What each comparison added, for those of the (older, newer) pairs that are edges."""
+        older, newer = _arrays(pairs)
+        self._connection.register("wanted", {"older": older, "newer": newer})
+        rows = self._run(
+            f"select older, newer, {', '.join(_EVIDENCE)} from edge join wanted using (older, newer)"  # noqa: S608
+        )
+        self._connection.unregister("wanted")
+        prior = prior_weight(self._parameters) + self._shift
+        return {(row[0], row[1]): evidence_of(prior, row[2:]) for row in rows}
+
+    def fields(self, places: Places) -> dict[int, MatchFields]:
+        """Records as they were added."""
+        self._connection.register("wanted", {"record": places})
+        rows = self._run(f"select record, {', '.join(_FIELDS)} from lead_fields join wanted using (record)")  # noqa: S608
+        self._connection.unregister("wanted")
+        return {row[0]: MatchFields(*row[1:]) for row in rows}
+
+    def _decided(self, older: Places, newer: Places) -> list[tuple[int, int, int]]:
+        """The pairs that a rule joins, with its number."""
+        agree = np.zeros(len(older), bool)
+        for hashes in self._column_hashes.values():
+            own = hashes[older]
+            agree |= (own != 0) & (own == hashes[newer])
+        pairs = list(zip(older[agree].tolist(), newer[agree].tolist(), strict=True))
+        fields = self.fields(np.unique(np.concatenate((older[agree], newer[agree]))))
+        return [
+            (left, right, self._rule_numbers[rule])
+            for left, right in pairs
+            if (rule := self._rules.decide(fields[left], fields[right])) is not None
+        ]
+
+    def _offer(self, older: Places, newer: Places) -> None:
+        """Make these pairs what Splink's SQL compares."""
+        self._connection.register("pair", {"older": older, "newer": newer})
+        self._run(
+            f"create or replace temp view {_LEFT} as "  # noqa: S608
+            "select record.*, pair.newer as partner from pair join record on record.record = pair.older"
+        )
+        self._run(f"create or replace temp view {_RIGHT} as select * from record")  # noqa: S608
+
+    def _splink_sql(self) -> str:
+        """What Splink runs to compare the rows of ``leads_left`` with their partners in ``leads_right``."""
+        connection = duckdb.connect(":memory:", config={"autoinstall_known_extensions": "false"})
+        try:
+            columns = {**RECORD_COLUMNS, **{f"tf_{name}": "DOUBLE" for name in FREQUENCY_FIELDS}}
+            connection.execute(f"create table {_RIGHT} as {_unnested(columns)}", ["[]"]).fetchall()
+            connection.execute(f"create table {_LEFT} as select *, 0 as partner from {_RIGHT}").fetchall()  # noqa: S608
+            compared = compare_records(
+                _LEFT,
+                _RIGHT,
+                splink_settings(self._parameters),
+                DuckDBAPI(connection),
+                join_condition="l.partner = r.record",
+            )
+            return str(compared.sql_used_to_create)
+        finally:
+            connection.close()
+
+    def _columns(self, statement: str, values: Sequence[Any] = ()) -> dict[str, npt.NDArray[Any]]:
+        found = self._connection.execute(statement, list(values)).fetchnumpy()
+        return {name: np.asarray(column) for name, column in found.items()}
+
+    def _run(self, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        # Read to the end: DuckDB refuses the next statement while a result is open.
+        return self._connection.execute(statement, list(values)).fetchall()
+
+
+def _arrays(pairs: Sequence[tuple[int, int]]) -> tuple[Places, Places]:
+    table = np.array(pairs, np.int32).reshape(-1, 2)
+    return table[:, 0].copy(), table[:, 1].copy()
+
+
+def _unnested(columns: Mapping[str, Any]) -> str:
+    return f"select unnest(from_json(cast($1 as json), '{_json([columns])}'), recursive := true)"
+
+
+def _json(value: Any) -> str:
+    return msgspec.json.encode(value).decode()
