@@ -94,28 +94,13 @@ def report(config_file: str | None, version: str, tenant: str | None, output: Pa
 
     It holds shares of pairs and nothing of a lead.
     """
-    from leads_pipeline.matching.model import shipped_parameters
-    from leads_pipeline.matching.model_comparison import CutOffs
-    from leads_pipeline.matching.report import ReportSubject, model_report
-    from leads_pipeline.steps.match_models import list_models as known_models
-    from leads_pipeline.steps.match_models import model_parameters
+    from leads_pipeline.steps.match_models import report as written_report
     from leads_pipeline.storage.open import open_database
 
     settings = load_settings(config_file)
-    name, engine = tenant_of(settings, tenant), open_database(settings)
-    parameters, stored = model_parameters(engine, name, version)
-    active = any(model.active for model in known_models(engine, name) if model.version == version)
-    subject = ReportSubject(
-        parameters=parameters,
-        shipped=shipped_parameters(),
-        cut_offs=CutOffs(settings.matching.merge_weight, settings.matching.review_weight),
-        tenant=name,
-        active=active,
-        actor=stored.actor if stored else None,
-        trained_at=stored.trained_at if stored else None,
-        figures=stored.trained if stored else {},
-    )
-    output.write_text(model_report(subject), encoding="utf-8")
+    name = tenant_of(settings, tenant)
+    text = written_report(open_database(settings), name, version, settings=settings.matching)
+    output.write_text(text, encoding="utf-8")
     click.echo(f"wrote {output}")
 
 

@@ -10,8 +10,11 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
+from leads_pipeline.config import MatchingSettings
 from leads_pipeline.errors import LeadsError, NotFound
 from leads_pipeline.matching.model import Parameters, shipped_parameters
+from leads_pipeline.matching.model_comparison import CutOffs
+from leads_pipeline.matching.report import ReportSubject, model_report
 from leads_pipeline.matching.stored_models import ModelUnusable, parameters_of
 from leads_pipeline.storage import match_models
 from leads_pipeline.storage.match_models import Activation, StoredModel
@@ -70,6 +73,28 @@ def model_parameters(engine: sa.Engine, tenant: str, version: str) -> tuple[Para
     with engine.connect() as connection:
         model = _required(connection, tenant, version)
     return parameters_of(model.parameters), model
+
+
+def report(engine: sa.Engine, tenant: str, version: str, *, settings: MatchingSettings) -> str:
+    """What a model believes, as one HTML document; ``shipped`` names the one that comes with the package.
+
+    Raises as ``model_parameters`` does.
+    """
+    parameters, stored = model_parameters(engine, tenant, version)
+    with engine.connect() as connection:
+        active = match_models.active_version(connection, tenant)
+    return model_report(
+        ReportSubject(
+            parameters=parameters,
+            shipped=shipped_parameters(),
+            cut_offs=CutOffs(settings.merge_weight, settings.review_weight),
+            tenant=tenant,
+            active=_name(active) == version,
+            actor=stored.actor if stored else None,
+            trained_at=stored.trained_at if stored else None,
+            figures=stored.trained if stored else {},
+        )
+    )
 
 
 def activate(engine: sa.Engine, tenant: str, version: str, *, actor: str, reason: str | None, now: datetime) -> Change:

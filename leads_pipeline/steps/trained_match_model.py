@@ -68,6 +68,12 @@ class TrainedModel:
     figures: Mapping[str, Any]
 
 
+def has_enough_records(engine: sa.Engine, tenant: str) -> bool:
+    """Whether ``train_match_model`` would not refuse the tenant for want of records."""
+    with engine.connect() as connection:
+        return match_models.count_records(connection, tenant) >= LEAST_RECORDS
+
+
 def train_match_model(
     engine: sa.Engine,
     tenant: str,
