@@ -22,7 +22,7 @@ from leads_pipeline.domain.match_rules import compile_rules
 from leads_pipeline.domain.resolution import Assignment, Reason, Record, Resolution, resolve
 from leads_pipeline.domain.stage import Chunk, ChunkReport, Lane, Stage
 from leads_pipeline.matching.pairs import Frequencies, ScoredPair, Scorer, count_terms, terms_of
-from leads_pipeline.storage import identity, identity_links, identity_writing
+from leads_pipeline.storage import identity, identity_links, identity_writing, match_index
 from leads_pipeline.storage.identity import ArrivingLead
 from leads_pipeline.storage.identity_links import StoredLink
 from leads_pipeline.storage.identity_writing import UNCHANGED, Appearance, Assigned
@@ -214,7 +214,7 @@ class _Chunk:
         """The arriving leads and every known record that shares a key with one of them, and the pairs that do."""
         cap, tenant = self._settings.max_candidates_per_key, self._chunk.tenant
         keys = [[key.key_hash for key in match_keys(lead.fields)] for lead in arrivals.leads]
-        found = identity.find_candidates(self._connection, tenant, {key for own in keys for key in own}, limit=cap)
+        found = match_index.find_candidates(self._connection, tenant, {key for own in keys for key in own}, limit=cap)
         known = identity.read_records(
             self._connection, tenant, {lead_id for lead_ids in found.values() for lead_id in lead_ids}
         )
@@ -230,7 +230,7 @@ class _Chunk:
             for lead in arrivals.leads
         ]
         records += [Record(item.lead_id, 0, item.fields, item.contact_id, False) for item in known]
-        place_of = {item.lead_id: place for place, item in enumerate(known, start=len(arrivals.leads))}
+        place_of = {str(item.lead_id): place for place, item in enumerate(known, start=len(arrivals.leads))}
         places = {key: [place_of[lead] for lead in leads if lead in place_of] for key, leads in found.items()}
         candidates = candidate_pairs(keys, places, cap=cap)
         pairs = candidates.pairs
@@ -242,7 +242,7 @@ class _Chunk:
         # Only an arriving record's values can agree with another's, so only theirs are looked up.
         arriving = count_terms(record.fields for record in records if record.arriving)
         terms = arriving.occurrences
-        known = identity.read_frequencies(self._connection, self._chunk.tenant, terms) if pairs else {}
+        known = match_index.read_frequencies(self._connection, self._chunk.tenant, terms) if pairs else {}
         size = identity.read_size(self._connection, self._chunk.tenant)
         frequencies = Frequencies(
             size.contacts + arriving.contacts, {term: count + known.get(term, 0) for term, count in terms.items()}

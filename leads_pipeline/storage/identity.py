@@ -1,11 +1,10 @@
 """Who is who, as identity resolution reads it: under one lock per tenant, and from indexes only.
 
-What a chunk reads depends on its own leads and on the cap per key, never on how many contacts there are. What
-resolution writes stands in ``storage.identity_writing``.
+What a chunk reads depends on its own leads and on the cap per key, never on how many contacts there are. Keys and
+frequencies stand in ``storage.match_index``, what resolution writes in ``storage.identity_writing``.
 """
 
-import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -22,6 +21,7 @@ from leads_pipeline.domain.match_fields import (
 )
 from leads_pipeline.domain.match_keys import MatchFields
 from leads_pipeline.domain.stage import Lane
+from leads_pipeline.storage.match_index import read_frequencies as read_frequencies
 
 # Half of the key names the lock's purpose, so that it cannot meet another use of advisory locks; the rest, the tenant.
 _LOCK_PURPOSE = 0x1EAD
@@ -113,24 +113,6 @@ _RESOLVED_AS = sa.text(
     """  # noqa: S608 - names of columns
 )
 
-# Lead ids are ordered by time: the primary key read backwards yields the newest records first and stops at the cap.
-_CANDIDATES = sa.text(
-    """
-    select wanted.key_hash, found.lead_ids
-    from jsonb_array_elements_text(cast(:keys as jsonb)) as item(value)
-    cross join lateral (select cast(item.value as bigint) as key_hash) wanted
-    cross join lateral (
-        select array_agg(newest.lead_id order by newest.lead_id desc) as lead_ids
-        from (
-            select k.lead_id from match_keys k
-            where k.tenant = :tenant and k.key_hash = wanted.key_hash
-            order by k.lead_id desc limit :limit
-        ) newest
-    ) found
-    where found.lead_ids is not null
-    """
-)
-
 _RECORDS = sa.text(
     f"""
     select m.lead_id, m.contact_id, {", ".join(f"m.{name}" for name in MATCH_FIELDS)}
@@ -139,14 +121,6 @@ _RECORDS = sa.text(
     where m.tenant = :tenant
     order by m.lead_id
     """  # noqa: S608 - names of columns
-)
-
-_FREQUENCIES = sa.text(
-    """
-    select f.field, f.term, f.occurrences
-    from jsonb_to_recordset(cast(:wanted as jsonb)) as t(field text, term text)
-    join term_frequencies f on f.tenant = :tenant and f.field = t.field and f.term = t.term
-    """
 )
 
 # The newest of each contact, as many as may be in one without a person's word.
@@ -213,18 +187,10 @@ def read_members(
     return {ContactId(row.contact_id): (row.founding_lead_id, row.lead_ids) for row in rows}
 
 
-def find_candidates(
-    connection: sa.Connection, tenant: str, keys: Iterable[int], *, limit: int
-) -> dict[int, list[UUID]]:
-    """For each key that somebody has, the newest ``limit`` records that share it, newest first."""
-    wanted = _json(sorted(keys))
-    rows = connection.execute(_CANDIDATES, {"tenant": tenant, "keys": wanted, "limit": limit})
-    return {row.key_hash: row.lead_ids for row in rows}
-
-
-def read_records(connection: sa.Connection, tenant: str, lead_ids: Iterable[UUID]) -> list[KnownRecord]:
+def read_records(connection: sa.Connection, tenant: str, lead_ids: Iterable[UUID | str]) -> list[KnownRecord]:
     """Known records by the id of the lead that they came from, in its order."""
-    rows = connection.execute(_RECORDS, {"tenant": tenant, "wanted": list(lead_ids)})
+    wanted = "{" + ",".join(map(str, lead_ids)) + "}"
+    rows = connection.execute(_RECORDS, {"tenant": tenant, "wanted": wanted})
     return [KnownRecord(row[0], row[1], MatchFields(*row[2:])) for row in rows]
 
 
@@ -232,15 +198,6 @@ def read_records_of(connection: sa.Connection, contacts: Collection[ContactId], 
     """The newest ``limit`` records of each of these contacts, in the order of their leads."""
     rows = connection.execute(_RECORDS_OF, {"contacts": list(contacts), "limit": limit})
     return [KnownRecord(row[0], row[1], MatchFields(*row[2:])) for row in rows]
-
-
-def read_frequencies(
-    connection: sa.Connection, tenant: str, terms: Iterable[tuple[str, str]]
-) -> dict[tuple[str, str], int]:
-    """How many records have each of these values; unseen ones are not in the answer."""
-    wanted = _json([{"field": name, "term": term} for name, term in sorted(terms)])
-    rows = connection.execute(_FREQUENCIES, {"tenant": tenant, "wanted": wanted})
-    return {(row.field, row.term): row.occurrences for row in rows}
 
 
 def read_size(connection: sa.Connection, tenant: str) -> IdentitySize:
@@ -279,7 +236,3 @@ def _validated_fields(row: Any) -> MatchFields:
 def fields_of(row: Any) -> MatchFields:
     """What is compared, from a row of match_records."""
     return MatchFields(*(getattr(row, name) for name in MATCH_FIELDS))
-
-
-def _json(value: list[Any] | list[Mapping[str, Any]]) -> str:
-    return json.dumps(value)

@@ -1,4 +1,4 @@
-"""Who is who, as identity resolution writes it: one JSON-array parameter for each table and chunk.
+"""Who is who, as identity resolution writes it: one statement for each table and chunk.
 
 The caller holds ``identity.lock_identity``, so these rows have no other writer. The order matters in one place: a merge
 moves all that belongs to the contact that goes, so it comes after the rows of this chunk.
@@ -8,20 +8,20 @@ import json
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
 from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
 
 from leads_pipeline.domain.ids import ContactId, uuid7
-from leads_pipeline.domain.match_keys import MatchFields, match_keys
+from leads_pipeline.domain.match_keys import MatchFields
 from leads_pipeline.domain.resolution import Founding, Merge, Reason, Review
 from leads_pipeline.domain.stage import Chunk, Lane
+from leads_pipeline.storage import match_index
+from leads_pipeline.storage.copying import copy_rows
 from leads_pipeline.storage.identity import MATCH_FIELDS
 
-_FIELD_TYPES = {"date_of_birth": "date", "email_verified": "boolean", "role_mailbox": "boolean"}
-_FIELD_LIST = ", ".join(MATCH_FIELDS)
+_RECORD_COLUMNS = ("lead_id", "tenant", "contact_id", "flags", "key_hashes", *MATCH_FIELDS)
 
 _INSERT_CONTACTS = sa.text(
     """
@@ -46,39 +46,6 @@ _UPSERT_DEDUPED = sa.text(
         decision = coalesce(nullif(excluded.decision, :unchanged), deduped_leads.decision),
         runner_id = excluded.runner_id, deduped_at = excluded.deduped_at
     where deduped_leads.revision < excluded.revision
-    """
-)
-
-_INSERT_RECORDS = sa.text(
-    f"""
-    insert into match_records (lead_id, tenant, contact_id, {_FIELD_LIST}, flags)
-    select t.lead_id, :tenant, t.contact_id, {", ".join(f"t.{name}" for name in MATCH_FIELDS)}, t.flags
-    from jsonb_to_recordset(cast(:rows as jsonb)) as t(
-        lead_id uuid, contact_id uuid, flags jsonb,
-        {", ".join(f"{name} {_FIELD_TYPES.get(name, 'text')}" for name in MATCH_FIELDS)}
-    )
-    """  # noqa: S608 - names of columns
-)
-
-_INSERT_KEYS = sa.text(
-    """
-    insert into match_keys (tenant, key_hash, lead_id, kind)
-    select :tenant, t.key_hash, t.lead_id, t.kind
-    from jsonb_to_recordset(cast(:rows as jsonb)) as t(key_hash bigint, lead_id uuid, kind text)
-    on conflict do nothing
-    """
-)
-
-_DELETE_RECORDS = sa.text("delete from match_records where lead_id = any(:leads)")
-_DELETE_KEYS = sa.text("delete from match_keys where lead_id = any(:leads)")
-
-_ADD_FREQUENCIES = sa.text(
-    """
-    insert into term_frequencies (tenant, field, term, occurrences)
-    select :tenant, t.field, t.term, t.added
-    from jsonb_to_recordset(cast(:rows as jsonb)) as t(field text, term text, added integer)
-    on conflict (tenant, field, term) do update set
-        occurrences = term_frequencies.occurrences + excluded.occurrences
     """
 )
 
@@ -298,28 +265,27 @@ def close_reviews(connection: sa.Connection, chunk: Chunk, leads: Collection[UUI
 
 def write_appearances(connection: sa.Connection, tenant: str, appearances: Sequence[Appearance]) -> None:
     """Make records findable."""
-    records = [
-        {
-            "lead_id": str(item.lead_id),
-            "contact_id": str(item.contact_id),
-            "flags": list(item.flags),
-            **{name: _as_json(getattr(item.fields, name)) for name in MATCH_FIELDS},
-        }
-        for item in appearances
-    ]
-    keys = [
-        {"key_hash": key.key_hash, "lead_id": str(item.lead_id), "kind": key.kind}
-        for item in appearances
-        for key in match_keys(item.fields)
-    ]
-    _send(connection, _INSERT_RECORDS, records, tenant=tenant)
-    _send(connection, _INSERT_KEYS, keys, tenant=tenant)
+    keys = [match_index.stored_keys(tenant, item.fields) for item in appearances]
+    rows = (
+        (
+            item.lead_id,
+            tenant,
+            item.contact_id,
+            json.dumps(item.flags),
+            "{" + ",".join(map(str, own)) + "}",
+            *(getattr(item.fields, name) for name in MATCH_FIELDS),
+        )
+        for item, own in zip(appearances, keys, strict=True)
+    )
+    copy_rows(connection, "match_records", _RECORD_COLUMNS, rows)
+    match_index.write_keys(
+        connection, tenant, ((str(item.lead_id), own) for item, own in zip(appearances, keys, strict=True))
+    )
 
 
 def remove_appearances(connection: sa.Connection, leads: Collection[UUID]) -> int:
     """Forget the records of leads that were corrected; how many there were is answered."""
-    connection.execute(_DELETE_KEYS, {"leads": list(leads)})
-    return connection.execute(_DELETE_RECORDS, {"leads": list(leads)}).rowcount
+    return match_index.remove_records(connection, leads)
 
 
 def add_to_statistics(
@@ -330,8 +296,7 @@ def add_to_statistics(
     Frequencies are never counted down: a merge or a correction leaves a value counted once too often, which only makes
     the next agreement on it weigh a little less.
     """
-    rows = [{"field": name, "term": term, "added": added} for (name, term), added in terms.items()]
-    _send(connection, _ADD_FREQUENCIES, rows, tenant=tenant)
+    match_index.add_frequencies(connection, tenant, terms)
     connection.execute(_ADD_SIZE, {"tenant": tenant, "records": records, "contacts": contacts})
 
 
@@ -368,7 +333,3 @@ def _stamp(chunk: Chunk) -> Mapping[str, Any]:
 def _send(connection: sa.Connection, statement: sa.TextClause, rows: list[dict[str, Any]], **values: Any) -> None:
     if rows:
         connection.execute(statement, {"rows": json.dumps(rows), **values})
-
-
-def _as_json(value: object) -> object:
-    return value.isoformat() if isinstance(value, date) else value

@@ -18,10 +18,10 @@ PERSONAL = {
     ),
     "match_records": (
         "email_key phone_key first_name_key last_name_key company_key date_of_birth address_key city_key postcode_key "
-        "state_key job_title_key external_id_key"
+        "state_key job_title_key external_id_key key_hashes"
     ),
     "match_keys": "key_hash",
-    "term_frequencies": "term",
+    "term_frequencies": "term_hash",
     "golden_contacts": (
         "email email_key awaited_email_key phone first_name last_name company job_title date_of_birth address city "
         "state postcode"
@@ -64,8 +64,8 @@ NOT_PERSONAL = {
     "deduped_leads": "tenant sync_lane decision runner_id",
     "contacts": "tenant",
     "match_records": "tenant flags phone_kind",
-    "match_keys": "tenant kind",
-    "term_frequencies": "tenant field",
+    "match_keys": "tenant",
+    "term_frequencies": "tenant",
     "identity_sizes": "tenant",
     "merge_log": "tenant kind lead_ids inverse actor reason evidence runner_id",
     "match_reviews": "tenant evidence cause actor state runner_id decided_by reason",

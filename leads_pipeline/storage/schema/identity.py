@@ -1,6 +1,7 @@
 """Who is whom: contacts, keys and fields to match by, merges, reviews."""
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import ARRAY
 
 from leads_pipeline.storage.schema.base import (
     int_column,
@@ -46,27 +47,28 @@ match_records = table(
     sa.Column("email_verified", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Column("role_mailbox", sa.Boolean, nullable=False, server_default=sa.false()),
     json_column("flags"),
+    sa.Column("key_hashes", ARRAY(sa.BigInteger), nullable=False, server_default="{}", info={"personal": True}),
     sa.Index("ix_match_records_email_key", "email_key", postgresql_where=sa.text("email_key is not null")),
     sa.Index("ix_match_records_phone_key", "phone_key", postgresql_where=sa.text("phone_key is not null")),
 )
 
-# Blocking keys: records that share one are compared. The hash is of "<kind>:<value>".
+# Blocking keys: records that share one are compared. The hash is of tenant, kind and value, so the primary key alone
+# answers a look-up. Nothing else is indexed: a record says itself under which keys it stands (key_hashes).
 match_keys = table(
     "match_keys",
-    text_column("tenant", primary_key=True),
-    sa.Column("key_hash", sa.BigInteger, primary_key=True, info={"personal": True}),
+    sa.Column("key_hash", sa.BigInteger, primary_key=True, autoincrement=False, info={"personal": True}),
     uuid_column("lead_id", primary_key=True),
-    text_column("kind"),
-    sa.Index("ix_match_keys_lead_id", "lead_id"),
+    tenant_column(),
 )
 
-# How common a value is, for term-frequency adjustments.
+# How common a value is, for term-frequency adjustments. The hash is of tenant, field and value. Counted up with every
+# chunk: room on the page keeps a new version of a row next to the old one, and no index entry is written.
 term_frequencies = table(
     "term_frequencies",
-    text_column("tenant", primary_key=True),
-    text_column("field", primary_key=True),
-    text_column("term", primary_key=True, personal=True),
+    sa.Column("term_hash", sa.BigInteger, primary_key=True, autoincrement=False, info={"personal": True}),
     int_column("occurrences"),
+    tenant_column(),
+    postgresql_with={"fillfactor": 80},
 )
 
 identity_sizes = table(

@@ -1,8 +1,10 @@
 """Identity: what persons decided about leads, models as data, decisions that can be taken back."""
 
+from hashlib import blake2b
+
 import sqlalchemy as sa
 from alembic import op
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 revision = "0004"
 down_revision = "0003"
@@ -86,3 +88,58 @@ def upgrade() -> None:
     op.create_index("ix_match_records_phone_key", "match_records", ["phone_key"], postgresql_where=sa.text("phone_key is not null"))
     op.add_column("api_keys", sa.Column("scope", sa.Text(), server_default="post", nullable=False))
     op.alter_column("api_keys", "source", nullable=True)
+    _narrow_match_keys()
+    _narrow_term_frequencies()
+
+
+def _narrow_match_keys() -> None:
+    """The tenant goes into the hash, the kind goes, and a record holds its own keys."""
+    op.rename_table("match_keys", "wide_match_keys")
+    op.execute("alter index pk_match_keys rename to pk_wide_match_keys")
+    op.create_table(
+        "match_keys",
+        sa.Column("key_hash", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("lead_id", sa.UUID(), nullable=False),
+        sa.Column("tenant", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("key_hash", "lead_id", name="pk_match_keys"),
+    )
+    connection = op.get_bind()
+    for tenant in connection.execute(sa.text("select distinct tenant from wide_match_keys")).scalars().all():
+        salt = int.from_bytes(blake2b(tenant.encode(), digest_size=8).digest(), "big", signed=True)
+        narrow = """
+            insert into match_keys (key_hash, lead_id, tenant)
+            select key_hash # cast(:salt as bigint), lead_id, tenant from wide_match_keys where tenant = :tenant
+        """
+        connection.execute(sa.text(narrow), {"salt": salt, "tenant": tenant})
+    op.drop_table("wide_match_keys")
+    op.add_column("match_records", sa.Column("key_hashes", ARRAY(sa.BigInteger()), server_default="{}", nullable=False))
+    op.execute(
+        """
+        update match_records m set key_hashes = k.hashes
+        from (select lead_id, array_agg(key_hash) as hashes from match_keys group by lead_id) k
+        where k.lead_id = m.lead_id
+        """
+    )
+
+
+def _narrow_term_frequencies() -> None:
+    """A hash in place of tenant, field and value."""
+    op.rename_table("term_frequencies", "wide_term_frequencies")
+    op.execute("alter index pk_term_frequencies rename to pk_wide_term_frequencies")
+    op.create_table(
+        "term_frequencies",
+        sa.Column("term_hash", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("occurrences", sa.Integer(), nullable=False),
+        sa.Column("tenant", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("term_hash", name="pk_term_frequencies"),
+        postgresql_with={"fillfactor": 80},
+    )
+    op.execute(
+        """
+        insert into term_frequencies (term_hash, occurrences, tenant)
+        select cast(cast('x' || left(md5(concat_ws(chr(31), tenant, field, term)), 16) as bit(64)) as bigint),
+            occurrences, tenant
+        from wide_term_frequencies
+        """
+    )
+    op.drop_table("wide_term_frequencies")
