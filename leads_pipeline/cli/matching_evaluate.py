@@ -11,17 +11,12 @@ from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextC
 from rich.table import Table
 
 from leads_pipeline.clock import SystemClock
-from leads_pipeline.config import Settings, load_settings
+from leads_pipeline.config import load_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from leads_pipeline.domain.match_keys import MatchFields
     from leads_pipeline.matching.evaluation import BCubedScore, PairwiseScore
     from leads_pipeline.matching.evaluation_report import EvaluationReport, RunFigures
-    from leads_pipeline.matching.pairs import Scorer
-    from leads_pipeline.steps.evaluated_matching import LabelledFile, Resolve
-    from leads_pipeline.steps.evaluated_matching import Progress as Watcher
+    from leads_pipeline.steps.evaluated_matching import LabelledFile
 
 _FORMATS = ("csv", "tsv", "excel", "parquet", "ndjson", "json")
 _COUNTRY_LETTERS = 2
@@ -62,7 +57,7 @@ def evaluate(
     column with the truth is only for counting. Nothing is stored: --replay uses a database that is dropped again.
     """
     from leads_pipeline.buffer.files.opening import open_lead_file
-    from leads_pipeline.matching.scoring import PairScorer
+    from leads_pipeline.matching.model import shipped_parameters
     from leads_pipeline.steps.deduped_leads import dedupe_leads
     from leads_pipeline.steps.evaluated_matching import LabelledFile, evaluate_matching
     from leads_pipeline.storage.embedded import EmbeddedServer
@@ -80,9 +75,9 @@ def evaluate(
     with _Bar(console) as bar:
         report = evaluate_matching(
             labelled,
-            resolve=_full_resolution(settings),
-            scorer=PairScorer.load(),
-            train=None,
+            settings=settings.matching,
+            parameters=shipped_parameters(),
+            adapt=None,
             replay_chunk=replay,
             dedupe=partial(dedupe_leads, settings=settings),
             database=lambda: scratch_database(EmbeddedServer(settings.state_path), now=clock.now()),
@@ -91,16 +86,6 @@ def evaluate(
     _print_report(console, report)
     if json_file is not None:
         _write(json_file, report)
-
-
-def _full_resolution(settings: Settings) -> "Resolve":
-    from leads_pipeline.matching.evaluation import resolved_in_memory
-
-    def resolve(fields: "Sequence[MatchFields]", scorer: "Scorer", *, progress: "Watcher") -> "Mapping[int, int]":
-        progress("resolving", 0, 1)
-        return resolved_in_memory(fields, scorer, settings.matching)
-
-    return resolve
 
 
 def _own_mapping(maps: tuple[str, ...]) -> dict[str, str | None]:

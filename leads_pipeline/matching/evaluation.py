@@ -129,7 +129,8 @@ class ScoredSet:
     def clustered_at(self, limits: Limits) -> PairwiseScore:
         """Pairwise precision and recall after clustering with these cut-offs."""
         truth = {place: record.truth for place, record in enumerate(self.records)}
-        return pairwise(truth, _clustered(len(self.records), self.edges, limits))
+        clustering = cluster(truth, contact_of={}, contact_sizes={}, pairs=self.edges, limits=limits)
+        return pairwise(truth, clustering.group_of)
 
 
 def score_set(
@@ -138,7 +139,7 @@ def score_set(
     """Block and score a whole set in memory, as if it came in one chunk. ``rules``: as shipped if not given."""
     fields = [record.fields for record in records]
     pairs = candidate_pairs(records, max_candidates_per_key=max_candidates_per_key)
-    edges = weighed(fields, pairs, scorer, rules=rules or compile_rules(MatchingSettings().rules))
+    edges = _weighed(fields, pairs, scorer, rules=rules or compile_rules(MatchingSettings().rules))
     members: dict[str, list[int]] = defaultdict(list)
     for place, record in enumerate(records):
         members[record.truth].append(place)
@@ -152,23 +153,14 @@ def candidate_pairs(records: Sequence[Labelled], *, max_candidates_per_key: int)
     return pairs_by_keys(keys, {}, cap=max_candidates_per_key).pairs
 
 
-def weighed(
+def _weighed(
     fields: Sequence[MatchFields], pairs: Sequence[tuple[int, int]], scorer: Scorer, *, rules: Rules
 ) -> list[Edge]:
-    """``pairs`` of places in ``fields`` with what the model and the rules say of them."""
     scored = scorer.score(fields, pairs, frequencies=count_terms(fields), explain_from=float("inf"))
     return [
         Edge(pair.left, pair.right, pair.match_weight, _strength(rules, fields[pair.left], fields[pair.right]))
         for pair in scored
     ]
-
-
-def resolved_in_memory(fields: Sequence[MatchFields], scorer: Scorer, settings: MatchingSettings) -> dict[int, int]:
-    """Each record's group, by place, from the pipeline's keys, rules, model and clustering, all at once."""
-    keys = [[key.key_hash for key in match_keys(record)] for record in fields]
-    pairs = pairs_by_keys(keys, {}, cap=settings.max_candidates_per_key).pairs
-    edges = weighed(fields, pairs, scorer, rules=compile_rules(settings.rules))
-    return _clustered(len(fields), edges, limits_of(settings))
 
 
 def limits_of(settings: MatchingSettings) -> Limits:
@@ -179,10 +171,6 @@ def limits_of(settings: MatchingSettings) -> Limits:
         max_records=settings.max_records_per_contact,
         max_contacts=settings.max_contacts_per_merge,
     )
-
-
-def _clustered(count: int, edges: Sequence[Edge], limits: Limits) -> dict[int, int]:
-    return cluster(range(count), contact_of={}, contact_sizes={}, pairs=edges, limits=limits).group_of
 
 
 def _strength(rules: Rules, left: MatchFields, right: MatchFields) -> Strength:

@@ -21,6 +21,11 @@ class Meter:
 
     cost: Cost | None = None
 
+    def read(self) -> Cost:
+        """What the work took; it must be done."""
+        assert self.cost is not None
+        return self.cost
+
 
 @contextmanager
 def measured(clock: Clock) -> Iterator[Meter]:

@@ -5,12 +5,15 @@ asked for, chunk after chunk through ``dedupe_leads`` on a database made for it.
 file, and nothing written. The column with the truth is for counting only: neither the model nor a cut-off sees it.
 """
 
+import random
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import islice
+from pathlib import Path
 from typing import Protocol
 from uuid import UUID
 
@@ -19,6 +22,7 @@ import sqlalchemy as sa
 from leads_pipeline.buffer.files.leads import ReadLead, leads_of
 from leads_pipeline.buffer.files.rows import LeadFile
 from leads_pipeline.clock import Clock
+from leads_pipeline.config import MatchingSettings
 from leads_pipeline.domain.ids import BatchId, uuid7
 from leads_pipeline.domain.import_mapping import ColumnMapping, kept_name, map_columns
 from leads_pipeline.domain.match_fields import match_fields
@@ -30,6 +34,7 @@ from leads_pipeline.errors import ImportFileError
 from leads_pipeline.matching.evaluation import group_sizes
 from leads_pipeline.matching.evaluation_report import Agreement, Cost, EvaluationReport, Place, RunFigures
 from leads_pipeline.matching.measured import measured
+from leads_pipeline.matching.model import Parameters
 from leads_pipeline.matching.pairs import Scorer
 from leads_pipeline.storage.leads import RawLead, insert_validated_leads
 from leads_pipeline.storage.pending import Waiting, enqueue
@@ -38,16 +43,11 @@ TENANT = "evaluation"
 SOURCE = "file"
 # The progress of reading is told once in so many rows.
 _ROWS_AT_ONCE = 5_000
+# A model that is fitted to more learns no more; 100,000 records hold thousands of pairs of one person.
+MOST_SAMPLED = 100_000
 
-Groups = Mapping[Place, Hashable]
 Progress = Callable[[str, int, int], None]
 """What is being done, how far it is, and where that ends."""
-
-
-class Resolve(Protocol):
-    """Tells all records apart at once: place in the list → group."""
-
-    def __call__(self, fields: Sequence[MatchFields], scorer: Scorer, *, progress: Progress) -> Groups: ...
 
 
 class Dedupe(Protocol):
@@ -56,17 +56,18 @@ class Dedupe(Protocol):
     def __call__(self, engine: sa.Engine, chunk: Chunk, *, scorer: Scorer) -> ChunkReport: ...
 
 
-Train = Callable[[Sequence[MatchFields]], Scorer]
-"""Makes a scorer that knows the records, but not who is who."""
+Adapt = Callable[[Sequence[MatchFields]], Parameters]
+"""Fits the model to records of which nobody says whose they are."""
 
 
 @dataclass
 class LabelledRows:
-    """The rows of a file: ``fields`` of those that validation accepts, ``truth`` of those whose person is known."""
+    """The rows of a file, counted. ``truth`` has those whose person is known, ``sample`` some that were accepted."""
 
     rows: int = 0
     unreadable: int = 0
-    fields: dict[Place, MatchFields] = field(default_factory=dict)
+    accepted: int = 0
+    sample: list[MatchFields] = field(default_factory=list)
     truth: dict[Place, str] = field(default_factory=dict)
     rejected_because: Counter[str] = field(default_factory=Counter)
 
@@ -99,23 +100,33 @@ class LabelledFile:
             raise ImportFileError(f"the column {truth!r} is the truth and cannot be a field of the lead as well")
         return cls(file, truth, map_columns(file.columns, {**own, truth: None}), country, clock)
 
-    def read(self, progress: Progress) -> LabelledRows:
-        """Read and validate every row.
+    def counted(self, progress: Progress, *, sample: int = 0) -> LabelledRows:
+        """Read and validate every row; ``sample`` of the accepted ones, drawn at random but always the same, are kept.
 
         Raises:
             ImportFileError: it cannot be read, holds no row, or no row says whose it is.
         """
         found = LabelledRows()
+        rng = random.Random(0)  # noqa: S311 - a sample, no secret
         for place, person, lead in self.judged(progress, found):
             if person is not None:
                 found.truth[place] = person
-            if lead is not None:
-                found.fields[place] = match_fields(lead, source=SOURCE)
+            if lead is None:
+                continue
+            if len(found.sample) < sample:
+                found.sample.append(match_fields(lead, source=SOURCE))
+            elif sample and (at := rng.randrange(found.accepted + 1)) < sample:
+                found.sample[at] = match_fields(lead, source=SOURCE)
+            found.accepted += 1
         if not found.rows:
             raise ImportFileError(f"{self.file.content.name} holds no row that can be read")
         if not found.truth:
             raise ImportFileError(f"the column {self.truth!r} of {self.file.content.name} is empty in every row")
         return found
+
+    def leads(self) -> Iterator[tuple[Place, ValidLead]]:
+        """The rows that validation accepts."""
+        return ((place, lead) for place, _person, lead in self.judged(_silent) if lead is not None)
 
     def judged(
         self, progress: Progress, counted: LabelledRows | None = None
@@ -146,9 +157,9 @@ class LabelledFile:
 def evaluate_matching(
     file: LabelledFile,
     *,
-    resolve: Resolve,
-    scorer: Scorer,
-    train: Train | None,
+    settings: MatchingSettings,
+    parameters: Parameters,
+    adapt: Adapt | None,
     replay_chunk: int | None,
     dedupe: Dedupe,
     database: Callable[[], AbstractContextManager[sa.Engine]],
@@ -156,54 +167,76 @@ def evaluate_matching(
 ) -> EvaluationReport:
     """Tell the leads of ``file`` apart and count how well.
 
-    ``train`` adapts the model to the file first, without labels; ``None`` leaves ``scorer`` as it is. With
+    ``adapt`` fits the model to the file first, without labels; ``None`` leaves ``parameters`` as they are. With
     ``replay_chunk`` the leads also come to ``dedupe`` in micro-batches of so many, in the order of the file, on a
-    database that ``database`` gives for as long.
+    database that ``database`` gives for as long. The seconds of both ways include reading and validating.
 
     Raises:
         ImportFileError: the file cannot be evaluated; the message says why.
     """
     clock = file.clock
-    rows = file.read(progress)
-    places, fields = list(rows.fields), list(rows.fields.values())
+    rows = file.counted(progress, sample=MOST_SAMPLED if adapt else 0)
     training: Cost | None = None
-    if train is not None:
-        progress("training", 0, 1)
+    if adapt is not None:
+        progress("adapting the model", 0, 1)
         with measured(clock) as meter:
-            scorer = train(fields)
+            parameters = adapt(rows.sample)
         training = meter.cost
+        rows.sample.clear()
     with measured(clock) as meter:
-        groups = resolve(fields, scorer, progress=progress)
-        full = {places[at]: group for at, group in groups.items()}
-    assert meter.cost is not None
-    full_figures = RunFigures.of(rows.truth, full, meter.cost)
+        full = _resolved_at_once(file, settings, parameters, progress, accepted=rows.accepted)
+    full_figures = RunFigures.of(rows.truth, full, meter.read())
     replay_figures: RunFigures | None = None
     agreement: Agreement | None = None
     if replay_chunk is not None:
         with database() as engine:
-            replay = _Replay(engine, file, dedupe, scorer, replay_chunk)
+            replay = _Replay(engine, file, dedupe, _scorer(parameters), replay_chunk)
             with measured(clock) as meter:
-                found = replay.run(progress, accepted=len(fields))
-        assert meter.cost is not None
-        replay_figures = RunFigures.of(rows.truth, found, meter.cost)
+                found = replay.run(progress, accepted=rows.accepted)
+        replay_figures = RunFigures.of(rows.truth, found, meter.read())
         agreement = Agreement.of(full, found)
     return EvaluationReport(
         file=file.file.content.name,
         rows=rows.rows,
         unreadable=rows.unreadable,
         without_truth=rows.rows - len(rows.truth),
-        accepted=len(fields),
-        rejected=rows.rows - len(fields),
+        accepted=rows.accepted,
+        rejected=rows.rows - rows.accepted,
         rejected_because=dict(rows.rejected_because.most_common()),
         people=group_sizes(rows.truth),
-        model=scorer.version,
-        is_adapted=train is not None,
+        model=parameters.version,
+        is_adapted=adapt is not None,
         training=training,
         full=full_figures,
         replay=replay_figures,
         replay_chunk=replay_chunk,
         agreement=agreement,
     )
+
+
+def _resolved_at_once(
+    file: LabelledFile, settings: MatchingSettings, parameters: Parameters, progress: Progress, *, accepted: int
+) -> dict[Place, Hashable]:
+    # Splink, DuckDB and NumPy cost a second to import: only an evaluation pays for them.
+    from leads_pipeline.matching.full import resolve_everything  # noqa: PLC0415
+
+    def told(phase: str, share: float) -> None:
+        # Of reading it is told how many records are there.
+        done, total = (round(share), accepted) if phase == "reading" else (round(100 * share), 100)
+        progress(f"full: {phase}", done, total)
+
+    with tempfile.TemporaryDirectory(prefix="leads-evaluation-") as directory:
+        records = ((place, match_fields(lead, source=SOURCE)) for place, lead in file.leads())
+        with resolve_everything(
+            records, parameters=parameters, settings=settings, work_directory=Path(directory), progress=told
+        ) as found:
+            return dict(found.groups())
+
+
+def _scorer(parameters: Parameters) -> Scorer:
+    from leads_pipeline.matching.scoring import PairScorer  # noqa: PLC0415
+
+    return PairScorer(parameters)
 
 
 @dataclass
@@ -219,7 +252,7 @@ class _Replay:
 
     def run(self, progress: Progress, *, accepted: int) -> dict[Place, Hashable]:
         began = self.file.clock.now()
-        leads = ((place, lead) for place, _person, lead in self.file.judged(_silent) if lead is not None)
+        leads = self.file.leads()
         while waiting := list(islice(leads, self.size)):
             self._resolve(waiting, began)
             progress("replaying", len(self._places), accepted)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from leads_pipeline.config import MatchingSettings
-from leads_pipeline.matching.evaluation import bcubed, group_sizes, limits_of, pairwise, resolved_in_memory, score_set
+from leads_pipeline.matching.evaluation import bcubed, group_sizes, limits_of, pairwise, score_set
 from leads_pipeline.matching.scoring import PairScorer
 from leads_pipeline.matching.training import labelled
 from leads_pipeline.synthetic import generate_leads
@@ -82,14 +82,3 @@ def test_the_shipped_model_and_cut_offs_hold_what_the_documentation_says(scorer:
     assert scored.blocking_recall > 0.94
     assert found.precision > 0.97
     assert found.recall > 0.88
-
-
-def test_a_set_in_memory_is_resolved_by_the_rules_and_cut_offs_of_leads_yaml(scorer: PairScorer) -> None:
-    posts = [lead for lead in generate_leads(600, seed=91) if lead.repost_of is None]
-    records = labelled(((lead.payload, lead.truth) for lead in posts), today=date(2026, 1, 1))
-    fields = [record.fields for record in records]
-    truth = {place: record.truth for place, record in enumerate(records)}
-    usual = pairwise(truth, resolved_in_memory(fields, scorer, MatchingSettings()))
-    strict = pairwise(truth, resolved_in_memory(fields, scorer, MatchingSettings(rules=(), merge_weight=30.0)))
-    assert usual.f1 > 0.85
-    assert strict.found_pairs < usual.found_pairs / 2

@@ -3,6 +3,7 @@
 import csv
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from datetime import date
 from functools import partial
 from pathlib import Path
@@ -18,20 +19,13 @@ from leads_pipeline.clock import FrozenClock
 from leads_pipeline.config import Settings
 from leads_pipeline.domain.match_keys import MatchFields
 from leads_pipeline.errors import ImportFileError
-from leads_pipeline.matching.evaluation import resolved_in_memory
 from leads_pipeline.matching.evaluation_report import EvaluationReport
-from leads_pipeline.matching.pairs import Scorer
-from leads_pipeline.matching.scoring import PairScorer
+from leads_pipeline.matching.model import Parameters, shipped_parameters
 from leads_pipeline.steps.deduped_leads import dedupe_leads
 from leads_pipeline.steps.evaluated_matching import LabelledFile, evaluate_matching
 from leads_pipeline.synthetic import TUNING_SEEDS, hard_leads
 
 COLUMNS = ("first_name", "last_name", "full_name", "email", "phone", "company", "city", "postcode", "date_of_birth")
-
-
-@pytest.fixture(scope="module")
-def scorer() -> PairScorer:
-    return PairScorer.load()
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
@@ -52,7 +46,6 @@ def hard_rows(count: int) -> list[dict[str, str]]:
 
 def evaluated(
     path: Path,
-    scorer: Scorer,
     settings: Settings,
     clock: FrozenClock,
     *,
@@ -62,15 +55,12 @@ def evaluated(
     replay: int | None = None,
     **options: Any,
 ) -> EvaluationReport:
-    def resolve(fields: Sequence[MatchFields], scorer: Scorer, **_: Any) -> dict[int, int]:
-        return resolved_in_memory(fields, scorer, settings.matching)
-
     assert engine is not None or replay is None
     return evaluate_matching(
         LabelledFile.of(open_lead_file(path), truth=truth, own=own or {}, country="US", clock=clock),
-        resolve=resolve,
-        scorer=scorer,
-        train=options.get("train"),
+        settings=settings.matching,
+        parameters=shipped_parameters(),
+        adapt=options.get("adapt"),
         replay_chunk=replay,
         dedupe=partial(dedupe_leads, settings=settings),
         database=lambda: nullcontext(engine),  # type: ignore[arg-type,return-value]
@@ -79,10 +69,10 @@ def evaluated(
 
 
 def test_a_file_is_resolved_at_once_and_in_micro_batches_and_both_are_counted(
-    tmp_path: Path, scorer: PairScorer, settings: Settings, clock: FrozenClock, engine: sa.Engine
+    tmp_path: Path, settings: Settings, clock: FrozenClock, engine: sa.Engine
 ) -> None:
     rows = hard_rows(400)
-    report = evaluated(write_csv(tmp_path / "leads.csv", rows), scorer, settings, clock, engine=engine, replay=64)
+    report = evaluated(write_csv(tmp_path / "leads.csv", rows), settings, clock, engine=engine, replay=64)
     assert (report.rows, report.unreadable, report.without_truth) == (400, 0, 0)
     assert report.accepted + report.rejected == 400
     assert report.people.groups == len({row["person"] for row in rows})
@@ -101,12 +91,10 @@ def test_a_file_is_resolved_at_once_and_in_micro_batches_and_both_are_counted(
     assert document["replay"]["chunk"] == 64
 
 
-def test_rejected_rows_do_not_drop_out_of_the_yardstick(
-    tmp_path: Path, scorer: PairScorer, settings: Settings, clock: FrozenClock
-) -> None:
+def test_rejected_rows_do_not_drop_out_of_the_yardstick(tmp_path: Path, settings: Settings, clock: FrozenClock) -> None:
     found = {"first_name": "Ada", "last_name": "Lovelace", "email": "ada@engine.example", "person": "ada"}
     nothing = {"first_name": "", "last_name": "", "email": "", "person": "ada"}
-    report = evaluated(write_csv(tmp_path / "leads.csv", [found, found, nothing, nothing]), scorer, settings, clock)
+    report = evaluated(write_csv(tmp_path / "leads.csv", [found, found, nothing, nothing]), settings, clock)
     assert (report.accepted, report.rejected) == (2, 2)
     assert report.rejected_because == {"nothing_identifying": 2}
     assert (report.full.accepted_pairwise.recall, report.full.accepted_pairwise.precision) == (1.0, 1.0)
@@ -115,11 +103,11 @@ def test_rejected_rows_do_not_drop_out_of_the_yardstick(
 
 
 def test_rows_that_do_not_say_whose_they_are_are_matched_but_not_counted(
-    tmp_path: Path, scorer: PairScorer, settings: Settings, clock: FrozenClock
+    tmp_path: Path, settings: Settings, clock: FrozenClock
 ) -> None:
     one = {"first_name": "Ada", "last_name": "Lovelace", "email": "ada@engine.example", "person": "ada"}
     report = evaluated(
-        write_csv(tmp_path / "leads.csv", [one, {**one, "person": ""}, {**one, "person": ""}]), scorer, settings, clock
+        write_csv(tmp_path / "leads.csv", [one, {**one, "person": ""}, {**one, "person": ""}]), settings, clock
     )
     assert report.without_truth == 2
     assert report.full.contacts.groups == 1
@@ -127,18 +115,18 @@ def test_rows_that_do_not_say_whose_they_are_are_matched_but_not_counted(
 
 
 def test_the_truth_is_no_field_of_a_lead_whatever_its_column_is_called(
-    tmp_path: Path, scorer: PairScorer, settings: Settings, clock: FrozenClock
+    tmp_path: Path, settings: Settings, clock: FrozenClock
 ) -> None:
     rows = [
         {"first_name": "Ada", "last_name": "Lovelace", "postcode": "10001", "email": "same@engine.example"},
         {"first_name": "Charles", "last_name": "Babbage", "postcode": "94110", "email": "same@engine.example"},
     ]
-    report = evaluated(write_csv(tmp_path / "leads.csv", rows), scorer, settings, clock, truth="email")
+    report = evaluated(write_csv(tmp_path / "leads.csv", rows), settings, clock, truth="email")
     assert report.full.contacts.groups == 2  # the address would have joined them, or at least been compared
 
 
 def test_parquet_with_numbers_and_own_column_names_is_mapped_as_an_import_would(
-    tmp_path: Path, scorer: PairScorer, settings: Settings, clock: FrozenClock
+    tmp_path: Path, settings: Settings, clock: FrozenClock
 ) -> None:
     table = pa.table(
         {
@@ -151,40 +139,55 @@ def test_parquet_with_numbers_and_own_column_names_is_mapped_as_an_import_would(
     )
     path = tmp_path / "people.parquet"
     pq.write_table(table, path)
-    report = evaluated(path, scorer, settings, clock, truth="cluster", own={"vorname": "first_name"})
+    report = evaluated(path, settings, clock, truth="cluster", own={"vorname": "first_name"})
     assert report.people.groups == 2
     assert report.full.pairwise.f1 == 1.0
 
 
 def test_the_model_is_adapted_before_anything_is_resolved(
-    tmp_path: Path, scorer: PairScorer, settings: Settings, clock: FrozenClock
+    tmp_path: Path, settings: Settings, clock: FrozenClock
 ) -> None:
     seen: list[int] = []
 
-    def train(fields: Sequence[MatchFields]) -> Scorer:
+    def adapt(fields: Sequence[MatchFields]) -> Parameters:
         seen.append(len(fields))
-        return scorer
+        return replace(shipped_parameters(), version="fitted")
 
     path = write_csv(tmp_path / "leads.csv", hard_rows(50))
-    report = evaluated(path, scorer, settings, clock, train=train)
+    report = evaluated(path, settings, clock, adapt=adapt)
     assert (seen, report.is_adapted) == ([report.accepted], True)
     assert report.training is not None
+    assert report.model == "fitted"
     assert report.to_json()["model"]["adapted_to_the_file"] is True
 
 
 def test_progress_is_told_and_ends_where_it_said(
-    tmp_path: Path, scorer: PairScorer, settings: Settings, clock: FrozenClock, engine: sa.Engine
+    tmp_path: Path, settings: Settings, clock: FrozenClock, engine: sa.Engine
 ) -> None:
     told: list[tuple[str, int, int]] = []
     path = write_csv(tmp_path / "leads.csv", hard_rows(60))
     evaluated(
-        path, scorer, settings, clock, engine=engine, replay=20,
+        path, settings, clock, engine=engine, replay=20,
         progress=lambda doing, done, total: told.append((doing, done, total)),
     )  # fmt: skip
-    assert {doing for doing, _done, _total in told} >= {"reading", "replaying"}
+    assert {doing for doing, _done, _total in told} >= {"reading", "full: scoring", "replaying"}
     replaying = [(done, total) for doing, done, total in told if doing == "replaying"]
     assert len(replaying) == 3
     assert replaying[-1][0] == replaying[-1][1]
+
+
+def test_of_a_long_file_a_sample_is_kept_for_the_model_and_it_is_always_the_same(
+    tmp_path: Path, settings: Settings, clock: FrozenClock
+) -> None:
+    path = write_csv(tmp_path / "leads.csv", hard_rows(300))
+    file = LabelledFile.of(open_lead_file(path), truth="person", own={}, country="US", clock=clock)
+    samples = [file.counted(lambda *_told: None, sample=40).sample for _ in range(2)]
+    assert samples[0] == samples[1]
+    assert len(samples[0]) == 40
+    everything = file.counted(lambda *_told: None, sample=1_000)
+    assert len(everything.sample) == everything.accepted
+    assert any(record not in samples[0] for record in everything.sample[:40])
+    assert all(record in everything.sample for record in samples[0])
 
 
 @contextmanager
@@ -194,10 +197,10 @@ def refused(words: str) -> Iterator[None]:
 
 
 def test_a_file_that_cannot_be_evaluated_is_refused_with_what_it_has(
-    tmp_path: Path, scorer: PairScorer, settings: Settings, clock: FrozenClock
+    tmp_path: Path, settings: Settings, clock: FrozenClock
 ) -> None:
     path = tmp_path / "leads.csv"
-    check = partial(evaluated, path, scorer, settings, clock)
+    check = partial(evaluated, path, settings, clock)
     path.write_text("first_name,email\nAda,ada@engine.example\n", encoding="utf-8")
     with refused("no column 'person'.*first_name, email"):
         check()
