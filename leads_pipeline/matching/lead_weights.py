@@ -8,9 +8,11 @@ import sqlalchemy as sa
 from leads_pipeline.domain.ids import LeadId
 from leads_pipeline.domain.match_keys import MatchFields
 from leads_pipeline.matching.pairs import Frequencies, ScoredPair, Scorer, terms_of
-from leads_pipeline.storage import identity
+from leads_pipeline.storage import identity, match_index
 
 LeadPair = tuple[LeadId, LeadId]
+# A tenant's scorer; loading one takes a second.
+ScorerOf = Callable[[str], Scorer]
 
 # The weights of all pairs are wanted, also far below the cut-offs.
 _ALL = -1_000.0
@@ -36,7 +38,7 @@ def weigh(
     place_of = {lead: place for place, lead in enumerate(leads)}
     terms = {term for lead in leads for term in terms_of(fields[lead]).items()}
     frequencies = Frequencies(
-        identity.read_size(connection, tenant).contacts, identity.read_frequencies(connection, tenant, terms)
+        identity.read_size(connection, tenant).contacts, match_index.read_frequencies(connection, tenant, terms)
     )
     scored = scorer.score(
         [fields[lead] for lead in leads],
@@ -48,12 +50,15 @@ def weigh(
 
 
 def weigher(
-    connection: sa.Connection, tenant: str, scorer: Scorer
+    connection: sa.Connection, tenant: str, scorer_of: ScorerOf
 ) -> Callable[[Mapping[LeadId, MatchFields], Sequence[LeadPair]], Mapping[LeadPair, float]]:
-    """``weigh`` as ``storage.contact_rulings`` asks for it: only the weights, by pair in the order of ids."""
+    """``weigh`` as ``storage.contact_rulings`` asks for it: only the weights, by pair in the order of ids.
+
+    The scorer is loaded when it is asked for.
+    """
 
     def weights(fields: Mapping[LeadId, MatchFields], pairs: Sequence[LeadPair]) -> Mapping[LeadPair, float]:
-        found = weigh(connection, tenant, scorer, fields, pairs) if pairs else []
+        found = weigh(connection, tenant, scorer_of(tenant), fields, pairs) if pairs else []
         return {(min(item.leads), max(item.leads)): item.scored.match_weight for item in found}
 
     return weights

@@ -30,7 +30,7 @@ from leads_pipeline.matching.model_comparison import (
 )
 from leads_pipeline.matching.pairs import Frequencies, Scorer, count_terms
 from leads_pipeline.matching.scorer_source import parameters_for
-from leads_pipeline.storage import identity, match_models, match_reviews
+from leads_pipeline.storage import identity, match_index, match_models, match_reviews
 from leads_pipeline.telemetry import get_logger
 
 log = get_logger(__name__)
@@ -212,7 +212,7 @@ class _Comparison:
 
     def _frequencies(self, records: Sequence[MatchFields]) -> Frequencies:
         terms = count_terms(records).occurrences
-        known = identity.read_frequencies(self._connection, self._tenant, terms) if terms else {}
+        known = match_index.read_frequencies(self._connection, self._tenant, terms) if terms else {}
         return Frequencies(identity.read_size(self._connection, self._tenant).contacts, known)
 
 

@@ -21,7 +21,6 @@ from leads_pipeline.domain.match_fields import (
 )
 from leads_pipeline.domain.match_keys import MatchFields
 from leads_pipeline.domain.stage import Lane
-from leads_pipeline.storage.match_index import read_frequencies as read_frequencies
 
 # Half of the key names the lock's purpose, so that it cannot meet another use of advisory locks; the rest, the tenant.
 _LOCK_PURPOSE = 0x1EAD

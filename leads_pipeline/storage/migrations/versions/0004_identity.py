@@ -104,8 +104,8 @@ def _narrow_match_keys() -> None:
         sa.PrimaryKeyConstraint("key_hash", "lead_id", name="pk_match_keys"),
     )
     connection = op.get_bind()
-    for tenant in connection.execute(sa.text("select distinct tenant from wide_match_keys")).scalars().all():
-        salt = int.from_bytes(blake2b(tenant.encode(), digest_size=8).digest(), "big", signed=True)
+    for (tenant,) in connection.execute(sa.text("select distinct tenant from wide_match_keys")).all():
+        salt = int.from_bytes(blake2b(str(tenant).encode(), digest_size=8).digest(), "big", signed=True)
         narrow = """
             insert into match_keys (key_hash, lead_id, tenant)
             select key_hash # cast(:salt as bigint), lead_id, tenant from wide_match_keys where tenant = :tenant
