@@ -11,8 +11,7 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from leads_pipeline.domain.ids import LeadId
-from leads_pipeline.matching.lead_weights import weigher
-from leads_pipeline.matching.pairs import Scorer
+from leads_pipeline.matching.lead_weights import ScorerOf, weigher
 from leads_pipeline.storage.contact_deciding import Decided, Ruling, deciding
 from leads_pipeline.storage.contact_rulings import (
     link_leads,
@@ -65,10 +64,10 @@ def link(engine: sa.Engine, lead: UUID, other: UUID, ruling: Ruling) -> Decided:
     return _logged(decided, ruling)
 
 
-def unlink(engine: sa.Engine, lead: UUID, other: UUID, ruling: Ruling, *, scorer: Scorer) -> Decided:
+def unlink(engine: sa.Engine, lead: UUID, other: UUID, ruling: Ruling, *, scorer_of: ScorerOf) -> Decided:
     """Say that two leads are not one person's: where they are one contact's, it is taken apart between them.
 
-    Its other leads go with the one of the two that the better evidence leads to, as ``scorer`` weighs it.
+    Its other leads go with the one of the two that the better evidence leads to, as the tenant's model weighs it.
 
     Raises:
         NotFound: a lead belongs to no contact.
@@ -76,7 +75,7 @@ def unlink(engine: sa.Engine, lead: UUID, other: UUID, ruling: Ruling, *, scorer
     """
     tenant = _tenant(engine, lead, other)
     with deciding(engine, tenant, dry_run=ruling.dry_run) as connection:
-        weigh = weigher(connection, tenant, scorer)
+        weigh = weigher(connection, tenant, scorer_of)
         decided = unlink_leads(connection, tenant, LeadId(lead), LeadId(other), ruling, weigh=weigh)
     return _logged(decided, ruling)
 

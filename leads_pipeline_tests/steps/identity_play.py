@@ -65,6 +65,9 @@ class Play:
     now: datetime = NOW
     scorer: PlainScorer = field(default_factory=PlainScorer)
 
+    def scorer_of(self, _tenant: str) -> PlainScorer:
+        return self.scorer
+
     def later(self) -> datetime:
         self.now += timedelta(minutes=1)
         return self.now
@@ -134,7 +137,7 @@ class Play:
 
     def unlink(self, lead: UUID, other: UUID, **options: Any) -> Decided:
         ruling = self.ruling(**options)
-        return self._then_refresh(contact_decisions.unlink(self.engine, lead, other, ruling, scorer=self.scorer))
+        return self._then_refresh(contact_decisions.unlink(self.engine, lead, other, ruling, scorer_of=self.scorer_of))
 
     def undo(self, merge_id: UUID | None, **options: Any) -> Decided:
         assert merge_id is not None

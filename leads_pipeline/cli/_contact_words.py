@@ -1,0 +1,244 @@
+"""How contacts and decisions about them are put into words. Values are shown only where the caller says so."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from leads_pipeline.cli._waterfall import as_text, words
+from leads_pipeline.domain.identity_log import DecisionKind, LinkKind, standing
+from leads_pipeline.domain.survivorship import GOLDEN_FIELDS
+
+if TYPE_CHECKING:
+    from leads_pipeline.domain.identity_log import Decision, Link
+    from leads_pipeline.domain.ids import LeadId
+    from leads_pipeline.matching.explanation import Explanation
+    from leads_pipeline.steps.contact_explanations import ExplainedContact, ExplainedPair
+    from leads_pipeline.storage.contact_deciding import Decided
+    from leads_pipeline.storage.contact_reading import ContactCard
+
+Titled = "tuple[str, Explanation]"
+
+_KINDS = {
+    DecisionKind.JOIN: "joined",
+    DecisionKind.MERGE: "merged",
+    DecisionKind.MOVE: "moved",
+    DecisionKind.SPLIT: "split",
+    DecisionKind.LINK: "linked",
+    DecisionKind.UNLINK: "unlinked",
+    DecisionKind.UNDO: "undone",
+}
+
+
+def card_lines(card: "ContactCard", *, values: bool) -> list[str]:
+    """A contact as it stands."""
+    golden = card.golden
+    lines = [
+        f"contact      {card.contact_id} (tenant {card.tenant})",
+        f"since        {card.created_at:%Y-%m-%d %H:%M} UTC, founded by lead {card.founding_lead_id}",
+    ]
+    lines += [f"merged       {other} was merged into it" for other in card.merged]
+    if golden is None:
+        lines.append("golden row   none yet")
+    else:
+        lines.append(f"golden row   version {golden['version']}, {_stamp(golden['updated_at'])}")
+    if card.waits:
+        lines.append("             waits to be made anew")
+    if golden is not None:
+        lines += _fields(golden, values=values)
+        lines += _consent(golden["consent"])
+    lines += [
+        f"lead         {lead.lead_id}  {lead.source}, {_stamp(lead.received_at)}, {lead.decision}"
+        + ("" if lead.golden_version is not None else ", not in the golden row yet")
+        for lead in card.leads
+    ]
+    for item in card.destinations:
+        record = f", record {item.crm_record_id}" if item.crm_record_id else ""
+        has = f"has version {item.delivered_version}" if item.delivered_version is not None else "has none"
+        lines.append(
+            f"destination  {item.destination}: {item.operation} of version {item.wanted_version} is {item.state}, "
+            f"{has}{record}"
+        )
+    lines += [f"link         {_link(link)}" for link in card.links]
+    lines += [f"review       {review} asks whether it is another contact too" for review in card.open_reviews]
+    return lines
+
+
+def _fields(golden: Mapping[str, Any], *, values: bool) -> list[str]:
+    provenance = golden["provenance"]
+    lines = []
+    for name in GOLDEN_FIELDS:
+        if golden[name] is None:
+            continue
+        said = f" {golden[name]}" if values else ""
+        origin = provenance.get(name)
+        source = f"lead {origin['lead_id']}, {origin['received_at'][:16]}, {origin['rule']}" if origin else ""
+        lines.append(f"  {name:15}{said:30}  {source}" if values else f"  {name:15}  {source}")
+    if not values:
+        lines.append("  (values with --values)")
+    return lines
+
+
+def _consent(consent: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> list[str]:
+    return [
+        f"consent      {purpose} by {channel}: {'granted' if item['granted'] else 'withdrawn'} "
+        f"{str(item['as_of'])[:16]}, lead {item['lead_id']}"
+        for purpose, channels in sorted(consent.items())
+        for channel, item in sorted(channels.items())
+    ] or ["consent      nobody said anything"]
+
+
+def history_lines(decisions: Sequence["Decision"]) -> list[str]:
+    """Every decision, oldest first."""
+    undone = standing(decisions)
+    lines = []
+    for item in decisions:
+        lines.append(f"{_stamp(item.merged_at)}  {_KINDS[item.kind]:8}  {item.merge_id}")
+        lines.append(f"    {_said(item)}")
+        by = f"by {item.actor}"
+        if item.match_weight is not None:
+            by += f", weight {item.match_weight:.2f}"
+        if item.reason:
+            by += f": {item.reason}"
+        lines.append(f"    {by}")
+        if item.merge_id in undone:
+            lines.append(f"    taken back by {undone[item.merge_id]}")
+        elif item.inverse is None:
+            lines.append("    cannot be undone: from before inverses were kept")
+    return lines or ["no decision: its leads came without being joined to anybody"]
+
+
+def _said(item: "Decision") -> str:
+    leads = f"{len(item.moved)} lead(s)" if len(item.moved) != 1 else f"lead {next(iter(item.moved))}"
+    match item.kind:
+        case DecisionKind.JOIN:
+            return f"{leads} joined {item.contact_id}"
+        case DecisionKind.MERGE:
+            return f"{item.other_contact_id} was merged into {item.contact_id}, with {leads}"
+        case DecisionKind.MOVE:
+            return f"{leads} went from {item.other_contact_id} to {item.contact_id}"
+        case DecisionKind.SPLIT:
+            return f"{leads} went from {item.contact_id} into a contact of their own, {item.other_contact_id}"
+        case DecisionKind.LINK:
+            merged = f"; {item.other_contact_id} was merged into {item.contact_id}" if item.moved else ""
+            return f"two leads were called one person's{merged}"
+        case DecisionKind.UNLINK:
+            apart = f"; {leads} went to {item.other_contact_id}" if item.moved else ""
+            return f"two leads were called two persons'{apart}"
+        case DecisionKind.UNDO:
+            return f"took back {item.undoes}; {leads} moved"
+
+
+def decided_lines(decided: "Decided") -> list[str]:
+    """What a decision did, or would do."""
+    if decided.merge_id is None:
+        return ["it was so already: nothing to do"]
+    lines = []
+    for owner, leads in sorted(decided.leads_of.items()):
+        role = "is new" if owner in decided.founded else "lives again" if owner in decided.returned else "stays"
+        lines.append(f"contact      {owner} {role}, with {len(leads)} lead(s)")
+    lines += [f"contact      {gone} is merged into {into}" for gone, into in sorted(decided.merged_away.items())]
+    lines += [f"lead         {lead} goes to {owner}" for lead, owner in sorted(decided.moved.items())]
+    lines += [f"link         {_link(link)}" for link in decided.links_made]
+    lines += [f"link         {link} is withdrawn" for link in decided.links_withdrawn]
+    if decided.carried:
+        lines.append(f"consent      {decided.carried} withdrawal(s) hold for both parts from now on")
+    if decided.dry_run:
+        lines.append("nothing was changed: a dry run")
+    else:
+        lines.append(f"decision     {decided.merge_id} (leads contact undo takes it back)")
+    return lines
+
+
+def _link(link: "Link") -> str:
+    sides = " and ".join(_side(side) for side in link.sides)
+    what = "are one person" if link.kind is LinkKind.MUST else "are kept apart"
+    return f"{link.link_id}: {sides} {what}, by {link.actor}"
+
+
+def _side(side: Iterable[UUID]) -> str:
+    leads = sorted(side)
+    return f"lead {leads[0]}" if len(leads) == 1 else f"{len(leads)} leads ({leads[0]} …)"
+
+
+def pair_explained(pair: "ExplainedPair") -> "tuple[list[str], list[tuple[str, Explanation]]]":
+    """Two leads: lines, and what to draw."""
+    one, other = pair.explanation.leads or (None, None)
+    lines = [f"lead {one}, contact {pair.contacts[0]}", f"lead {other}, contact {pair.contacts[1]}", ""]
+    together = pair.contacts[0] == pair.contacts[1]
+    lines.append("They are one contact." if together else "They are two contacts.")
+    lines += [f"Decided by {_link(link)}" for link in pair.links]
+    if together:
+        lines += [f"{_stamp(item.merged_at)}: {_said(item)}, by {item.actor}" for item in pair.decisions]
+    lines += ["", f"As {pair.explanation.model} weighs them now:", *explained_lines(pair.explanation)]
+    return lines, [(f"lead {one} and lead {other}", pair.explanation)]
+
+
+def contact_explained(contact: "ExplainedContact") -> "tuple[list[str], list[tuple[str, Explanation]]]":
+    """A contact: lines, and what to draw of each decision that was weighed."""
+    lines = [f"contact {contact.contact_id} (tenant {contact.tenant}), {contact.leads} lead(s)"]
+    charts: list[tuple[str, Explanation]] = []
+    for item in contact.decisions:
+        decision, explanation = item.decision, item.explanation
+        lines += ["", f"{_stamp(decision.merged_at)}: {_said(decision)}"]
+        lines.append(f"  decided by {decision.actor}{f': {decision.reason}' if decision.reason else ''}")
+        if explanation is None:
+            continue
+        if explanation.leads:
+            moved = next(lead for lead in explanation.leads if lead in decision.moved)
+            known = next(lead for lead in explanation.leads if lead != moved)
+            lines.append(f"  lead {moved} was compared with lead {known}")
+        lines += explained_lines(explanation)
+        charts.append((f"{_said(decision)}, by {decision.actor}", explanation))
+    if not contact.decisions:
+        lines.append("nothing was ever decided about it: its lead founded it and nobody joined")
+    lines += ["", *_agreement(contact)]
+    lines += [f"link         {_link(link)}" for link in contact.links]
+    return lines, charts
+
+
+_SHOWN_AGAINST = 5
+
+
+def _agreement(contact: "ExplainedContact") -> list[str]:
+    if not contact.weighed:
+        return []
+    verdict = (
+        f"Of {contact.weighed} pair(s) of its leads, {contact.in_favour} would be merged by weight alone, and "
+        f"{len(contact.against)} speak against it{':' if contact.against else '.'}"
+    )
+    lines = [verdict]
+    lines += [
+        f"  {weight:+7.2f}  lead {one} and lead {other}" for one, other, weight in contact.against[:_SHOWN_AGAINST]
+    ]
+    return lines
+
+
+def explained_lines(explanation: "Explanation") -> list[str]:
+    """The waterfall, the rules, and what spoke against."""
+    lines = as_text(explanation)
+    for rule in explanation.rules:
+        vetoed = f", but vetoed: {', '.join(words(veto) for veto in rule.vetoes)}" if rule.vetoes else ": it decides"
+        lines.append(f"  rule {rule.rule} agrees{vetoed}")
+    against = ", ".join(
+        f"{words(item.name)}{f' ({words(item.level)})' if item.level else ''} {item.weight:+.2f}"
+        for item in explanation.against
+    )
+    lines.append(f"  against it: {against or 'nothing that was compared'}")
+    return lines
+
+
+def side_by_side(given: "Mapping[LeadId, Mapping[str, Any]]") -> list[str]:
+    """What each lead gave, a column for each: personal data."""
+    leads = sorted(given)
+    wide = max((len(str(value)) for values in given.values() for value in values.values()), default=0)
+    wide = max(wide, 36)
+    lines = ["", f"  {'':15}  {'  '.join(str(lead).ljust(wide) for lead in leads)}".rstrip()]
+    for name in GOLDEN_FIELDS:
+        row = [str(given[lead].get(name) or "") for lead in leads]
+        if any(row):
+            lines.append(f"  {name:15}  {'  '.join(value.ljust(wide) for value in row)}".rstrip())
+    return lines
+
+
+def _stamp(at: Any) -> str:
+    return f"{at:%Y-%m-%d %H:%M}"
