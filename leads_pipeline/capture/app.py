@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from leads_pipeline.capture.call import Answer, Call, Receive, Scope, Send, SenderGone, as_json, refusal, send_answer
+from leads_pipeline.capture.contact_lookup import LOOKUP_PATH, look_up
 from leads_pipeline.capture.counts import Counts
 from leads_pipeline.capture.door import Door
 from leads_pipeline.capture.lead_posts import post_batch, post_lead
@@ -29,9 +30,19 @@ _POSTS: dict[str, Route] = {"/v1/leads": post_lead, "/v1/leads/batch": post_batc
 _log = get_logger(__name__)
 
 
-def create_app(settings: Settings, *, database_url: str, clock: Clock, counts: Counts | None = None) -> "CaptureApp":
-    """The capture service as an ASGI application; it connects when its lifespan begins."""
-    return CaptureApp(Door(settings, database_url=database_url, clock=clock, counts=counts))
+def create_app(
+    settings: Settings,
+    *,
+    database_url: str,
+    clock: Clock,
+    counts: Counts | None = None,
+    lookup_url: str | None = None,
+) -> "CaptureApp":
+    """The capture service as an ASGI application; it connects when its lifespan begins.
+
+    ``lookup_url``: the login with which it reads contacts; without one its own takes the role for that.
+    """
+    return CaptureApp(Door(settings, database_url=database_url, clock=clock, counts=counts, lookup_url=lookup_url))
 
 
 class CaptureApp:
@@ -56,7 +67,7 @@ class CaptureApp:
             await self._pages(scope, receive, self._counted(send, call), call)
             return
         try:
-            if call.method == "OPTIONS":
+            if call.method == "OPTIONS" and route is not look_up:
                 answer = self._preflight(call)
             elif allowed and call.method != allowed:
                 answer = refusal(Refused(Code.METHOD_NOT_ALLOWED, headers=(("Allow", allowed),)), call)
@@ -69,7 +80,9 @@ class CaptureApp:
         finally:
             call.release()
         self.door.counts.answered(call.path, answer.status, call.refused)
-        extra = self.door.origins.headers(call.headers) if b"origin" in call.headers else ()
+        # No site's script may look contacts up: its key would stand in the page.
+        from_site = b"origin" in call.headers and route is not look_up
+        extra = self.door.origins.headers(call.headers) if from_site else ()
         await send_answer(answer, send, extra=extra, with_body=call.method != "HEAD")
 
     def _route(self, call: Call) -> tuple[Route | None, str]:
@@ -78,6 +91,8 @@ class CaptureApp:
             return route, "POST"
         if call.path.startswith(PREFIX):
             return source_post, ""
+        if call.path == LOOKUP_PATH and self.door.contacts is not None:
+            return look_up, ""
         if call.path == "/metrics" and self.door.settings.capture.metrics:
             return metrics, "GET"
         return (_readyz, "GET") if call.path == "/readyz" else (None, "")

@@ -150,6 +150,16 @@ class Call:
         client = self.scope.get("client")
         return client[0] if client else None
 
+    @property
+    def key_in_headers(self) -> str:
+        """The API key that the request carries as ``Authorization: Bearer …`` or ``X-API-Key``; empty if none."""
+        authorization = self.headers.get(b"authorization")
+        if authorization is not None:
+            scheme, _, credentials = authorization.decode("latin-1").partition(" ")
+            if scheme.lower() == "bearer":
+                return credentials.strip()
+        return (self.header(b"x-api-key") or "").strip()
+
     def header(self, name: bytes) -> str | None:
         value = self.headers.get(name)
         return None if value is None else value.decode("latin-1")

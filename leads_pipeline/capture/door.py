@@ -12,6 +12,7 @@ from leads_pipeline.buffer.port import EncodedLead, NewLead, content_key, event_
 from leads_pipeline.buffer.reconnecting import ReconnectingConnection
 from leads_pipeline.capture.admission import Admission
 from leads_pipeline.capture.call import Budget, Call, Deadlines
+from leads_pipeline.capture.contact_lookup import Contacts
 from leads_pipeline.capture.cors import Origins, may_post
 from leads_pipeline.capture.counts import CountedBuffer, Counts, SharedCounts
 from leads_pipeline.capture.doubts import Doubts
@@ -29,6 +30,7 @@ from leads_pipeline.domain.stage import Lane
 from leads_pipeline.errors import ConfigError
 from leads_pipeline.sources.port import Secrets, SourceKind
 from leads_pipeline.sources.registry import KINDS
+from leads_pipeline.storage.api_keys import KeyScope
 from leads_pipeline.telemetry import get_logger
 
 if TYPE_CHECKING:
@@ -68,7 +70,16 @@ class Sender:
 class Door:
     """What the routes share. Keys are read over a connection of their own, so that no commit keeps them waiting."""
 
-    def __init__(self, settings: Settings, *, database_url: str, clock: Clock, counts: Counts | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        database_url: str,
+        clock: Clock,
+        counts: Counts | None = None,
+        lookup_url: str | None = None,
+    ) -> None:
+        """``lookup_url``: a login that reads contacts; without one the door's own takes the role for that."""
         self.settings = settings
         self.clock = clock
         self.reader = ReconnectingConnection(database_url, application_name="leads_capture keys")
@@ -93,6 +104,9 @@ class Door:
         self.doubts = Doubts(clock)
         self.ways = _ways_in(settings)
         self.in_request = _in_request(settings, clock=clock)
+        self.contacts: Contacts | None = None
+        if settings.capture.lookup.enabled:
+            self.contacts = Contacts(database_url=database_url, login_url=lookup_url)
 
     async def check(self) -> None:
         """Raises ``DatabaseUnavailable`` unless leads would be stored now, ``QueueFull`` if too many wait for that."""
@@ -109,6 +123,8 @@ class Door:
         await self.commits.close()
         if self.in_request is not None:
             await self.in_request.close()
+        if self.contacts is not None:
+            await self.contacts.close()
         self.deadlines.stop()
         await self.admission.close()
         await self._depths.close()
@@ -128,6 +144,8 @@ class Door:
         holder = await self.keys.holder_of(presented) if presented else None
         if holder is None:
             return Refused(Code.BAD_KEY, headers=(("WWW-Authenticate", 'Bearer realm="leads"'),))
+        if holder.scope is not KeyScope.POST or holder.source is None:
+            return Refused(Code.WRONG_SCOPE)
         source = _named_source(call) or holder.source
         way = self.ways.get((holder.tenant, source))
         if way is None:
@@ -229,14 +247,8 @@ def _secrets(source: SourceSettings) -> Secrets | None:
 
 
 def _presented_key(call: Call) -> str:
-    authorization = call.headers.get(b"authorization")
-    if authorization is not None:
-        scheme, _, credentials = authorization.decode("latin-1").partition(" ")
-        if scheme.lower() == "bearer":
-            return credentials.strip()
-    header = call.header(b"x-api-key")
     # A plain HTML form can send no header; its key is public anyway, as it stands in the page.
-    return (header or call.query.get("key", "")).strip()
+    return call.key_in_headers or call.query.get("key", "").strip()
 
 
 def _named_source(call: Call) -> str | None:

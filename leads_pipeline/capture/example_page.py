@@ -50,7 +50,7 @@ async def _way_of(door: Door, key: str) -> WayIn | None:
         holder = await door.keys.holder_of(key)
     except DatabaseError:
         return None
-    return None if holder is None else door.ways.get((holder.tenant, holder.source))
+    return None if holder is None else door.ways.get((holder.tenant, holder.source or ""))
 
 
 def _template(name: str) -> Template:

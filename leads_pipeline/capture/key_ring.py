@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from leads_pipeline.buffer.reconnecting import ReconnectingConnection
 from leads_pipeline.clock import Clock
 from leads_pipeline.errors import DatabaseUnavailable
-from leads_pipeline.storage.api_keys import KEYS_IN_FORCE, key_id_of, matches
+from leads_pipeline.storage.api_keys import KEYS_IN_FORCE, KeyScope, key_id_of, matches
 
 # A revoked key is refused after this long at the latest.
 KEYS_TTL_SECONDS = 2.0
@@ -25,11 +25,12 @@ ANSWER_PATIENCE_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class KeyHolder:
-    """Whom a key speaks for."""
+    """Whom a key speaks for, and what it may do. Only one that posts has a source."""
 
     key_id: str
     tenant: str
-    source: str
+    scope: KeyScope
+    source: str | None
 
 
 class KeyRing:
@@ -99,7 +100,8 @@ class KeyRing:
             self._failed_at = self._clock.monotonic()
             return
         self._keys = {
-            key_id: (KeyHolder(key_id, tenant, source), key_sha256) for key_id, tenant, source, key_sha256 in rows
+            key_id: (KeyHolder(key_id, tenant, KeyScope(scope), source), key_sha256)
+            for key_id, tenant, scope, source, key_sha256 in rows
         }
         self._read_at, self._failed_at = asked_at, None
 

@@ -4,20 +4,17 @@ lead, the limits of leads.yaml and the kinds of sources. ``/openapi.json`` is th
 Add a route's operation here; tests post to the running service what the document promises, and the opposite.
 """
 
-from collections import defaultdict
-from collections.abc import Iterable
-from typing import Any
-
 from leads_pipeline import __version__
 from leads_pipeline.capture.bodies import JSON_TYPES, NDJSON_TYPES
-from leads_pipeline.capture.openapi_schemas import error_schema, schemas
-from leads_pipeline.capture.refusals import REFUSALS, Code
+from leads_pipeline.capture.contact_lookup import LOOKUP_PATH
+from leads_pipeline.capture.openapi_lookup import LOOKUP_FAULTS, LOOKUP_POST_FAULTS, lookup_operations, lookup_schemas
+from leads_pipeline.capture.openapi_parts import Node, header, json_answer, refusals
+from leads_pipeline.capture.openapi_schemas import schemas
+from leads_pipeline.capture.refusals import Code
 from leads_pipeline.config import CaptureSettings, Settings
 from leads_pipeline.domain.buffer_bounds import Level
 from leads_pipeline.domain.stage import Lane
 from leads_pipeline.sources.registry import KINDS
-
-Node = dict[str, Any]
 
 _LEAD_FAULTS = (
     Code.MALFORMED_JSON,
@@ -31,7 +28,7 @@ _LEAD_FAULTS = (
     Code.UNSTORABLE,
     Code.KEY_REUSED,
 )
-_KEY_FAULTS = (Code.BAD_KEY, Code.SOURCE_MISMATCH, Code.UNKNOWN_SOURCE)
+_KEY_FAULTS = (Code.BAD_KEY, Code.WRONG_SCOPE, Code.SOURCE_MISMATCH, Code.UNKNOWN_SOURCE)
 _NOT_NOW = (
     Code.TOO_MANY_REQUESTS,
     Code.INTERNAL_ERROR,
@@ -61,6 +58,8 @@ REFUSED: dict[str, tuple[Code, ...]] = {
         Code.SOURCE_NOT_READY,
     ),
     "trySource": (Code.BAD_SIGNATURE, Code.NOT_FOUND, Code.METHOD_NOT_ALLOWED, Code.SOURCE_NOT_READY),
+    "lookUpContact": LOOKUP_FAULTS,
+    "lookUpContactByPost": LOOKUP_POST_FAULTS,
     "isReady": (Code.INTERNAL_ERROR, Code.QUEUE_FULL, Code.BUFFER_FULL, Code.DATABASE_UNAVAILABLE),
 }
 
@@ -77,6 +76,8 @@ def openapi_document(settings: Settings) -> Node:
         "/healthz": {"get": _healthz()},
         "/readyz": {"get": _readyz()},
     }
+    if limits.lookup.enabled:
+        paths[LOOKUP_PATH] = lookup_operations()
     if limits.metrics:
         paths["/metrics"] = {"get": _page("metrics", "Counts and depths for Prometheus.", "text/plain")}
     paths["/leads.js"] = {"get": _leads_js()}
@@ -99,11 +100,12 @@ def openapi_document(settings: Settings) -> Node:
         "tags": [
             {"name": "leads", "description": "Leads in our own form, under an API key."},
             {"name": "sources", "description": "Forms and vendors' webhooks, each at its source's own address."},
+            {"name": "contacts", "description": "What is known of one person, under a key of scope lookup."},
             {"name": "service", "description": "What people and machines ask about the service."},
         ],
         "paths": paths,
         "components": {
-            "schemas": schemas(),
+            "schemas": schemas() | (lookup_schemas() if limits.lookup.enabled else {}),
             "securitySchemes": {
                 "bearerKey": {"type": "http", "scheme": "bearer", "bearerFormat": "lp_…", "description": _KEY_TEXT},
                 "headerKey": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": _KEY_TEXT},
@@ -113,7 +115,9 @@ def openapi_document(settings: Settings) -> Node:
     }
 
 
-_KEY_TEXT = "Made by `leads keys create --source NAME`; it says whose lead it is."
+_KEY_TEXT = (
+    "Made by `leads keys create --source NAME`; it says whose lead it is. Contacts take one made with --scope lookup."
+)
 
 
 # --- operations --------------------------------------------------------------------------------------------------
@@ -132,9 +136,9 @@ def _post_lead(limits: CaptureSettings) -> Node:
             "content": {kind: {"schema": {"$ref": "#/components/schemas/Lead"}} for kind in sorted(JSON_TYPES)},
         },
         "responses": {
-            "202": _json_answer("The lead is committed.", "Stored"),
-            "200": _json_answer("The same post came before.", "Duplicate"),
-            **_refusals(REFUSED["postLead"]),
+            "202": json_answer("The lead is committed.", "Stored"),
+            "200": json_answer("The same post came before.", "Duplicate"),
+            **refusals(REFUSED["postLead"]),
         },
     }
 
@@ -163,8 +167,8 @@ def _post_batch(limits: CaptureSettings) -> Node:
             },
         },
         "responses": {
-            "202": _json_answer("One result for each lead, in order.", "BatchResult"),
-            **_refusals(REFUSED["postBatch"]),
+            "202": json_answer("One result for each lead, in order.", "BatchResult"),
+            **refusals(REFUSED["postBatch"]),
         },
     }
 
@@ -173,7 +177,7 @@ def _to_source(limits: CaptureSettings) -> Node:
     signed = ", ".join(sorted(name for name, kind in KINDS.items() if kind.signed))
     bodies = sorted({kind for source in KINDS.values() for kind in source.media_types})
     page = {"text/html": {"schema": {"type": "string"}}}
-    stored = _json_answer("The same post came before; or, of a delivery, how many leads are new.", "Duplicate")
+    stored = json_answer("The same post came before; or, of a delivery, how many leads are new.", "Duplicate")
     stored["content"]["application/json"]["schema"] = {
         "oneOf": [{"$ref": "#/components/schemas/Duplicate"}, {"$ref": "#/components/schemas/Counts"}]
     }
@@ -189,10 +193,10 @@ def _to_source(limits: CaptureSettings) -> Node:
         "parameters": [_IDEMPOTENCY_KEY, *_NAMED_SOURCE],
         "requestBody": {"required": True, "content": {kind: {"schema": {}} for kind in bodies}},
         "responses": {
-            "202": _json_answer("The lead is committed.", "Stored"),
+            "202": json_answer("The lead is committed.", "Stored"),
             "200": stored,
-            "303": {"description": "To a page of leads.yaml.", "headers": {"Location": _header("uri-reference")}},
-            **_refusals(REFUSED["postToSource"]),
+            "303": {"description": "To a page of leads.yaml.", "headers": {"Location": header("uri-reference")}},
+            **refusals(REFUSED["postToSource"]),
         },
     }
 
@@ -212,7 +216,7 @@ def _try_source() -> Node:
                 "description": "The challenge, as it was sent.",
                 "content": {"text/plain": {"schema": {"type": "string"}}},
             },
-            **_refusals(REFUSED["trySource"]),
+            **refusals(REFUSED["trySource"]),
         },
     }
 
@@ -248,7 +252,7 @@ def _readyz() -> Node:
         "description": "For load balancers.",
         "responses": {
             "200": {"description": "They can.", "content": {"application/json": {"schema": ready}}},
-            **_refusals(REFUSED["isReady"]),
+            **refusals(REFUSED["isReady"]),
         },
     }
 
@@ -256,8 +260,8 @@ def _readyz() -> Node:
 def _leads_js() -> Node:
     operation = _page("leadsJs", "The browser snippet.", "text/javascript")
     operation["parameters"] = [{"name": "If-None-Match", "in": "header", "schema": {"type": "string"}}]
-    operation["responses"]["200"]["headers"] = {"ETag": _header()}
-    operation["responses"]["304"] = {"description": "It is what you have.", "headers": {"ETag": _header()}}
+    operation["responses"]["200"]["headers"] = {"ETag": header()}
+    operation["responses"]["304"] = {"description": "It is what you have.", "headers": {"ETag": header()}}
     return operation
 
 
@@ -299,43 +303,3 @@ _SOURCE_ADDRESS: list[Node] = [
     }
     for name in ("tenant", "source")
 ]
-
-
-def _json_answer(description: str, schema: str) -> Node:
-    content: Node = {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}}}
-    return {"description": description, "content": content}
-
-
-def _refusals(codes: Iterable[Code]) -> dict[str, Node]:
-    """The refusals of an operation by status, each with the codes and the headers that come with it."""
-    by_status: dict[int, list[Code]] = defaultdict(list)
-    for code in sorted(set(codes), key=list(Code).index):
-        by_status[REFUSALS[code].status].append(code)
-    return {str(status): _refusal(found) for status, found in sorted(by_status.items())}
-
-
-def _refusal(codes: list[Code]) -> Node:
-    headers: Node = {"X-Request-Id": _header(required=True)}
-    hints = [REFUSALS[code].retry_after_seconds is not None for code in codes]
-    if any(hints):
-        headers["Retry-After"] = {
-            "description": "Seconds to wait before the same request is sent again.",
-            "required": all(hints),
-            "schema": {"type": "integer", "minimum": 0},
-        }
-    if Code.BAD_KEY in codes:
-        headers["WWW-Authenticate"] = _header()
-    if Code.METHOD_NOT_ALLOWED in codes:
-        headers["Allow"] = _header(required=True)
-    return {
-        "description": "\n".join(f"`{code}`: {REFUSALS[code].message}" for code in codes),
-        "headers": headers,
-        "content": {"application/json": {"schema": error_schema(*codes)}},
-    }
-
-
-def _header(text_format: str | None = None, *, required: bool = False) -> Node:
-    schema: Node = {"type": "string"}
-    if text_format is not None:
-        schema["format"] = text_format
-    return {"schema": schema, **({"required": True} if required else {})}

@@ -44,6 +44,7 @@ class CaptureProtocol(HttpToolsProtocol):
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         super().__init__(config=config, server_state=server_state, app_state=app_state, _loop=_loop)
+        self.access_log = False  # whoever listens: an address of a look-up's may stand in a URL
         self._door: Door = config.app.door  # type: ignore[union-attr]
         self.headers_since: float | None = None
         self._is_last_request = False

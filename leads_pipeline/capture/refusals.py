@@ -20,6 +20,7 @@ class Code(StrEnum):
     UNKNOWN_SOURCE = "unknown_source"
     BAD_KEY = "bad_key"
     BAD_SIGNATURE = "bad_signature"
+    WRONG_SCOPE = "wrong_scope"
     SOURCE_MISMATCH = "source_mismatch"
     ORIGIN_NOT_ALLOWED = "origin_not_allowed"
     NOT_FOUND = "not_found"
@@ -38,11 +39,13 @@ class Code(StrEnum):
     TOO_DEEP = "too_deep"
     UNSTORABLE = "unstorable"
     WRONG_SHAPE = "wrong_shape"
+    INVALID_LOOKUP = "invalid_lookup"
     TOO_MANY_REQUESTS = "too_many_requests"
     INTERNAL_ERROR = "internal_error"
     QUEUE_FULL = "queue_full"
     BUFFER_FULL = "buffer_full"
     SOURCE_NOT_READY = "source_not_ready"
+    LOOKUP_UNAVAILABLE = "lookup_unavailable"
     DATABASE_UNAVAILABLE = "database_unavailable"
 
 
@@ -65,6 +68,7 @@ _TABLE = (
     Refusal(
         Code.BAD_SIGNATURE, 401, "The request is not signed by the secret of this source, or not within 5 minutes."
     ),
+    Refusal(Code.WRONG_SCOPE, 403, "This key is not for this: one kind posts leads, another looks contacts up."),
     Refusal(Code.SOURCE_MISMATCH, 403, "The source that the request names is not the one that this key is for."),
     Refusal(Code.ORIGIN_NOT_ALLOWED, 403, "This site is not among the source's cors_origins in leads.yaml."),
     Refusal(Code.NOT_FOUND, 404, "There is nothing here; leads go to /v1/leads, see /docs."),
@@ -88,6 +92,7 @@ _TABLE = (
     Refusal(Code.TOO_DEEP, 422, "The lead is nested too deeply."),
     Refusal(Code.UNSTORABLE, 422, "The lead holds a value that the database cannot represent."),
     Refusal(Code.WRONG_SHAPE, 422, "The body is not what this kind of source sends."),
+    Refusal(Code.INVALID_LOOKUP, 422, "This asks for no contact; what is wrong is named under 'fields'."),
     Refusal(
         Code.TOO_MANY_REQUESTS, 429, "This sender posts more often than it may; Retry-After says when to go on.", 1
     ),
@@ -97,6 +102,7 @@ _TABLE = (
     Refusal(
         Code.SOURCE_NOT_READY, 503, "This source's secret is not set where the service runs; send again later.", 60
     ),
+    Refusal(Code.LOOKUP_UNAVAILABLE, 503, "Contacts cannot be looked up for now; ask again.", 2),
     Refusal(
         Code.DATABASE_UNAVAILABLE,
         503,

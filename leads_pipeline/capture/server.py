@@ -41,11 +41,13 @@ def serve(
     host: str | None = None,
     port: int | None = None,
     workers: int | None = None,
+    lookup_url: str | None = None,
     on_listening: Callable[[str], None] | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT; then finish what was accepted, and return. Port 0 takes a free one.
 
-    Sockets that systemd hands over are used instead of ``host`` and ``port``. ``on_listening`` is given the address
+    Sockets that systemd hands over are used instead of ``host`` and ``port``. ``lookup_url`` is the login with which
+    contacts are read; without one the door's own takes the role for that. ``on_listening`` is given the address
     once every worker answers.
 
     Raises:
@@ -72,7 +74,9 @@ def serve(
         notify.ready(f"listens on {address_of(sockets[0])}")
 
     def run(slot: int, on_ready: Callable[[], None], *, supervisor: int | None, told: Notifier | None) -> None:
-        server = server_for(settings, database_url=database_url, clock=clock, counts=Counts(shared, slot=slot))
+        server = server_for(
+            settings, database_url=database_url, clock=clock, counts=Counts(shared, slot=slot), lookup_url=lookup_url
+        )
         server.on_ready, server.supervisor, server.notify = on_ready, supervisor, told
         own = sockets if handed or len(sockets) == 1 else [sockets[slot]]
         with stopped_by_signals(server):
@@ -136,9 +140,16 @@ class CaptureServer(uvicorn.Server):
             self.notify.alive()
 
 
-def server_for(settings: Settings, *, database_url: str, clock: Clock, counts: Counts | None = None) -> CaptureServer:
+def server_for(
+    settings: Settings,
+    *,
+    database_url: str,
+    clock: Clock,
+    counts: Counts | None = None,
+    lookup_url: str | None = None,
+) -> CaptureServer:
     """The server, not yet running."""
-    app = create_app(settings, database_url=database_url, clock=clock, counts=counts)
+    app = create_app(settings, database_url=database_url, clock=clock, counts=counts, lookup_url=lookup_url)
     return CaptureServer(
         uvicorn.Config(
             app,

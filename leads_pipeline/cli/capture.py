@@ -3,7 +3,7 @@
 import click
 
 from leads_pipeline.clock import SystemClock
-from leads_pipeline.config import load_settings
+from leads_pipeline.config import load_settings, lookup_database_url
 from leads_pipeline.telemetry import configure_logging
 
 
@@ -42,5 +42,6 @@ def serve(config_file: str | None, host: str | None, port: int | None, workers: 
         host=host,
         port=port,
         workers=workers,
+        lookup_url=lookup_database_url(),
         on_listening=lambda address: click.echo(f"capture listens on {address}"),
     )

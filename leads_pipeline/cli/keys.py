@@ -10,30 +10,46 @@ from leads_pipeline.config import SIGNED_KINDS, Settings, load_settings
 
 @click.group()
 def keys() -> None:
-    """Make, list and revoke the API keys with which sources post leads."""
+    """Make, list and revoke the API keys with which sources post leads and teams look contacts up."""
 
 
 @keys.command()
 @click.option("--tenant", help="Tenant of the source; may be left out if leads.yaml has only one.")
-@click.option("--source", required=True, help="Source that the key is for.")
+@click.option("--source", help="Source that the key is for.")
+@click.option(
+    "--scope",
+    type=click.Choice(["post", "lookup"]),
+    default="post",
+    show_default=True,
+    help="post: leads of the source; lookup: asks for contacts of the tenant, and has no source.",
+)
 @click.option("--quiet", "-q", is_flag=True, help="Print the key alone.")
 @click.pass_obj
-def create(config_file: str | None, tenant: str | None, source: str, quiet: bool) -> None:
+def create(config_file: str | None, tenant: str | None, source: str | None, scope: str, quiet: bool) -> None:
     """Make a key and print it. It is shown this once; only its hash is kept."""
-    from leads_pipeline.storage.api_keys import create_api_key
+    from leads_pipeline.storage.api_keys import create_api_key, create_lookup_key
     from leads_pipeline.storage.open import open_database
 
     settings = load_settings(config_file)
-    tenant = configured_source(settings, tenant=tenant, source=source)
-    with open_database(settings).begin() as connection:
-        key = create_api_key(connection, tenant=tenant, source=source, now=SystemClock().now())
+    if (source is None) != (scope == "lookup"):
+        raise click.UsageError("a key of scope post needs its --source; one of scope lookup is for the whole tenant")
+    now = SystemClock().now()
+    if source is None:
+        tenant = configured_tenant(settings, tenant=tenant)
+        with open_database(settings).begin() as connection:
+            key = create_lookup_key(connection, tenant=tenant, now=now)
+    else:
+        tenant = configured_source(settings, tenant=tenant, source=source)
+        with open_database(settings).begin() as connection:
+            key = create_api_key(connection, tenant=tenant, source=source, now=now)
     if quiet:
         click.echo(key.text)
         return
-    click.echo(f"key id  {key.key_id}   (for {tenant}/{source}; `leads keys revoke {key.key_id}` ends it)")
+    meant = f"for {tenant}/{source}" if source else f"looks up contacts of {tenant}"
+    click.echo(f"key id  {key.key_id}   ({meant}; `leads keys revoke {key.key_id}` ends it)")
     click.echo(f"key     {key.text}")
     click.echo("Keep it now: it is not shown again.")
-    if (kind := settings.tenants[tenant].sources[source].kind) in SIGNED_KINDS:
+    if source and (kind := settings.tenants[tenant].sources[source].kind) in SIGNED_KINDS:
         click.secho(
             f"note: kind {kind} proves itself with its secret; this key is only for posting to /v1/leads as {source}",
             fg="yellow",
@@ -44,16 +60,17 @@ def create(config_file: str | None, tenant: str | None, source: str, quiet: bool
 @keys.command(name="list")
 @click.pass_obj
 def list_keys(config_file: str | None) -> None:
-    """Show every key's id, source and state; never a key itself."""
+    """Show every key's id, what it is for and its state; never a key itself."""
     from leads_pipeline.storage.api_keys import list_api_keys
     from leads_pipeline.storage.open import open_database
 
     with open_database(load_settings(config_file)).connect() as connection:
         found = list_api_keys(connection)
-    table = Table("key id", "tenant", "source", "created (UTC)", "state")
+    table = Table("key id", "tenant", "scope", "source", "created (UTC)", "state")
     for key in found:
         state = "in force" if key.revoked_at is None else f"revoked {key.revoked_at:%Y-%m-%d %H:%M}"
-        table.add_row(key.key_id, key.tenant, key.source, f"{key.created_at:%Y-%m-%d %H:%M}", state)
+        source = key.source or ""
+        table.add_row(key.key_id, key.tenant, key.scope, source, f"{key.created_at:%Y-%m-%d %H:%M}", state)
     Console().print(table)
 
 
@@ -70,7 +87,8 @@ def revoke(config_file: str | None, key_id: str) -> None:
 
     with open_database(load_settings(config_file)).begin() as connection:
         key = revoke_api_key(connection, key_id, now=SystemClock().now())
-    click.echo(f"{key.key_id} ({key.tenant}/{key.source}) is revoked")
+    meant = f"{key.tenant}/{key.source}" if key.source else f"look-ups of {key.tenant}"
+    click.echo(f"{key.key_id} ({meant}) is revoked")
 
 
 def configured_source(settings: Settings, *, tenant: str | None, source: str) -> str:
@@ -79,13 +97,23 @@ def configured_source(settings: Settings, *, tenant: str | None, source: str) ->
     Raises:
         click.UsageError: the tenant or the source is not in leads.yaml, or the tenant must be named.
     """
+    tenant = configured_tenant(settings, tenant=tenant)
+    if settings.source(tenant, source) is None:
+        known = ", ".join(settings.tenants[tenant].sources)
+        raise click.UsageError(f"tenant {tenant} has no source {source!r} in {settings.path}; it has: {known}")
+    return tenant
+
+
+def configured_tenant(settings: Settings, *, tenant: str | None) -> str:
+    """A tenant named on the command line, or the only one.
+
+    Raises:
+        click.UsageError: it is not in leads.yaml, or must be named.
+    """
     if tenant is None:
         if len(settings.tenants) > 1:
             raise click.UsageError(f"name one with --tenant: {', '.join(settings.tenants)}")
         [tenant] = settings.tenants
     if tenant not in settings.tenants:
         raise click.UsageError(f"{settings.path} has no tenant {tenant!r}; it has: {', '.join(settings.tenants)}")
-    if settings.source(tenant, source) is None:
-        known = ", ".join(settings.tenants[tenant].sources)
-        raise click.UsageError(f"tenant {tenant} has no source {source!r} in {settings.path}; it has: {known}")
     return tenant

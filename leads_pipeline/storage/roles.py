@@ -1,6 +1,7 @@
 """Least-privilege roles. They cannot log in: a DBA grants them to the logins of services and people.
 
 ``leads_capture``   what the HTTP door needs and nothing else: a stolen password of the door reads no lead
+``leads_lookup``    what the door's look-ups answer with, column by column; writes nothing
 ``leads_pipeline``  reads and writes rows of every table; no change of the schema
 ``leads_analyst``   reads the marts that dbt builds, with personal data masked; no raw table
 
@@ -17,9 +18,10 @@ from leads_pipeline.storage.schema import SCHEMA
 
 MARTS_SCHEMA = "marts"
 CAPTURE_ROLE = "leads_capture"
+LOOKUP_ROLE = "leads_lookup"
 PIPELINE_ROLE = "leads_pipeline"
 ANALYST_ROLE = "leads_analyst"
-ROLES = (CAPTURE_ROLE, PIPELINE_ROLE, ANALYST_ROLE)
+ROLES = (CAPTURE_ROLE, LOOKUP_ROLE, PIPELINE_ROLE, ANALYST_ROLE)
 
 # Roles belong to the whole server, an advisory lock to one database: two databases that are upgraded at once may both
 # try, and the second is content.
@@ -30,6 +32,12 @@ exception when duplicate_object or unique_violation then null;
 end $$
 """
 
+# Of golden contacts: what a look-up goes by, and what it answers with.
+_LOOKED_UP = (
+    "contact_id", "tenant", "email_key", "awaited_email_key", "phone", "first_name", "last_name", "company",
+    "job_title", "email_verdict", "phone_verdict", "phone_line_type", "consent", "last_seen_at",
+)  # fmt: skip
+
 _GRANTS: dict[str, tuple[str, ...]] = {
     CAPTURE_ROLE: (
         "grant usage on schema {schema} to {role}",
@@ -38,6 +46,14 @@ _GRANTS: dict[str, tuple[str, ...]] = {
         # How much waits, and since when; of a lead itself nothing.
         "grant select (lead_id, tenant, source, lane, received_at) on {schema}.buffer to {role}",
         "grant select on {schema}.ingest_keys, {schema}.api_keys, {schema}.alembic_version to {role}",
+    ),
+    LOOKUP_ROLE: (
+        "grant usage on schema {schema} to {role}",
+        f"grant select ({', '.join(_LOOKED_UP)}) on {{schema}}.golden_contacts to {{role}}",
+        "grant select (contact_id, tenant, merged_into) on {schema}.contacts to {role}",
+        "grant select (lead_id, tenant, contact_id) on {schema}.deduped_leads to {role}",
+        "grant select (contact_id, tenant, email_key, phone_key) on {schema}.match_records to {role}",
+        "grant select on {schema}.alembic_version to {role}",
     ),
     PIPELINE_ROLE: (
         "grant usage on schema {schema} to {role}",

@@ -16,10 +16,14 @@ from schemathesis import GenerationMode
 from schemathesis.config import SchemathesisConfig
 from schemathesis.specs.openapi.definitions import OPENAPI_31
 
+from leads_pipeline.capture.contact_lookup import LOOKUP_PATH
 from leads_pipeline.capture.openapi import REFUSED, openapi_document
+from leads_pipeline.capture.openapi_lookup import ASKED_BY
 from leads_pipeline.capture.refusals import REFUSALS, Code
 from leads_pipeline.clock import FrozenClock, SystemClock
 from leads_pipeline.config import Settings, parse_settings
+from leads_pipeline.domain import contact_lookup
+from leads_pipeline.storage.api_keys import create_lookup_key
 from leads_pipeline_tests.capture.running import Capture, make_key, running_service
 from leads_pipeline_tests.conftest import LEADS_YAML
 
@@ -68,7 +72,7 @@ def test_what_is_served_is_the_document_of_these_settings(capture: Capture):
 def test_every_address_of_the_document_answers_as_it_says(capture: Capture):
     document = capture.client.get("/openapi.json").json()
     for path, method, operation in operations(document):
-        if method != "get" or "{" in path:
+        if method != "get" or "{" in path or "security" in operation:
             continue
         answer = capture.client.get(path)
         (media_type,) = operation["responses"]["200"]["content"]
@@ -84,6 +88,13 @@ def test_what_the_settings_switch_off_is_not_in_the_document(settings: Settings)
         "/example",
         "/metrics",
     }
+
+
+def test_what_a_contact_is_asked_by_and_told_is_the_code_s(settings: Settings):
+    schemas = openapi_document(settings)["components"]["schemas"]
+    assert list(ASKED_BY) == list(contact_lookup.AskedBy)
+    assert schemas["ContactQuestion"]["properties"].keys() == {*contact_lookup.AskedBy, "country"}
+    assert schemas["ContactAnswer"]["properties"].keys() == contact_lookup.answer(None).keys()
 
 
 # --- schemathesis ------------------------------------------------------------------------------------------------
@@ -113,17 +124,22 @@ def test_the_running_service_keeps_every_promise_of_the_document(
     settings = parse_settings(with_a_form + "capture: {max_batch_leads: 20}", path=tmp_path / "leads.yaml")
     with running_service(settings, database_url=database_url, clock=SystemClock()) as url:
         keys = {source: make_key(engine, clock, source=source) for source in ("website", "webinar")}
+        with engine.begin() as connection:
+            lookup_key = create_lookup_key(connection, tenant="acme", now=clock.now()).text
         found: Counter[tuple[str, str, int]] = Counter()
         for result in _described(url).get_all_operations():
             operation = result.ok()
             for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE):
                 # Only where something is sent that the document restricts.
-                if mode is GenerationMode.POSITIVE or operation.path in ("/v1/leads", "/v1/leads/batch"):
-                    found += _hold_to_its_word(operation, mode, url=url, keys=keys)
+                if mode is GenerationMode.POSITIVE or operation.path in ("/v1/leads", "/v1/leads/batch", LOOKUP_PATH):
+                    asks = operation.path == LOOKUP_PATH
+                    found += _hold_to_its_word(operation, mode, url=url, keys={"website": lookup_key} if asks else keys)
     positive, negative = "positive", "negative"
     assert found["/v1/leads", positive, 202]
     assert found["/v1/leads/batch", positive, 202]
     assert found["/v1/in/{tenant}/{source}", positive, 202]
+    assert sum(found[LOOKUP_PATH, positive, status] for status in (200, 422))
+    assert sum(found[LOOKUP_PATH, negative, status] for status in (400, 415, 422))
     assert sum(found["/v1/leads", negative, status] for status in (400, 415, 422))
     assert not {status for _path, _mode, status in found if status >= 500}
 

@@ -19,6 +19,7 @@ from sqlalchemy.engine import make_url
 from leads_pipeline.capture.refusals import REFUSALS, Code
 from leads_pipeline.clock import FrozenClock
 from leads_pipeline.config import BoundsSettings, BufferSettings, parse_settings
+from leads_pipeline.storage.api_keys import create_lookup_key
 from leads_pipeline_tests.capture.running import (
     Capture,
     blocked_writers,
@@ -225,6 +226,19 @@ def _raw(body: bytes) -> Callable[[Capture], httpx.Response]:
     return lambda capture: capture.post_raw(body.replace(b"%", SECRET.encode()))
 
 
+def _asked(capture: Capture, engine: sa.Engine, question: dict[str, str]) -> httpx.Response:
+    with engine.begin() as connection:
+        key = create_lookup_key(connection, tenant="acme", now=capture.clock.now()).text
+    return capture.post(question, "/v1/contacts/lookup", Authorization=f"Bearer {key}")
+
+
+def _contacts_unreadable(capture: Capture, engine: sa.Engine) -> httpx.Response:
+    with engine.begin() as connection:
+        connection.execute(sa.text("revoke select on match_records from leads_lookup"))
+        connection.execute(sa.text("revoke select (email_key) on match_records from leads_lookup"))
+    return _asked(capture, engine, {"email": f"{SECRET}@example.org"})
+
+
 NEEDS_ENGINE: dict[Code, Callable[[Capture, sa.Engine], httpx.Response]] = {
     Code.UNSTORABLE: _unstorable,
     Code.INTERNAL_ERROR: _broken_schema,
@@ -233,6 +247,8 @@ NEEDS_ENGINE: dict[Code, Callable[[Capture, sa.Engine], httpx.Response]] = {
     Code.ORIGIN_NOT_ALLOWED: _from_elsewhere,
     Code.TOO_MANY_REQUESTS: _too_often,
     Code.BUFFER_FULL: _full_buffer,
+    Code.INVALID_LOOKUP: lambda capture, engine: _asked(capture, engine, {"email": SECRET}),
+    Code.LOOKUP_UNAVAILABLE: _contacts_unreadable,
 }
 SCENARIOS: dict[Code, Callable[[Capture], httpx.Response]] = {
     Code.MALFORMED_JSON: _raw(b'{"first_name": "%"'),
@@ -240,6 +256,7 @@ SCENARIOS: dict[Code, Callable[[Capture], httpx.Response]] = {
     Code.INVALID_IDEMPOTENCY_KEY: lambda capture: capture.post({"email": SECRET}, **{"Idempotency-Key": "x" * 256}),
     Code.UNKNOWN_SOURCE: lambda capture: capture.post({"email": SECRET}, "/v1/leads?source=nowhere"),
     Code.BAD_KEY: _wrong_key,
+    Code.WRONG_SCOPE: lambda capture: capture.post({"email": SECRET}, "/v1/contacts/lookup"),
     Code.SOURCE_MISMATCH: lambda capture: capture.post({"email": SECRET}, **{"X-Leads-Source": "webinar"}),
     Code.NOT_FOUND: lambda capture: capture.post({"email": SECRET}, f"/v2/{SECRET}"),
     Code.METHOD_NOT_ALLOWED: lambda capture: capture.client.put("/v1/leads", json={"email": SECRET}),

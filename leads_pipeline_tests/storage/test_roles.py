@@ -15,7 +15,7 @@ from leads_pipeline.storage.api_keys import KEYS_IN_FORCE
 from leads_pipeline.storage.database import engine_for
 from leads_pipeline.storage.embedded import EmbeddedServer
 from leads_pipeline.storage.migrate import require_current, upgrade
-from leads_pipeline.storage.roles import ANALYST_ROLE, CAPTURE_ROLE, MARTS_SCHEMA, PIPELINE_ROLE, ROLES
+from leads_pipeline.storage.roles import ANALYST_ROLE, CAPTURE_ROLE, LOOKUP_ROLE, MARTS_SCHEMA, PIPELINE_ROLE, ROLES
 from leads_pipeline.storage.schema import metadata
 
 READ, WRITE = {"select"}, {"select", "insert", "update", "delete"}
@@ -30,7 +30,18 @@ CAPTURE_MAY = {
     "alembic_version": READ,
 }
 PIPELINE_MAY = {**dict.fromkeys(metadata.tables, WRITE), "alembic_version": READ}
-MAY = {CAPTURE_ROLE: CAPTURE_MAY, PIPELINE_ROLE: PIPELINE_MAY, ANALYST_ROLE: {}}
+# Of tables with personal data some columns: not the table's privilege.
+LOOKUP_MAY = {"alembic_version": READ}
+LOOKUP_MAY_READ = {
+    "golden_contacts": (
+        "contact_id tenant email_key awaited_email_key phone first_name last_name company job_title email_verdict "
+        "phone_verdict phone_line_type consent last_seen_at"
+    ),
+    "contacts": "contact_id tenant merged_into",
+    "deduped_leads": "lead_id tenant contact_id",
+    "match_records": "contact_id tenant email_key phone_key",
+}
+MAY = {CAPTURE_ROLE: CAPTURE_MAY, LOOKUP_ROLE: LOOKUP_MAY, PIPELINE_ROLE: PIPELINE_MAY, ANALYST_ROLE: {}}
 
 STORE_A_LEAD = """
     insert into buffer (lead_id, tenant, source, lane, received_at, payload, consent, context)
@@ -80,6 +91,20 @@ def test_a_role_has_exactly_its_privileges(engine: sa.Engine, role: str) -> None
     if role == PIPELINE_ROLE:
         expected |= {(table, privilege) for table in partitions for privilege in WRITE}
     assert found == expected
+
+
+def test_look_ups_read_the_columns_that_they_answer_with_and_no_other(engine: sa.Engine) -> None:
+    with engine.connect() as connection:
+        found = {
+            (table.name, column.name)
+            for table in metadata.tables.values()
+            for column in table.columns
+            if connection.execute(
+                sa.text("select has_column_privilege(:role, :table, :column, 'select')"),
+                {"role": LOOKUP_ROLE, "table": f"leads.{table.name}", "column": column.name},
+            ).scalar_one()
+        }
+    assert found == {(table, column) for table, columns in LOOKUP_MAY_READ.items() for column in columns.split()}
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -138,6 +163,11 @@ def test_the_doors_own_statements_run_with_nothing_but_its_role(door_url: str, c
         (CAPTURE_ROLE, "insert into api_keys values ('k', 'acme', 'website', 'x', now(), null)"),
         (CAPTURE_ROLE, "select * from golden_contacts"),
         (CAPTURE_ROLE, "create table leads.mine (x integer)"),
+        (LOOKUP_ROLE, "select email from golden_contacts"),
+        (LOOKUP_ROLE, "select * from api_keys"),
+        (LOOKUP_ROLE, "select payload from buffer"),
+        (LOOKUP_ROLE, "select lead_id from validated_leads"),
+        (LOOKUP_ROLE, "update golden_contacts set company = 'x'"),
         (PIPELINE_ROLE, "create table leads.mine (x integer)"),
         (PIPELINE_ROLE, "drop table leads.outbox"),
         (PIPELINE_ROLE, "update leads.alembic_version set version_num = 'x'"),
