@@ -224,6 +224,9 @@ def explained_lines(explanation: "Explanation") -> list[str]:
         for item in explanation.against
     )
     lines.append(f"  against it: {against or 'nothing that was compared'}")
+    if explanation.uncompared:
+        missing = ", ".join(words(name) for name in explanation.uncompared)
+        lines.append(f"  not compared, as one lacks it or another comparison tells it already: {missing}")
     return lines
 
 

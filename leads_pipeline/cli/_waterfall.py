@@ -102,7 +102,9 @@ def as_svg(explanations: Sequence[tuple[str, Explanation]]) -> str:
         top += height
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {top}" width="{_WIDTH}" '
-        f'font-family="sans-serif" font-size="13">\n' + "\n".join(parts) + "\n</svg>\n"
+        f'font-family="sans-serif" font-size="13">\n<rect width="100%" height="100%" fill="white"/>\n'
+        + "\n".join(parts)
+        + "\n</svg>\n"
     )
 
 

@@ -206,7 +206,9 @@ def _sides(item: "MatchReview", *, for_it: bool) -> str:
         for name, weight in item.evidence.items()
         if name != "prior" and isinstance(weight, int | float) and (weight > 0) == for_it
     ]
-    return ", ".join(f"{words(name)} {weight:+.1f}" for weight, name in sorted(found, reverse=for_it))
+    return ", ".join(
+        f"{words(name)} {weight:+.1f}" for weight, name in sorted(found, key=lambda item: (-abs(item[0]), item[1]))
+    )
 
 
 def _filter(*, state: str, tenant: str | None, cause: str | None, **weights: float | None) -> "ReviewFilter":

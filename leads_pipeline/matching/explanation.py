@@ -44,7 +44,7 @@ class Explanation:
     """The sum that led to a weight. ``leads`` are missing where a decision's pair cannot be told any more.
 
     ``prior`` is what two leads would weigh of which nothing is known. ``rules``: those whose fields agree,
-    with the vetoes that hold.
+    with the vetoes that hold. ``uncompared``: one of the two has no such value, or another comparison tells it already.
     """
 
     weight: float
@@ -55,6 +55,7 @@ class Explanation:
     review_weight: float
     leads: LeadPair | None = None
     rules: tuple[RuleOutcome, ...] = ()
+    uncompared: tuple[str, ...] = ()
 
     @property
     def probability(self) -> float:
@@ -105,13 +106,11 @@ def explain_stored(
 
 def with_levels(written: Explanation, now: Explanation) -> Explanation:
     """The weights that were written, with how well the two agree as it is seen now."""
-    level_of = {item.name: item.level for item in now.comparisons}
-    return replace(
-        written,
-        comparisons=tuple(replace(item, level=level_of.get(item.name)) for item in written.comparisons),
-        leads=now.leads,
-        rules=now.rules,
-    )
+    levels = {item.name: item.level for item in now.comparisons}
+    order = list(levels)
+    comparisons = [replace(item, level=levels.get(item.name)) for item in written.comparisons]
+    comparisons.sort(key=lambda item: order.index(item.name) if item.name in levels else len(order))
+    return replace(written, comparisons=tuple(comparisons), leads=now.leads, rules=now.rules, uncompared=now.uncompared)
 
 
 def found_again(
@@ -157,6 +156,7 @@ def _explained(
         review_weight=settings.review_weight,
         leads=weighed.leads,
         rules=tuple(compile_rules(settings.rules).explain(one, other)),
+        uncompared=tuple(name for name in reached if name not in names),
     )
 
 
