@@ -364,7 +364,9 @@ matching:
 """,
     )
 
-    assert "matching.rules.0: by_verdict never joins: no address is verified while verification.mailbox names" in output
+    assert (
+        "matching.rules.0: by_verdict never joins: verification.mx and verification.mailbox look no address" in output
+    )
     assert "matching.rules.2: by_mobile never joins: rules.1, by_phone, has joined all that it would" in output
     assert "by_number never joins" not in output
 

@@ -69,8 +69,8 @@ def _idle_rules(settings: Settings) -> Iterator[tuple[str, str]]:
     rules = settings.matching.rules
     for number, rule in enumerate(rules):
         where = f"matching.rules.{number}"
-        if "verified_email" in rule.when and not settings.verification.can_look_up("mailbox"):
-            yield where, f"{rule.name} never joins: no address is verified while verification.mailbox names nobody"
+        if "verified_email" in rule.when and not any(map(settings.verification.can_look_up, ("mx", "mailbox"))):
+            yield where, f"{rule.name} never joins: verification.mx and verification.mailbox look no address up"
         for before, earlier in enumerate(rules[:number]):
             if earlier.forestalls(rule):
                 yield where, f"{rule.name} never joins: rules.{before}, {earlier.name}, has joined all that it would"

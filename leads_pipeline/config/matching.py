@@ -40,7 +40,7 @@ class MatchRuleSettings(Model):
     name: Name = Field(description="Stands in the merge log as rule:NAME.")
     when: tuple[RuleField, ...] = Field(
         description="All of these must be known of both leads and agree. own_email: no role mailbox such as info@; "
-        "verified_email: such a one whose mailbox is known to exist; mobile: a number of a mobile plan."
+        "verified_email: such a one that a look-up found valid; mobile: a number of a mobile plan."
     )
     veto: tuple[RuleVeto, ...] = Field(
         (), description="If one of these holds the model decides instead. names_disagree: the first and the last ones."
@@ -98,10 +98,10 @@ class MatchingSettings(Model):
         100, description="A key shared by more records than this yields only its newest ones."
     )
     max_records_per_contact: Annotated[int, Field(gt=0)] = Field(
-        50, description="The model makes no contact of more distinct records by itself: a person is asked."
+        50, description="No rule and no model makes a contact of more distinct records: a person is asked."
     )
     max_contacts_per_merge: Annotated[int, Field(gt=0)] = Field(
-        3, description="Nor does it join more contacts than this at once."
+        3, description="Nor does one join more contacts than this at once."
     )
 
     @model_validator(mode="after")
