@@ -150,7 +150,8 @@ _CHAPTERS: dict[str, str] = {
             select jsonb_build_array(jsonb_build_object('lead_id', cast(:lead_id as text))) as named
         ) lead
         where m.lead_ids @> lead.named
-           or (m.kind in ('merge', 'split', 'link', 'unlink') and cast(:contact_id as uuid) in (m.contact_id, m.other_contact_id))
+           or (m.kind in ('merge', 'split', 'link', 'unlink')
+               and cast(:contact_id as uuid) in (m.contact_id, m.other_contact_id))
         order by m.number""",
     "identity_links": """
         select l.made_at as at,
