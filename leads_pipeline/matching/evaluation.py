@@ -12,7 +12,7 @@ from itertools import combinations
 from typing import TypeVar
 
 from leads_pipeline.config import MatchingSettings
-from leads_pipeline.domain.candidates import candidate_pairs as pairs_by_keys
+from leads_pipeline.domain.candidates import find_pairs
 from leads_pipeline.domain.clustering import Edge, Limits, Strength, cluster
 from leads_pipeline.domain.match_keys import MatchFields, match_keys
 from leads_pipeline.domain.match_rules import Rules, compile_rules
@@ -148,9 +148,9 @@ def score_set(
 
 
 def candidate_pairs(records: Sequence[Labelled], *, max_candidates_per_key: int) -> list[tuple[int, int]]:
-    """The pairs that share a key, each record with the newest before it that do."""
+    """The pairs that a chunk of all records would compare, in order."""
     keys = [[key.key_hash for key in match_keys(record.fields)] for record in records]
-    return pairs_by_keys(keys, {}, cap=max_candidates_per_key).pairs
+    return sorted(find_pairs(keys, {}, cap=max_candidates_per_key).in_chunk)
 
 
 def _weighed(

@@ -14,8 +14,8 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from leads_pipeline.config import MatchingSettings, Settings
-from leads_pipeline.domain.candidates import candidate_pairs
-from leads_pipeline.domain.clustering import Edge, Limits, Link, Links, Strength, cluster
+from leads_pipeline.domain.candidates import find_pairs
+from leads_pipeline.domain.clustering import Edge, Limits, Strength, cluster
 from leads_pipeline.domain.ids import ContactId, uuid7
 from leads_pipeline.domain.match_keys import MatchFields, match_keys
 from leads_pipeline.domain.match_rules import compile_rules
@@ -24,7 +24,7 @@ from leads_pipeline.domain.stage import Chunk, ChunkReport, Lane, Stage
 from leads_pipeline.matching.pairs import Frequencies, ScoredPair, Scorer, count_terms, terms_of
 from leads_pipeline.storage import identity, identity_links, identity_writing, match_index
 from leads_pipeline.storage.identity import ArrivingLead
-from leads_pipeline.storage.identity_links import StoredLink
+from leads_pipeline.storage.identity_links import PlacedLinks, StoredLink, placed
 from leads_pipeline.storage.identity_writing import UNCHANGED, Appearance, Assigned
 from leads_pipeline.storage.pending import Waiting, claim, enqueue
 from leads_pipeline.storage.quality_holds import without_held
@@ -88,8 +88,12 @@ class _Arrivals:
 
 @dataclass(frozen=True)
 class _Weighed:
-    """All scored pairs as edges. ``rules`` and ``evidence`` say why, by pair of places."""
+    """The records that may be joined, arriving ones first, with what joins them or speaks against it as edges.
 
+    ``rules`` and ``evidence`` say why, by pair of places.
+    """
+
+    records: list[Record]
     edges: list[Edge]
     rules: Mapping[tuple[int, int], str]
     evidence: Mapping[tuple[int, int], ScoredPair]
@@ -115,8 +119,9 @@ class _Chunk:
         if not unsettled:
             return _Resolved({}, {}, {})
         arrivals = self._sort_out(unsettled)
-        records, pairs, capped_keys = self._find(arrivals)
-        weighed = self._weigh(records, pairs, arrivals)
+        compared, pairs, capped_keys = self._find(arrivals)
+        weighed = self._weigh(compared, pairs, arrivals)
+        records = weighed.records
         linked = self._linked(records, weighed.edges, arrivals)
         clustering = cluster(
             range(len(records)),
@@ -215,28 +220,25 @@ class _Chunk:
         cap, tenant = self._settings.max_candidates_per_key, self._chunk.tenant
         keys = [[key.key_hash for key in match_keys(lead.fields)] for lead in arrivals.leads]
         found = match_index.find_candidates(self._connection, tenant, {key for own in keys for key in own}, limit=cap)
-        known = identity.read_records(
-            self._connection, tenant, {lead_id for lead_ids in found.values() for lead_id in lead_ids}
-        )
+        candidates = find_pairs(keys, found, cap=cap)
+        known = identity.read_records(self._connection, tenant, {lead_id for _, lead_id in candidates.with_known})
+        place_of = {str(item.lead_id): place for place, item in enumerate(known, start=len(arrivals.leads))}
+        pairs = list(candidates.in_chunk)
+        pairs += [(place, place_of[lead]) for place, lead in candidates.with_known if lead in place_of]
         if arrivals.loose:
             # Whether a corrected lead stays is weighed, also if it shares no key with its contact any more.
-            seen = {item.lead_id for item in known}
-            own = identity.read_records_of(
+            own_records = identity.read_records_of(
                 self._connection, set(arrivals.loose.values()), limit=self._limits.max_records
             )
-            known += [item for item in own if item.lead_id not in seen]
+            known += [item for item in own_records if str(item.lead_id) not in place_of]
         records = [
             Record(lead.lead_id, lead.revision, lead.fields, arrivals.contact_of.get(lead.lead_id), True)
             for lead in arrivals.leads
         ]
         records += [Record(item.lead_id, 0, item.fields, item.contact_id, False) for item in known]
-        place_of = {str(item.lead_id): place for place, item in enumerate(known, start=len(arrivals.leads))}
-        places = {key: [place_of[lead] for lead in leads if lead in place_of] for key, leads in found.items()}
-        candidates = candidate_pairs(keys, places, cap=cap)
-        pairs = candidates.pairs
         if arrivals.loose:
-            pairs = sorted({*pairs, *_home_pairs(records, arrivals.loose)})
-        return records, pairs, candidates.capped_keys
+            pairs = [*{*pairs, *_home_pairs(records, arrivals.loose)}]
+        return records, sorted(pairs), candidates.capped_keys
 
     def _weigh(self, records: Sequence[Record], pairs: Sequence[tuple[int, int]], arrivals: _Arrivals) -> _Weighed:
         # Only an arriving record's values can agree with another's, so only theirs are looked up.
@@ -253,19 +255,56 @@ class _Chunk:
             frequencies=frequencies,
             explain_from=self._settings.review_weight,
         )
+        decided = {
+            (pair.left, pair.right): rule
+            for pair in scored
+            if (rule := self._rules.decide(records[pair.left].fields, records[pair.right].fields))
+        }
+        return self._worth_grouping(records, scored, decided, arrivals)
+
+    def _worth_grouping(
+        self,
+        records: Sequence[Record],
+        scored: Sequence[ScoredPair],
+        decided: Mapping[tuple[int, int], str],
+        arrivals: _Arrivals,
+    ) -> _Weighed:
+        """Leave out whom nothing joins to anybody: most of those that were compared, and nobody's vote."""
+        review, merge, veto = self._settings.review_weight, self._settings.merge_weight, self._settings.veto_weight
+        reached = {
+            contact
+            for pair in scored
+            if pair.match_weight >= review or (pair.left, pair.right) in decided
+            for place in (pair.left, pair.right)
+            if (contact := records[place].contact_id) is not None
+        }
+        kept: list[Record] = []
+        place_of: dict[int, int] = {}
+        for place, record in enumerate(records):
+            if record.arriving or record.contact_id in reached:
+                place_of[place] = len(kept)
+                kept.append(record)
         edges: list[Edge] = []
         rules: dict[tuple[int, int], str] = {}
+        evidence: dict[tuple[int, int], ScoredPair] = {}
         for pair in scored:
-            left, right = records[pair.left], records[pair.right]
+            rule = decided.get((pair.left, pair.right))
             weight, strength = pair.match_weight, Strength.MODEL
-            if rule := self._rules.decide(left.fields, right.fields):
-                rules[pair.left, pair.right] = rule
+            if rule is None and veto <= weight < review:
+                continue  # it neither joins nor votes
+            one, other = place_of.get(pair.left), place_of.get(pair.right)
+            if one is None or other is None:
+                continue
+            if rule is not None:
+                rules[one, other] = rule
                 strength = Strength.IDENTITY if self._rules.outranks_votes(rule) else Strength.RULE
-            if arrivals.loose and weight >= self._settings.review_weight and _at_home(left, right, arrivals.loose):
+            if arrivals.loose and weight >= review and _at_home(kept[one], kept[other], arrivals.loose):
                 # A corrected lead stays where it is on what would only make a person look elsewhere.
-                weight += self._settings.merge_weight - self._settings.review_weight
-            edges.append(Edge(pair.left, pair.right, weight, strength))
-        return _Weighed(edges, rules, {(pair.left, pair.right): pair for pair in scored if pair.evidence})
+                weight += merge - review
+            if pair.evidence:
+                evidence[one, other] = pair
+            edges.append(Edge(one, other, weight, strength))
+        return _Weighed(kept, edges, rules, evidence)
 
     def _joinable(self, records: Sequence[Record], edges: Sequence[Edge], *, least: float) -> set[ContactId]:
         """The contacts that an edge of this weight, or a rule, reaches."""
@@ -281,11 +320,11 @@ class _Chunk:
         contacts = self._joinable(records, edges, least=self._settings.merge_weight)
         return identity.count_records(self._connection, contacts) if contacts else {}
 
-    def _linked(self, records: list[Record], edges: Sequence[Edge], arrivals: _Arrivals) -> "_Linked":
+    def _linked(self, records: list[Record], edges: Sequence[Edge], arrivals: _Arrivals) -> PlacedLinks:
         """The links that have a say in this chunk. What a must-link asks for joins ``records``, compared or not."""
         connection, tenant = self._connection, self._chunk.tenant
         if not identity_links.any_links(connection, tenant):
-            return _Linked()
+            return PlacedLinks()
         reached = self._joinable(records, edges, least=self._settings.review_weight)
         wanted = reached | set(arrivals.contact_of.values())
         leads: set[UUID] = set(arrivals.loose)
@@ -304,9 +343,9 @@ class _Chunk:
                             records.append(Record(lead_id, 0, MatchFields(), contact, False))
                             present.add(contact)
                             wanted.add(contact)
-        return _Linked.of(found.values(), records, arrivals.loose)
+        return placed(found.values(), records, arrivals.loose)
 
-    def _reason(self, edge: Edge, weighed: _Weighed, linked: "_Linked") -> Reason:
+    def _reason(self, edge: Edge, weighed: _Weighed, linked: PlacedLinks) -> Reason:
         if edge.strength is Strength.LINK:
             return Reason(linked.actor_of(edge), None, {})
         pair = weighed.evidence.get((edge.left, edge.right))
@@ -333,40 +372,6 @@ class _Chunk:
             records=len(appearances) - arrivals.forgotten,
             contacts=len(resolution.foundings) - len(resolution.merges),
         )
-
-
-@dataclass(frozen=True)
-class _Linked:
-    """Links between places, and who made the must-links."""
-
-    links: Links = field(default_factory=Links)
-    actors: Sequence[tuple[Link, str]] = ()
-
-    @classmethod
-    def of(cls, found: Iterable[StoredLink], records: Sequence[Record], loose: Mapping[UUID, ContactId]) -> "_Linked":
-        """A lead that is loose is its own place; any other is any place of its contact."""
-        place_of_contact = {record.contact_id: place for place, record in enumerate(records) if record.contact_id}
-        place_of_loose = {record.lead_id: place for place, record in enumerate(records) if record.lead_id in loose}
-        cannot: list[Link] = []
-        must: list[tuple[Link, str]] = []
-        for link in found:
-            one, other = (
-                {
-                    place
-                    for lead_id, contact in side.items()
-                    if (place := place_of_loose.get(lead_id, place_of_contact.get(contact))) is not None
-                }
-                for side in link.sides
-            )
-            if link.kind == identity_links.MUST:
-                must.append(((one, other), link.actor))
-            elif one and other:
-                cannot.append((one, other))
-        return cls(Links(cannot, [link for link, _actor in must if link[0] | link[1]]), must)
-
-    def actor_of(self, edge: Edge) -> str:
-        """Who said that the two records of a must-link's edge belong together."""
-        return next(actor for (one, other), actor in self.actors if {edge.left, edge.right} <= one | other)
 
 
 def _assigned(lead: ArrivingLead, item: Assignment, survivors: Mapping[ContactId, ContactId]) -> Assigned:
@@ -421,9 +426,12 @@ def _new_appearances(
     survivors = {merge.other: merge.survivor for merge in resolution.merges}
     seen: set[tuple[ContactId, MatchFields]] = set()
     known: set[tuple[ContactId, str, str]] = set()
+    joined = {item.contact_id for item in resolution.assignments}
     for record in records:
         if not record.arriving and record.contact_id is not None:
             contact = survivors.get(record.contact_id, record.contact_id)
+            if contact not in joined:
+                continue
             seen.add((contact, record.fields))
             known.update((contact, *term) for term in terms_of(record.fields).items())
     appearances: list[Appearance] = []

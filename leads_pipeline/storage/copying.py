@@ -13,7 +13,7 @@ _ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 
 
 def copy_rows(connection: sa.Connection, table: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Insert ``rows`` of values in the order of ``columns``. Values go by ``str``; JSON must be text already."""
+    """Insert ``rows`` of values in the order of ``columns``. Values go by ``str``; arrays and JSON must be text."""
     lines = ["\t".join([_text(value) for value in row]) for row in rows]
     if lines:
         lines.append("")
@@ -23,6 +23,9 @@ def copy_rows(connection: sa.Connection, table: str, columns: Sequence[str], row
 def _text(value: object) -> str:
     if value is None:
         return "\\N"
-    if type(value) is int:
-        return str(value)
-    return str(value).translate(_ESCAPES)
+    return value.translate(_ESCAPES) if isinstance(value, str) else str(value)
+
+
+def escaped(text: str) -> str:
+    """``text`` as it stands in a line of COPY."""
+    return text.translate(_ESCAPES)

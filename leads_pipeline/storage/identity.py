@@ -163,7 +163,8 @@ def lock_identity(connection: sa.Connection, tenant: str) -> None:
 
 def read_arriving(connection: sa.Connection, tenant: str, lead_ids: Iterable[UUID]) -> list[ArrivingLead]:
     """The latest revision of each lead, by id. One that is gone is not in the answer."""
-    return [_arriving(row) for row in connection.execute(_ARRIVING, {"tenant": tenant, "wanted": list(lead_ids)})]
+    wanted = "{" + ",".join(map(str, lead_ids)) + "}"
+    return [_arriving(row) for row in connection.execute(_ARRIVING, {"tenant": tenant, "wanted": wanted}).all()]
 
 
 def read_unrecorded(connection: sa.Connection, tenant: str, contacts: Collection[ContactId]) -> list[ArrivingLead]:
@@ -189,7 +190,7 @@ def read_members(
 def read_records(connection: sa.Connection, tenant: str, lead_ids: Iterable[UUID | str]) -> list[KnownRecord]:
     """Known records by the id of the lead that they came from, in its order."""
     wanted = "{" + ",".join(map(str, lead_ids)) + "}"
-    rows = connection.execute(_RECORDS, {"tenant": tenant, "wanted": wanted})
+    rows = connection.execute(_RECORDS, {"tenant": tenant, "wanted": wanted}).all()
     return [KnownRecord(row[0], row[1], MatchFields(*row[2:])) for row in rows]
 
 

@@ -5,13 +5,15 @@ index, so it costs what the chunk's own contacts have, however many links a tena
 is ``storage.contact_*``.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
 import sqlalchemy as sa
 
+from leads_pipeline.domain.clustering import NO_LINKS, Edge, Link, Links
 from leads_pipeline.domain.ids import ContactId
+from leads_pipeline.domain.resolution import Record
 
 MUST, CANNOT = "must", "cannot"
 
@@ -75,3 +77,41 @@ def read_links(
         link = found.setdefault(row.link_id, StoredLink(row.link_id, row.kind, row.actor))
         link.sides[row.side][row.lead_id] = ContactId(row.contact_id)
     return list(found.values())
+
+
+@dataclass(frozen=True)
+class PlacedLinks:
+    """Links between the records of a chunk, by their places, and who made the must-links."""
+
+    links: Links = NO_LINKS
+    actors: Sequence[tuple[Link, str]] = ()
+
+    def actor_of(self, edge: Edge) -> str:
+        """Who said that the two records of a must-link's edge belong together."""
+        return next(actor for (one, other), actor in self.actors if {edge.left, edge.right} <= one | other)
+
+
+def placed(found: Iterable[StoredLink], records: Sequence[Record], alone: Collection[UUID]) -> PlacedLinks:
+    """``found`` as links between ``records``.
+
+    A lead in ``alone`` speaks for itself only, any other is as good as any record of its contact.
+    """
+    place_of_contact = {record.contact_id: place for place, record in enumerate(records) if record.contact_id}
+    place_of_lead = {record.lead_id: place for place, record in enumerate(records) if record.lead_id in alone}
+    cannot: list[Link] = []
+    must: list[tuple[Link, str]] = []
+    for link in found:
+        one, other = (
+            {
+                place
+                for lead_id, contact in side.items()
+                if (place := place_of_lead.get(lead_id, place_of_contact.get(contact))) is not None
+            }
+            for side in link.sides
+        )
+        if link.kind == MUST:
+            if one or other:
+                must.append(((one, other), link.actor))
+        elif one and other:
+            cannot.append((one, other))
+    return PlacedLinks(Links(cannot, [link for link, _actor in must]), must)

@@ -15,7 +15,8 @@ from hashlib import blake2b, md5
 import sqlalchemy as sa
 
 from leads_pipeline.domain.match_keys import MatchFields, match_keys
-from leads_pipeline.storage.copying import copy_rows
+from leads_pipeline.storage.copying import escaped
+from leads_pipeline.storage.database import copy_text
 
 # Lead ids are ordered by time: the primary key read backwards yields the newest records first and stops at the cap.
 _CANDIDATES = sa.text(
@@ -68,16 +69,19 @@ def find_candidates(connection: sa.Connection, tenant: str, keys: Iterable[int],
     """For each key that somebody has, the newest ``limit`` leads whose records share it, the newest first."""
     salt = _salt(tenant)
     stored = _array(sorted({key ^ salt for key in keys}))
-    rows = connection.execute(_CANDIDATES, {"keys": stored, "limit": limit})
+    rows = connection.execute(_CANDIDATES, {"keys": stored, "limit": limit}).all()
     return {row[0] ^ salt: row[1].split(",") for row in rows}
 
 
 def write_keys(connection: sa.Connection, tenant: str, keys: Iterable[tuple[object, Sequence[int]]]) -> None:
     """Make records findable: their lead ids with their keys as ``stored_keys`` has them."""
-    rows = sorted((key, lead_id) for lead_id, own in keys for key in own)
-    copy_rows(
-        connection, "match_keys", ("key_hash", "lead_id", "tenant"), ((key, lead_id, tenant) for key, lead_id in rows)
-    )
+    lines = [f"{key}\t{lead_id}" for lead_id, own in keys for key in own]
+    if lines:
+        # In no order: sorting costs more than it saves while the index is in memory.
+        ending = f"\t{escaped(tenant)}\n"
+        copy_text(
+            connection, "copy match_keys (key_hash, lead_id, tenant) from stdin", (ending.join(lines) + ending).encode()
+        )
 
 
 def stored_keys(tenant: str, fields: MatchFields) -> list[int]:
@@ -96,7 +100,7 @@ def read_frequencies(
 ) -> dict[tuple[str, str], int]:
     """How many contacts have each of these values (field, value); unseen ones are not in the answer."""
     term_of = {_term_hash(tenant, *term): term for term in terms}
-    rows = connection.execute(_FREQUENCIES, {"terms": _array(sorted(term_of))})
+    rows = connection.execute(_FREQUENCIES, {"terms": _array(sorted(term_of))}).all()
     return {term_of[row[0]]: row[1] for row in rows}
 
 
