@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from leads_pipeline.clock import Clock
 from leads_pipeline.config import MatchingSettings
-from leads_pipeline.domain.candidates import candidate_pairs
+from leads_pipeline.domain.candidates import find_pairs
 from leads_pipeline.domain.match_keys import MatchFields, match_keys
 from leads_pipeline.domain.match_rules import compile_rules
 from leads_pipeline.errors import LeadsError
@@ -179,16 +179,14 @@ class _Comparison:
         """Pairs of places of which one is among the first, held-out ones."""
         cap, rules = self._settings.max_candidates_per_key, compile_rules(self._settings.rules)
         keys = [[key.key_hash for key in match_keys(fields)] for fields in everybody[:held_out]]
-        known: dict[int, list[int]] = {key: [] for own in keys for key in own}
+        known: dict[int, list[str]] = {key: [] for own in keys for key in own}
         for place, fields in enumerate(everybody[held_out:], start=held_out):
             for key in match_keys(fields):
                 if (mates := known.get(key.key_hash)) is not None and len(mates) < cap:
-                    mates.append(place)
-        return [
-            (one, other)
-            for one, other in candidate_pairs(keys, known, cap=cap).pairs
-            if rules.decide(everybody[one], everybody[other]) is None
-        ]
+                    mates.append(str(place))
+        found = find_pairs(keys, known, cap=cap)
+        pairs = sorted([*found.in_chunk, *((one, int(other)) for one, other in found.with_known)])
+        return [(one, other) for one, other in pairs if rules.decide(everybody[one], everybody[other]) is None]
 
     def on_reviews(self) -> dict[str, Judgement]:
         """How right both models would have been about the pairs that persons decided."""
