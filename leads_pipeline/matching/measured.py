@@ -31,20 +31,25 @@ class Meter:
 def measured(clock: Clock) -> Iterator[Meter]:
     """Measure what happens inside. Where the peak cannot be reset, it is that of the whole process so far."""
     meter = Meter()
-    _reset_peak()
+    reset_peak_memory()
     began, cpu = clock.monotonic(), time.process_time()
     yield meter
-    meter.cost = Cost(clock.monotonic() - began, time.process_time() - cpu, _peak_mib())
+    meter.cost = Cost(clock.monotonic() - began, time.process_time() - cpu, peak_memory_mib())
 
 
-def _reset_peak() -> None:
+def reset_peak_memory() -> None:
+    """Let the peak begin anew, where the system can."""
     try:
         _CLEAR_REFS.write_text(_RESET_PEAK, encoding="ascii")
     except OSError:
         return
 
 
-def _peak_mib() -> float:
+def peak_memory_mib() -> float:
+    """The most memory that was resident in this process since it began, or since it was reset.
+
+    Not ``ru_maxrss`` where it can be helped: a child has that of the process that started it.
+    """
     try:
         for line in _STATUS.read_text(encoding="ascii", errors="replace").splitlines():
             if line.startswith("VmHWM:"):
