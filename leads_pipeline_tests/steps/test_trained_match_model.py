@@ -32,7 +32,7 @@ def known(engine: sa.Engine) -> sa.Engine:
 
 
 class Learner:
-    """Learns that a company says more than was thought, and remembers what it was given."""
+    """Learns that a company says more and a pair less than was thought, and remembers what it was given."""
 
     def __call__(
         self, records: Sequence[MatchFields], base: Parameters, *, seed: int, version: str, max_candidates_per_key: int
@@ -40,7 +40,8 @@ class Learner:
         self.records, self.seed, self.cap = records, seed, max_candidates_per_key
         m, u = base.levels["company"]["same"]
         levels = {**base.levels, "company": {**base.levels["company"], "same": (m, u / 8)}}
-        return replace(base, version=version, levels=levels, trained={"iterations": 3})
+        prior = base.prior / 4_096
+        return replace(base, version=version, prior=prior, levels=levels, trained={"iterations": 3})
 
 
 def train(engine: sa.Engine, clock: FrozenClock, **given: Any) -> TrainedModel:
