@@ -9,8 +9,8 @@ resolve   resolve.py: 100 leads, and chunks of thousands, against 10,000 to 1,00
 rebuild   rebuild.py: the full re-resolution against plain Splink with the same settings
 peers     matching_peers.py: goldenmatch, recordlinkage and dedupe, in an environment made for them
 
-``--quick`` takes small sizes, to see that everything runs; ``--full`` adds a million leads to the accuracy. Each part is
-a process of its own, so that its memory is its own.
+``--quick`` takes small sizes, to see that everything runs; ``--full`` adds a million leads to the accuracy. Each part
+is a process of its own, so that its memory is its own.
 """
 
 import argparse
