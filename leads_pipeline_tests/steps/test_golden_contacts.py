@@ -136,6 +136,42 @@ def test_a_withdrawal_on_its_own_makes_a_new_version(engine: sa.Engine, settings
     assert (row["version"], row["consent"]["marketing"]["email"]["granted"]) == (2, False)
 
 
+def test_a_withdrawal_goes_where_its_lead_goes_in_a_merge_and_in_its_undo(
+    engine: sa.Engine, settings: Settings
+) -> None:
+    def granted() -> dict[Any, bool]:
+        return {
+            row["contact_id"]: row["consent"]["marketing"]["email"]["granted"]
+            for row in rows_of(engine, schema.golden_contacts)
+        }
+
+    older, newer = contact(engine, at=NOW - timedelta(days=1)), contact(engine)
+    member(engine, older, email="anna@firm.com", consent=({"granted": True},))
+    withdrawal = member(
+        engine, newer, email="anna@other.com", received_at=LATER, consent=({"granted": False, "channel": "any"},),
+    )  # fmt: skip
+    with engine.begin() as connection:  # both know of it under one name
+        connection.execute(sa.update(schema.consent_events).values(channel="email"))
+    refresh_golden_contacts(engine, chunk(now=LATER), settings=settings)
+    assert granted() == {older: True, newer: False}
+    merge(engine, newer, into=older)
+    refresh_golden_contacts(engine, chunk(now=LATER), settings=settings)
+    assert granted() == {older: False}
+    with engine.begin() as connection:  # the undo
+        connection.execute(
+            sa.update(schema.deduped_leads)
+            .where(schema.deduped_leads.c.lead_id == withdrawal)
+            .values(contact_id=newer, golden_version=None)
+        )
+        connection.execute(sa.update(schema.contacts).values(merged_into=None))
+    ask_for(engine, older, newer)
+    refresh_golden_contacts(engine, chunk(now=LATER), settings=settings)
+    assert granted() == {older: True, newer: False}
+    merge(engine, newer, into=older)  # and again
+    refresh_golden_contacts(engine, chunk(now=LATER), settings=settings)
+    assert granted() == {older: False}
+
+
 def test_what_waits_keeps_its_place_and_its_urgency(engine: sa.Engine, settings: Settings) -> None:
     person = contact(engine)
     member(engine, person, email="anna@firm.com", lane=Lane.REAL_TIME)
