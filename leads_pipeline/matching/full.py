@@ -242,11 +242,10 @@ class _Run(Generic[Id]):
 
     def _score(self, candidates: Candidates) -> None:
         pairs = joined = 0
-        for start, stop in candidates.ranges(pairs=_PAIRS_AT_ONCE):
-            older, newer = candidates.pairs(start, stop)
-            pairs += len(older)
-            joined += self.scorer.keep_edges(older, newer, least=self.settings.review_weight)
-            self.progress("scoring", stop / candidates.records)
+        for batch in candidates.batches(pairs=_PAIRS_AT_ONCE):
+            pairs += len(batch.older)
+            joined += self.scorer.keep_edges(batch.older, batch.newer, least=self.settings.review_weight)
+            self.progress("scoring", batch.records_done / candidates.records)
         self.counts |= {"candidates": pairs, "rule_pairs": joined}
 
     def _group(self, candidates: Candidates, edges: EdgeArrays, links: Links) -> Grouping:
@@ -263,10 +262,8 @@ class _Run(Generic[Id]):
 
         def votes(component_of: Places) -> tuple[Places, Places]:
             found = [
-                self.scorer.votes_against(older, newer, below=settings.veto_weight)
-                for start, stop in candidates.ranges(pairs=_PAIRS_AT_ONCE)
-                for older, newer in (candidates.pairs(start, stop, within=component_of),)
-                if len(older)
+                self.scorer.votes_against(batch.older, batch.newer, below=settings.veto_weight)
+                for batch in candidates.batches(pairs=_PAIRS_AT_ONCE, within=component_of)
             ]
             none = np.empty(0, np.int32)
             return (
