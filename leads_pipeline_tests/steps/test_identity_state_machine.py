@@ -4,8 +4,11 @@ The real steps on a real database against a model in memory. The scorer is plain
 milliseconds; what scores a pair is no matter here.
 """
 
+import contextlib
 import os
 from collections import defaultdict
+from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -116,7 +119,7 @@ class Identities(RuleBasedStateMachine):
     def a_person_merges(self, one: int, other: int, force: bool) -> None:
         contacts = self._contacts()
         first, second = contacts[one % len(contacts)], contacts[other % len(contacts)]
-        decided = self._decide(lambda: self.play.merge(first, second, force=force))
+        decided = self._decide(lambda: self.play.merge(first, second, force=force), force=force)
         if decided:
             assert decided.contact_id == min(first, second)
             assert decided.merged_away[max(first, second)] == min(first, second)
@@ -128,15 +131,16 @@ class Identities(RuleBasedStateMachine):
         contact = contacts[one % len(contacts)]
         members = sorted(lead for lead, owner in self.play.contact_of().items() if owner == contact)
         part = {members[place % len(members)] for place in take}
-        decided = self._decide(lambda: self.play.split(contact, *part, force=force), taken_apart={contact})
+        decided = self._decide(lambda: self.play.split(contact, *part, force=force), taken_apart={contact}, force=force)
         if decided:
             sizes = {owner: len(leads) for owner, leads in decided.leads_of.items()}
             assert sizes[contact] == max(sizes.values())
+            self._is_kept_apart(part, dict.fromkeys(members, contact))
 
     @precondition(lambda self: self.play.contact_of())
     @rule(one=places, other=places, force=st.booleans())
     def a_person_links(self, one: int, other: int, force: bool) -> None:
-        decided = self._decide(lambda: self.play.link(self._lead(one), self._lead(other), force=force))
+        decided = self._decide(lambda: self.play.link(self._lead(one), self._lead(other), force=force), force=force)
         if decided:
             now = self.play.contact_of()
             assert now[self._lead(one)] == now[self._lead(other)]
@@ -146,7 +150,7 @@ class Identities(RuleBasedStateMachine):
     def a_person_unlinks(self, one: int, other: int, force: bool) -> None:
         whole = {self.play.contact_of()[self._lead(one)]}
         decided = self._decide(
-            lambda: self.play.unlink(self._lead(one), self._lead(other), force=force), taken_apart=whole
+            lambda: self.play.unlink(self._lead(one), self._lead(other), force=force), taken_apart=whole, force=force
         )
         if decided:
             now = self.play.contact_of()
@@ -160,7 +164,8 @@ class Identities(RuleBasedStateMachine):
         merge_id = UUID(str(decision["merge_id"]))
         exact = self.found.get(merge_id) if self.stack[-1:] == [merge_id] else None
         before = self.play.contact_of()
-        decided = self._decide(lambda: self.play.undo(merge_id))
+        made = {UUID(link) for link in decision["inverse"].get("links_made", [])}
+        decided = self._decide(lambda: self.play.undo(merge_id), own_links=made)
         if decided is None:
             return
         if exact is not None:
@@ -173,6 +178,8 @@ class Identities(RuleBasedStateMachine):
         for lead, contact in inverse.items():
             assert contact is None or str(now[LeadId(lead)]) == contact
         assert {lead for lead, contact in now.items() if before[lead] != contact} == set(decided.moved)
+        if decision["kind"] in ("join", "merge", "move", "link"):
+            self._is_kept_apart(set(decided.moved), before)
 
     @precondition(lambda self: self.play.golden())
     @rule(one=places)
@@ -238,18 +245,25 @@ class Identities(RuleBasedStateMachine):
 
     # How
 
-    def _decide(self, act: Any, *, taken_apart: set[UUID] = frozenset()) -> Decided | None:  # type: ignore[assignment]
+    def _decide(
+        self,
+        act: Callable[[], Decided],
+        *,
+        taken_apart: AbstractSet[UUID] = frozenset(),
+        own_links: AbstractSet[UUID] = frozenset(),
+        force: bool = False,
+    ) -> Decided | None:
         """What was decided; nothing has changed if it was refused, or was so already."""
         before, decisions, links = self.play.identity(), self.play.decisions(), self.play.links_in_force()
-        try:
-            decided: Decided = act()
-        except IdentityRefused:
-            decided = None  # type: ignore[assignment]
+        decided: Decided | None = None
+        with contextlib.suppress(IdentityRefused):
+            decided = act()
         if decided is None or decided.merge_id is None:
             assert (self.play.identity(), self.play.decisions(), self.play.links_in_force()) == (
                 before, decisions, links,
             )  # fmt: skip
             return None
+        assert force or own_links.issuperset(decided.links_withdrawn)
         for contact in taken_apart & set(before["leads"].values()):
             members = {lead for lead, owner in before["leads"].items() if owner == contact}
             if members & decided.moved.keys():
@@ -261,6 +275,13 @@ class Identities(RuleBasedStateMachine):
         else:
             self.stack.append(decided.merge_id)
         return decided
+
+    def _is_kept_apart(self, part: set[LeadId], before: dict[LeadId, UUID]) -> None:
+        """Whether a cannot-link lies between a part and what it was taken from: no later run may join the two."""
+        left = {before[lead] for lead in part}
+        rest = {lead for lead, contact in before.items() if contact in left and lead not in part}
+        if part and rest:
+            assert ("cannot", part, rest) in self.play.links_in_force()
 
     def _lead(self, place: int) -> LeadId:
         known = sorted(self.play.contact_of())
