@@ -72,6 +72,14 @@ class Change:
             founders={contact: state.founders[contact] for contact in self.founders},
         )
 
+    def applied(self, state: IdentityState) -> IdentityState:
+        """The state that it leaves."""
+        return IdentityState(
+            self.after(state),
+            {**state.merged_into, **dict.fromkeys(self.founded), **self.merged_into},
+            {**state.founders, **self.founded, **self.founders},
+        )
+
     def contacts_more(self, state: IdentityState) -> int:
         """By how many the living contacts become more; negative if fewer."""
         lived = sum(state.merged_into[contact] is None for contact in self.merged_into)
@@ -97,6 +105,12 @@ def parted(
     leaving = min(part, rest, key=lambda leads: (len(leads), state.founders.get(contact) in leads, sorted(leads)))
     founded = ContactId(new_id())
     return _settled(state, leads=dict.fromkeys(leaving, founded), founded={founded: min(leaving)})
+
+
+def moved(state: IdentityState, leads: AbstractSet[LeadId], contact: ContactId) -> Change:
+    """Put ``leads`` into ``contact``, which they found if it is not among those that are looked at."""
+    founded = {} if contact in state.merged_into else {contact: min(leads)}
+    return _settled(state, leads=dict.fromkeys(leads, contact), founded=founded)
 
 
 def restored(

@@ -118,8 +118,10 @@ def match_fields_of(connection: sa.Connection, tenant: str, leads: Iterable[Lead
     return {LeadId(lead.lead_id): lead.fields for lead in identity.read_arriving(connection, tenant, leads)}
 
 
-def write_change(connection: sa.Connection, chunk: Chunk, state: IdentityState, change: Change) -> None:
-    """Write what a decision changes, and let the contacts that it touches wait for their golden records."""
+def write_change(
+    connection: sa.Connection, chunk: Chunk, state: IdentityState, change: Change, *, lane: Lane = Lane.NEAR_REAL_TIME
+) -> None:
+    """Write what a decision changes, and let the contacts that it touches wait for their golden records in ``lane``."""
     about = {"tenant": chunk.tenant}
     _send(connection, _FOUND, _pairs("contact_id", "lead_id", change.founded), now=chunk.now, **about)
     _send(connection, _MERGE_INTO, _pairs("contact_id", "merged_into", change.merged_into), **about)
@@ -138,7 +140,7 @@ def write_change(connection: sa.Connection, chunk: Chunk, state: IdentityState, 
     enqueue(
         connection,
         Stage.GOLDEN_CONTACTS,
-        [Waiting(contact, chunk.tenant, Lane.NEAR_REAL_TIME, 1, chunk.now) for contact in sorted(waiting)],
+        [Waiting(contact, chunk.tenant, lane, 1, chunk.now) for contact in sorted(waiting)],
     )
 
 

@@ -61,13 +61,14 @@ class IdentitySize:
 
 _LOCK = sa.text("select pg_advisory_xact_lock(cast(:purpose as integer), hashtext(:tenant))")
 
-_VALIDATED = f"""
+# Of a row of validated_leads v and the verdict on its address: what ``resolved_fields`` needs.
+RESOLVED_COLUMNS = f"""
     v.lead_id, v.revision, v.sync_lane, v.flags, {", ".join(f"v.{name}" for name in _VALIDATED_FIELDS)},
     v.state, v.job_title, v.source, v.external_id, v.phone_type, verdict.verdict
 """
 
 # The last word on the address of one revision: of DNS, or of a provider once it has answered.
-_VERDICT = """
+VERDICT_JOIN = """
     left join lateral (
         select c.verdict from verifications c
         where c.lead_id = v.lead_id and c.revision = v.revision and c.kind in ('mx', 'mailbox')
@@ -76,14 +77,14 @@ _VERDICT = """
 """
 
 _LATEST = f"""
-    select {_VALIDATED}, d.revision as known_revision, d.contact_id as known_contact_id
+    select {RESOLVED_COLUMNS}, d.revision as known_revision, d.contact_id as known_contact_id
     from wanted
     cross join lateral (
         select * from validated_leads v
         where v.lead_id = wanted.lead_id and v.tenant = :tenant
         order by v.revision desc limit 1
     ) v
-    {_VERDICT}
+    {VERDICT_JOIN}
     left join deduped_leads d on d.lead_id = v.lead_id
     order by v.lead_id
 """  # noqa: S608 - names of columns
@@ -104,11 +105,11 @@ _UNRECORDED = sa.text(
 # What an earlier run went by.
 _RESOLVED_AS = sa.text(
     f"""
-    select {_VALIDATED}
+    select {RESOLVED_COLUMNS}
     from unnest(cast(:wanted as uuid[])) as wanted(lead_id)
     join deduped_leads d on d.lead_id = wanted.lead_id
     join validated_leads v on v.lead_id = d.lead_id and v.revision = d.revision
-    {_VERDICT}
+    {VERDICT_JOIN}
     """  # noqa: S608 - names of columns
 )
 
@@ -176,7 +177,7 @@ def read_unrecorded(connection: sa.Connection, tenant: str, contacts: Collection
 def read_resolved_as(connection: sa.Connection, lead_ids: Collection[UUID]) -> dict[UUID, MatchFields]:
     """What these leads were when they were last resolved."""
     rows = connection.execute(_RESOLVED_AS, {"wanted": list(lead_ids)})
-    return {row.lead_id: _validated_fields(row) for row in rows}
+    return {row.lead_id: resolved_fields(row) for row in rows}
 
 
 def read_members(
@@ -217,11 +218,12 @@ def count_records(connection: sa.Connection, contacts: Collection[ContactId]) ->
 def _arriving(row: Any) -> ArrivingLead:
     known = None if row.known_contact_id is None else ContactId(row.known_contact_id)
     return ArrivingLead(
-        row.lead_id, row.revision, Lane(row.sync_lane), _validated_fields(row), row.flags, row.known_revision, known
+        row.lead_id, row.revision, Lane(row.sync_lane), resolved_fields(row), row.flags, row.known_revision, known
     )
 
 
-def _validated_fields(row: Any) -> MatchFields:
+def resolved_fields(row: Any) -> MatchFields:
+    """What is compared, from a row of ``RESOLVED_COLUMNS``."""
     return MatchFields(
         **{name: getattr(row, name) for name in _VALIDATED_FIELDS},
         state_key=state_key(row.state),
