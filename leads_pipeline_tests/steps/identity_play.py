@@ -113,6 +113,20 @@ class Play:
             enqueue(connection, Stage.DEDUPED_LEADS, [Waiting(lead_id, TENANT, Lane.BATCH, 1, at)])
         return lead_id
 
+    def correct(self, lead: LeadId, *, revision: int, **payload: object) -> None:
+        """A later revision of a lead, resolved."""
+        at = self.later()
+        read = validate(payload, country="US", today=NOW.date())
+        assert isinstance(read, ValidLead), read
+        with self.engine.begin() as connection:
+            insert_validated_leads(
+                connection,
+                [(RawLead(lead, revision, "website", Lane.BATCH, at, "{}"), read, UNWEIGHED)],
+                chunk(now=at),
+            )
+            enqueue(connection, Stage.DEDUPED_LEADS, [Waiting(lead, TENANT, Lane.BATCH, revision, at)])
+        self.run()
+
     def ask_again(self, lead: LeadId) -> None:
         """Put a lead that was resolved before at the door once more, as a run that was repeated would."""
         with self.engine.begin() as connection:

@@ -295,6 +295,38 @@ def test_erased_leads_do_not_come_back(play: Play) -> None:
     assert play.contact_of() == {anna: play.contact_of()[anna], bert_again: new}
 
 
+def test_a_corrected_lead_that_left_comes_back_and_its_own_contact_with_it(play: Play) -> None:
+    anna, other = play.arrive(**ANNA), play.arrive(**ANNA)
+    before = play.contact_of()
+    play.correct(other, revision=2, full_name="Zoe Zander", email="zoe@zander.com")
+    left = play.contact_of()
+    assert left[other] != left[anna]
+    row = play.decisions()[-1]
+    assert row["kind"] == "move"
+    undone = play.undo(row["merge_id"])
+    assert play.contact_of() == before
+    assert undone.merged_away == {left[other]: before[anna]}
+    merged_into = play.identity()["merged_into"]
+    assert merged_into == {before[anna]: None, left[other]: before[anna]}
+    assert play.identity()["sizes"] == [(2, 1)]
+    again = play.undo(undone.merge_id)
+    assert play.contact_of() == left
+    assert again.returned == {left[other]}
+
+
+def test_a_corrected_lead_that_was_moved_to_others_is_kept_apart_from_them(play: Play) -> None:
+    anna, other, bert = play.arrive(**ANNA), play.arrive(**ANNA), play.arrive(**BERT)
+    before = play.contact_of()
+    play.correct(other, revision=2, **BERT)
+    assert play.contact_of()[other] == before[bert]
+    play.undo(play.last_decision())
+    assert play.contact_of() == before
+    assert play.links_in_force() == [("cannot", frozenset({other}), frozenset({bert}))]
+    play.correct(other, revision=3, **BERT, phone="+14155552679")
+    assert play.contact_of()[other] != before[bert]
+    assert play.contact_of()[anna] == before[anna]
+
+
 def test_no_row_of_the_log_holds_a_value(play: Play) -> None:
     anna, bert = play.arrive(**ANNA), play.arrive(**BERT)
     play.undo(play.merge(anna, bert).merge_id)
