@@ -9,6 +9,7 @@ from uuid import UUID
 import click
 
 from leads_pipeline.cli._audit import ACTOR, WORDS
+from leads_pipeline.cli.contact_refresh import refresh
 from leads_pipeline.clock import SystemClock
 from leads_pipeline.config import load_settings
 from leads_pipeline.errors import NotFound
@@ -41,6 +42,9 @@ def contact() -> None:
     A contact is named by its id, that of one merged into it, or the id of one of its leads. Every decision is kept with
     who took it and why, can be undone, and holds against later runs.
     """
+
+
+contact.add_command(refresh)
 
 
 @contact.command()

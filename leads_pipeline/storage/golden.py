@@ -72,6 +72,14 @@ _LIVING = sa.text(
     """
 )
 
+_LIVING_PAGE = sa.text(
+    """
+    select contact_id from contacts
+    where tenant = :tenant and contact_id > :after and merged_into is null
+    order by contact_id limit :limit
+    """
+)
+
 _MERGED_AWAY = sa.text(
     """
     select contact_id, merged_into from contacts
@@ -165,6 +173,13 @@ def living_contacts(connection: sa.Connection, *, tenant: str, contact_ids: Iter
     """The contacts that these ids stand for today, each once, in order: who was merged away stands for its survivor."""
     rows = connection.execute(_LIVING, {"tenant": tenant, "ids": uuid_array(contact_ids)})
     return sorted({row.contact_id for row in rows})
+
+
+def living_page(connection: sa.Connection, *, tenant: str, after: UUID | None, limit: int) -> list[UUID]:
+    """The living contacts that come after one, in the order of their ids; from the first one if there is none."""
+    return list(
+        connection.execute(_LIVING_PAGE, {"tenant": tenant, "after": after or UUID(int=0), "limit": limit}).scalars()
+    )
 
 
 def merged_away(connection: sa.Connection, *, tenant: str, survivors: Sequence[UUID]) -> dict[UUID, UUID]:
