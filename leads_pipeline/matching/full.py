@@ -105,24 +105,25 @@ class FullResolution(Generic[Id]):
                 older, newer = int(self._edges.older[number]), int(self._edges.newer[number])
                 yield UndecidedPair(self.ids[newer], self.ids[older], is_refused, reason)
 
-    def joining(self, places: Iterable[int]) -> dict[int, Reason]:
-        """For each of these records the strongest pair that ties it to another of its group, if there is one."""
-        wanted = np.zeros(len(self.ids), bool)
-        wanted[list(places)] = True
+    def ties(self, part_of: Places) -> dict[int, Reason]:
+        """What holds groups together that consist of parts.
+
+        ``part_of`` numbers each record's part (-1: of no interest). For each part the strongest pair by which it is
+        tied to another part of its group; one that only a must-link ties has none.
+        """
         edges, group_of = self._edges, self.group_of
+        one, other = part_of[edges.older], part_of[edges.newer]
         reaches = (edges.rule != NO_RULE) | (edges.weight >= self._cut_offs[1])
-        inside = reaches & (group_of[edges.older] == group_of[edges.newer])
-        numbers = np.flatnonzero(inside & (wanted[edges.older] | wanted[edges.newer]))
+        between = (group_of[edges.older] == group_of[edges.newer]) & (one >= 0) & (other >= 0) & (one != other)
+        numbers = np.flatnonzero(reaches & between)
         # The strongest last, so that it is the one that stays.
-        order = np.lexsort((edges.weight[numbers], edges.rule[numbers] != NO_RULE))
+        order = np.lexsort((numbers, edges.weight[numbers], edges.rule[numbers] != NO_RULE))
         best: dict[int, int] = {}
         for number in numbers[order].tolist():
-            for place in (int(edges.older[number]), int(edges.newer[number])):
-                if wanted[place]:
-                    best[place] = number
+            best[int(one[number])] = best[int(other[number])] = number
         distinct = sorted(set(best.values()))
         reason_of = dict(zip(distinct, self._reasons(np.array(distinct, np.int64)), strict=True))
-        return {place: reason_of[number] for place, number in best.items()}
+        return {part: reason_of[number] for part, number in best.items()}
 
     def _reasons(self, numbers: npt.NDArray[np.int64]) -> list[Reason]:
         edges = self._edges

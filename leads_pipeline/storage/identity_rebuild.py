@@ -1,0 +1,80 @@
+"""All leads of a tenant as they were resolved, read in one snapshot by a server-side cursor: for a full resolution.
+
+What it changes is written by ``storage.contact_state``, as any other decision.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+
+from leads_pipeline.domain.ids import ContactId, LeadId
+from leads_pipeline.domain.match_keys import MatchFields
+from leads_pipeline.storage.identity import RESOLVED_COLUMNS, VERDICT_JOIN, resolved_fields
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedLead:
+    """A lead and the contact that it belongs to. ``founding``: it founded it."""
+
+    lead_id: LeadId
+    contact_id: ContactId
+    founding: bool
+    fields: MatchFields
+
+
+@dataclass(frozen=True, slots=True)
+class LinkSides:
+    """A link in force: its kind, and the leads on its two sides."""
+
+    kind: str
+    sides: tuple[frozenset[LeadId], frozenset[LeadId]]
+
+
+# The revision that each lead was resolved with: a later one is still on its way and will be resolved by itself.
+_LEADS = sa.text(
+    f"""
+    select {RESOLVED_COLUMNS}, d.contact_id, c.founding_lead_id = d.lead_id as founding
+    from deduped_leads d
+    join contacts c on c.contact_id = d.contact_id
+    join validated_leads v on v.lead_id = d.lead_id and v.revision = d.revision
+    {VERDICT_JOIN}
+    where d.tenant = :tenant
+    order by d.lead_id
+    """  # noqa: S608 - names of columns
+)
+
+_LINKS = sa.text(
+    """
+    select l.link_id, l.kind, m.lead_id, m.side
+    from identity_links l join identity_link_leads m using (link_id)
+    where l.tenant = :tenant and l.withdrawn_at is null
+    order by l.link_id
+    """
+)
+
+
+def begin_snapshot(connection: sa.Connection) -> None:
+    """Let everything that this transaction reads be of one moment. To be called before anything is read."""
+    connection.execute(sa.text("set transaction isolation level repeatable read, read only"))
+
+
+def stream_leads(connection: sa.Connection, tenant: str, *, at_once: int) -> Iterator[list[ResolvedLead]]:
+    """Every lead of the tenant that has a contact, by id: in slices, of which the driver holds one."""
+    streaming = connection.execution_options(stream_results=True, yield_per=at_once)
+    for rows in streaming.execute(_LEADS, {"tenant": tenant}).partitions():
+        yield [_lead(row) for row in rows]
+
+
+def read_all_links(connection: sa.Connection, tenant: str) -> list[LinkSides]:
+    """The tenant's links in force."""
+    sides: dict[UUID, tuple[str, tuple[set[LeadId], set[LeadId]]]] = {}
+    for row in connection.execute(_LINKS, {"tenant": tenant}):
+        sides.setdefault(row.link_id, (row.kind, (set(), set())))[1][row.side].add(LeadId(row.lead_id))
+    return [LinkSides(kind, (frozenset(one), frozenset(other))) for kind, (one, other) in sides.values()]
+
+
+def _lead(row: Any) -> ResolvedLead:
+    return ResolvedLead(LeadId(row.lead_id), ContactId(row.contact_id), row.founding, resolved_fields(row))
