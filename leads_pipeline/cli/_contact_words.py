@@ -169,6 +169,10 @@ def pair_explained(pair: "ExplainedPair") -> "tuple[list[str], list[tuple[str, E
     lines += [f"Decided by {_link(link)}" for link in pair.links]
     if together:
         lines += [f"{_stamp(item.merged_at)}: {_said(item)}, by {item.actor}" for item in pair.decisions]
+    for item in pair.reviews:
+        asked = "votes or sizes spoke against it" if item.cause == "refused" else "between the two cut-offs"
+        by = f" by {item.decided_by}" if item.decided_by else ""
+        lines.append(f"Review {item.review_id} is {item.state}{by}: weight {item.match_weight:.2f}, {asked}")
     lines += ["", f"As {pair.explanation.model} weighs them now:", *explained_lines(pair.explanation)]
     return lines, [(f"lead {one} and lead {other}", pair.explanation)]
 
@@ -192,6 +196,8 @@ def contact_explained(contact: "ExplainedContact") -> "tuple[list[str], list[tup
     if not contact.decisions:
         lines.append("nothing was ever decided about it: its lead founded it and nobody joined")
     lines += ["", *_agreement(contact)]
+    if contact.left_out:
+        lines.append(f"  ({contact.left_out} of its leads were not weighed: every pair would be too many)")
     lines += [f"link         {_link(link)}" for link in contact.links]
     return lines, charts
 

@@ -22,6 +22,7 @@ from leads_pipeline.matching.lead_weights import WeighedPair, weigh
 from leads_pipeline.storage.contact_links import links_of
 from leads_pipeline.storage.contact_reading import find_contact, read_history
 from leads_pipeline.storage.contact_state import contacts_of, match_fields_of, read_contacts
+from leads_pipeline.storage.match_reviews import MatchReview, reviews_between
 
 # Every pair of a contact is weighed again, which grows with the square.
 MAX_LEADS_WEIGHED = 60
@@ -39,7 +40,8 @@ class ExplainedDecision:
 class ExplainedContact:
     """What made a contact what it is, oldest first, and how its leads agree with one another today.
 
-    ``against``: pairs of its leads that the model would not put together, the worst first.
+    ``against``: pairs of its leads that the model would not put together, the worst first. ``left_out``: leads beyond
+    those whose pairs were weighed.
     """
 
     tenant: str
@@ -50,6 +52,7 @@ class ExplainedContact:
     in_favour: int
     against: Sequence[tuple[LeadId, LeadId, float]]
     links: Sequence[Link] = field(default=())
+    left_out: int = 0
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,7 @@ class ExplainedPair:
     explanation: Explanation
     decisions: Sequence[Decision]
     links: Sequence[Link]
+    reviews: Sequence[MatchReview] = ()
 
 
 def explain_contact(
@@ -103,6 +107,7 @@ def explain_contact(
         in_favour=sum(weight >= settings.merge_weight for weight, _one, _other in scores),
         against=[(one, other, weight) for weight, one, other in scores if weight < 0],
         links=links,
+        left_out=max(len(leads) - MAX_LEADS_WEIGHED, 0),
     )
 
 
@@ -138,6 +143,7 @@ def explain_leads(
             for item in links_of(connection, tenant, state.contact_of)
             if _between(item, state.contact_of, owner[pair[0]], owner[pair[1]], pair)
         ]
+        reviews = reviews_between(connection, owner[pair[0]], owner[pair[1]], pair)
     undone = standing(history)
     return ExplainedPair(
         tenant=tenant,
@@ -151,6 +157,7 @@ def explain_leads(
             and not item.moved.keys().isdisjoint(pair)
         ],
         links=links,
+        reviews=reviews,
     )
 
 

@@ -190,6 +190,19 @@ def get_review(connection: sa.Connection, review_id: UUID) -> MatchReview | None
     return None if row is None else _review(dict(row))
 
 
+def reviews_between(
+    connection: sa.Connection, contact: ContactId, other: ContactId, leads: tuple[LeadId, LeadId]
+) -> list[MatchReview]:
+    """The reviews that ask, or asked, about these two leads, and the open ones about their contacts."""
+    statement = f"""{_SELECT}
+        where (r.lead_id = any(:leads) and r.other_lead_id = any(:leads))
+           or (r.state = 'open' and d.contact_id <> e.contact_id
+               and d.contact_id = any(:contacts) and e.contact_id = any(:contacts))
+        order by r.opened_at, r.review_id"""
+    rows = connection.execute(sa.text(statement), {"leads": list(leads), "contacts": [contact, other]}).mappings()
+    return [_review(dict(row)) for row in rows]
+
+
 def decide_review(
     connection: sa.Connection, review_id: UUID, state: ReviewState, *, actor: str, reason: str | None, now: datetime
 ) -> None:

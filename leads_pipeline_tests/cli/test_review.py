@@ -89,6 +89,15 @@ def test_a_review_is_shown_as_a_sum_and_with_values_side_by_side(leads: Leads, p
     assert isinstance(leads("show", uuid7(NOW)).exception, NotFound)
 
 
+def test_two_leads_are_explained_with_the_review_that_asks_about_them(leads: Leads, play: Play, tmp_path: Path) -> None:
+    one, other = sorted(play.contact_of())
+    told = CliRunner().invoke(
+        cli, ["--config", str(tmp_path / "leads.yaml"), "contact", "explain", str(one), str(other)]
+    )
+    assert told.exit_code == 0, told.exception
+    assert f"Review {only(play)['review_id']} is open: weight 4.00, between the two cut-offs" in told.output
+
+
 def test_one_is_accepted_by_name_and_kept_with_its_reason(leads: Leads, play: Play) -> None:
     review_id = only(play)["review_id"]
     assert leads("accept", review_id).exit_code == 2
