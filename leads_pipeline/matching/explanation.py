@@ -110,7 +110,14 @@ def with_levels(written: Explanation, now: Explanation) -> Explanation:
     order = list(levels)
     comparisons = [replace(item, level=levels.get(item.name)) for item in written.comparisons]
     comparisons.sort(key=lambda item: order.index(item.name) if item.name in levels else len(order))
-    return replace(written, comparisons=tuple(comparisons), leads=now.leads, rules=now.rules, uncompared=now.uncompared)
+    known = {item.name for item in written.comparisons}
+    return replace(
+        written,
+        comparisons=tuple(comparisons),
+        leads=now.leads,
+        rules=now.rules,
+        uncompared=tuple(name for name in now.uncompared if name not in known),
+    )
 
 
 def found_again(
