@@ -17,6 +17,11 @@ _COMMANDS: dict[str, tuple[str, str, str]] = {
         "How well the leads of a file are told apart, where the truth is known.",
     ),
     "list": ("leads_pipeline.cli.matching_models", "list_models", "The models of a tenant, and which of them serves."),
+    "rebuild": (
+        "leads_pipeline.cli.matching_rebuild",
+        "rebuild",
+        "Resolve all leads of a tenant anew: show what would differ, write it.",
+    ),
     "report": ("leads_pipeline.cli.matching_models", "report", "Write what a model believes to an HTML file."),
     "rollback": ("leads_pipeline.cli.matching_models", "rollback", "Let the model serve again that did before."),
 }
