@@ -49,6 +49,12 @@ def weigh(
     return [WeighedPair((leads[pair.left], leads[pair.right]), pair) for pair in scored]
 
 
+def loaded(scorer_of: ScorerOf, tenant: str) -> ScorerOf:
+    """``scorer_of`` with the tenant's scorer at hand: nobody should wait for it who waits for the identity lock."""
+    scorer = scorer_of(tenant)
+    return lambda _tenant: scorer
+
+
 def weigher(
     connection: sa.Connection, tenant: str, scorer_of: ScorerOf
 ) -> Callable[[Mapping[LeadId, MatchFields], Sequence[LeadPair]], Mapping[LeadPair, float]]:

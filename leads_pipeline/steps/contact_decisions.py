@@ -11,7 +11,7 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from leads_pipeline.domain.ids import LeadId
-from leads_pipeline.matching.lead_weights import ScorerOf, weigher
+from leads_pipeline.matching.lead_weights import ScorerOf, loaded, weigher
 from leads_pipeline.storage.contact_deciding import Decided, Ruling, deciding
 from leads_pipeline.storage.contact_rulings import (
     link_leads,
@@ -20,6 +20,7 @@ from leads_pipeline.storage.contact_rulings import (
     tenant_of,
     unlink_leads,
 )
+from leads_pipeline.storage.contact_state import contacts_of
 from leads_pipeline.telemetry import get_logger
 
 log = get_logger(__name__)
@@ -74,6 +75,10 @@ def unlink(engine: sa.Engine, lead: UUID, other: UUID, ruling: Ruling, *, scorer
         IdentityRefused: a must-link forbids it and is not to be withdrawn.
     """
     tenant = _tenant(engine, lead, other)
+    with engine.connect() as connection:
+        together = len(set(contacts_of(connection, tenant, [LeadId(lead), LeadId(other)]).values())) == 1
+    if together:
+        scorer_of = loaded(scorer_of, tenant)
     with deciding(engine, tenant, dry_run=ruling.dry_run) as connection:
         weigh = weigher(connection, tenant, scorer_of)
         decided = unlink_leads(connection, tenant, LeadId(lead), LeadId(other), ruling, weigh=weigh)

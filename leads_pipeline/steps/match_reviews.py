@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from leads_pipeline.config import MatchingSettings
 from leads_pipeline.errors import IdentityRefused, NotFound
 from leads_pipeline.matching.explanation import ExplainingScorer, Explanation, explain_pair, explain_stored, with_levels
-from leads_pipeline.matching.lead_weights import ScorerOf, weigher
+from leads_pipeline.matching.lead_weights import ScorerOf, loaded, weigher
 from leads_pipeline.storage import match_reviews
 from leads_pipeline.storage.contact_deciding import Decided, Ruling, deciding
 from leads_pipeline.storage.contact_rulings import link_leads, unlink_leads
@@ -75,6 +75,8 @@ def reject(engine: sa.Engine, review_id: UUID, ruling: Ruling, *, scorer_of: Sco
             forbids it and is not to be withdrawn.
     """
     tenant = _tenant_of(engine, review_id)
+    if split:
+        scorer_of = loaded(scorer_of, tenant)
     with deciding(engine, tenant, dry_run=ruling.dry_run) as connection:
         review = _open(connection, review_id, together=split)
         if review.contact_id is not None and review.contact_id == review.other_contact_id and not split:
