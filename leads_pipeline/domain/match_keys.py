@@ -1,7 +1,7 @@
-"""Blocking keys: two records are compared only if they share one.
+"""Blocking keys: two records are compared only if they share one that few have, or several (``domain.candidates``).
 
 A key is a kind and a value; what is stored is a hash, so the index holds no readable value. Which kinds exist was
-decided by recall on data with known truth (docs/matching.md has the table): a kind that finds no pair that another
+decided by recall on data with known truth (the documentation has the table): a kind that finds no pair that another
 does not find only costs. Keep out: how alike two records are, which is ``leads_pipeline.matching``.
 """
 
@@ -12,6 +12,8 @@ from hashlib import blake2b
 from typing import NamedTuple
 
 from nicknames import NickNamer
+
+from leads_pipeline.domain.spellings import sound, spelling
 
 # A local part that a mailbox of any company may have finds strangers.
 _MIN_LOCAL_PART = 5
@@ -57,34 +59,38 @@ def match_keys(fields: MatchFields) -> list[MatchKey]:
 def _values(fields: MatchFields) -> list[tuple[str, str]]:
     first, last = fields.first_name_key, fields.last_name_key
     root = given_name_root(first) if first else None
-    first_sound, last_sound = root and sound(root), last and sound(last)
-    city, company = fields.city_key, fields.company_key
+    # Given and family name are often exchanged, and a name that stands alone may be either: a key has one of them, and
+    # does not say which.
+    given, family = root and sound(spelling(root)), last and sound(spelling(last))
+    parts = [part for part in dict.fromkeys((given, family)) if part]
     born = fields.date_of_birth.isoformat() if fields.date_of_birth else None
-    year = born and born[:4]
+    place = fields.city_key and fields.city_key[:4]
     values = [
         ("email", fields.email_key),
         ("phone", fields.phone_key),
+        ("external_id", fields.external_id_key),
         ("born", born),
-        ("postcode", fields.postcode_key),
-        ("address", fields.address_key),
-        # Sorted, because given and family name are often exchanged.
-        ("name", _joined(*sorted((root, last))) if root and last else None),
-        ("name_sound", _joined(*sorted((first_sound, last_sound))) if first_sound and last_sound else None),
-        ("name_start", _joined(*sorted((first_sound[:3], last_sound[:3]))) if first_sound and last_sound else None),
-        ("last_company", _joined(last_sound, company)),
-        ("first_company", _joined(root, company)),
-        ("last_city", _joined(last_sound, city)),
-        ("first_city", _joined(root, city)),
-        ("last_year", _joined(last_sound, year)),
-        ("first_year", _joined(root, year)),
-        ("city_year", _joined(city, year)),
+        ("area", fields.postcode_key and area(fields.postcode_key)),
+        ("name", _joined(*sorted((given, family))) if given and family else None),
+        ("city_year", _joined(place, born and born[:4])),
     ]
-    if fields.email_key:
+    for part in parts:
+        values += [
+            ("part_company", _joined(part, fields.company_key and fields.company_key[:5])),
+            ("part_city", _joined(part, place)),
+            ("part_year", _joined(part, born and born[:4])),
+        ]
+    if fields.email_key and not fields.role_mailbox:
         local, _, domain = fields.email_key.partition("@")
-        if len(local) >= _MIN_LOCAL_PART:
-            values += [("mailbox", local), ("mailbox_start", f"{local[:4]}@{domain}")]
-            values += [("mailbox_end", f"{local[-4:]}@{domain}")]
+        if len(local) >= _MIN_LOCAL_PART or (len(local) > 2 and not local.isalpha()):
+            values.append(("mailbox", local))
+        values.append(("mailbox_start", f"{local[:2]}@{domain[:3]}"))
     return [(kind, value) for kind, value in values if value]
+
+
+def area(postcode: str) -> str:
+    """What a postcode has in common with those near it: all but its last two characters, three at least."""
+    return postcode[: max(3, len(postcode) - 2)]
 
 
 def _joined(*parts: str | None) -> str | None:
@@ -114,27 +120,3 @@ def given_name_forms(name: str) -> tuple[str, ...]:
 @lru_cache(maxsize=1)
 def _nicknamer() -> NickNamer:
     return NickNamer()
-
-
-_CODES = {
-    **dict.fromkeys("bfpv", "1"),
-    **dict.fromkeys("cgjkqsxz", "2"),
-    **dict.fromkeys("dt", "3"),
-    "l": "4",
-    **dict.fromkeys("mn", "5"),
-    "r": "6",
-}
-
-
-@lru_cache(maxsize=65_536)
-def sound(name: str) -> str:
-    """American Soundex of a name in lower-case Latin letters, with four digits rather than three."""
-    digits: list[str] = []
-    last = _CODES.get(name[0], "")
-    for letter in name[1:]:
-        code = _CODES.get(letter, "")
-        if code and code != last:
-            digits.append(code)
-        if letter not in "hw":
-            last = code
-    return (name[0] + "".join(digits))[:5]

@@ -21,12 +21,19 @@ from splink.internals.realtime import compare_records
 from leads_pipeline.domain.match_keys import MatchFields
 from leads_pipeline.domain.match_rules import Rules
 from leads_pipeline.matching.full_candidates import Places
-from leads_pipeline.matching.model import COMPARISONS, FREQUENCY_FIELDS, Parameters, splink_settings
+from leads_pipeline.matching.model import (
+    ADJUSTED_FIELDS,
+    COMPARISONS,
+    FREQUENCY_FIELDS,
+    Parameters,
+    splink_settings,
+)
 from leads_pipeline.matching.scoring import (
     RECORD_COLUMNS,
     evidence_columns,
     evidence_of,
     frequency_share,
+    least_full_name_share,
     prior_shift,
     prior_weight,
     record_row,
@@ -142,6 +149,8 @@ class BulkScorer:
             for name in FREQUENCY_FIELDS
         )
         shares_of = ", ".join(f"found_{name}.share as tf_{name}" for name in FREQUENCY_FIELDS)
+        least = least_full_name_share(self.contacts)
+        shares_of += f", greatest(found_first_name.share * found_last_name.share, {least}) as tf_full_name"
         self._run(
             f"create table record as select raw_record.*, {shares_of} from raw_record {joins} "  # noqa: S608
             "order by raw_record.record"
@@ -235,7 +244,7 @@ class BulkScorer:
         """What Splink runs to compare the rows of ``leads_left`` with their partners in ``leads_right``."""
         connection = duckdb.connect(":memory:", config={"autoinstall_known_extensions": "false"})
         try:
-            columns = {**RECORD_COLUMNS, **{f"tf_{name}": "DOUBLE" for name in FREQUENCY_FIELDS}}
+            columns = {**RECORD_COLUMNS, **{f"tf_{name}": "DOUBLE" for name in ADJUSTED_FIELDS}}
             connection.execute(f"create table {_RIGHT} as {_unnested(columns)}", ["[]"]).fetchall()
             connection.execute(f"create table {_LEFT} as select *, 0 as partner from {_RIGHT}").fetchall()  # noqa: S608
             compared = compare_records(

@@ -16,7 +16,9 @@ from typing import Any
 PARAMETERS_FILE = "parameters.json"
 
 # Columns with a frequency of their own, looked up for each record: an agreement on a rare value weighs more.
-FREQUENCY_FIELDS = ("first_name", "last_name", "phone", "company", "born", "postcode", "city")
+FREQUENCY_FIELDS = ("first_name", "last_name", "phone", "company", "born", "postcode", "city", "job_title", "domain")
+# What Splink adjusts by: those, and the whole name, whose frequency follows from its parts (``scoring``).
+ADJUSTED_FIELDS = (*FREQUENCY_FIELDS, "full_name")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +59,18 @@ _SWAPPED_ALIKE = _if(
     f"({_alike('first_name_l', 'last_name_r', 0.9)} or least(length(first_name_l), length(last_name_r)) = 1) and "
     f"({_alike('last_name_l', 'first_name_r', 0.9)} or least(length(last_name_l), length(first_name_r)) = 1)",
 )
+# A name that stands alone is a given name to one sender and a family name to another.
+_ALONE_IS_FAMILY = _if(
+    "last_name_l is null or last_name_r is null",
+    "first_spelling_l = last_spelling_r or last_spelling_l = first_spelling_r "
+    f"or coalesce({_alike('first_name_l', 'last_name_r', 0.92)}, false) "
+    f"or coalesce({_alike('last_name_l', 'first_name_r', 0.92)}, false)",
+)
 _INITIAL = "(length(first_name_l) = 1 or length(first_name_r) = 1) and left(first_name_l, 1) = left(first_name_r, 1)"
 _GIVEN_NAMES_COMPATIBLE = (
     f"(first_name_l is null or first_name_r is null or {_alike('first_name_l', 'first_name_r', 0.8)} "
-    f"or list_has_any(first_name_forms_l, first_name_forms_r) or ({_INITIAL}) or coalesce({_SWAPPED_ALIKE}, false))"
+    f"or list_has_any(first_name_forms_l, first_name_forms_r) or ({_INITIAL}) or coalesce({_SWAPPED_ALIKE}, false) "
+    f"or coalesce({_ALONE_IS_FAMILY}, false))"
 )
 # Where addresses are made from names, an address that is one letter off belongs to a colleague if the names differ too.
 _NAMES_COMPATIBLE = (
@@ -70,54 +80,87 @@ _NAMES_COMPATIBLE = (
 # A telephone number is a company's or a family's as often as a person's. With another given name it says nothing of
 # who it is; and it says where one works, so the company's name is no second clue, nor the office's address a third.
 _SHARED_PHONE = _if("phone_l = phone_r", f"not {_GIVEN_NAMES_COMPATIBLE}")
+_SHARED_EMAIL = _if("email_l = email_r", f"not {_GIVEN_NAMES_COMPATIBLE}")
 _SAME_PHONE = "coalesce(phone_l = phone_r, false)"
-_SAME_COMPANY = "coalesce(company_l = company_r, false)"
+_SAME_COMPANY = "coalesce(company_l = company_r or domain_l = domain_r, false)"
+
+# A sender who left the family name out may have it in the address.
+_IN_MAILBOX = _if(
+    "(last_name_l is null and length(last_name_r) > 3) or (last_name_r is null and length(last_name_l) > 3)",
+    # A given name of its own there says nothing of the other's family name.
+    "coalesce(contains(mailbox_l, last_name_r) and first_name_l is distinct from last_name_r, false) "
+    "or coalesce(contains(mailbox_r, last_name_l) and first_name_r is distinct from last_name_l, false)",
+)
 
 COMPARISONS: tuple[Comparison, ...] = (
     Comparison(
         "first_name",
         _either_null("first_name"),
         (
+            # How rare two names are together is one number, and bounded: rare names run in families too.
+            Level("same_full_name", "full_name_l = full_name_r", "full_name"),
             Level("same", "first_name_l = first_name_r", "first_name"),
             Level("swapped_with_last_name", _SWAPPED),
             Level("swapped_and_altered", _SWAPPED_ALIKE),
             Level("short_form", "list_has_any(first_name_forms_l, first_name_forms_r)"),
             Level("initial", _INITIAL),
+            Level("other_spelling", "first_spelling_l = first_spelling_r"),
             Level("typo", _alike("first_name_l", "first_name_r", 0.9)),
             Level(
                 "similar",
                 f"{_alike('first_name_l', 'first_name_r', 0.8)} "
                 "or starts_with(first_name_l, first_name_r) or starts_with(first_name_r, first_name_l)",
             ),
+            Level("is_last_name_of_other", _ALONE_IS_FAMILY),
             Level("different", "else"),
         ),
     ),
     Comparison(
         "last_name",
-        # Exchanged names are one observation; the given name's comparison has counted it.
-        f"{_either_null('last_name')} or {_SWAPPED_ALIKE}",
+        # The whole name, as it stands or exchanged, is one observation; the given name's comparison has counted it.
+        f"(({_either_null('last_name')}) and not {_IN_MAILBOX}) or full_name_l = full_name_r or {_SWAPPED_ALIKE}",
         (
             Level("same", "last_name_l = last_name_r", "last_name"),
+            Level("in_mailbox", f"({_either_null('last_name')}) and {_IN_MAILBOX}"),
+            Level("other_spelling", "last_spelling_l = last_spelling_r"),
             Level("typo", _alike("last_name_l", "last_name_r", 0.92)),
             Level(
                 "similar",
                 f"{_alike('last_name_l', 'last_name_r', 0.82)} "
-                "or starts_with(last_name_l, last_name_r) or starts_with(last_name_r, last_name_l)",
+                "or starts_with(last_name_l, last_name_r) or starts_with(last_name_r, last_name_l) "
+                "or ends_with(last_name_l, last_name_r) or ends_with(last_name_r, last_name_l)",
+            ),
+            Level("different", "else"),
+        ),
+    ),
+    # Where an address is from says the company's comparison; here is whose it is among those of its domain.
+    Comparison(
+        "mailbox",
+        f"{_either_null('email')} or mail_domain_l != mail_domain_r or {_SHARED_EMAIL}",
+        (
+            Level("same", "email_l = email_r"),
+            Level(
+                "typo",
+                _if(
+                    # Two people of one name have anna.smith and annasmith: a dot is no slip.
+                    "abs(length(email_l) - length(email_r)) <= 2 and mailbox_digits_l = mailbox_digits_r "
+                    "and replace(mailbox_l, '.', '') != replace(mailbox_r, '.', '')",
+                    f"damerau_levenshtein(mailbox_l, mailbox_r) <= 2 and {_NAMES_COMPATIBLE}",
+                ),
             ),
             Level("different", "else"),
         ),
     ),
     Comparison(
         "email",
-        _either_null("email"),
+        f"{_either_null('email')} or mail_domain_l = mail_domain_r",
         (
-            Level("same", "email_l = email_r"),
             Level(
                 "typo",
                 _if(
-                    "abs(length(email_l) - length(email_r)) <= 2 and mailbox_digits_l = mailbox_digits_r "
-                    "and (right(email_l, 12) = right(email_r, 12) or left(email_l, 4) = left(email_r, 4))",
-                    f"damerau_levenshtein(email_l, email_r) <= 2 and {_NAMES_COMPATIBLE}",
+                    "abs(length(email_l) - length(email_r)) <= 3 and mailbox_digits_l = mailbox_digits_r "
+                    "and left(mail_domain_l, 1) = left(mail_domain_r, 1)",
+                    f"damerau_levenshtein(email_l, email_r) <= 3 and {_NAMES_COMPATIBLE}",
                 ),
             ),
             Level("same_own_mailbox_name", "own_mailbox_l = own_mailbox_r"),
@@ -130,6 +173,7 @@ COMPARISONS: tuple[Comparison, ...] = (
         (
             Level("same", "phone_l = phone_r", "phone"),
             Level("typo", _if("length(phone_l) = length(phone_r)", "damerau_levenshtein(phone_l, phone_r) <= 1")),
+            Level("other_mobile", "phone_kind_l = 'mobile' and phone_kind_r = 'mobile'"),
             Level("different", "else"),
         ),
     ),
@@ -140,18 +184,27 @@ COMPARISONS: tuple[Comparison, ...] = (
             Level("same", "born_l = born_r", "born"),
             Level("one_character", "damerau_levenshtein(born_l, born_r) <= 1"),
             Level("day_and_month_swapped", "born_swapped_l = born_r"),
+            Level("two_parts", "left(born_l, 7) = left(born_r, 7) or right(born_l, 5) = right(born_r, 5)"),
+            Level("near", "abs(born_days_l - born_days_r) <= 40"),
             Level("same_year", "left(born_l, 4) = left(born_r, 4)"),
-            Level("same_day", "right(born_l, 5) = right(born_r, 5)"),
+            Level(
+                "one_or_ten_years",
+                "abs(abs(born_days_l - born_days_r) - 365) <= 40 or abs(abs(born_days_l - born_days_r) - 3652) <= 60",
+            ),
             Level("two_characters", "damerau_levenshtein(born_l, born_r) <= 2"),
+            Level("a_generation", "abs(born_days_l - born_days_r) > 5475"),
             Level("different", "else"),
         ),
     ),
     Comparison(
         "company",
-        f"{_either_null('company')} or {_SAME_PHONE}",
+        f"(({_either_null('company')}) and ({_either_null('domain')})) or {_SAME_PHONE}",
         (
             Level("same", "company_l = company_r", "company"),
             Level("typo", "jaro_winkler_similarity(company_l, company_r) >= 0.93"),
+            Level("same_domain", "domain_l = domain_r", "domain"),
+            Level("part", "starts_with(company_l, company_r) or starts_with(company_r, company_l)"),
+            Level("other_domain", _either_null("company")),
             Level("different", "else"),
         ),
     ),
@@ -168,9 +221,19 @@ COMPARISONS: tuple[Comparison, ...] = (
                 ),
             ),
             Level("same_postcode", "postcode_l = postcode_r", "postcode"),
+            Level("same_area_and_city", "area_l = area_r and city_l = city_r"),
+            Level("same_area", "area_l = area_r"),
             Level("postcode_typo", "damerau_levenshtein(postcode_l, postcode_r) <= 1"),
             Level("same_city", "city_l = city_r", "city"),
             Level("city_typo", "jaro_winkler_similarity(city_l, city_r) >= 0.9"),
+            Level("different", "else"),
+        ),
+    ),
+    Comparison(
+        "job_title",
+        f"{_either_null('job_title')}",
+        (
+            Level("same", "job_title_l = job_title_r", "job_title"),
             Level("different", "else"),
         ),
     ),

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from leads_pipeline.domain.mailbox_lists import KNOWN
 from leads_pipeline.domain.match_keys import MatchFields
 
 
@@ -71,5 +72,13 @@ def terms_of(fields: MatchFields) -> dict[str, str]:
         "born": fields.date_of_birth.isoformat() if fields.date_of_birth else None,
         "postcode": fields.postcode_key,
         "city": fields.city_key,
+        "job_title": fields.job_title_key,
+        "domain": _work_domain(fields.email_key) if fields.email_key else None,
     }
     return {name: term for name, term in terms.items() if term}
+
+
+def _work_domain(email: str) -> str | None:
+    """The domain of an address, unless anybody may open a mailbox there: then it says nothing of where one works."""
+    domain = email.partition("@")[2]
+    return None if KNOWN.is_free(domain) else domain

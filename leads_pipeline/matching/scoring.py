@@ -8,21 +8,28 @@ The prior is for the number of contacts that the model was trained on. Twice as 
 that two strangers look alike, so every weight is shifted by log2(trained on / present): thresholds keep their meaning.
 """
 
+import json
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
 from typing import Any
 
 import duckdb
 import msgspec
+import numpy as np
+import numpy.typing as npt
 from splink import DuckDBAPI
 from splink.internals.realtime import compare_records
 
-from leads_pipeline.domain.match_keys import MatchFields, given_name_forms
+from leads_pipeline.domain.match_keys import MatchFields, area, given_name_forms
+from leads_pipeline.domain.spellings import spelling
 from leads_pipeline.matching.model import (
+    ADJUSTED_FIELDS,
     COMPARISONS,
     FREQUENCY_FIELDS,
+    Comparison,
     Parameters,
     shipped_parameters,
     splink_settings,
@@ -32,11 +39,15 @@ from leads_pipeline.matching.pairs import Frequencies, ScoredPair, terms_of
 # A tenant's own frequencies say little while it has few contacts: they are mixed with the model's, as from this many.
 FREQUENCY_PRIOR_CONTACTS = 1_000
 
+# Of so many contacts the name is another's too, however rare it is: a parent's, a child's, a cousin's.
+NAMESAKES = 0.008
+
 # What is compared, as DuckDB types: the columns of a record without and with its frequencies.
 RECORD_COLUMNS: dict[str, Any] = {
     "record": "INTEGER",
     "first_name": "VARCHAR",
     "last_name": "VARCHAR",
+    "full_name": "VARCHAR",
     "email": "VARCHAR",
     "phone": "VARCHAR",
     "born": "VARCHAR",
@@ -48,9 +59,38 @@ RECORD_COLUMNS: dict[str, Any] = {
     "own_mailbox": "VARCHAR",
     "mailbox_digits": "VARCHAR",
     "born_swapped": "VARCHAR",
+    "born_days": "INTEGER",
+    "first_spelling": "VARCHAR",
+    "last_spelling": "VARCHAR",
+    "mailbox": "VARCHAR",
+    "mail_domain": "VARCHAR",
+    "domain": "VARCHAR",
+    "phone_kind": "VARCHAR",
+    "area": "VARCHAR",
+    "job_title": "VARCHAR",
 }
-_COLUMNS = {**RECORD_COLUMNS, **{f"tf_{name}": "DOUBLE" for name in FREQUENCY_FIELDS}}
+_COLUMNS = {**RECORD_COLUMNS, **{f"tf_{name}": "DOUBLE" for name in ADJUSTED_FIELDS}}
+_UNNESTED = ", ".join(
+    f"unnest(from_json(cast(${number} as json), '[{json.dumps(kind)}]')) as {name}"
+    for number, (name, kind) in enumerate(_COLUMNS.items(), start=1)
+)
 _JOIN = "l.partner = r.record"
+
+
+# The level of a comparison that has nothing to compare.
+MISSING = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Observations:
+    """What a model is learned from: a row for each pair and a column for each of ``COMPARISONS``.
+
+    ``levels`` are numbered as the comparison has them, or ``MISSING``. ``rarity`` is -log2 of the value's frequency
+    where the level has one of its own, else 0.
+    """
+
+    levels: npt.NDArray[np.int8]
+    rarity: npt.NDArray[np.float32]
 
 
 class PairScorer:
@@ -61,6 +101,9 @@ class PairScorer:
         self._settings = splink_settings(parameters)
         # Making the SQL is most of an uncached call. Splink's cache is one for the process: the key names the model.
         self._cache_key = f"leads_pipeline:{sha256(_json(self._settings).encode()).hexdigest()}"
+        self._expected = {
+            name: parameters.average_frequency(name) * FREQUENCY_PRIOR_CONTACTS for name in FREQUENCY_FIELDS
+        }
         # What is used is built in; nothing is to be fetched from the network behind our back.
         self._connection = duckdb.connect(":memory:", config={"autoinstall_known_extensions": "false"})
 
@@ -112,25 +155,50 @@ class PairScorer:
             for left, right, weight in rows
         ]
 
-    def levels(self, records: Sequence[MatchFields], pairs: Sequence[tuple[int, int]]) -> dict[str, dict[str, int]]:
-        """How many of the pairs reach each level: comparison → level → pairs. What training counts."""
-        counts: dict[str, dict[str, int]] = {}
-        table = self._compare(records, pairs, Frequencies(contacts=1))
+    def observe(
+        self, records: Sequence[MatchFields], pairs: Sequence[tuple[int, int]], *, frequencies: Frequencies
+    ) -> "Observations":
+        """Which level each of the pairs reaches, and how rare the values are on which they agree.
+
+        In the order of the pairs' places.
+        """
+        table = self._compare(records, pairs, frequencies)
+        levels = ", ".join(f"gamma_{comparison.name}" for comparison in COMPARISONS)
+        adjusted = [comparison.name for comparison in COMPARISONS if _is_adjusted(comparison)]
+        adjustments = ", ".join(f"mw_tf_adj_{name}" for name in adjusted)
         try:
-            for comparison in COMPARISONS:
-                # Splink numbers the levels from the last (0) up; -1 is missing.
-                found = dict(
-                    self._connection.execute(
-                        f"select gamma_{comparison.name}, count(*) from {table} group by 1"  # noqa: S608
-                    ).fetchall()
-                )
-                top = len(comparison.levels) - 1
-                counts[comparison.name] = {
-                    level.name: int(found.get(top - number, 0)) for number, level in enumerate(comparison.levels)
-                }
+            found = self._connection.execute(
+                f"select {levels}, {adjustments} from {table} order by record_l, record_r"  # noqa: S608
+            ).fetchnumpy()
         finally:
             self._drop_tables()
-        return counts
+        reached = np.full((len(pairs), len(COMPARISONS)), MISSING, np.int8)
+        rarity = np.zeros((len(pairs), len(COMPARISONS)), np.float32)
+        for column, comparison in enumerate(COMPARISONS):
+            # Splink numbers the levels from the last (0) up; -1 is missing.
+            gamma = np.asarray(found[f"gamma_{comparison.name}"], np.int8)
+            reached[:, column] = np.where(gamma < 0, MISSING, len(comparison.levels) - 1 - gamma)
+            if not _is_adjusted(comparison):
+                continue
+            adjustment = np.ma.filled(np.ma.asarray(found[f"mw_tf_adj_{comparison.name}"]), 0.0)
+            for number, level in enumerate(comparison.levels):
+                if level.frequency_of is not None:
+                    # Splink's adjustment is log2(u / frequency).
+                    u = self.parameters.levels[comparison.name][level.name][1]
+                    here = reached[:, column] == number
+                    rarity[here, column] = adjustment[here] - math.log2(u)
+        return Observations(reached, rarity)
+
+    def levels(self, records: Sequence[MatchFields], pairs: Sequence[tuple[int, int]]) -> dict[str, dict[str, int]]:
+        """How many of the pairs reach each level: comparison → level → pairs."""
+        reached = self.observe(records, pairs, frequencies=Frequencies(contacts=1)).levels
+        return {
+            comparison.name: {
+                level.name: int(np.count_nonzero(reached[:, column] == number))
+                for number, level in enumerate(comparison.levels)
+            }
+            for column, comparison in enumerate(COMPARISONS)
+        }
 
     def _compare(
         self, records: Sequence[MatchFields], pairs: Sequence[tuple[int, int]], frequencies: Frequencies
@@ -138,9 +206,10 @@ class PairScorer:
         """The name of the table with one row per pair."""
         connection = self._connection
         rows = [self._row(place, record, frequencies) for place, record in enumerate(records)]
+        # A JSON array for each column: a third of the cost of one object for each record.
         connection.execute(
-            "create temp table leads_record as select unnest(from_json(cast($1 as json), $2), recursive := true)",
-            [_json(rows), _json([_COLUMNS])],
+            f"create temp table leads_record as select {_UNNESTED}",
+            [_json([row.get(name) for row in rows]) for name in _COLUMNS],
         ).fetchall()
         connection.execute(
             "create temp table leads_pair as select pair[1] as l, pair[2] as r "
@@ -165,9 +234,14 @@ class PairScorer:
 
     def _row(self, place: int, fields: MatchFields, frequencies: Frequencies) -> dict[str, Any]:
         row = record_row(place, fields)
+        # As frequency_share has it, for each term of each record.
+        of = frequencies.contacts + FREQUENCY_PRIOR_CONTACTS
         for name, term in terms_of(fields).items():
             seen = frequencies.occurrences.get((name, term), 1)
-            row[f"tf_{name}"] = frequency_share(self.parameters, name, seen=seen, contacts=frequencies.contacts)
+            row[f"tf_{name}"] = (max(seen, 1) + self._expected[name]) / of
+        if "full_name" in row:
+            least = least_full_name_share(frequencies.contacts)
+            row["tf_full_name"] = max(row["tf_first_name"] * row["tf_last_name"], least)
         return row
 
     def _drop_tables(self) -> None:
@@ -186,25 +260,44 @@ class PairScorer:
 
 
 def record_row(place: int, fields: MatchFields) -> dict[str, Any]:
-    """What the comparisons see of a record: a value for each of ``RECORD_COLUMNS``, missing ones left out."""
-    terms = terms_of(fields)
-    born = terms.get("born")
-    return {
-        "record": place,
-        **terms,
-        "email": fields.email_key,
-        "address": fields.address_key,
-        "first_name_forms": given_name_forms(fields.first_name_key) if fields.first_name_key else None,
-        "own_mailbox": own_mailbox(fields),
-        "mailbox_digits": _digits(fields.email_key),
-        "born_swapped": f"{born[:4]}-{born[8:]}-{born[5:7]}" if born else None,
-    }
+    """What the comparisons see of a record: a value for each of ``RECORD_COLUMNS``, missing ones left out.
+
+    A role mailbox is nobody's, so of its address only the domain is seen: it says where one works.
+    """
+    row: dict[str, Any] = {"record": place, **terms_of(fields), "address": fields.address_key}
+    first, last, born = fields.first_name_key, fields.last_name_key, fields.date_of_birth
+    if first:
+        row["first_name_forms"] = given_name_forms(first)
+        row["first_spelling"] = spelling(first)
+    if last:
+        row["last_spelling"] = spelling(last)
+    if first and last:
+        row["full_name"] = f"{first} {last}"
+    if fields.email_key and not fields.role_mailbox:
+        mailbox, _, domain = fields.email_key.partition("@")
+        row["email"], row["mailbox"], row["mail_domain"] = fields.email_key, mailbox, domain
+        row["mailbox_digits"] = "".join(filter(str.isdigit, mailbox))
+        row["own_mailbox"] = own_mailbox(fields)
+    if fields.phone_key:
+        row["phone_kind"] = fields.phone_kind
+    if born:
+        text = born.isoformat()
+        row["born_swapped"] = f"{text[:4]}-{text[8:]}-{text[5:7]}"
+        row["born_days"] = born.toordinal()
+    if fields.postcode_key:
+        row["area"] = area(fields.postcode_key)
+    return row
 
 
 def frequency_share(parameters: Parameters, name: str, *, seen: int, contacts: int) -> float:
     """The share of contacts with a value, leaning on the model's average where there are few contacts."""
     expected = parameters.average_frequency(name) * FREQUENCY_PRIOR_CONTACTS
     return (max(seen, 1) + expected) / (contacts + FREQUENCY_PRIOR_CONTACTS)
+
+
+def least_full_name_share(contacts: int) -> float:
+    """No whole name is rarer than this, however rare its parts are: families hand both down."""
+    return NAMESAKES / max(contacts, FREQUENCY_PRIOR_CONTACTS)
 
 
 def prior_weight(parameters: Parameters) -> float:
@@ -215,10 +308,6 @@ def prior_weight(parameters: Parameters) -> float:
 def prior_shift(parameters: Parameters, *, contacts: int) -> float:
     """What every weight gains because there are fewer contacts than the model was trained on, or loses."""
     return math.log2(parameters.prior_contacts / max(contacts, FREQUENCY_PRIOR_CONTACTS))
-
-
-def _digits(email: str | None) -> str | None:
-    return "".join(filter(str.isdigit, email.partition("@")[0])) if email else None
 
 
 def own_mailbox(fields: MatchFields) -> str | None:
@@ -246,10 +335,13 @@ def evidence_columns() -> list[str]:
     """For each comparison the SQL that adds up what it weighs, over a table of compared pairs."""
     columns = []
     for comparison in COMPARISONS:
-        adjusted = any(level.frequency_of for level in comparison.levels)
-        extra = f" + mw_tf_adj_{comparison.name}" if adjusted else ""
+        extra = f" + mw_tf_adj_{comparison.name}" if _is_adjusted(comparison) else ""
         columns.append(f"mw_{comparison.name}{extra}")
     return columns
+
+
+def _is_adjusted(comparison: Comparison) -> bool:
+    return any(level.frequency_of for level in comparison.levels)
 
 
 def evidence_of(prior: float, weights: Sequence[float] | None) -> dict[str, float]:

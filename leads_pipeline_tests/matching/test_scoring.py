@@ -1,14 +1,20 @@
 """The way into Splink: the weights are the model's, whatever Splink's internals do."""
 
 import math
+from dataclasses import replace
 from datetime import date
 
 import pytest
 
 from leads_pipeline.domain.match_keys import MatchFields
-from leads_pipeline.matching.model import COMPARISONS
+from leads_pipeline.matching.model import ADJUSTED_FIELDS, COMPARISONS, FREQUENCY_FIELDS
 from leads_pipeline.matching.pairs import Frequencies, ScoredPair, count_terms, terms_of
-from leads_pipeline.matching.scoring import FREQUENCY_PRIOR_CONTACTS, PairScorer, own_mailbox
+from leads_pipeline.matching.scoring import (
+    FREQUENCY_PRIOR_CONTACTS,
+    PairScorer,
+    least_full_name_share,
+    own_mailbox,
+)
 
 MANY = Frequencies(contacts=50_000)
 ANNA = MatchFields(
@@ -39,8 +45,8 @@ def prior(scorer: PairScorer, contacts: int) -> float:
 
 
 def test_a_weight_is_the_prior_and_the_sum_of_the_levels(scorer: PairScorer) -> None:
-    left = MatchFields(first_name_key="anna", last_name_key="kowalczyk", date_of_birth=date(1980, 4, 5))
-    right = MatchFields(first_name_key="annna", last_name_key="kowalczik", date_of_birth=date(1980, 4, 6))
+    left = MatchFields(first_name_key="kristina", last_name_key="kowalczyk", date_of_birth=date(1980, 4, 5))
+    right = MatchFields(first_name_key="kristima", last_name_key="kowalczyks", date_of_birth=date(1980, 4, 6))
     expected = {
         "prior": prior(scorer, 50_000),
         "first_name": level(scorer, "first_name", "typo"),
@@ -102,14 +108,47 @@ def test_the_second_call_gives_what_the_first_gave_and_leaves_no_tables(scorer: 
         ({"first_name_key": "anna"}, {"first_name_key": "peter"}, "first_name", "different"),
         ({"last_name_key": "smith"}, {"last_name_key": "okafor"}, "last_name", "different"),
         ({"date_of_birth": date(1980, 4, 5)}, {"date_of_birth": date(1980, 5, 4)}, "born", "day_and_month_swapped"),
-        ({"date_of_birth": date(1980, 4, 5)}, {"date_of_birth": date(1955, 11, 30)}, "born", "different"),
+        ({"date_of_birth": date(1980, 4, 5)}, {"date_of_birth": date(1972, 11, 30)}, "born", "different"),
+        ({"date_of_birth": date(1980, 4, 5)}, {"date_of_birth": date(1955, 11, 30)}, "born", "a_generation"),
+        ({"date_of_birth": date(1980, 4, 5)}, {"date_of_birth": date(1980, 4, 28)}, "born", "two_parts"),
+        ({"date_of_birth": date(1980, 4, 5)}, {"date_of_birth": date(1980, 5, 14)}, "born", "near"),
+        ({"date_of_birth": date(1980, 4, 28)}, {"date_of_birth": date(1981, 5, 19)}, "born", "one_or_ten_years"),
+        (
+            {"first_name_key": "kowalczyk"},
+            {"first_name_key": "anna", "last_name_key": "kowalczyk"},
+            "first_name",
+            "is_last_name_of_other",
+        ),
+        ({"last_name_key": "mueller"}, {"last_name_key": "muller"}, "last_name", "other_spelling"),
+        ({"last_name_key": "smith"}, {"last_name_key": "smithjones"}, "last_name", "similar"),
+        (
+            {"phone_key": "+436641234567", "phone_kind": "mobile"},
+            {"phone_key": "+436769876543", "phone_kind": "mobile"},
+            "phone",
+            "other_mobile",
+        ),
+        ({"company_key": "northwind"}, {"company_key": "northwindtraders"}, "company", "part"),
+        (
+            {"email_key": "a@firm.com", "role_mailbox": True},
+            {"email_key": "b@other.com", "role_mailbox": True},
+            "company",
+            "other_domain",
+        ),
+        (
+            {"postcode_key": "tn85jy", "city_key": "edenbridge"},
+            {"postcode_key": "tn85hl", "city_key": "edenbridge"},
+            "place",
+            "same_area_and_city",
+        ),
+        ({"postcode_key": "tn85jy"}, {"postcode_key": "tn85hl"}, "place", "same_area"),
+        ({"job_title_key": "cto"}, {"job_title_key": "founder"}, "job_title", "different"),
         ({"phone_key": "+14155552671"}, {"phone_key": "+14155552672"}, "phone", "typo"),
         ({"phone_key": "+14155552671"}, {"phone_key": "+441632960001"}, "phone", "different"),
         ({"company_key": "northwind"}, {"company_key": "nortwhind"}, "company", "typo"),
-        ({"postcode_key": "8010"}, {"postcode_key": "8011"}, "place", "postcode_typo"),
-        ({"email_key": "kowalczyk@a.com"}, {"email_key": "kowalczk@a.com"}, "email", "typo"),
+        ({"postcode_key": "8010"}, {"postcode_key": "9010"}, "place", "postcode_typo"),
+        ({"email_key": "kowalczyk@firm.com"}, {"email_key": "kowalczyk@frim.com"}, "email", "typo"),
         ({"email_key": "skyfall88@a.com"}, {"email_key": "skyfall88@b.org"}, "email", "same_own_mailbox_name"),
-        ({"email_key": "skyfall88@a.com"}, {"email_key": "skyfall89@a.com"}, "email", "different"),
+        ({"email_key": "skyfall88@a.com"}, {"email_key": "kowalczyk@b.com"}, "email", "different"),
     ],
 )
 def test_each_degree_of_agreement_is_told_from_the_others(
@@ -117,7 +156,8 @@ def test_each_degree_of_agreement_is_told_from_the_others(
 ) -> None:
     evidence = scored(scorer, MatchFields(**left), MatchFields(**right)).evidence  # type: ignore[arg-type]
     assert evidence[comparison] == pytest.approx(level(scorer, comparison, name), abs=0.001)
-    assert evidence.keys() == {"prior", comparison}
+    # Two domains are two employers', a second clue beside the mailboxes.
+    assert evidence.keys() - {"company"} == {"prior", comparison} - {"company"}
 
 
 def test_exchanged_names_are_one_clue_and_not_two(scorer: PairScorer) -> None:
@@ -148,9 +188,56 @@ def test_a_switchboard_is_no_clue_for_people_of_other_names_and_the_company_no_s
 
 def test_an_address_one_letter_off_is_a_colleagues_if_the_names_differ(scorer: PairScorer) -> None:
     left = MatchFields(email_key="lester@firm.com", first_name_key="ann", last_name_key="lester")
-    right = MatchFields(email_key="fester@firm.com", first_name_key="ian", last_name_key="fester-okafor")
+    right = MatchFields(email_key="fester@firm.com", first_name_key="ian", last_name_key="festerokafor")
     evidence = scored(scorer, left, right).evidence
-    assert evidence["email"] == pytest.approx(level(scorer, "email", "different"), abs=0.001)
+    assert evidence["mailbox"] == pytest.approx(level(scorer, "mailbox", "different"), abs=0.001)
+
+
+@pytest.mark.parametrize(
+    ("email", "other", "name"),
+    [
+        ("kowalczyk@firm.com", "kowalczk@firm.com", "typo"),
+        ("skyfall88@firm.com", "skyfall89@firm.com", "different"),
+        ("anna.smith@firm.com", "annasmith@firm.com", "different"),
+    ],
+)
+def test_two_mailboxes_of_one_domain_are_one_persons_only_if_it_was_a_slip(
+    scorer: PairScorer, email: str, other: str, name: str
+) -> None:
+    evidence = scored(scorer, MatchFields(email_key=email), MatchFields(email_key=other)).evidence
+    assert evidence["mailbox"] == pytest.approx(level(scorer, "mailbox", name), abs=0.001)
+    assert "email" not in evidence
+
+
+def test_a_shared_mailbox_is_no_clue_for_people_of_other_given_names(scorer: PairScorer) -> None:
+    home = {"email_key": "thesmiths@mail.com", "last_name_key": "smith"}
+    couple = scored(scorer, MatchFields(first_name_key="anna", **home), MatchFields(first_name_key="peter", **home))
+    assert "mailbox" not in couple.evidence
+
+
+def test_of_a_role_mailbox_only_the_domain_is_a_clue(scorer: PairScorer) -> None:
+    office = MatchFields(email_key="info@firm.com", role_mailbox=True)
+    assert scored(scorer, office, office).evidence.keys() == {"prior", "company"}
+
+
+def test_whole_names_that_agree_are_one_clue_whose_weight_is_bounded(scorer: PairScorer) -> None:
+    name = MatchFields(first_name_key="zebedee", last_name_key="quist")
+    m, _u = scorer.parameters.levels["first_name"]["same_full_name"]
+    evidence = scored(scorer, name, name, Frequencies(1_000_000)).evidence
+    assert evidence.keys() == {"prior", "first_name"}
+    assert evidence["first_name"] == pytest.approx(math.log2(m / least_full_name_share(1_000_000)), abs=0.01)
+    common = Frequencies(1_000_000, {("first_name", "zebedee"): 20_000, ("last_name", "quist"): 10_000})
+    assert scored(scorer, name, name, common).evidence["first_name"] < evidence["first_name"]
+
+
+def test_a_family_name_that_was_left_out_is_looked_for_in_the_address(scorer: PairScorer) -> None:
+    left = MatchFields(first_name_key="anna", email_key="anna.kowalczyk@firm.com")
+    right = MatchFields(first_name_key="anna", last_name_key="kowalczyk")
+    assert scored(scorer, left, right).evidence["last_name"] == pytest.approx(
+        level(scorer, "last_name", "in_mailbox"), abs=0.001
+    )
+    herself = MatchFields(first_name_key="kowalczyk", email_key="kowalczyk@firm.com")
+    assert "last_name" not in scored(scorer, herself, right).evidence
 
 
 @pytest.mark.parametrize(
@@ -183,4 +270,5 @@ def test_people_of_one_name_count_once_towards_its_frequency() -> None:
 
 def test_every_field_with_a_frequency_is_looked_up() -> None:
     fields = {level.frequency_of for comparison in COMPARISONS for level in comparison.levels} - {None}
-    assert set(terms_of(ANNA)) == fields
+    assert set(terms_of(replace(ANNA, job_title_key="cto"))) == set(FREQUENCY_FIELDS)
+    assert fields == set(ADJUSTED_FIELDS)
