@@ -12,7 +12,8 @@ from typing import Any, NamedTuple, Protocol
 
 from rapidfuzz.distance import DamerauLevenshtein, JaroWinkler
 
-from leads_pipeline.domain.match_keys import MatchFields, given_name_forms, sound
+from leads_pipeline.domain.match_keys import MatchFields, given_name_forms
+from leads_pipeline.domain.spellings import sound, spelling
 
 _ALIKE = 0.85
 # Shorter parts of a name are in too many others: Ann in Hannah, Li in Oliver.
@@ -208,15 +209,15 @@ _FIELDS: dict[str, _Field] = {
 
 
 def given_names_agree(left: str, right: str) -> bool:
-    """Whether two given names may be one person's: alike, a short form, an initial, one of two given names."""
+    """Whether two given names may be one person's: alike in some spelling, a short form, an initial, one of two."""
     if left == right or not set(given_name_forms(left)).isdisjoint(given_name_forms(right)):
         return True
     return _alike(left, right)
 
 
 def family_names_agree(left: str, right: str) -> bool:
-    """Whether two family names may be one person's: alike, of one sound, an initial, a part of a double name."""
-    return left == right or sound(left) == sound(right) or _alike(left, right)
+    """Whether two family names may be one person's: alike in some spelling, of one sound, an initial, a part of two."""
+    return left == right or _alike(left, right) or sound(spelling(left)) == sound(spelling(right))
 
 
 def _alike(left: str, right: str) -> bool:
@@ -225,7 +226,9 @@ def _alike(left: str, right: str) -> bool:
         return short == long[0]
     if len(short) >= _MIN_PART and (long.startswith(short) or long.endswith(short)):
         return True
-    return JaroWinkler.similarity(left, right) >= _ALIKE
+    if JaroWinkler.similarity(left, right) >= _ALIKE:
+        return True
+    return JaroWinkler.similarity(spelling(left), spelling(right)) >= _ALIKE
 
 
 def _first_names_disagree(left: MatchFields, right: MatchFields) -> bool:
@@ -262,7 +265,9 @@ def _dates_of_birth_disagree(left: MatchFields, right: MatchFields) -> bool:
 
 def _companies_disagree(left: MatchFields, right: MatchFields) -> bool:
     one, other = left.company_key, right.company_key
-    return one is not None and other is not None and not _alike_or_equal(one, other)
+    if one is None or other is None or one == other:
+        return False
+    return JaroWinkler.similarity(one, other) < _ALIKE and not (one.startswith(other) or other.startswith(one))
 
 
 def _external_ids_disagree(left: MatchFields, right: MatchFields) -> bool:
