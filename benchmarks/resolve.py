@@ -339,9 +339,11 @@ class CapCost:
 def cost_of_cap(engine: sa.Engine, store: Store, leads: Sequence[Known], *, settings: Settings) -> CapCost:
     """What bounding the candidates costs: lists cut at the cap, and common keys that are only hints."""
     cap = settings.matching.max_candidates_per_key
-    keys = [[key.key_hash for key in match_keys(known.fields)] for known in leads]
+    keys = [match_keys(known.fields) for known in leads]
     with engine.connect() as connection:
-        found = match_index.find_candidates(connection, TENANT, {key for own in keys for key in own}, limit=cap)
+        found = match_index.find_candidates(
+            connection, TENANT, {key.key_hash for own in keys for key in own}, limit=cap
+        )
         mates = {str(lead_id) for known in leads for lead_id in store.records_of.get(known.truth, ())}
         rows = connection.execute(
             sa.text("select lead_id, key_hashes from match_records where lead_id = any(cast(:ids as uuid[]))"),

@@ -1,16 +1,30 @@
-"""Which records are compared: those that share a blocking key that few have, or two that many have.
+"""Which records are compared: those that share a telling key, or two keys that tell little.
 
-A key that many records share says little by itself, and there are the more of them the more contacts there are; two
-such keys together say as much as a rare one. Keep out: which keys a record has (``match_keys``), and where those of
-known records are kept.
+What a key tells depends on its kind and on how many records share it: a name that forty people have still finds one in
+a hundred of them again, the first letters of a mailbox at one company hardly anybody. Two keys that tell little by
+themselves tell as much as a rare one. Keep out: which keys a record has (``match_keys``), and where those of known
+records are kept.
 """
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-# A key of up to so many records is enough by itself. Measured on hard invented leads against 250,000 contacts, with
-# lists of 100: 10 finds 94.3 % of the true pairs with 10 candidates a lead, no bound finds 94.8 % with 41.
+from leads_pipeline.domain.match_keys import MatchKey
+
+# A key of up to so many records is enough by itself, by kind, and in general. Chosen by how many true pairs the lists
+# of a kind and length add that no other key finds, for each candidate that they cost (hard invented leads, 250,000
+# contacts: above these it is less than one in 500, docs/identity.md).
+FEW_BY_KIND: Mapping[str, int] = {
+    "name": 100,
+    "part_company": 50,
+    "phone": 50,
+    "email": 50,
+    "external_id": 50,
+    "mailbox_start": 5,
+    "area": 3,
+    "city_year": 3,
+}
 FEW = 10
 
 
@@ -26,13 +40,12 @@ class Candidates:
     capped_keys: int
 
 
-def find_pairs(
-    keys: Sequence[Sequence[int]], known: Mapping[int, Sequence[str]], *, cap: int, few: int = FEW
-) -> Candidates:
+def find_pairs(keys: Sequence[Sequence[MatchKey]], known: Mapping[int, Sequence[str]], *, cap: int) -> Candidates:
     """The pairs to compare for a chunk whose leads, in the order of arrival, have these ``keys``.
 
-    ``known``: for each key that earlier records have, their ids, the newest first, ``cap`` at most. The leads are
-    paired as if they came one by one: those before in the chunk are newer than all known ones, and the cap is for both.
+    ``known``: for the hash of each key that earlier records have, their ids, the newest first, ``cap`` at most. The
+    leads are paired as if they came one by one: those before in the chunk are newer than all known ones, and the cap is
+    for both.
     """
     earlier: dict[int, list[int]] = defaultdict(list)
     in_chunk: set[tuple[int, int]] = set()
@@ -42,11 +55,11 @@ def find_pairs(
         found: set[int | str] = set()
         hinted: set[int | str] = set()
         hints: list[list[int | str]] = []
-        for key in own:
+        for kind, key in own:
             older, newer = known.get(key), earlier[key]
             if older or newer:
                 shared: list[int | str] = [*newer[-cap:], *(older or ())[: max(cap - len(newer), 0)]]
-                if len(shared) <= few:
+                if len(shared) <= FEW_BY_KIND.get(kind, FEW):
                     found.update(shared)
                 else:
                     hints.append(shared)

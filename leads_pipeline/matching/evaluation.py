@@ -149,7 +149,7 @@ def score_set(
 
 def candidate_pairs(records: Sequence[Labelled], *, max_candidates_per_key: int) -> list[tuple[int, int]]:
     """The pairs that a chunk of all records would compare, in order."""
-    keys = [[key.key_hash for key in match_keys(record.fields)] for record in records]
+    keys = [match_keys(record.fields) for record in records]
     return sorted(find_pairs(keys, {}, cap=max_candidates_per_key).in_chunk)
 
 

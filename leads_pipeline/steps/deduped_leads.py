@@ -16,13 +16,14 @@ import sqlalchemy as sa
 from leads_pipeline.config import MatchingSettings, Settings
 from leads_pipeline.domain.candidates import find_pairs
 from leads_pipeline.domain.clustering import Edge, Limits, Strength, cluster
-from leads_pipeline.domain.ids import ContactId, uuid7
+from leads_pipeline.domain.ids import ContactId, LeadId, uuid7
 from leads_pipeline.domain.match_keys import MatchFields, match_keys
 from leads_pipeline.domain.match_rules import compile_rules
 from leads_pipeline.domain.resolution import Assignment, Reason, Record, Resolution, resolve
 from leads_pipeline.domain.stage import Chunk, ChunkReport, Lane, Stage
 from leads_pipeline.matching.pairs import Frequencies, ScoredPair, Scorer, count_terms, terms_of
 from leads_pipeline.storage import identity, identity_links, identity_writing, match_index
+from leads_pipeline.storage.contact_consent import carry_on_leaving
 from leads_pipeline.storage.identity import ArrivingLead
 from leads_pipeline.storage.identity_links import PlacedLinks, StoredLink, placed
 from leads_pipeline.storage.identity_writing import UNCHANGED, Appearance, Assigned
@@ -218,8 +219,9 @@ class _Chunk:
     def _find(self, arrivals: _Arrivals) -> tuple[list[Record], list[tuple[int, int]], int]:
         """The arriving leads and every known record that shares a key with one of them, and the pairs that do."""
         cap, tenant = self._settings.max_candidates_per_key, self._chunk.tenant
-        keys = [[key.key_hash for key in match_keys(lead.fields)] for lead in arrivals.leads]
-        found = match_index.find_candidates(self._connection, tenant, {key for own in keys for key in own}, limit=cap)
+        keys = [match_keys(lead.fields) for lead in arrivals.leads]
+        hashes = {key.key_hash for own in keys for key in own}
+        found = match_index.find_candidates(self._connection, tenant, hashes, limit=cap)
         candidates = find_pairs(keys, found, cap=cap)
         known = identity.read_records(self._connection, tenant, {lead_id for _, lead_id in candidates.with_known})
         place_of = {str(item.lead_id): place for place, item in enumerate(known, start=len(arrivals.leads))}
@@ -362,6 +364,8 @@ class _Chunk:
         identity_writing.write_contacts(connection, chunk, resolution.foundings)
         moved = identity_writing.write_merges(connection, chunk, resolution.merges)
         identity_writing.write_assignments(connection, chunk, assigned)
+        left = {LeadId(item.lead_id): item.moved_from for item in assigned if item.moved_from is not None}
+        carry_on_leaving(connection, chunk, left)
         identity_writing.write_appearances(connection, chunk.tenant, appearances)
         identity_writing.close_reviews(connection, chunk, [*moved, *arrivals.loose, *arrivals.contact_of])
         identity_writing.write_reviews(connection, chunk, resolution.reviews)

@@ -41,6 +41,34 @@ _CARRY = sa.text(
 )
 
 
+_LEFT_BEHIND = sa.text(
+    """
+    select c.contact_id, d.lead_id
+    from contacts c join deduped_leads d on d.contact_id = coalesce(c.merged_into, c.contact_id)
+    where c.tenant = :tenant and c.contact_id = any(cast(:contacts as uuid[]))
+    """
+)
+
+
+def carry_on_leaving(connection: sa.Connection, chunk: Chunk, leaving: Mapping[LeadId, ContactId]) -> int:
+    """Let withdrawals hold for leads that leave a contact, each by itself, and for those that they leave behind.
+
+    ``leaving`` names the contact that each has left. Says how many statements were added.
+    """
+    if not leaving:
+        return 0
+    behind: dict[ContactId, set[LeadId]] = {}
+    rows = connection.execute(_LEFT_BEHIND, {"tenant": chunk.tenant, "contacts": uuid_array(set(leaving.values()))})
+    for row in rows:
+        behind.setdefault(ContactId(row.contact_id), set()).add(LeadId(row.lead_id))
+    carried = 0
+    for lead, contact in sorted(leaving.items()):
+        # Under its own id in place of a contact's: it alone has heard what was said where it was.
+        parts = {ContactId(lead): {lead}, contact: behind.get(contact, set()) - {lead}}
+        carried += carry_withdrawals(connection, chunk, parts, since=None)
+    return carried
+
+
 def carry_withdrawals(
     connection: sa.Connection,
     chunk: Chunk,
