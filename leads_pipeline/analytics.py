@@ -1,4 +1,5 @@
-"""The code location ``analytics``: the dbt models as Dagster assets, downstream of the hot chain.
+"""The code location ``analytics``: the dbt models as Dagster assets, downstream of the hot chain, and the training of
+matching models.
 
 Kept apart from ``leads``, whose runs must not pay for dbt's imports. The models are read from a manifest that
 ``prepare`` parses into the state directory; loading the location parses again only if the project has changed since.
@@ -23,6 +24,9 @@ import dagster as dg
 from dagster_dbt import DagsterDbtTranslator, DagsterDbtTranslatorSettings, DbtCliResource, dbt_assets
 
 from leads_pipeline.config import Settings, inherited_environment, load_settings, project_file
+from leads_pipeline.defs.identity_rebuild import rebuild_identity
+from leads_pipeline.defs.match_model import matching_model, matching_model_training, matching_model_weekly
+from leads_pipeline.defs.resources import FLOW, FlowResource
 from leads_pipeline.errors import LeadsError
 from leads_pipeline.storage.database import sqlalchemy_url
 from leads_pipeline.storage.open import url_of
@@ -144,8 +148,8 @@ def build_defs(
         description="Builds and tests the views and tables that analysts read.",
     )
     return dg.Definitions(
-        assets=[dbt_models],
-        jobs=[marts],
+        assets=[dbt_models, matching_model],
+        jobs=[marts, matching_model_training, rebuild_identity],
         schedules=[
             dg.ScheduleDefinition(
                 name="marts_hourly",
@@ -154,11 +158,13 @@ def build_defs(
                 cron_schedule="20 * * * *",
                 default_status=dg.DefaultScheduleStatus.RUNNING,
                 description="The marts, every hour.",
-            )
+            ),
+            matching_model_weekly,
         ],
         resources={
             "dbt": DbtCliResource(project_dir=str(project), profiles_dir=str(project), dbt_executable=_dbt()),
             "settings": AnalyticsResource(),
+            FLOW: FlowResource(),
             **(resources or {}),
         },
         executor=dg.in_process_executor,

@@ -24,6 +24,7 @@ _COMMANDS: dict[str, tuple[str, str, str]] = {
     ),
     "report": ("leads_pipeline.cli.matching_models", "report", "Write what a model believes to an HTML file."),
     "rollback": ("leads_pipeline.cli.matching_models", "rollback", "Let the model serve again that did before."),
+    "train": ("leads_pipeline.cli.matching_train", "train", "Learn a model from a tenant's own leads."),
 }
 
 

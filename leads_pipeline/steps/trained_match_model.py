@@ -56,6 +56,7 @@ class Learn(Protocol):
         seed: int,
         version: str,
         max_candidates_per_key: int,
+        drawn_from: int,
     ) -> Parameters: ...
 
 
@@ -106,7 +107,15 @@ def train_match_model(
         records = list(sampled)
     base = shipped_parameters()
     progress(f"learning from {len(records):,} records")
-    learned = learn(records, base, seed=seed, version="new", max_candidates_per_key=settings.max_candidates_per_key)
+    learned = learn(
+        records,
+        base,
+        seed=seed,
+        version="new",
+        max_candidates_per_key=settings.max_candidates_per_key,
+        # Of those that are not held out.
+        drawn_from=max(len(records), round(in_all * (1 - match_models.HELD_OUT_SHARE))),
+    )
     with engine.connect() as connection:
         active = parameters_for(connection, tenant)
         comparison = _Comparison(connection, tenant, settings, active, learned)
@@ -178,8 +187,8 @@ class _Comparison:
     def _candidates(self, everybody: Sequence[MatchFields], held_out: int) -> list[tuple[int, int]]:
         """Pairs of places of which one is among the first, held-out ones."""
         cap, rules = self._settings.max_candidates_per_key, compile_rules(self._settings.rules)
-        keys = [[key.key_hash for key in match_keys(fields)] for fields in everybody[:held_out]]
-        known: dict[int, list[str]] = {key: [] for own in keys for key in own}
+        keys = [match_keys(fields) for fields in everybody[:held_out]]
+        known: dict[int, list[str]] = {key.key_hash: [] for own in keys for key in own}
         for place, fields in enumerate(everybody[held_out:], start=held_out):
             for key in match_keys(fields):
                 if (mates := known.get(key.key_hash)) is not None and len(mates) < cap:

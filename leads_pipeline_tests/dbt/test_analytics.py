@@ -46,6 +46,14 @@ def test_the_marts_are_built_every_hour_without_a_click(definitions):
     assert schedule.cron_schedule == "20 * * * *"
 
 
+def test_matching_models_are_trained_in_this_location_and_by_nobody_s_clock_but_yours(definitions):
+    graph = definitions.resolve_asset_graph()
+    assert graph.get(dg.AssetKey("matching_model")).parent_keys == {dg.AssetKey("deduped_leads")}
+    schedule = definitions.resolve_schedule_def("matching_model_weekly")
+    assert schedule.default_status is dg.DefaultScheduleStatus.STOPPED
+    assert schedule.job_name == "matching_model_training"
+
+
 def test_the_project_is_parsed_once_and_again_only_after_a_change(tmp_path):
     project = tmp_path / "dbt_project"
     shutil.copytree(analytics.PROJECT, project, ignore=shutil.ignore_patterns("target", "logs"))
