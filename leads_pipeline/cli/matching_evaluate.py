@@ -14,9 +14,14 @@ from leads_pipeline.clock import SystemClock
 from leads_pipeline.config import load_settings
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from leads_pipeline.config import MatchingSettings
+    from leads_pipeline.domain.match_keys import MatchFields
     from leads_pipeline.matching.evaluation import BCubedScore, PairwiseScore
     from leads_pipeline.matching.evaluation_report import EvaluationReport, RunFigures
-    from leads_pipeline.steps.evaluated_matching import LabelledFile
+    from leads_pipeline.matching.model import Parameters
+    from leads_pipeline.steps.evaluated_matching import Adapt, LabelledFile
 
 _FORMATS = ("csv", "tsv", "excel", "parquet", "ndjson", "json")
 _COUNTRY_LETTERS = 2
@@ -32,6 +37,11 @@ _COUNTRY_LETTERS = 2
     help="A column and the field that it means (none: no field), once for each; or a YAML file as of leads import.",
 )  # fmt: skip
 @click.option(
+    "--model", type=click.Choice(["adapted", "shipped"]), default="adapted", show_default=True,
+    help="The shipped model fitted to the file without its truth, or as it is.",
+)  # fmt: skip
+@click.option("--seed", default=1, show_default=True, help="Of the random pairs that the model is fitted to.")
+@click.option(
     "--country", default="US", show_default=True, metavar="CODE", help="The home market, for phones and dates."
 )
 @click.option("--format", "file_format", type=click.Choice(_FORMATS), help="What the file is, if it is not found out.")
@@ -46,6 +56,8 @@ def evaluate(
     replay: int | None,
     json_file: Path | None,
     maps: tuple[str, ...],
+    model: str,
+    seed: int,
     country: str,
     file_format: str | None,
     sheet: str | None,
@@ -77,7 +89,7 @@ def evaluate(
             labelled,
             settings=settings.matching,
             parameters=shipped_parameters(),
-            adapt=None,
+            adapt=_adapting(settings.matching, seed=seed) if model == "adapted" else None,
             replay_chunk=replay,
             dedupe=partial(dedupe_leads, settings=settings),
             database=lambda: scratch_database(EmbeddedServer(settings.state_path), now=clock.now()),
@@ -86,6 +98,25 @@ def evaluate(
     _print_report(console, report)
     if json_file is not None:
         _write(json_file, report)
+
+
+def _adapting(settings: "MatchingSettings", *, seed: int) -> "Adapt":
+    from leads_pipeline.matching.model import shipped_parameters
+    from leads_pipeline.matching.training import adapt
+
+    base = shipped_parameters()
+
+    def fitted(records: "Sequence[MatchFields]", drawn_from: int) -> "Parameters":
+        return adapt(
+            records,
+            base,
+            seed=seed,
+            version=f"{base.version} fitted to the file",
+            max_candidates_per_key=settings.max_candidates_per_key,
+            drawn_from=drawn_from,
+        )
+
+    return fitted
 
 
 def _own_mapping(maps: tuple[str, ...]) -> dict[str, str | None]:
@@ -142,9 +173,8 @@ def _print_columns(console: Console, labelled: "LabelledFile") -> None:
 
 def _print_report(console: Console, report: "EvaluationReport") -> None:
     _print_rows(console, report)
-    adapted = "adapted to the file without its truth" if report.is_adapted else "as it is"
-    took = f", in {report.training.seconds:.1f} s" if report.training is not None else ""
-    console.print(f"model {report.model}, {adapted}{took}", markup=False)
+    took = f" without its truth, in {report.training.seconds:.1f} s" if report.training is not None else ""
+    console.print(f"model {report.model}{took}", markup=False)
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for column in ("", "measure", "precision", "recall", "F1"):
         table.add_column(column, justify="right" if column in ("precision", "recall", "F1") else "left")

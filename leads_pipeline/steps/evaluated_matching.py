@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import islice
+from operator import itemgetter
 from pathlib import Path
 from typing import Protocol
 from uuid import UUID
@@ -56,8 +57,8 @@ class Dedupe(Protocol):
     def __call__(self, engine: sa.Engine, chunk: Chunk, *, scorer: Scorer) -> ChunkReport: ...
 
 
-Adapt = Callable[[Sequence[MatchFields]], Parameters]
-"""Fits the model to records of which nobody says whose they are."""
+Adapt = Callable[[Sequence[MatchFields], int], Parameters]
+"""Fits the model to records of which nobody says whose they are; they were drawn from so many."""
 
 
 @dataclass
@@ -101,23 +102,25 @@ class LabelledFile:
         return cls(file, truth, map_columns(file.columns, {**own, truth: None}), country, clock)
 
     def counted(self, progress: Progress, *, sample: int = 0) -> LabelledRows:
-        """Read and validate every row; ``sample`` of the accepted ones, drawn at random but always the same, are kept.
+        """Read and validate every row; ``sample`` of the accepted ones are kept in their order, always the same.
 
         Raises:
             ImportFileError: it cannot be read, holds no row, or no row says whose it is.
         """
         found = LabelledRows()
+        drawn: list[tuple[Place, MatchFields]] = []
         rng = random.Random(0)  # noqa: S311 - a sample, no secret
         for place, person, lead in self.judged(progress, found):
             if person is not None:
                 found.truth[place] = person
             if lead is None:
                 continue
-            if len(found.sample) < sample:
-                found.sample.append(match_fields(lead, source=SOURCE))
+            if len(drawn) < sample:
+                drawn.append((place, match_fields(lead, source=SOURCE)))
             elif sample and (at := rng.randrange(found.accepted + 1)) < sample:
-                found.sample[at] = match_fields(lead, source=SOURCE)
+                drawn[at] = place, match_fields(lead, source=SOURCE)
             found.accepted += 1
+        found.sample = [fields for _place, fields in sorted(drawn, key=itemgetter(0))]
         if not found.rows:
             raise ImportFileError(f"{self.file.content.name} holds no row that can be read")
         if not found.truth:
@@ -180,7 +183,7 @@ def evaluate_matching(
     if adapt is not None:
         progress("adapting the model", 0, 1)
         with measured(clock) as meter:
-            parameters = adapt(rows.sample)
+            parameters = adapt(rows.sample, rows.accepted)
         training = meter.cost
         rows.sample.clear()
     with measured(clock) as meter:
