@@ -9,7 +9,7 @@ Keep out: databases and contacts (``steps.rebuilt_identity``), and how good the 
 import time
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -36,7 +36,7 @@ _PAIRS_AT_ONCE = 2_000_000
 _MEMORY_LIMIT = "1GB"
 
 # What is clearly one person, for counting how common a value is before anybody was told apart.
-_ONE_PERSON = tuple(
+ONE_PERSON = tuple(
     ("first_name", "last_name", clue) for clue in ("email", "phone", "born", "company", "address", "postcode", "city")
 )
 
@@ -64,8 +64,9 @@ class FullResolution(Generic[Id]):
     """What ``resolve_everything`` found. A context manager: evidence is read from the work directory until it closes.
 
     ``group_of`` has for each record, by its place in the order given, the place of the first record of its group.
-    ``counts`` are of records, groups, contacts (as frequencies were counted), candidates, capped_keys, rule_pairs,
-    edges, contested (components decided edge by edge), refused, unmet_links; ``seconds`` by phase.
+    ``counts`` are of records, repeated ones among them, groups, contacts (as frequencies were counted), candidates,
+    capped_keys, rule_pairs, edges, contested (components decided edge by edge), refused, unmet_links. ``seconds`` are
+    by phase.
     """
 
     ids: Sequence[Id]
@@ -196,18 +197,24 @@ class _Run(Generic[Id]):
     def resolve(self, records: Iterable[tuple[Id, MatchFields]], links: LinkedLeads[Id]) -> FullResolution[Id]:
         settings, scorer = self.settings, self.scorer
         with self._phase("reading"):
-            ids, collected = self._read(records)
+            ids, collected, hashes = self._read(records)
+            linked = _places(ids, links)
         with self._phase("values"):
-            scorer.weigh_values(same_people(len(ids), scorer.identities(_ONE_PERSON)))
+            scorer.weigh_values(same_people(len(ids), scorer.identities(ONE_PERSON)))
         with self._phase("candidates"):
-            candidates = collected.candidates(cap=settings.max_candidates_per_key)
+            speaker_of = self._speakers(hashes, linked)
+            is_heard = speaker_of == np.arange(len(ids), dtype=np.int32)
+            candidates = collected.candidates(cap=settings.max_candidates_per_key, without=~is_heard)
         with self._phase("scoring"):
             self._score(candidates)
+            silent = np.flatnonzero(~is_heard).astype(np.int32)
+            scorer.keep_edges(speaker_of[silent], silent, least=settings.review_weight)
             edges = scorer.edges()
         with self._phase("clustering"):
-            grouping = self._group(candidates, edges, _places(ids, links))
+            grouping = self._group(candidates, edges, linked, speaker_of)
         self.counts |= {
             "records": len(ids),
+            "repeated": len(silent),
             "groups": len(np.unique(grouping.group_of)),
             "contacts": scorer.contacts,
             "capped_keys": candidates.capped_keys,
@@ -229,17 +236,37 @@ class _Run(Generic[Id]):
             (settings.review_weight, settings.merge_weight),
         )
 
-    def _read(self, records: Iterable[tuple[Id, MatchFields]]) -> tuple[list[Id], KeyCollector]:
+    def _read(self, records: Iterable[tuple[Id, MatchFields]]) -> tuple[list[Id], KeyCollector, npt.NDArray[np.int64]]:
         ids: list[Id] = []
+        hashes: list[npt.NDArray[np.int64]] = [np.empty(0, np.int64)]
         collected = KeyCollector()
         source = iter(records)
         while part := list(islice(source, _RECORDS_AT_ONCE)):
             fields = [found for _id, found in part]
             ids.extend(record for record, _fields in part)
-            collected.add([[key.key_hash for key in match_keys(found)] for found in fields])
+            hashes.append(np.fromiter(map(hash, fields), dtype=np.int64, count=len(fields)))
+            collected.add([match_keys(found) for found in fields])
             self.scorer.add(fields)
             self.progress("reading", len(ids))
-        return ids, collected
+        return ids, collected, np.concatenate(hashes)
+
+    def _speakers(self, hashes: npt.NDArray[np.int64], links: Links) -> Places:
+        """For each record the one that speaks for it: itself, or an equal one before it that a rule joins it to.
+
+        As in the micro-batch, who posts the same again is not compared again, nor counted in the size of a contact.
+        Records that are linked speak for themselves.
+        """
+        speaker_of = np.arange(len(hashes), dtype=np.int32)
+        order = np.argsort(hashes, kind="stable").astype(np.int32)
+        same = np.flatnonzero(hashes[order[1:]] == hashes[order[:-1]])
+        alike = np.unique(np.concatenate((order[same], order[same + 1])))
+        linked = {record for sides in (*links.cannot, *links.must) for side in sides for record in side}
+        first_of: dict[MatchFields, int] = {}
+        for start in range(0, len(alike), _RECORDS_AT_ONCE):
+            for place, fields in sorted(self.scorer.fields(alike[start : start + _RECORDS_AT_ONCE]).items()):
+                if place not in linked and self.rules.decide(fields, fields) is not None:
+                    speaker_of[place] = first_of.setdefault(fields, place)
+        return speaker_of
 
     def _score(self, candidates: Candidates) -> None:
         pairs = joined = 0
@@ -249,7 +276,7 @@ class _Run(Generic[Id]):
             self.progress("scoring", batch.records_done / candidates.records)
         self.counts |= {"candidates": pairs, "rule_pairs": joined}
 
-    def _group(self, candidates: Candidates, edges: EdgeArrays, links: Links) -> Grouping:
+    def _group(self, candidates: Candidates, edges: EdgeArrays, links: Links, speaker_of: Places) -> Grouping:
         settings = self.settings
         limits = Limits(
             merge_weight=settings.merge_weight,
@@ -272,7 +299,10 @@ class _Run(Generic[Id]):
                 np.concatenate([none, *(newer for _older, newer in found)]),
             )
 
-        return group(candidates.records, edges, limits=limits, outranking=outranking, links=links, votes=votes)
+        heard = np.flatnonzero(speaker_of[edges.newer] == edges.newer)
+        of_heard = EdgeArrays(edges.older[heard], edges.newer[heard], edges.weight[heard], edges.rule[heard])
+        found = group(candidates.records, of_heard, limits=limits, outranking=outranking, links=links, votes=votes)
+        return replace(found, group_of=found.group_of[speaker_of], refused=heard[found.refused])
 
     @contextmanager
     def _phase(self, name: str) -> Iterator[None]:

@@ -1,8 +1,10 @@
-"""The pairs to compare among all records: those that share a blocking key, each record with the newest before it.
+"""The pairs to compare among all records: those that share a telling key, or two that tell little.
 
-The same pairs as a micro-batch finds when the records come one by one: of a key that many share, a record meets the
-``cap`` that came last before it. Kept as arrays, about 25 bytes a key: a table of all pairs would be many times larger.
-So pairs are made for a range of records at a time, and made again where they are needed again.
+The same pairs as ``domain.candidates`` finds when the records come one by one: of a key that many share, a record meets
+the ``cap`` that came last before it, and one key that yields more than a few of them is not enough by itself.
+
+Kept as arrays, about 25 bytes a key: a table of all pairs would be many times larger. So pairs are made for a range of
+records at a time, and made again where they are needed again.
 """
 
 from collections.abc import Iterator, Sequence
@@ -10,6 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+
+from leads_pipeline.domain.candidates import FEW, FEW_BY_KIND
+from leads_pipeline.domain.match_keys import MatchKey
 
 Places = npt.NDArray[np.int32]
 """Places of records, by which everything here names them: 0, 1, 2 … in the order in which the leads came."""
@@ -33,20 +38,29 @@ class KeyCollector:
 
     def __init__(self) -> None:
         self._keys: list[npt.NDArray[np.int64]] = []
+        self._few: list[npt.NDArray[np.int16]] = []
         self._counts: list[npt.NDArray[np.int32]] = []
 
-    def add(self, keys: Sequence[Sequence[int]]) -> None:
-        """The key hashes of the next records, distinct within each."""
-        self._keys.append(np.fromiter((key for own in keys for key in own), dtype=np.int64))
+    def add(self, keys: Sequence[Sequence[MatchKey]]) -> None:
+        """The keys of the next records, distinct within each."""
+        self._keys.append(np.fromiter((key.key_hash for own in keys for key in own), dtype=np.int64))
+        few = (FEW_BY_KIND.get(key.kind, FEW) for own in keys for key in own)
+        self._few.append(np.fromiter(few, dtype=np.int16))
         self._counts.append(np.fromiter((len(own) for own in keys), dtype=np.int32, count=len(keys)))
 
-    def candidates(self, *, cap: int) -> "Candidates":
-        """Nothing can be added afterwards: the collected keys are let go."""
+    def candidates(self, *, cap: int, without: npt.NDArray[np.bool_] | None = None) -> "Candidates":
+        """``without`` marks records that are in no pair. The collected keys are let go: nothing can be added."""
         keys = np.concatenate(self._keys) if self._keys else np.empty(0, np.int64)
+        few = np.concatenate(self._few) if self._few else np.empty(0, np.int16)
         counts = np.concatenate(self._counts) if self._counts else np.empty(0, np.int32)
         self._keys.clear()
+        self._few.clear()
         self._counts.clear()
-        return _sorted_by_key(keys, counts, cap)
+        if without is not None:
+            heard = ~np.repeat(without, counts)
+            keys, few = keys[heard], few[heard]
+            counts[without] = 0
+        return _sorted_by_key(keys, few, counts, cap)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +68,15 @@ class Candidates:
     """Entries are (key, record). ``first_entry`` has where each record's entries begin, in the order of records.
 
     ``position`` is where an entry stands when sorted by key and then by record, ``record_at`` the record that stands
-    there, and ``before`` how many earlier ones of its key an entry meets.
+    there, ``before`` how many earlier ones of its key an entry meets, and ``telling`` whether they are few enough for
+    the key to be enough.
     """
 
     first_entry: npt.NDArray[np.int64]
     position: npt.NDArray[np.int32]
     record_at: Places
     before: npt.NDArray[np.int32]
+    telling: npt.NDArray[np.bool_]
     capped_keys: int
 
     @property
@@ -96,13 +112,21 @@ class Candidates:
 
     def _pairs(self, start: int, stop: int, within: Places | None) -> tuple[Places, Places]:
         entries = slice(int(self.first_entry[start]), int(self.first_entry[stop]))
-        position, before = self.position[entries], self.before[entries]
-        older, newer = _with_those_before(position, before, self.record_at)
+        before = self.before[entries]
+        older, newer = _with_those_before(self.position[entries], before, self.record_at)
+        telling = np.repeat(self.telling[entries], before)
         if within is not None:
             together = (within[newer] >= 0) & (within[older] == within[newer])
-            older, newer = older[together], newer[together]
-        codes = np.unique(newer.astype(np.int64) << 32 | older)
-        return (codes & 0xFFFFFFFF).astype(np.int32), (codes >> 32).astype(np.int32)
+            older, newer, telling = older[together], newer[together], telling[together]
+        if not len(older):
+            return older, newer
+        # Sorted with the telling keys last: a pair's last entry says whether it has one, or comes after another.
+        codes = np.sort((newer.astype(np.int64) << 32 | older) << 1 | telling)
+        pairs = codes >> 1
+        differs = pairs[1:] != pairs[:-1]
+        is_last, is_repeated = np.append(differs, True), ~np.insert(differs, 0, True)
+        found = pairs[is_last & (is_repeated | (codes & 1 == 1))]
+        return (found & 0xFFFFFFFF).astype(np.int32), (found >> 32).astype(np.int32)
 
 
 def _together(parts: Sequence[Batch]) -> Batch:
@@ -124,7 +148,9 @@ def _with_those_before(
     return record_at[repeated - distance], np.repeat(record_at[position], before)
 
 
-def _sorted_by_key(keys: npt.NDArray[np.int64], counts: npt.NDArray[np.int32], cap: int) -> Candidates:
+def _sorted_by_key(
+    keys: npt.NDArray[np.int64], few: npt.NDArray[np.int16], counts: npt.NDArray[np.int32], cap: int
+) -> Candidates:
     first_entry = np.concatenate(([0], np.cumsum(counts, dtype=np.int64)))
     # Stable: within a key, the records stay in the order in which they came.
     order = np.argsort(keys, kind="stable")
@@ -139,4 +165,4 @@ def _sorted_by_key(keys: npt.NDArray[np.int64], counts: npt.NDArray[np.int32], c
     before = np.empty(len(keys), np.int32)
     before[order] = np.minimum(rank, cap)
     record_at = np.repeat(np.arange(len(counts), dtype=np.int32), counts)[order]
-    return Candidates(first_entry, position, record_at, before, capped_keys)
+    return Candidates(first_entry, position, record_at, before, before <= few, capped_keys)
