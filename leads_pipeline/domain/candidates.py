@@ -21,7 +21,8 @@ FEW_BY_KIND: Mapping[str, int] = {
     "phone": 50,
     "email": 50,
     "external_id": 50,
-    "mailbox_start": 5,
+    "mailbox_start": 10,
+    "mailbox_site": 20,
     "area": 3,
     "city_year": 3,
 }

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from nicknames import NickNamer
 
+from leads_pipeline.domain.mailbox_lists import KNOWN
 from leads_pipeline.domain.spellings import sound, spelling
 
 # A local part that a mailbox of any company may have finds strangers.
@@ -85,6 +86,9 @@ def _values(fields: MatchFields) -> list[tuple[str, str]]:
         if len(local) >= _MIN_LOCAL_PART or (len(local) > 2 and not local.isalpha()):
             values.append(("mailbox", local))
         values.append(("mailbox_start", f"{local[:2]}@{domain[:3]}"))
+        if not KNOWN.is_free(domain):
+            # What the one above finds among few records, among many too: it grows with a company, not with them all.
+            values.append(("mailbox_site", f"{local[:2]}@{domain}"))
     return [(kind, value) for kind, value in values if value]
 
 
