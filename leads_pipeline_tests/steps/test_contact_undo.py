@@ -314,6 +314,24 @@ def test_a_corrected_lead_that_left_comes_back_and_its_own_contact_with_it(play:
     assert again.returned == {left[other]}
 
 
+def test_a_corrected_lead_that_leaves_takes_along_what_was_withdrawn_where_it_was(play: Play) -> None:
+    anna, other = play.arrive(**ANNA, granted=False), play.arrive(**ANNA, granted=None)
+    granting = play.arrive(**ANNA, granted=True)
+    assert play.granted(play.contact_of()[anna]) is True
+    refusing = play.arrive(**ANNA, granted=False)
+    play.correct(granting, revision=2, full_name="Zoe Zander", email="zoe@zander.com")
+    now = play.contact_of()
+    assert now[granting] != now[anna] == now[other] == now[refusing]
+    assert (play.granted(now[granting]), play.granted(now[anna])) == (False, False)
+    # And the other way round: whoever leaves has said no, and those who stay heed it.
+    late = play.arrive(**BERT, granted=True)
+    never = play.arrive(**BERT, granted=False)
+    play.correct(never, revision=2, full_name="Caroline Dubois", email="caro@lighthouse.com")
+    now = play.contact_of()
+    assert now[late] != now[never]
+    assert (play.granted(now[late]), play.granted(now[never])) == (False, False)
+
+
 def test_a_corrected_lead_that_was_moved_to_others_is_kept_apart_from_them(play: Play) -> None:
     anna, other, bert = play.arrive(**ANNA), play.arrive(**ANNA), play.arrive(**BERT)
     before = play.contact_of()
