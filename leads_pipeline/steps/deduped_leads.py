@@ -46,6 +46,7 @@ def dedupe_leads(engine: sa.Engine, chunk: Chunk, *, settings: Settings, scorer:
         if not claimed:
             return ChunkReport(taken=0, passed=0, counts={})
         passing = without_held(connection, claimed, chunk)
+        identity.walk_by_index(connection)
         lanes = {item.subject_id: item.lane for item in passing}
         leads = identity.read_arriving(connection, chunk.tenant, lanes)
         settled = [lead for lead in leads if (lead.known_revision or 0) >= lead.revision]

@@ -59,6 +59,13 @@ class IdentitySize:
     contacts: int
 
 
+_BY_INDEX = sa.text(
+    """
+    select set_config(name, 'off', true)
+    from unnest(array['enable_seqscan', 'enable_hashjoin', 'enable_mergejoin', 'jit']) as name
+    """
+)
+
 _LOCK = sa.text("select pg_advisory_xact_lock(cast(:purpose as integer), hashtext(:tenant))")
 
 # Of a row of validated_leads v and the verdict on its address: what ``resolved_fields`` needs.
@@ -160,6 +167,15 @@ def lock_identity(connection: sa.Connection, tenant: str) -> None:
     Two chunks of one tenant that resolved at once would each found a contact for the same person.
     """
     connection.execute(_LOCK, {"purpose": _LOCK_PURPOSE, "tenant": tenant})
+
+
+def walk_by_index(connection: sa.Connection) -> None:
+    """Until the transaction ends every look-up walks from row to row by an index.
+
+    The planner knows neither how many ids a chunk asks for nor how large a table is that grew since it was analyzed. In
+    doubt it reads a whole table once, which costs a chunk the more the more contacts there are.
+    """
+    connection.execute(_BY_INDEX)
 
 
 def read_arriving(connection: sa.Connection, tenant: str, lead_ids: Iterable[UUID]) -> list[ArrivingLead]:

@@ -398,6 +398,31 @@ def test_chunks_of_any_size_give_nearly_the_same_people(
     assert in_pieces.f1 == pytest.approx(at_once.f1, abs=0.03)
 
 
+def test_a_chunk_reads_by_index_only_also_when_the_planner_knows_nothing_of_what_came(
+    engine: sa.Engine, settings: Settings, scorer: PairScorer
+) -> None:
+    # Not one of these tables was ever analyzed, and each is small enough to be read at once.
+    posts = [dict(lead.payload) for lead in generate_leads(700, seed=5) if lead.repost_of is None]
+    valid = [post for post in posts if isinstance(validate(post, country="US", today=NOW.date()), ValidLead)]
+    arrive_all(engine, valid[:300])
+    dedupe_leads(engine, chunk(limit=300), settings=settings, scorer=scorer)
+    arrive_all(engine, valid[300:], at=NOW + timedelta(minutes=1))
+    read: dict[str, int] = {}
+
+    @sa.event.listens_for(engine, "commit")
+    def _count(connection: sa.Connection) -> None:
+        rows = connection.execute(sa.text("select relname, seq_scan, idx_scan from pg_stat_xact_user_tables"))
+        read.update({row.relname: row.seq_scan for row in rows})
+
+    try:
+        report = dedupe_leads(engine, chunk(limit=1_000), settings=settings, scorer=scorer)
+    finally:
+        sa.event.remove(engine, "commit", _count)
+    assert report.counts["candidates"] > 100
+    for table in IDENTITY_TABLES:
+        assert read[table.name] == 0, table.name
+
+
 def test_no_table_of_decisions_holds_a_personal_value(
     engine: sa.Engine, settings: Settings, scorer: PairScorer
 ) -> None:
