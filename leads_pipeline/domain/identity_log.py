@@ -107,6 +107,11 @@ class Decision:
     merged_at: datetime
 
     @property
+    def by_person(self) -> bool:
+        """Whether a person took it, and not a run."""
+        return self.actor.startswith("person:")
+
+    @property
     def named(self) -> frozenset[ContactId]:
         """Every contact that must be as the decision left it for it to be taken back."""
         contacts = {self.contact_id, self.other_contact_id, *self.moved.values()}

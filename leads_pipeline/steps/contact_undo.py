@@ -1,9 +1,9 @@
 """Take back a decision about who is whom: leads, contacts, links and reviews are as they were before it.
 
 What it brought together is kept apart from then on, by a cannot-link between the leads of the two sides that every
-later run honours. A lead that came after the decision stays with the survivor, unless it agrees by its e-mail address,
-its phone or its sender's id with the other side alone (``identity_log.followers``). An undo is a decision as well: it
-has an id of its own, and can be taken back.
+later run honours; what a run took apart is kept together, by a must-link. A lead that came after the decision stays
+with the survivor, unless it agrees by its e-mail address, its phone or its sender's id with the other side alone
+(``identity_log.followers``). An undo is a decision as well: it has an id of its own, and can be taken back.
 """
 
 from collections.abc import Iterable, Mapping
@@ -11,7 +11,7 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
-from leads_pipeline.domain.identity_change import IdentityState, restored
+from leads_pipeline.domain.identity_change import Change, IdentityState, restored
 from leads_pipeline.domain.identity_log import (
     JOINING,
     Decision,
@@ -24,7 +24,7 @@ from leads_pipeline.domain.identity_log import (
 from leads_pipeline.domain.ids import ContactId, LeadId, uuid7
 from leads_pipeline.domain.match_keys import MatchFields
 from leads_pipeline.errors import IdentityRefused, NotFound
-from leads_pipeline.storage.contact_deciding import Decided, Links, Ruling, decide, deciding
+from leads_pipeline.storage.contact_deciding import Decided, Links, NewLink, Ruling, decide, deciding
 from leads_pipeline.storage.contact_log import decisions_after, find_decision
 from leads_pipeline.storage.contact_state import contacts_of, match_fields_of, read_contacts
 from leads_pipeline.telemetry import get_logger
@@ -77,12 +77,6 @@ def _undo(connection: sa.Connection, tenant: str, decision: Decision, ruling: Ru
     inverse = decision.inverse
     if not change and not inverse.links_made and not inverse.links_withdrawn:
         raise IdentityRefused(f"{decision.merge_id} moved no lead that is still here: there is nothing to take back")
-    apart = []
-    if decision.kind in JOINING and change.leads:
-        after = change.after(found.state)
-        left = {found.state.contact_of[lead] for lead in change.leads}
-        staying = [lead for lead, contact in after.items() if contact in left]
-        apart.append((LinkKind.CANNOT, frozenset(change.leads), frozenset(staying)))
     gone = {found.state.contact_of[lead] for lead in change.leads}
     places = [contact for contact in change.leads.values() if contact not in gone]
     other = places[0] if places else decision.other_contact_id
@@ -95,10 +89,29 @@ def _undo(connection: sa.Connection, tenant: str, decision: Decision, ruling: Ru
         kind=DecisionKind.UNDO,
         contact=decision.contact_id,
         other=other if other != decision.contact_id else next(iter(gone), None),
-        links=Links(make=apart, withdraw=inverse.links_made, restore=inverse.links_withdrawn),
+        links=Links(
+            make=_links_for_good(decision, change, found.state),
+            withdraw=inverse.links_made,
+            restore=inverse.links_withdrawn,
+        ),
         undoes=decision.merge_id,
         apart_since=decision.merged_at if decision.kind in JOINING else None,
     )
+
+
+def _links_for_good(decision: Decision, change: Change, state: IdentityState) -> list[NewLink]:
+    """What later runs have to keep to: what was brought together stays apart, what a run took apart stays together."""
+    if not change.leads:
+        return []
+    after, moved = change.after(state), frozenset(change.leads)
+    if decision.kind in JOINING:
+        left = {state.contact_of[lead] for lead in moved}
+        return [(LinkKind.CANNOT, moved, frozenset(lead for lead, contact in after.items() if contact in left))]
+    if decision.kind is DecisionKind.SPLIT and not decision.by_person:
+        joined = {after[lead] for lead in moved}
+        rest = frozenset(lead for lead, contact in after.items() if contact in joined) - moved
+        return [(LinkKind.MUST, moved, rest)]
+    return []
 
 
 def _refuse_undone(decision: Decision, known: Iterable[Decision]) -> None:

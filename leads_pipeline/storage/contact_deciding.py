@@ -48,11 +48,14 @@ class Ruling:
         return Chunk(tenant, ALL_LANES, 0, BatchId(uuid7(self.now)), self.actor, self.now)
 
 
+NewLink = tuple[LinkKind, Collection[LeadId], Collection[LeadId]]
+
+
 @dataclass(frozen=True)
 class Links:
     """What a decision does to links. ``make``: kind and sides."""
 
-    make: Sequence[tuple[LinkKind, Collection[LeadId], Collection[LeadId]]] = ()
+    make: Sequence[NewLink] = ()
     withdraw: Collection[UUID] = ()
     restore: Collection[UUID] = ()
 

@@ -198,6 +198,20 @@ def test_a_split_is_taken_back_with_whoever_joined_the_part(play: Play) -> None:
     assert play.links_in_force() == []
 
 
+def test_what_a_run_took_apart_and_a_person_put_together_again_stays_together(play: Play) -> None:
+    first, second = play.arrive(**ANNA), play.arrive(**ANNA)
+    before = play.identity()
+    split = play.split(first, second)
+    with play.engine.begin() as connection:  # as a full resolution writes it: without a link
+        connection.execute(sa.text("update merge_log set actor = 'model:plain', inverse = inverse - 'links_made'"))
+        connection.execute(sa.text("update identity_links set withdrawn_at = now()"))
+    undone = play.undo(split.merge_id)
+    assert play.contact_of() == before["leads"]
+    assert play.links_in_force() == [("must", frozenset({second}), frozenset({first}))]
+    play.undo(undone.merge_id)
+    assert play.links_in_force() == []
+
+
 def test_leads_that_came_later_go_where_their_address_is(play: Play) -> None:
     anna, bert = play.arrive(**ANNA), play.arrive(**BERT)
     old, new = play.contact_of()[anna], play.contact_of()[bert]
