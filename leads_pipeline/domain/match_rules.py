@@ -6,7 +6,6 @@ nothing: the pair is the model's. Keep out: anything with a threshold that data 
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from operator import attrgetter
 from typing import Any, NamedTuple, Protocol
 
@@ -22,13 +21,6 @@ _MIN_PART = 4
 _MAX_DATE_SLIPS = 2
 
 Test = Callable[[MatchFields, MatchFields], bool]
-
-
-class Rule(StrEnum):
-    """The rules of ``decided_by_rule``."""
-
-    SAME_EMAIL = "same_email"
-    SAME_PHONE_AND_NAME = "same_phone_and_name"
 
 
 class RuleDescription(Protocol):
@@ -294,27 +286,3 @@ _VETOES: dict[str, Test] = {
 
 RULE_FIELDS: tuple[str, ...] = tuple(_FIELDS)
 RULE_VETOES: tuple[str, ...] = tuple(_VETOES)
-
-
-@dataclass(frozen=True, slots=True)
-class MatchRule:
-    """A rule that does not come from leads.yaml."""
-
-    name: str
-    when: tuple[str, ...]
-    veto: tuple[str, ...] = ()
-    outranks_votes: bool = False
-
-
-_WITHOUT_SETTINGS = compile_rules(
-    (
-        MatchRule(Rule.SAME_EMAIL, ("email",), outranks_votes=True),
-        MatchRule(Rule.SAME_PHONE_AND_NAME, ("phone", "first_name", "last_name"), ("dates_of_birth_disagree",)),
-    )
-)
-
-
-def decided_by_rule(left: MatchFields, right: MatchFields) -> Rule | None:
-    """As ``Rules.decide``, for callers that know no settings: one address, or one phone and the whole name."""
-    found = _WITHOUT_SETTINGS.decide(left, right)
-    return Rule(found) if found else None
