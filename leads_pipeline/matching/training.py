@@ -25,7 +25,7 @@ from leads_pipeline.domain.validation import ValidLead, validate
 from leads_pipeline.matching.evaluation import Labelled
 from leads_pipeline.matching.model import COMPARISONS, Parameters
 from leads_pipeline.matching.pairs import Frequencies, count_terms
-from leads_pipeline.matching.scoring import MISSING, Observations, PairScorer
+from leads_pipeline.matching.scoring import FREQUENCY_PRIOR_CONTACTS, MISSING, Observations, PairScorer
 
 RANDOM_PAIRS = 1_000_000
 # More records teach nothing more, and the pairs of these fit into memory.
@@ -133,7 +133,7 @@ def adapt(
     candidates = _candidates(records, cap=max_candidates_per_key)
     observed = _observed(scorer, records, candidates, frequencies)
     fit = _Fit(observed, random_counts, _pairs(len(records)), len(drawn), _Table.of(base))
-    expected = base.prior * base.prior_contacts / max(frequencies.contacts, 1)
+    expected = base.prior * base.prior_contacts / max(frequencies.contacts, FREQUENCY_PRIOR_CONTACTS)
     table, prior, matches = fit.run(min(expected, 0.5))
     trained = {
         "base": base.version,
@@ -145,7 +145,7 @@ def adapt(
         "seed": seed,
     }
     # Records drawn one by one match each other as often as all do; there are only fewer people among them.
-    contacts = max(round(frequencies.contacts * population / len(records)), 1)
+    contacts = max(round(frequencies.contacts * population / len(records)), FREQUENCY_PRIOR_CONTACTS)
     return Parameters(version, prior, contacts, table.levels(), trained)
 
 
