@@ -1,6 +1,6 @@
 """Identity resolution: how well leads are told apart, what a micro-batch costs as contacts grow, and the full rebuild.
 
-    python benchmarks/matching.py [--quick | --full] [--only PART] [--json PATH]
+    python benchmarks/matching.py [--quick | --full] [--only PART] [--json PATH] [--input FILE --truth COLUMN]
 
 The one command for all parts, each a script of this folder that also runs alone:
 
@@ -9,8 +9,9 @@ resolve   resolve.py: 100 leads, and chunks of thousands, against 10,000 to 1,00
 rebuild   rebuild.py: the full re-resolution against plain Splink with the same settings
 peers     matching_peers.py: goldenmatch, recordlinkage and dedupe, in an environment made for them
 
-``--quick`` takes small sizes, to see that everything runs; ``--full`` adds a million leads to the accuracy. Each part
-is a process of its own, so that its memory is its own.
+``--quick`` takes small sizes, to see that everything runs; ``--full`` adds a million leads to the accuracy; with
+``--input`` the accuracy is of a file, and nothing else is run. Each part is a process of its own, so that its memory is
+its own.
 """
 
 import argparse
@@ -18,6 +19,7 @@ import json
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,11 +68,11 @@ PARTS = {
 }
 
 
-def run(part: Part, *, quick: bool, full: bool) -> dict[str, Any] | None:
+def run(part: Part, arguments: Sequence[str]) -> dict[str, Any] | None:
     """The results that the part's script wrote, or ``None`` with a loud word if it failed."""
     with tempfile.TemporaryDirectory() as directory:
         written = Path(directory) / "results.json"
-        command = [sys.executable, str(FOLDER / part.script), *part.arguments(quick=quick, full=full)]
+        command = [sys.executable, str(FOLDER / part.script), *arguments]
         finished = subprocess.run([*command, "--json", str(written)], check=False)
         if finished.returncode or not written.exists():
             Console().print(f"{part.script} failed ({finished.returncode}): no figures of it", style="bold red")
@@ -103,9 +105,9 @@ def main() -> int:
     arguments = _arguments()
     results: dict[str, Any] = {}
     failed = []
-    for name in [arguments.only] if arguments.only else PARTS:
+    for name, part_arguments in _parts(arguments).items():
         Console().rule(name)
-        found = run(PARTS[name], quick=arguments.quick, full=arguments.full)
+        found = run(PARTS[name], part_arguments)
         if found is None:
             failed.append(name)
         else:
@@ -124,6 +126,14 @@ def main() -> int:
     return 1 if failed else 0
 
 
+def _parts(arguments: argparse.Namespace) -> dict[str, tuple[str, ...]]:
+    """The parts that are asked for, each with its arguments."""
+    if arguments.input:
+        return {"accuracy": ("--input", str(arguments.input), "--truth", arguments.truth)}
+    names = [arguments.only] if arguments.only else list(PARTS)
+    return {name: PARTS[name].arguments(quick=arguments.quick, full=arguments.full) for name in names}
+
+
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     size = parser.add_mutually_exclusive_group()
@@ -131,7 +141,12 @@ def _arguments() -> argparse.Namespace:
     size.add_argument("--full", action="store_true", help="with a million leads")
     parser.add_argument("--only", choices=list(PARTS), help="one part")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
-    return parser.parse_args()
+    parser.add_argument("--input", type=Path, help="a file of leads instead of invented ones, for the accuracy")
+    parser.add_argument("--truth", help="the column of --input that says who is who")
+    arguments = parser.parse_args()
+    if arguments.input and not arguments.truth:
+        parser.error("--input needs --truth, the column that says who is who")
+    return arguments
 
 
 if __name__ == "__main__":
