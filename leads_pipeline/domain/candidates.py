@@ -23,10 +23,13 @@ FEW_BY_KIND: Mapping[str, int] = {
     "external_id": 50,
     "mailbox_start": 10,
     "mailbox_site": 20,
+    "part_city": 5,
     "area": 3,
     "city_year": 3,
 }
 FEW = 10
+# Of one clue in several forms: they say no more together than one of them.
+_ONE_CLUE: Mapping[str, str] = dict.fromkeys(("email", "mailbox", "mailbox_start", "mailbox_site"), "mailbox")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +57,7 @@ def find_pairs(keys: Sequence[Sequence[MatchKey]], known: Mapping[int, Sequence[
     capped = {key for key, ids in known.items() if len(ids) >= cap}
     for place, own in enumerate(keys):
         found: set[int | str] = set()
-        hinted: set[int | str] = set()
-        hints: list[list[int | str]] = []
+        hints: dict[str, set[int | str]] = {}
         for kind, key in own:
             older, newer = known.get(key), earlier[key]
             if older or newer:
@@ -63,13 +65,14 @@ def find_pairs(keys: Sequence[Sequence[MatchKey]], known: Mapping[int, Sequence[
                 if len(shared) <= FEW_BY_KIND.get(kind, FEW):
                     found.update(shared)
                 else:
-                    hints.append(shared)
+                    hints.setdefault(_ONE_CLUE.get(kind, kind), set()).update(shared)
             newer.append(place)
             if len(newer) > cap:
                 capped.add(key)
-        for shared in hints:
-            found.update(hinted.intersection(shared))
-            hinted.update(shared)
+        hinted: set[int | str] = set()
+        for clue in hints.values():
+            found.update(hinted & clue)
+            hinted |= clue
         for other in found:
             if isinstance(other, int):
                 in_chunk.add((other, place))

@@ -34,7 +34,10 @@ def test_how_many_are_few_depends_on_the_kind() -> None:
 def test_two_keys_that_many_share_make_a_candidate() -> None:
     both = [f"b{number}" for number in range(3)]
     lists = {1: [*both, *(f"x{n}" for n in range(FEW))], 2: [*(f"y{n}" for n in range(FEW)), *both]}
-    assert compared([MatchKey(ORDINARY, 1), MatchKey(ORDINARY, 2)], lists) == set(both)
+    assert compared([MatchKey(ORDINARY, 1), MatchKey("other", 2)], lists) == set(both)
+    # Two forms of one clue are one.
+    forms = [MatchKey("mailbox_start", 1), MatchKey("mailbox", 2)]
+    assert compared(forms, {key: ids * 2 for key, ids in lists.items()}) == set()
 
 
 def test_leads_of_a_chunk_find_each_other_and_are_newer_than_all_that_is_known() -> None:
@@ -51,7 +54,7 @@ def test_leads_of_a_chunk_find_each_other_and_are_newer_than_all_that_is_known()
     st.sampled_from(["name", ORDINARY]),
 )
 def test_one_chunk_compares_what_the_same_leads_one_by_one_would(chunk: list[list[int]], cap: int, kind: str) -> None:
-    keys = [[MatchKey(kind, key) for key in own] for own in chunk]
+    keys = [[MatchKey(f"{kind}{key}" if key % 2 else kind, key) for key in own] for own in chunk]
     at_once = find_pairs(keys, {}, cap=cap).in_chunk
     one_by_one = set()
     for place, own in enumerate(keys):
