@@ -23,7 +23,6 @@ FEW_BY_KIND: Mapping[str, int] = {
     "external_id": 50,
     "mailbox_start": 10,
     "mailbox_site": 20,
-    "part_city": 5,
     "area": 3,
     "city_year": 3,
 }
