@@ -39,7 +39,7 @@ from leads_pipeline.domain.match_keys import MatchFields, match_keys
 from leads_pipeline.domain.stage import ALL_LANES, Chunk, Lane, Stage
 from leads_pipeline.domain.triage import UNWEIGHED
 from leads_pipeline.domain.validation import ValidLead, validate
-from leads_pipeline.matching.pairs import Frequencies, ScoredPair
+from leads_pipeline.matching.pairs import Frequencies, ScoredPair, count_terms
 from leads_pipeline.matching.scoring import PairScorer
 from leads_pipeline.steps.deduped_leads import dedupe_leads
 from leads_pipeline.storage import identity, match_index
@@ -324,9 +324,15 @@ def _cpu(process: psutil.Process) -> float:
 
 @dataclass(frozen=True)
 class CapCost:
-    """The share of true pairs (arriving lead, stored record) that is compared, and what it were without any bound."""
+    """Shares of the true pairs (arriving lead, stored record).
+
+    ``compared`` and ``shared_key``: those that are compared, and that share a key at all. ``recall`` and
+    ``recall_without_cap``: those of them that reach the merge weight, and so can join anybody.
+    """
 
     true_pairs: int
+    compared: float
+    shared_key: float
     recall: float
     recall_without_cap: float
     candidates_per_lead: float
@@ -336,30 +342,47 @@ class CapCost:
         return self.recall_without_cap - self.recall
 
 
-def cost_of_cap(engine: sa.Engine, store: Store, leads: Sequence[Known], *, settings: Settings) -> CapCost:
+def cost_of_cap(
+    engine: sa.Engine, scorer: PairScorer, store: Store, leads: Sequence[Known], *, settings: Settings
+) -> CapCost:
     """What bounding the candidates costs: lists cut at the cap, and common keys that are only hints."""
     cap = settings.matching.max_candidates_per_key
     keys = [match_keys(known.fields) for known in leads]
+    mates = {lead_id for known in leads for lead_id in store.records_of.get(known.truth, ())}
     with engine.connect() as connection:
         found = match_index.find_candidates(
             connection, TENANT, {key.key_hash for own in keys for key in own}, limit=cap
         )
-        mates = {str(lead_id) for known in leads for lead_id in store.records_of.get(known.truth, ())}
-        rows = connection.execute(
-            sa.text("select lead_id, key_hashes from match_records where lead_id = any(cast(:ids as uuid[]))"),
-            {"ids": "{" + ",".join(mates) + "}"},
-        ).all()
-    keys_of = {str(row.lead_id): set(row.key_hashes) for row in rows}
-    true = bounded = unbounded = candidates = 0
-    for known, own in zip(leads, keys, strict=True):
-        compared = {lead_id for _, lead_id in find_pairs([own], found, cap=cap).with_known}
-        candidates += len(compared)
-        stored = set(match_index.stored_keys(TENANT, known.fields))
-        for mate in map(str, store.records_of.get(known.truth, ())):
+        records = identity.read_records(connection, TENANT, mates)
+        arriving = count_terms(known.fields for known in leads)
+        known_terms = match_index.read_frequencies(connection, TENANT, arriving.occurrences)
+    place_of = {record.lead_id: place for place, record in enumerate(records, start=len(leads))}
+    hashes = {record.lead_id: {key.key_hash for key in match_keys(record.fields)} for record in records}
+    true = candidates = 0
+    compared: set[tuple[int, int]] = set()
+    sharing: list[tuple[int, int]] = []
+    for place, (known, own) in enumerate(zip(leads, keys, strict=True)):
+        chosen = {lead_id for _, lead_id in find_pairs([own], found, cap=cap).with_known}
+        candidates += len(chosen)
+        for mate in store.records_of.get(known.truth, ()):
             true += 1
-            bounded += mate in compared
-            unbounded += bool(stored & keys_of[mate])
-    return CapCost(true, bounded / true, unbounded / true, candidates / len(leads))
+            if hashes[mate].isdisjoint(key.key_hash for key in own):
+                continue
+            sharing.append((place, place_of[mate]))
+            if str(mate) in chosen:
+                compared.add(sharing[-1])
+    frequencies = Frequencies(store.contacts, {term: max(known_terms.get(term, 0), 1) for term in arriving.occurrences})
+    fields = [*(known.fields for known in leads), *(record.fields for record in records)]
+    scored = scorer.score(fields, sorted(sharing), frequencies=frequencies, explain_from=float("inf"))
+    reached = {(pair.left, pair.right) for pair in scored if pair.match_weight >= settings.matching.merge_weight}
+    return CapCost(
+        true,
+        len(compared) / true,
+        len(sharing) / true,
+        len(reached & compared) / true,
+        len(reached) / true,
+        candidates / len(leads),
+    )
 
 
 @dataclass(frozen=True)
@@ -475,7 +498,7 @@ def run(contacts: Sequence[int], *, speeds: dict[int, tuple[str, int, int]], bat
             )
             filled[number] = store.seconds
             following = store.arriving[first:]
-            caps[number] = cost_of_cap(engine, store, following[:3_000], settings=settings)
+            caps[number] = cost_of_cap(engine, scorer, store, following[:3_000], settings=settings)
             at = NOW + timedelta(hours=1)
             costs = [
                 measure(
@@ -538,12 +561,15 @@ def show(
         )  # fmt: skip
     Console().print(table)
     table = Table(title="What bounding the candidates costs", title_justify="left")
-    for name in ("contacts", "true pairs", "recall", "without a bound", "loss", "candidates a lead"):
+    names = (
+        "contacts", "true pairs", "share a key", "compared", "recall", "without a bound", "loss", "candidates a lead"
+    )  # fmt: skip
+    for name in names:
         table.add_column(name, justify="right")
     for number, cap in caps.items():
         table.add_row(
-            f"{number:,}", f"{cap.true_pairs:,}", f"{cap.recall:.4f}", f"{cap.recall_without_cap:.4f}",
-            f"{cap.loss:.4f}", f"{cap.candidates_per_lead:.1f}",
+            f"{number:,}", f"{cap.true_pairs:,}", f"{cap.shared_key:.4f}", f"{cap.compared:.4f}", f"{cap.recall:.4f}",
+            f"{cap.recall_without_cap:.4f}", f"{cap.loss:.4f}", f"{cap.candidates_per_lead:.1f}",
         )  # fmt: skip
     Console().print(table)
     table = Table(title="The whole step", title_justify="left")
