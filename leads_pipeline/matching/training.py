@@ -100,7 +100,7 @@ def train(
     candidates = _candidates(fields, cap=max_candidates_per_key)
     strangers = candidates[persons[candidates[:, 0]] != persons[candidates[:, 1]]]
     sharing = _counted(_observed(scorer, fields, strangers, frequencies))
-    u = _strangers(random_counts, sharing, scale=_pairs(len(fields)) / len(drawn))
+    u = _strangers(random_counts + _SMOOTHING, sharing, scale=_pairs(len(fields)) / len(drawn))
     table = _Table(_mixed(m, u), u)
     prior = len(matches) / _pairs(len(fields))
     return Parameters(version, prior, int(persons.max()) + 1, table.levels(), trained)
@@ -161,22 +161,24 @@ class _Fit:
 
     def run(self, prior: float) -> tuple[_Table, float, float]:
         """The fitted table, the prior and how many pairs of one person are expected."""
-        table = _Table(self.base.m, self._u(np.zeros_like(self.base.u)))
+        nothing = np.zeros_like(self.base.u)
+        table = _Table(self.base.m, self._u(nothing, nothing))
         matches = 0.0
         for _ in range(_ROUNDS):
             probability = 1 / (1 + np.exp2(-np.clip(self._weights(table, prior), -60.0, 60.0)))
             matches = float(probability.sum())
-            u = self._u(_counted(self.observed, 1 - probability))
-            counted = _counted(self.observed, probability) + _PSEUDO_PAIRS * self.base.m
-            table = _Table(_mixed(_normalised(counted), u), u)
+            matched = _counted(self.observed, probability)
+            u = self._u(matched, _counted(self.observed, 1 - probability))
+            table = _Table(_mixed(_normalised(matched + _PSEUDO_PAIRS * self.base.m), u), u)
             # Not below one pair: the logarithm of nothing is nothing to score with.
             prior = min(max(matches, 1.0) / self.all_pairs, 0.5)
         return table, prior, matches
 
-    def _u(self, sharing: _Numbers) -> _Numbers:
-        known = self.random_counts.sum(axis=1, keepdims=True)
-        counts = self.random_counts + _PSEUDO_PAIRS * self.base.u * (known < _PSEUDO_PAIRS)
-        return _strangers(counts, sharing, scale=self.all_pairs / self.drawn)
+    def _u(self, matched: _Numbers, sharing: _Numbers) -> _Numbers:
+        # In a small file some of the pairs that were drawn are of one person.
+        scale = max(self.all_pairs / self.drawn, 1.0)
+        strangers = np.maximum(self.random_counts - matched / scale, 0.0) + _PSEUDO_PAIRS * self.base.u
+        return _strangers(strangers, sharing, scale=scale)
 
     def _weights(self, table: _Table, prior: float) -> _Numbers:
         weights = np.full(len(self.observed.levels), math.log2(prior / (1 - prior)))
@@ -205,7 +207,7 @@ def _strangers(random_counts: _Numbers, sharing: _Numbers, *, scale: float) -> _
     drawn = random_counts.sum(axis=1, keepdims=True)
     found = (random_counts < _FEW_RANDOM) & (sharing >= _SOME_SHARING)
     rare = sharing / np.maximum(drawn * max(scale, 1.0), 1.0)
-    u = np.where(found, np.minimum(rare, 0.5), _shares(random_counts))
+    u = np.where(found, np.minimum(rare, 0.5), _normalised(random_counts))
     return np.where(_IS_LEVEL, u, 0.5)
 
 
