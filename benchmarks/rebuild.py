@@ -3,11 +3,11 @@
     python benchmarks/rebuild.py [--quick] [--leads N] [--json PATH]
 
 Ours is ``matching.full``, as ``leads matching rebuild`` runs it: candidates, scoring with rules, clustering with votes.
-Splink's is ``predict`` and ``cluster_pairwise_predictions_at_threshold``. It is handed the very pairs that ours
-compares (``register_blocked_pairs_for_predict``), so that finding them costs it nothing, while ours is counted. What
-comes before is the same for both and apart: reading (keys, what the model sees of a record) and frequencies. Time is
-CPU seconds of the process, as the machine's other load counts less in it than in wall time; memory is the process's
-largest resident set, of ours with reading.
+Splink's is ``predict`` and ``cluster_pairwise_predictions_at_threshold`` over the very pairs that ours compares, made as
+ours are (``register_blocked_pairs_for_predict``): ``predict`` finds its pairs too, so that is counted on both sides, and
+the ratio with the pairs as a gift to Splink is printed as well. What comes before is the same for both and apart:
+reading (keys, what the model sees of a record) and frequencies. Time is CPU seconds of the process, as the machine's
+other load counts less in it than in wall time; memory is the process's largest resident set, of ours with reading.
 
 Then the whole command on a database of its own: reading from PostgreSQL, the difference, and writing it, apart.
 """
@@ -140,12 +140,15 @@ def prepare(directory: Path) -> dict[str, Any]:
     connection = duckdb.connect(str(work / "full.duckdb"))
     connection.execute("create table pairs (match_key varchar, join_key_l integer, join_key_r integer)").fetchall()
     found = 0
+    phases = Phases()
+    phases("candidates", 0)
     for batch in collected.candidates(cap=settings.max_candidates_per_key).batches(pairs=_PAIRS_AT_ONCE):
         connection.register("batch", {"older": batch.older, "newer": batch.newer})
         connection.execute("insert into pairs select '0', older, newer from batch").fetchall()
         found += len(batch.older)
+    phases.end()
     connection.close()
-    return {"contacts": contacts, "pairs": found}
+    return {"contacts": contacts, "pairs": found, "phases": phases.found}
 
 
 def splink(directory: Path, *, contacts: int) -> dict[str, Any]:
@@ -288,7 +291,9 @@ def rebuild_over_splink(directory: Path, *, leads: int, seed: int) -> dict[str, 
     own = _in_process("ours", directory)
     peer = _in_process("splink", directory, "--contacts", str(prepared["contacts"]))
     own_cpu = sum(own["phases"][phase]["cpu"] for phase in ("candidates", "scoring", "clustering"))
-    peer_cpu = sum(peer["phases"][phase]["cpu"] for phase in ("scoring", "clustering"))
+    handed_cpu = sum(peer["phases"][phase]["cpu"] for phase in ("scoring", "clustering"))
+    peer["phases"] = prepared["phases"] | peer["phases"]
+    peer_cpu = sum(spent["cpu"] for spent in peer["phases"].values())
     command = _in_process("database", directory)
     return {
         "leads": accepted,
@@ -299,6 +304,7 @@ def rebuild_over_splink(directory: Path, *, leads: int, seed: int) -> dict[str, 
         "ours_cpu_seconds": round(own_cpu, 1),
         "splink_cpu_seconds": round(peer_cpu, 1),
         "rebuild_over_splink_time": round(own_cpu / peer_cpu, 3),
+        "rebuild_over_splink_time_with_pairs_for_nothing": round(own_cpu / handed_cpu, 3),
         "rebuild_over_splink_memory": round(own["peak_mb"] / peer["peak_mb"], 3),
     }
 
@@ -329,6 +335,8 @@ def show(found: dict[str, Any]) -> None:
         f"{command['differences_left']:,} differences"
     )
     console.print(f"rebuild_over_splink_time {found['rebuild_over_splink_time']:.3f} (at most 1.1)")
+    given = found["rebuild_over_splink_time_with_pairs_for_nothing"]
+    console.print(f"  with the pairs as a gift to Splink {given:.3f}")
     console.print(f"rebuild_over_splink_memory {found['rebuild_over_splink_memory']:.3f} (at most 1.5)")
 
 
