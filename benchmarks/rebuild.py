@@ -3,11 +3,12 @@
     python benchmarks/rebuild.py [--quick] [--leads N] [--json PATH]
 
 Ours is ``matching.full``, as ``leads matching rebuild`` runs it: candidates, scoring with rules, clustering with votes.
-Splink's is ``predict`` and ``cluster_pairwise_predictions_at_threshold`` over the very pairs that ours compares, made as
-ours are (``register_blocked_pairs_for_predict``): ``predict`` finds its pairs too, so that is counted on both sides, and
-the ratio with the pairs as a gift to Splink is printed as well. What comes before is the same for both and apart:
-reading (keys, what the model sees of a record) and frequencies. Time is CPU seconds of the process, as the machine's
-other load counts less in it than in wall time; memory is the process's largest resident set, of ours with reading.
+Splink's is ``predict`` and ``cluster_pairwise_predictions_at_threshold`` over the very pairs that ours compares
+(``register_blocked_pairs_for_predict``), made as ours are. ``predict`` finds its pairs too, so that is counted on both
+sides; the ratio with the pairs as a gift to Splink is printed as well. What comes before is the same for both and
+apart: reading (keys, what the model sees of a record) and frequencies. Time is CPU seconds of the process, as the
+machine's other load counts less in it than in wall time; memory is the process's largest resident set, of ours with
+reading.
 
 Then the whole command on a database of its own: reading from PostgreSQL, the difference, and writing it, apart.
 """
