@@ -144,7 +144,8 @@ RULES: tuple[Rule, ...] = (
         "lead",
         "no_identity",
         _R,
-        "Send an e-mail address, a phone number, or a name with a date of birth, company, address or postcode.",
+        "Send an e-mail address, a phone number, a name with a date of birth, company, address or postcode, or both "
+        "names with a city.",
     ),
     Rule(
         "validator_failed",

@@ -265,10 +265,15 @@ class _Reading:
 
 
 def _is_usable(values: Mapping[str, object]) -> bool:
-    """With an e-mail, with a phone, or with a name and one thing that tells its bearer from others of that name."""
+    """With an e-mail, with a phone, or with a name and one thing that tells its bearer from others of that name.
+
+    A city tells enough only beside a whole name.
+    """
     if values.get("email_key") or values.get("phone_key"):
         return True
-    named = values.get("first_name_key") or values.get("last_name_key")
-    return bool(named) and any(
+    first, last = values.get("first_name_key"), values.get("last_name_key")
+    if first and last and values.get("city_key"):
+        return True
+    return bool(first or last) and any(
         values.get(name) for name in ("date_of_birth", "company_key", "address_key", "postcode_key")
     )

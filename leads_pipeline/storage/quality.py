@@ -22,7 +22,8 @@ DERIVED = {
     "usable": (
         "(v.email is not null or v.phone is not null or"
         " coalesce(v.first_name, v.last_name, v.full_name) is not null and"
-        " coalesce(cast(v.date_of_birth as text), v.company, v.address, v.postcode) is not null)"
+        " coalesce(cast(v.date_of_birth as text), v.company, v.address, v.postcode) is not null or"
+        " v.first_name is not null and v.last_name is not null and v.city is not null)"
     ),
     "email_and_key": "((v.email is null) = (v.email_key is null))",
     "phone_and_key": "((v.phone is null) = (v.phone_key is null))",
@@ -35,7 +36,7 @@ DERIVED = {
 READ_COLUMNS = (
     "tenant", "source", "capture_lane", "sync_lane", "received_at", "validated_at", "rule_version", "email",
     "email_key", "phone", "phone_key", "phone_region", "first_name", "last_name", "full_name", "company",
-    "date_of_birth", "address", "postcode", "country", "flags", "tier", "value_score", "risk_score",
+    "date_of_birth", "address", "city", "postcode", "country", "flags", "tier", "value_score", "risk_score",
 )  # fmt: skip
 
 # What the batch lane holds at the door of deduped_leads.

@@ -91,6 +91,7 @@ def test_a_lead_is_kept_in_the_forms_that_later_stages_need() -> None:
         {"last_name": "Smith", "company": "Acme"},
         {"first_name": "Anna", "address": "1 Main St"},
         {"full_name": "Anna Smith", "postcode": "02134"},
+        {"full_name": "Anna Smith", "city": "Boston"},
     ],
 )
 def test_a_lead_is_usable_with_an_address_a_number_or_a_name_and_one_thing_more(payload: dict[str, object]) -> None:

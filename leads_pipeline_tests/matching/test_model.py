@@ -89,7 +89,7 @@ def test_training_is_repeatable_and_learns_what_the_leads_show(monkeypatch: pyte
 
 
 def test_the_documentation_states_the_cut_offs() -> None:
-    text = (ROOT / "docs" / "matching.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "identity.md").read_text(encoding="utf-8")
     settings = MatchingSettings()
     assert f"`matching.merge_weight` ({settings.merge_weight:g})" in text
     assert f"`matching.review_weight` ({settings.review_weight:g})" in text
