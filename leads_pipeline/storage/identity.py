@@ -78,7 +78,7 @@ RESOLVED_COLUMNS = f"""
 VERDICT_JOIN = """
     left join lateral (
         select c.verdict from verifications c
-        where c.lead_id = v.lead_id and c.revision = v.revision and c.kind in ('mx', 'mailbox')
+        where c.lead_id = v.lead_id and c.revision = v.revision and c.kind = 'mailbox'
         order by c.verified_at desc, c.verification_id desc limit 1
     ) verdict on true
 """

@@ -99,7 +99,8 @@ def hard_leads(count: int, *, seed: int) -> Iterator[SyntheticLead]:
     """``count`` leads one by one in the order in which they occur; the same arguments give the same leads.
 
     All are meant to be usable and none is a re-post to the letter by the sender. ``truth`` is the person. Memory: the
-    companies and the leads that are still to come of people who have begun; 1,000,000 leads take two minutes and less than 1 GB.
+    companies and the leads that are still to come of people who have begun; 1,000,000 leads take two minutes and less
+    than 1 GB.
     """
     return (lead for lead, _clues in _leads_and_clues(count, seed=seed))
 
