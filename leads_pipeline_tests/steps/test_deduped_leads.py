@@ -7,6 +7,7 @@ import threading
 from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -459,3 +460,23 @@ def test_the_golden_step_takes_what_is_handed_over_chunk_after_chunk(
     assert all(row["golden_version"] is not None for row in leads)
     living = {row["contact_id"] for row in rows_of(engine, schema.contacts, merged_into=None)}
     assert living == golden.keys()
+
+
+@pytest.mark.parametrize(("kind", "decision"), [("mailbox", "rule:same_verified_email"), ("mx", None)])
+def test_a_verified_address_is_one_whose_mailbox_a_look_up_found_valid(
+    engine: sa.Engine, scorer: PairScorer, tmp_state: Path, kind: str, decision: str | None
+) -> None:
+    rules = "matching: {rules: [{name: same_verified_email, when: [verified_email]}]}"
+    settings = parse_settings(f"{LEADS_YAML}\n{rules}\n", path=tmp_state / "leads.yaml")
+    leads = [arrive(engine, ANNA), arrive(engine, {**ANNA, "company": "Harbor Ltd"})]
+    with engine.begin() as connection:
+        for lead in leads:
+            connection.execute(sa.insert(schema.verifications).values(
+                verification_id=uuid7(NOW), tenant=TENANT, lead_id=lead, revision=1, kind=kind, tier="basic",
+                provider="sandbox", verdict="valid", reasons=[], flags=[], details={}, cost_micros=0,
+                requested_at=NOW, verified_at=NOW, batch_id=uuid7(NOW), runner_id="test",
+            ))  # fmt: skip
+    dedupe_leads(engine, chunk(), settings=settings, scorer=scorer)
+    actors = {row["actor"] for row in rows_of(engine, schema.merge_log)}
+    assert (decision in actors) is (decision is not None)
+    assert all(not actor.startswith("rule:") for actor in actors - {decision})
