@@ -69,6 +69,7 @@ RECORD_COLUMNS: dict[str, Any] = {
     "area": "VARCHAR",
     "job_title": "VARCHAR",
 }
+_VALUE_COLUMNS = tuple(RECORD_COLUMNS)[1:]
 _COLUMNS = {**RECORD_COLUMNS, **{f"tf_{name}": "DOUBLE" for name in ADJUSTED_FIELDS}}
 _UNNESTED = ", ".join(
     f"unnest(from_json(cast(${number} as json), '[{json.dumps(kind)}]')) as {name}"
@@ -205,11 +206,10 @@ class PairScorer:
     ) -> str:
         """The name of the table with one row per pair."""
         connection = self._connection
-        rows = [self._row(place, record, frequencies) for place, record in enumerate(records)]
         # A JSON array for each column: a third of the cost of one object for each record.
         connection.execute(
             f"create temp table leads_record as select {_UNNESTED}",
-            [_json([row.get(name) for row in rows]) for name in _COLUMNS],
+            [_json(column) for column in self._columns(records, frequencies)],
         ).fetchall()
         connection.execute(
             "create temp table leads_pair as select pair[1] as l, pair[2] as r "
@@ -232,17 +232,27 @@ class PairScorer:
         )
         return str(compared.physical_name)
 
-    def _row(self, place: int, fields: MatchFields, frequencies: Frequencies) -> dict[str, Any]:
-        row = record_row(place, fields)
-        # As frequency_share has it, for each term of each record.
+    def _columns(self, records: Sequence[MatchFields], frequencies: Frequencies) -> list[Sequence[Any]]:
+        """The records as ``_COLUMNS`` has them, column by column."""
+        columns: dict[str, Sequence[Any]] = {"record": list(range(len(records)))}
+        values = zip(*map(_values, records), strict=True) if records else [()] * len(_VALUE_COLUMNS)
+        columns.update(zip(_VALUE_COLUMNS, values, strict=True))
+        # As frequency_share has it, once for each term.
         of = frequencies.contacts + FREQUENCY_PRIOR_CONTACTS
-        for name, term in terms_of(fields).items():
-            seen = frequencies.occurrences.get((name, term), 1)
-            row[f"tf_{name}"] = (max(seen, 1) + self._expected[name]) / of
-        if "full_name" in row:
-            least = least_full_name_share(frequencies.contacts)
-            row["tf_full_name"] = max(row["tf_first_name"] * row["tf_last_name"], least)
-        return row
+        for name in FREQUENCY_FIELDS:
+            expected, terms = self._expected[name], columns[name]
+            shares = {
+                term: (max(frequencies.occurrences.get((name, term), 1), 1) + expected) / of
+                for term in set(terms)
+                if term is not None
+            }
+            columns[f"tf_{name}"] = [shares.get(term) for term in terms]
+        least = least_full_name_share(frequencies.contacts)
+        columns["tf_full_name"] = [
+            None if first is None or last is None else max(first * last, least)
+            for first, last in zip(columns["tf_first_name"], columns["tf_last_name"], strict=True)
+        ]
+        return [columns[name] for name in _COLUMNS]
 
     def _drop_tables(self) -> None:
         # By SQL: Splink refuses to drop what came out of its statement cache.
@@ -260,33 +270,49 @@ class PairScorer:
 
 
 def record_row(place: int, fields: MatchFields) -> dict[str, Any]:
-    """What the comparisons see of a record: a value for each of ``RECORD_COLUMNS``, missing ones left out.
+    """What the comparisons see of a record: a value for each of ``RECORD_COLUMNS``, missing ones left out."""
+    row = {name: value for name, value in zip(_VALUE_COLUMNS, _values(fields), strict=True) if value is not None}
+    return {"record": place, **row}
+
+
+def _values(fields: MatchFields) -> tuple[Any, ...]:
+    """What the comparisons see of a record, in the order of ``_VALUE_COLUMNS``.
 
     A role mailbox is nobody's, so of its address only the domain is seen: it says where one works.
     """
-    row: dict[str, Any] = {"record": place, **terms_of(fields), "address": fields.address_key}
-    first, last, born = fields.first_name_key, fields.last_name_key, fields.date_of_birth
-    if first:
-        row["first_name_forms"] = given_name_forms(first)
-        row["first_spelling"] = spelling(first)
-    if last:
-        row["last_spelling"] = spelling(last)
-    if first and last:
-        row["full_name"] = f"{first} {last}"
+    terms = terms_of(fields).get
+    first, last, born = fields.first_name_key or None, fields.last_name_key or None, fields.date_of_birth
+    email = mailbox = mail_domain = mailbox_digits = own = None
     if fields.email_key and not fields.role_mailbox:
-        mailbox, _, domain = fields.email_key.partition("@")
-        row["email"], row["mailbox"], row["mail_domain"] = fields.email_key, mailbox, domain
-        row["mailbox_digits"] = "".join(filter(str.isdigit, mailbox))
-        row["own_mailbox"] = own_mailbox(fields)
-    if fields.phone_key:
-        row["phone_kind"] = fields.phone_kind
-    if born:
-        text = born.isoformat()
-        row["born_swapped"] = f"{text[:4]}-{text[8:]}-{text[5:7]}"
-        row["born_days"] = born.toordinal()
-    if fields.postcode_key:
-        row["area"] = area(fields.postcode_key)
-    return row
+        email, own = fields.email_key, own_mailbox(fields)
+        mailbox, _, mail_domain = email.partition("@")
+        mailbox_digits = "".join(filter(str.isdigit, mailbox))
+    day = terms("born")
+    return (
+        first,
+        last,
+        f"{first} {last}" if first and last else None,
+        email,
+        terms("phone"),
+        day,
+        terms("company"),
+        fields.address_key,
+        terms("city"),
+        terms("postcode"),
+        given_name_forms(first) if first else None,
+        own,
+        mailbox_digits,
+        f"{day[:4]}-{day[8:]}-{day[5:7]}" if day else None,
+        born.toordinal() if born else None,
+        spelling(first) if first else None,
+        spelling(last) if last else None,
+        mailbox,
+        mail_domain,
+        terms("domain"),
+        fields.phone_kind if fields.phone_key else None,
+        area(fields.postcode_key) if fields.postcode_key else None,
+        terms("job_title"),
+    )
 
 
 def frequency_share(parameters: Parameters, name: str, *, seen: int, contacts: int) -> float:
@@ -315,7 +341,7 @@ def own_mailbox(fields: MatchFields) -> str | None:
     if not fields.email_key:
         return None
     local = fields.email_key.partition("@")[0]
-    plain = "".join(letter for letter in local if letter.isalnum())
+    plain = local if local.isalnum() else "".join(filter(str.isalnum, local))
     if len(plain) < 5:
         return None
     names = [name for name in (fields.first_name_key, fields.last_name_key) if name]
