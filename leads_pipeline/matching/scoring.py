@@ -344,8 +344,10 @@ def own_mailbox(fields: MatchFields) -> str | None:
     plain = local if local.isalnum() else "".join(filter(str.isalnum, local))
     if len(plain) < 5:
         return None
-    names = [name for name in (fields.first_name_key, fields.last_name_key) if name]
-    return None if _made_of(plain, tuple(names)) else local
+    names = tuple(name for name in (fields.first_name_key, fields.last_name_key) if name)
+    if not any(name in plain for name in names):  # most mailboxes of strangers: only initials could explain them
+        return None if {name[0] for name in names}.issuperset(plain) else local
+    return None if _made_of(plain, names) else local
 
 
 @lru_cache(maxsize=65_536)
