@@ -7,7 +7,7 @@ must not pay for them.
 """
 
 import gc
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -18,6 +18,7 @@ import sqlalchemy as sa
 from leads_pipeline.config import MatchingSettings, Settings
 from leads_pipeline.domain.candidates import find_pairs
 from leads_pipeline.domain.clustering import Edge, Limits, Strength, cluster
+from leads_pipeline.domain.corrected_leads import home_pairs, is_home_pair
 from leads_pipeline.domain.ids import ContactId, LeadId, uuid7
 from leads_pipeline.domain.match_keys import MatchFields, match_keys
 from leads_pipeline.domain.match_rules import compile_rules
@@ -211,10 +212,7 @@ class _Chunk:
         forgotten, spoken_for = 0, []
         if changed:
             forgotten = identity_writing.remove_appearances(self._connection, [lead.lead_id for lead in changed])
-            unheard = identity.read_unrecorded(
-                self._connection, self._chunk.tenant, {_contact(lead) for lead in changed}
-            )
-            spoken_for = [lead for lead in unheard if lead.lead_id not in known]
+            spoken_for = self._spoken_for(changed)
             contacts |= {lead.lead_id: _contact(lead) for lead in spoken_for}
         leads = [*(lead for lead in unsettled if lead.lead_id not in confirmed), *spoken_for]
         return _Arrivals(
@@ -225,6 +223,20 @@ class _Chunk:
             spoken_for=frozenset(lead.lead_id for lead in spoken_for),
             forgotten=forgotten,
         )
+
+    def _spoken_for(self, changed: Sequence[ArrivingLead]) -> list[ArrivingLead]:
+        """Of the leads for which a record that went spoke, one for each look that no other record has."""
+        contacts = {_contact(lead) for lead in changed}
+        records = identity.read_records_of(self._connection, contacts, limit=self._limits.max_records)
+        seen = {(record.contact_id, record.fields) for record in records}
+        gone = {lead.lead_id for lead in changed}
+        speaking: list[ArrivingLead] = []
+        for lead in identity.read_unrecorded(self._connection, self._chunk.tenant, contacts):
+            look = (_contact(lead), lead.fields)
+            if lead.lead_id not in gone and look not in seen:
+                seen.add(look)
+                speaking.append(lead)
+        return speaking
 
     def _loose(self, corrected: Sequence[ArrivingLead]) -> dict[UUID, ContactId]:
         """The corrected leads that may leave their contact: all, but one has to stay where no other lead does."""
@@ -260,7 +272,7 @@ class _Chunk:
         ]
         records += [Record(item.lead_id, 0, item.fields, item.contact_id, False) for item in known]
         if arrivals.loose:
-            pairs = [*{*pairs, *_home_pairs(records, arrivals.loose)}]
+            pairs = [*{*pairs, *home_pairs(records, arrivals.loose)}]
         return records, sorted(pairs), candidates.capped_keys
 
     def _weigh(self, records: Sequence[Record], pairs: Sequence[tuple[int, int]], arrivals: _Arrivals) -> _Weighed:
@@ -321,7 +333,7 @@ class _Chunk:
             if rule is not None:
                 rules[one, other] = rule
                 strength = Strength.IDENTITY if self._rules.outranks_votes(rule) else Strength.RULE
-            if arrivals.loose and weight >= review and _at_home(kept[one], kept[other], arrivals.loose):
+            if arrivals.loose and weight >= review and is_home_pair(kept[one], kept[other], arrivals.loose):
                 # A corrected lead stays where it is on what would only make a person look elsewhere.
                 weight += merge - review
             if pair.evidence:
@@ -412,29 +424,8 @@ def _assigned(lead: ArrivingLead, item: Assignment, survivors: Mapping[ContactId
         logged, reason = "move", reason or CORRECTED
     return Assigned(
         lead.lead_id, lead.revision, lead.sync_lane, now, decision,
-        logged=logged, reason=reason, moved_from=before if logged == "move" else None,
+        logged=logged, reason=reason, moved_from=survivors.get(before, before) if before and logged == "move" else None,
     )  # fmt: skip
-
-
-def _home_pairs(records: Sequence[Record], loose: Mapping[UUID, ContactId]) -> set[tuple[int, int]]:
-    """Each corrected lead with each record of the contact that it may leave."""
-    places: dict[ContactId, list[int]] = defaultdict(list)
-    for place, record in enumerate(records):
-        if record.contact_id is not None:
-            places[record.contact_id].append(place)
-    return {
-        (min(place, other), max(place, other))
-        for place, record in enumerate(records)
-        if record.lead_id in loose
-        for other in places[loose[record.lead_id]]
-    }
-
-
-def _at_home(left: Record, right: Record, loose: Mapping[UUID, ContactId]) -> bool:
-    return any(
-        other.contact_id is not None and loose.get(one.lead_id) == other.contact_id
-        for one, other in ((left, right), (right, left))
-    )
 
 
 def _unverified(fields: MatchFields) -> MatchFields:

@@ -74,7 +74,7 @@ RESOLVED_COLUMNS = f"""
     v.state, v.job_title, v.source, v.external_id, v.phone_type, verdict.verdict
 """
 
-# The last word on the address of one revision: of DNS, or of a provider once it has answered.
+# The last word of a provider on the mailbox of one revision; DNS only says that its domain takes mail.
 VERDICT_JOIN = """
     left join lateral (
         select c.verdict from verifications c
@@ -98,14 +98,17 @@ _LATEST = f"""
 
 _ARRIVING = sa.text(f"with wanted as (select unnest(cast(:wanted as uuid[])) as lead_id) {_LATEST}")
 
-# Leads that no row of match_records speaks for, because an equal one did when they came.
+# Leads that no row of match_records speaks for, because an equal one did when they came. As they were resolved: a later
+# revision has its own turn.
 _UNRECORDED = sa.text(
     f"""
-    with wanted as (
-        select d.lead_id from deduped_leads d
-        where d.contact_id = any(cast(:contacts as uuid[]))
-          and not exists (select from match_records m where m.lead_id = d.lead_id)
-    ) {_LATEST}
+    select {RESOLVED_COLUMNS}, d.revision as known_revision, d.contact_id as known_contact_id
+    from deduped_leads d
+    join validated_leads v on v.lead_id = d.lead_id and v.revision = d.revision
+    {VERDICT_JOIN}
+    where d.contact_id = any(cast(:contacts as uuid[])) and d.tenant = :tenant
+      and not exists (select from match_records m where m.lead_id = d.lead_id)
+    order by v.lead_id
     """  # noqa: S608 - names of columns
 )
 
