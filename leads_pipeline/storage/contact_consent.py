@@ -53,20 +53,20 @@ _LEFT_BEHIND = sa.text(
 def carry_on_leaving(connection: sa.Connection, chunk: Chunk, leaving: Mapping[LeadId, ContactId]) -> int:
     """Let withdrawals hold for leads that leave a contact, each by itself, and for those that they leave behind.
 
-    ``leaving`` names the contact that each has left. Says how many statements were added.
+    ``leaving`` names the contact that each has left. Those that leave one contact together hear of each other's
+    withdrawals as well. Says how many statements were added.
     """
     if not leaving:
         return 0
-    behind: dict[ContactId, set[LeadId]] = {}
-    rows = connection.execute(_LEFT_BEHIND, {"tenant": chunk.tenant, "contacts": uuid_array(set(leaving.values()))})
-    for row in rows:
-        behind.setdefault(ContactId(row.contact_id), set()).add(LeadId(row.lead_id))
-    carried = 0
+    parts_of: dict[ContactId, dict[ContactId, set[LeadId]]] = {}
     for lead, contact in sorted(leaving.items()):
         # Under its own id in place of a contact's: it alone has heard what was said where it was.
-        parts = {ContactId(lead): {lead}, contact: behind.get(contact, set()) - {lead}}
-        carried += carry_withdrawals(connection, chunk, parts, since=None)
-    return carried
+        parts_of.setdefault(contact, {contact: set()})[ContactId(lead)] = {lead}
+    rows = connection.execute(_LEFT_BEHIND, {"tenant": chunk.tenant, "contacts": uuid_array(parts_of)})
+    for row in rows:
+        if row.lead_id not in leaving:  # who came here from elsewhere was not there when the others left
+            parts_of[row.contact_id][row.contact_id].add(LeadId(row.lead_id))
+    return sum(carry_withdrawals(connection, chunk, parts, since=None) for parts in parts_of.values())
 
 
 def carry_withdrawals(
