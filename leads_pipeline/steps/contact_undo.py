@@ -1,9 +1,11 @@
 """Take back a decision about who is whom: leads, contacts, links and reviews are as they were before it.
 
 What it brought together is kept apart from then on, by a cannot-link between the leads of the two sides that every
-later run honours; what a run took apart is kept together, by a must-link. A lead that came after the decision stays
-with the survivor, unless it agrees by its e-mail address, its phone or its sender's id with the other side alone
-(``identity_log.followers``). An undo is a decision as well: it has an id of its own, and can be taken back.
+later run honours; what a run took apart is kept together, by a must-link. A run that moved a lead did both: the lead
+is kept apart from where it was put, and together with those that it comes back to, whatever it is corrected to later.
+A lead that came after the decision stays with the survivor, unless it agrees by its e-mail address, its phone or its
+sender's id with the other side alone (``identity_log.followers``). An undo is a decision as well: it has an id of its
+own, and can be taken back.
 """
 
 from collections.abc import Iterable, Mapping
@@ -30,6 +32,9 @@ from leads_pipeline.storage.contact_state import contacts_of, match_fields_of, r
 from leads_pipeline.telemetry import get_logger
 
 log = get_logger(__name__)
+
+# A run that decides so takes leads out of the contact that they were in.
+_TAKING_APART = frozenset({DecisionKind.SPLIT, DecisionKind.MOVE})
 
 
 def undo(engine: sa.Engine, merge_id: UUID, ruling: Ruling) -> Decided:
@@ -104,14 +109,16 @@ def _links_for_good(decision: Decision, change: Change, state: IdentityState) ->
     if not change.leads:
         return []
     after, moved = change.after(state), frozenset(change.leads)
+    links: list[NewLink] = []
     if decision.kind in JOINING:
         left = {state.contact_of[lead] for lead in moved}
-        return [(LinkKind.CANNOT, moved, frozenset(lead for lead, contact in after.items() if contact in left))]
-    if decision.kind is DecisionKind.SPLIT and not decision.by_person:
-        joined = {after[lead] for lead in moved}
-        rest = frozenset(lead for lead, contact in after.items() if contact in joined) - moved
-        return [(LinkKind.MUST, moved, rest)]
-    return []
+        links.append((LinkKind.CANNOT, moved, frozenset(lead for lead, contact in after.items() if contact in left)))
+    if decision.kind in _TAKING_APART and not decision.by_person:
+        # One for each contact: those of several that come back are not one person's.
+        for joined in sorted({after[lead] for lead in moved}):
+            members = frozenset(lead for lead, contact in after.items() if contact == joined)
+            links.append((LinkKind.MUST, members & moved, members - moved))
+    return links
 
 
 def _refuse_undone(decision: Decision, known: Iterable[Decision]) -> None:

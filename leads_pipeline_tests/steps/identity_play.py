@@ -115,6 +115,10 @@ class Play:
 
     def correct(self, lead: LeadId, *, revision: int, **payload: object) -> None:
         """A later revision of a lead, resolved."""
+        self.wait_corrected(lead, revision=revision, **payload)
+        self.run()
+
+    def wait_corrected(self, lead: LeadId, *, revision: int, **payload: object) -> None:
         at = self.later()
         read = validate(payload, country="US", today=NOW.date())
         assert isinstance(read, ValidLead), read
@@ -125,7 +129,6 @@ class Play:
                 chunk(now=at),
             )
             enqueue(connection, Stage.DEDUPED_LEADS, [Waiting(lead, TENANT, Lane.BATCH, revision, at)])
-        self.run()
 
     def ask_again(self, lead: LeadId) -> None:
         """Put a lead that was resolved before at the door once more, as a run that was repeated would."""

@@ -346,6 +346,29 @@ def test_a_corrected_lead_that_leaves_takes_along_what_was_withdrawn_where_it_wa
     assert (play.granted(now[late]), play.granted(now[never])) == (False, False)
 
 
+def test_leads_that_leave_one_contact_together_hear_of_each_other_s_withdrawals(play: Play) -> None:
+    """The trap: the first to leave hears only those who stay, and its older grant comes back."""
+    granting, refusing = play.arrive(**ANNA, granted=True), play.arrive(**ANNA, granted=False)
+    silent = play.arrive(**ANNA)
+    play.wait_corrected(granting, revision=2, full_name="Zoe Zander", email="zoe@zander.com")
+    play.wait_corrected(refusing, revision=2, **CARO)
+    play.run()
+    now = play.contact_of()
+    assert len({now[granting], now[refusing], now[silent]}) == 3
+    assert [play.granted(now[lead]) for lead in (granting, refusing, silent)] == [False, False, False]
+
+
+def test_who_comes_to_a_contact_hears_nothing_of_what_leaves_it_at_the_same_time(play: Play) -> None:
+    anna, moving = play.arrive(**ANNA), play.arrive(**ANNA, granted=False)
+    bert, granting = play.arrive(**BERT), play.arrive(**BERT, granted=True)
+    play.wait_corrected(moving, revision=2, **BERT)
+    play.wait_corrected(granting, revision=2, **CARO)
+    play.run()
+    now = play.contact_of()
+    assert now[moving] == now[bert] not in (now[granting], now[anna])
+    assert [play.granted(now[lead]) for lead in (anna, bert, granting)] == [False, False, True]
+
+
 def test_a_corrected_lead_that_was_moved_to_others_is_kept_apart_from_them(play: Play) -> None:
     anna, other, bert = play.arrive(**ANNA), play.arrive(**ANNA), play.arrive(**BERT)
     before = play.contact_of()
@@ -353,10 +376,26 @@ def test_a_corrected_lead_that_was_moved_to_others_is_kept_apart_from_them(play:
     assert play.contact_of()[other] == before[bert]
     play.undo(play.last_decision())
     assert play.contact_of() == before
-    assert play.links_in_force() == [("cannot", frozenset({other}), frozenset({bert}))]
+    assert sorted(play.links_in_force()) == [
+        ("cannot", frozenset({other}), frozenset({bert})),
+        ("must", frozenset({other}), frozenset({anna})),
+    ]
     play.correct(other, revision=3, **BERT, phone="+14155552679")
-    assert play.contact_of()[other] != before[bert]
-    assert play.contact_of()[anna] == before[anna]
+    assert play.contact_of() == before
+
+
+def test_a_corrected_lead_that_a_person_put_back_stays_when_it_is_corrected_again(play: Play) -> None:
+    anna, other = play.arrive(**ANNA), play.arrive(**ANNA)
+    before = play.contact_of()
+    play.correct(other, revision=2, full_name="Zoe Zander", email="zoe@zander.com")
+    left = play.contact_of()
+    undone = play.undo(play.last_decision())
+    assert play.links_in_force() == [("must", frozenset({other}), frozenset({anna}))]
+    play.correct(other, revision=3, full_name="Zoe Zander", email="zoe@zander.com", company="Harbor")
+    assert play.contact_of() == before
+    # Whoever takes that back lets the lead go again.
+    play.undo(undone.merge_id)
+    assert (play.contact_of(), play.links_in_force()) == (left, [])
 
 
 def test_no_row_of_the_log_holds_a_value(play: Play) -> None:
