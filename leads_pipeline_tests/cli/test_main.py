@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from click.testing import CliRunner
 
 from leads_pipeline.cli import _GROUPS, cli, main
+from leads_pipeline.cli._audit import WORDS
 
 
 @pytest.mark.parametrize("name", sorted(_GROUPS))
@@ -130,3 +131,42 @@ def test_who_decides_and_why_must_be_said(command: list[str]) -> None:
 
     assert result.exit_code == 2
     assert "it must not be empty: it is kept with the decision" in result.output
+
+
+@pytest.mark.parametrize("option", ["--actor", "--reason"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        "anna@northwind.com says so",
+        "anna\uff20northwind.com says so",
+        "she called from +1 415 555-2671",
+        "she called from (415) 555.2671",
+        "call 0301234 back",
+        "born 1984\u201102\u201129",
+        "ssn 078\u00a005\u00a01120",
+    ],
+)
+def test_why_and_who_are_kept_and_so_hold_no_address_and_no_number(option: str, words: str) -> None:
+    said = {"--actor": "grace", "--reason": "a ticket", option: words}
+
+    result = CliRunner().invoke(cli, ["quality", "release", "7", *(item for pair in said.items() for item in pair)])
+
+    assert result.exit_code == 2
+    shown = " ".join(result.output.replace("│", " ").split())
+    assert "must not hold personal data: no @ and no number of 7 or more digits; name a ticket instead" in shown
+    assert words not in shown
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "ticket 123456",
+        "tickets 123456, 234567",
+        "OPS-4821: two people after all",
+        "same as lead 01a2017b-31a9-7173-929e-f96699aeac2a",
+        "better than 2026-01-15.1",
+        "  down since 14:30  ",
+    ],
+)
+def test_why_may_name_tickets_ids_and_models(words: str) -> None:
+    assert WORDS.convert(words, None, None) == words.strip()
