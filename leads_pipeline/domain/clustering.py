@@ -130,15 +130,16 @@ def cluster(
     pairs: Iterable[Edge],
     limits: Limits,
     links: Links = NO_LINKS,
+    repeats: AbstractSet[int] = frozenset(),
 ) -> Clustering:
     """Group ``records``.
 
     ``contact_of`` names the contact that a known record already belongs to: its records start as one group of
     ``contact_sizes`` records in all. ``pairs`` are all that were scored, also those far below the merge weight: a pair
     below the veto weight votes to keep its two groups apart, one from the merge weight on votes to join them.
-    ``links`` come before all of them.
+    ``links`` come before all of them. ``repeats`` look like another record: they count for nobody's size.
     """
-    groups = _starting_groups(sorted(records), contact_of, contact_sizes)
+    groups = _starting_groups(sorted(records), contact_of, contact_sizes, repeats)
     _mark_sides(groups, links.cannot)
     edges = sorted(pairs, key=lambda e: (-e.strength, -e.weight, min(e.left, e.right), max(e.left, e.right)))
     ballots = _ballots(edges, limits)
@@ -205,7 +206,10 @@ def _join_linked(groups: _Groups, must: Iterable[Link]) -> tuple[list[Edge], tup
 
 
 def _starting_groups(
-    records: list[int], contact_of: Mapping[int, Contact], contact_sizes: Mapping[Contact, int]
+    records: list[int],
+    contact_of: Mapping[int, Contact],
+    contact_sizes: Mapping[Contact, int],
+    repeats: AbstractSet[int],
 ) -> _Groups:
     groups = _Groups()
     first_of: dict[Contact, int] = {}
@@ -216,7 +220,7 @@ def _starting_groups(
         if root in groups.groups:
             groups.groups[root].records.append(record)
         else:
-            size = 1 if contact is None else contact_sizes.get(contact, 1)
+            size = int(record not in repeats) if contact is None else contact_sizes.get(contact, 1)
             groups.groups[root] = _Group([record], contacts=0 if contact is None else 1, size=size)
     return groups
 

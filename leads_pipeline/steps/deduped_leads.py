@@ -153,6 +153,7 @@ class _Chunk:
             pairs=weighed.edges,
             limits=self._limits,
             links=linked.links,
+            repeats=_repeats(records),
         )
         resolution = resolve(
             records,
@@ -426,6 +427,18 @@ def _assigned(lead: ArrivingLead, item: Assignment, survivors: Mapping[ContactId
         lead.lead_id, lead.revision, lead.sync_lane, now, decision,
         logged=logged, reason=reason, moved_from=survivors.get(before, before) if before and logged == "move" else None,
     )  # fmt: skip
+
+
+def _repeats(records: Sequence[Record]) -> set[int]:
+    """The places of arriving records that look like a known one or one before them: each look is kept once."""
+    seen = {record.fields for record in records if not record.arriving}
+    repeats: set[int] = set()
+    for place, record in enumerate(records):
+        if record.arriving:
+            if record.fields in seen:
+                repeats.add(place)
+            seen.add(record.fields)
+    return repeats
 
 
 def _unverified(fields: MatchFields) -> MatchFields:

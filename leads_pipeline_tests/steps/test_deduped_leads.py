@@ -480,3 +480,13 @@ def test_a_verified_address_is_one_whose_mailbox_a_look_up_found_valid(
     actors = {row["actor"] for row in rows_of(engine, schema.merge_log)}
     assert (decision in actors) is (decision is not None)
     assert all(not actor.startswith("rule:") for actor in actors - {decision})
+
+
+def test_equal_leads_are_one_contact_however_many_come_at_once(
+    engine: sa.Engine, settings: Settings, scorer: PairScorer
+) -> None:
+    """The size of a contact is counted in looks."""
+    arrive_all(engine, [ANNA] * (settings.matching.max_records_per_contact + 10))
+    dedupe_leads(engine, chunk(), settings=settings, scorer=scorer)
+    assert len(set(contact_of(engine).values())) == 1
+    assert rows_of(engine, schema.match_reviews) == []
