@@ -9,6 +9,7 @@ from uuid import UUID
 import click
 
 from leads_pipeline.cli._audit import ACTOR, WORDS
+from leads_pipeline.cli._files import OutputFile
 from leads_pipeline.cli.contact_refresh import refresh
 from leads_pipeline.clock import SystemClock
 from leads_pipeline.config import load_settings
@@ -92,7 +93,7 @@ def history(config_file: str | None, item: UUID) -> None:
 @click.argument("other_lead", required=False, type=click.UUID)
 @click.option(
     "--chart",
-    type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    type=OutputFile(),
     help="Draw it into a file (.html, .svg) or write its figures (.json); it needs no network to be seen.",
 )
 @_VALUES

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from leads_pipeline.cli._files import OutputFile
 from leads_pipeline.clock import SystemClock
 from leads_pipeline.config import load_settings
 
@@ -31,7 +32,7 @@ _COUNTRY_LETTERS = 2
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--truth", required=True, metavar="COLUMN", help="The column that says who is who.")
 @click.option("--replay", type=click.IntRange(min=1), metavar="N", help="Also in micro-batches of N leads.")
-@click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Write the figures there.")
+@click.option("--json", "json_file", type=OutputFile(), help="Write the figures there.")
 @click.option(
     "--map", "maps", multiple=True, metavar="COLUMN=FIELD|FILE",
     help="A column and the field that it means (none: no field), once for each; or a YAML file as of leads import.",

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from leads_pipeline.cli._audit import ACTOR, WORDS
+from leads_pipeline.cli._files import OutputFile
 from leads_pipeline.clock import SystemClock
 from leads_pipeline.config import Settings, load_settings
 
@@ -85,7 +86,7 @@ def _percent(share: float | None) -> str:
 @click.option(
     "--output",
     required=True,
-    type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    type=OutputFile(),
     help="The HTML file to write; it needs no network.",
 )
 @click.pass_obj

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from leads_pipeline.cli._files import OutputFile
 from leads_pipeline.cli.matching_models import TENANT, tenant_of
 from leads_pipeline.clock import SystemClock
 from leads_pipeline.config import load_settings
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 @click.option(
     "--json",
     "output",
-    type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    type=OutputFile(),
     help="Write the difference to a file: ids and weights, no values.",
 )
 @click.pass_obj
