@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import reduce
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -58,11 +59,7 @@ def review() -> None:
 @click.option("--limit", default=50, show_default=True, type=click.IntRange(min=1), help="At most so many.")
 @click.pass_obj
 def list_reviews(config_file: str | None, /, state: str, sort: str, limit: int, **selection: Any) -> None:
-    """Show reviews, the likeliest first, without values."""
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.table import Table
-
+    """Show reviews, the likeliest first, without values: weight, cause, since when (UTC), and what speaks for it."""
     from leads_pipeline.steps.match_reviews import close_answered
     from leads_pipeline.storage.match_reviews import ReviewOrder, count_reviews, find_reviews
 
@@ -75,21 +72,15 @@ def list_reviews(config_file: str | None, /, state: str, sort: str, limit: int, 
     if not found:
         click.echo(f"no {state} reviews")
         return
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column("review", no_wrap=True, min_width=36)
-    for column in ("of", "weight", "cause", "speaks for it", "speaks against it", "since (UTC)"):
-        table.add_column(column, overflow="fold")
     for item in found:
-        table.add_row(
-            str(item.review_id),
-            item.tenant,
-            f"{item.match_weight:.2f}",
-            item.cause,
-            _sides(item, for_it=True),
-            _sides(item, for_it=False),
-            f"{item.opened_at:%Y-%m-%d %H:%M}" + (f" {item.decided_by}" if item.decided_by else ""),
+        decided = f" by {item.decided_by}" if item.decided_by else ""
+        click.echo(
+            f"{item.review_id} {item.match_weight:+6.2f} {item.cause:<7} {item.opened_at:%Y-%m-%d %H:%M}"
+            f" {item.tenant}{decided}"
         )
-    Console(markup=False, highlight=False).print(table)
+        for side, title in ((True, "for"), (False, "against")):
+            if weighed := _sides(item, for_it=side):
+                click.echo(fill(weighed, width=78, initial_indent=f"    {title:<8}", subsequent_indent=" " * 12))
     if count > len(found):
         click.echo(f"{count - len(found):,} more: --limit")
 
