@@ -21,12 +21,16 @@ V = TypeVar("V")
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """The leads that a group has of a contact. ``founding``: the contact's founding lead is among them."""
+    """The leads that a group has of a contact. ``founding``: the contact's founding lead is among them.
+
+    ``revisions``: what was read of each lead, in the order of their ids; a tuple, as a rebuild holds very many.
+    """
 
     group: int
     contact: ContactId
     leads: frozenset[LeadId]
     founding: bool
+    revisions: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +50,28 @@ class Regrouping:
     def contacts(self) -> frozenset[ContactId]:
         return frozenset(part.contact for part in self.parts)
 
-    def holds(self, state: IdentityState) -> bool:
-        """Whether its contacts live and have the leads that they had."""
+    @property
+    def revisions(self) -> dict[LeadId, int]:
+        """What was read of each lead."""
+        return {
+            lead: revision
+            for part in self.parts
+            for lead, revision in zip(sorted(part.leads), part.revisions, strict=True)
+        }
+
+    def holds(self, state: IdentityState, revisions: Mapping[LeadId, int]) -> bool:
+        """Whether its contacts live and have the leads that they had, none of them resolved anew since.
+
+        ``revisions``: what each lead of ``state`` was last resolved with. A lead that was corrected may have stayed
+        with its contact and yet be no longer what the groups were found by.
+        """
         contacts = self.contacts
         if any(state.merged_into.get(contact, contact) is not None for contact in contacts):
             return False
         now = {lead: owner for lead, owner in state.contact_of.items() if owner in contacts}
-        return now == self.contact_of
+        return now == self.contact_of and all(
+            revisions.get(lead) == revision for lead, revision in self.revisions.items()
+        )
 
 
 @dataclass(frozen=True, slots=True)

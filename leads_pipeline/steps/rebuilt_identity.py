@@ -143,7 +143,7 @@ def compare(engine: sa.Engine, rebuild: Rebuild) -> Difference:
 def apply(engine: sa.Engine, rebuild: Rebuild, difference: Difference) -> Rebuilt:
     """Make contacts what ``difference`` says, some of them in each transaction.
 
-    A regrouping whose contacts have changed since, or that a new link forbids, is left alone and counted.
+    A regrouping whose contacts or leads have changed since, or that a new link forbids, is left alone and counted.
     """
     total = Regrouped()
     regroupings = difference.regroupings
@@ -195,6 +195,7 @@ class _Reading:
         self._number_of: dict[ContactId, int] = {}
         self._contact_of = array("i")
         self._founding = bytearray()
+        self._revisions = array("i")
 
     def records(self, slices: Iterator[Sequence[ResolvedLead]]) -> Iterator[tuple[LeadId, MatchFields]]:
         for leads in slices:
@@ -204,6 +205,7 @@ class _Reading:
                     self.contacts.append(lead.contact_id)
                 self._contact_of.append(number)
                 self._founding.append(lead.founding)
+                self._revisions.append(lead.revision)
                 yield lead.lead_id, lead.fields
         self._number_of.clear()
 
@@ -216,6 +218,11 @@ class _Reading:
     def founding(self) -> npt.NDArray[np.uint8]:
         """1 for each lead that founded its contact."""
         return np.frombuffer(self._founding, dtype=np.uint8)
+
+    @property
+    def revisions(self) -> npt.NDArray[np.int32]:
+        """What of each lead was read."""
+        return np.frombuffer(self._revisions, dtype=np.int32)
 
 
 def _linked(links: Sequence[LinkSides]) -> LinkedLeads[LeadId]:
@@ -279,7 +286,7 @@ def _regroupings(
     leads: dict[int, list[int]] = defaultdict(list)
     for place in np.flatnonzero(changed[part_of]).tolist():
         leads[int(part_of[place])].append(place)
-    founding = reading.founding
+    founding, revisions = reading.founding, reading.revisions
     found: dict[int, list[Part]] = defaultdict(list)
     for part, places in leads.items():
         found[component_of[part]].append(
@@ -288,6 +295,7 @@ def _regroupings(
                 reading.contacts[int(contacts[part])],
                 frozenset(ids[place] for place in places),
                 any(founding[place] for place in places),
+                tuple(revisions[sorted(places, key=ids.__getitem__)].tolist()),
             )
         )
     return [Regrouping(tuple(parts)) for _component, parts in sorted(found.items())]

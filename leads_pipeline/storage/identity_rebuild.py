@@ -17,9 +17,10 @@ from leads_pipeline.storage.identity import RESOLVED_COLUMNS, VERDICT_JOIN, reso
 
 @dataclass(frozen=True, slots=True)
 class ResolvedLead:
-    """A lead and the contact that it belongs to. ``founding``: it founded it."""
+    """A lead, what it was resolved with, and the contact that it belongs to. ``founding``: it founded it."""
 
     lead_id: LeadId
+    revision: int
     contact_id: ContactId
     founding: bool
     fields: MatchFields
@@ -77,4 +78,6 @@ def read_all_links(connection: sa.Connection, tenant: str) -> list[LinkSides]:
 
 
 def _lead(row: Any) -> ResolvedLead:
-    return ResolvedLead(LeadId(row.lead_id), ContactId(row.contact_id), row.founding, resolved_fields(row))
+    return ResolvedLead(
+        LeadId(row.lead_id), row.revision, ContactId(row.contact_id), row.founding, resolved_fields(row)
+    )

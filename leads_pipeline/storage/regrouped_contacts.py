@@ -32,7 +32,10 @@ Reasons = Callable[[int, ContactId], Reason]
 
 @dataclass(frozen=True, slots=True)
 class Regrouped:
-    """What was written. ``stale``: regroupings whose contacts changed since; ``forbidden``: a link is against them."""
+    """What was written.
+
+    ``stale``: regroupings whose contacts or leads changed since; ``forbidden``: a link is against them.
+    """
 
     applied: int = 0
     stale: int = 0
@@ -72,7 +75,7 @@ def regroup(
     taken: list[_Taken] = []
     stale = forbidden = 0
     for item, state in zip(regroupings, state_of, strict=True):
-        if not item.holds(state):
+        if not item.holds(state, found.revisions):
             stale += 1
             continue
         steps = decisions(item, state, new_id=lambda: uuid7(chunk.now))

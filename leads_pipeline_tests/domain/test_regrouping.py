@@ -41,7 +41,10 @@ def regrouping_of(found: list[tuple[int, int]]) -> tuple[Regrouping, IdentitySta
         founders.setdefault(contact(owner), lead(number))
         parts[group, contact(owner)].add(lead(number))
     regrouping = Regrouping(
-        tuple(Part(group, owner, frozenset(leads), founders[owner] in leads) for (group, owner), leads in parts.items())
+        tuple(
+            Part(group, owner, frozenset(leads), founders[owner] in leads, (1,) * len(leads))
+            for (group, owner), leads in parts.items()
+        )
     )
     return regrouping, IdentityState(regrouping.contact_of, dict.fromkeys(founders), founders)
 
@@ -100,7 +103,7 @@ def test_the_same_groups_again_change_nothing(found: list[tuple[int, int]]) -> N
     _before, after, _steps = resolved(found)
     again = Regrouping(
         tuple(
-            Part(group, owner, leads, founding=True)
+            Part(group, owner, leads, founding=True, revisions=(1,) * len(leads))
             for group, owner, leads in (
                 (number, owner, after.leads_of(owner)) for number, owner in enumerate(set(after.contact_of.values()))
             )
@@ -147,8 +150,18 @@ def test_decisions_undone_newest_first_bring_back_what_was(found: list[tuple[int
 def test_what_has_changed_since_does_not_hold() -> None:
     regrouping, state = regrouping_of([(0, 0), (0, 1), (1, 1)])
 
-    assert regrouping.holds(state)
+    read = dict.fromkeys(state.contact_of, 1)
+
+    assert regrouping.holds(state, read)
     one_more = IdentityState({**state.contact_of, lead(9): contact(0)}, state.merged_into, state.founders)
-    assert not regrouping.holds(one_more)
+    assert not regrouping.holds(one_more, {**read, lead(9): 1})
     merged = IdentityState(state.contact_of, {**state.merged_into, contact(1): contact(0)}, state.founders)
-    assert not regrouping.holds(merged)
+    assert not regrouping.holds(merged, read)
+    for number in range(3):
+        assert not regrouping.holds(state, {**read, lead(number): 2}), "corrected since"
+
+
+def test_each_lead_has_its_own_revision() -> None:
+    part = Part(0, contact(0), frozenset([lead(2), lead(0), lead(1)]), founding=True, revisions=(5, 6, 7))
+
+    assert Regrouping((part,)).revisions == {lead(0): 5, lead(1): 6, lead(2): 7}

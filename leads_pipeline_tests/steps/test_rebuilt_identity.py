@@ -250,6 +250,25 @@ def test_what_has_changed_since_is_left_to_the_next_rebuild(
     assert overlooking.contact_of()[anna] == overlooking.contact_of()[again]
 
 
+def test_a_lead_that_was_corrected_since_is_left_to_the_next_rebuild(
+    overlooking: Play, engine: sa.Engine, rebuild: Rebuild
+) -> None:
+    anna, again = overlooking.arrive(**ANNA), overlooking.arrive(**ANNA)
+    bert, other = overlooking.arrive(**BERT), overlooking.arrive(**BERT)
+    overlooking.correct(other, revision=2, **BERT)
+    difference = compare(engine, rebuild)
+    before = overlooking.contact_of()
+    overlooking.correct(again, revision=2, **MAREK)
+    assert overlooking.contact_of() == before, "the correction alone moved nothing"
+
+    done = apply(engine, rebuild, difference)
+
+    assert (done.regrouped.applied, done.regrouped.stale) == (1, 1)
+    assert overlooking.contact_of()[anna] != overlooking.contact_of()[again]
+    assert overlooking.contact_of()[bert] == overlooking.contact_of()[other], "corrected before it was read"
+    assert not compare(engine, rebuild)
+
+
 def test_a_link_that_was_made_meanwhile_is_kept_to(overlooking: Play, engine: sa.Engine, rebuild: Rebuild) -> None:
     anna, again = overlooking.arrive(**ANNA), overlooking.arrive(**ANNA)
     difference = compare(engine, rebuild)
