@@ -10,7 +10,8 @@ from structlog.testing import capture_logs
 from leads_pipeline.errors import LeadsError
 from leads_pipeline.matching.model import shipped_parameters
 from leads_pipeline.matching.scorer_source import ScorerSource, parameters_for
-from leads_pipeline.steps.match_models import SHIPPED, activate, rollback
+from leads_pipeline.matching.stored_models import ModelUnusable
+from leads_pipeline.steps.match_models import SHIPPED, activate, list_models, rollback
 from leads_pipeline_tests.conftest import NOW
 from leads_pipeline_tests.matching.models import changed, document_of, keep
 
@@ -75,6 +76,27 @@ def test_a_model_that_the_code_has_left_behind_is_replaced_by_the_shipped_one_wi
     [warning] = [entry for entry in logs if entry["event"] == "matching_model_unusable"]
     assert (warning["tenant"], warning["version"], warning["used_instead"]) == ("acme", "old", scorer.version)
     assert "it has no comparison email" in warning["why"]
+
+
+@pytest.mark.parametrize("prior", ["0.1", None, 10**400])
+def test_a_model_that_holds_no_numbers_is_replaced_listed_and_gone_back_from(engine: sa.Engine, prior: object) -> None:
+    keep(engine, {**document_of(changed("bad")), "prior": prior}, now=NOW, active=True)
+    keep(engine, changed("good"), now=NOW)
+
+    with capture_logs() as logs:
+        scorer = ScorerSource(engine).scorer_of("acme")
+
+    assert scorer.version == shipped_parameters().version
+    [warning] = [entry for entry in logs if entry["event"] == "matching_model_unusable"]
+    assert "the prior must lie between 0 and 1" in warning["why"]
+    faults = {model.version: model.fault for model in list_models(engine, "acme")}
+    assert (faults["good"], faults[SHIPPED]) == (None, None)
+    assert "the prior must lie between 0 and 1" in (faults["bad"] or "")
+    activate(engine, "acme", "good", actor="grace", reason=None, now=NOW)
+    with pytest.raises(ModelUnusable, match="the prior must lie between 0 and 1"):
+        rollback(engine, "acme", actor="grace", reason=None, now=NOW)
+    activate(engine, "acme", SHIPPED, actor="grace", reason=None, now=NOW)
+    assert rollback(engine, "acme", actor="grace", reason=None, now=NOW).version == "good"
 
 
 def test_a_model_whose_row_is_gone_is_replaced_too(engine: sa.Engine) -> None:

@@ -36,6 +36,41 @@ def broken(change: str) -> dict[str, Any]:
     return document
 
 
+NO_NUMBERS: tuple[Any, ...] = ("0.1", None, True, [], {}, 10**400, -(10**400))
+
+
+@pytest.mark.parametrize("value", NO_NUMBERS)
+@pytest.mark.parametrize("place", ["prior", "prior_contacts", "m", "u"])
+def test_what_is_no_number_is_no_model(place: str, value: object) -> None:
+    document = document_of(changed("old"))
+    within = document["levels"]["phone"]["typo"] if place in ("m", "u") else document
+    assert place in within
+    within[place] = value
+
+    with pytest.raises(ModelUnusable, match=r"must lie between 0 and 1|must be above 0"):
+        parameters_of(document)
+
+
+@pytest.mark.parametrize("version", [None, 7, "", ["a"]])
+def test_a_model_without_a_name_is_none(version: object) -> None:
+    with pytest.raises(ModelUnusable, match="its version must be a name"):
+        parameters_of({**document_of(changed("old")), "version": version})
+
+
+@pytest.mark.parametrize("document", [None, [], "text", 1, {}])
+def test_what_is_no_object_is_no_model(document: Any) -> None:
+    with pytest.raises(ModelUnusable, match="cannot be read"):
+        parameters_of(document)
+
+
+def test_a_comparison_without_levels_is_not_whole() -> None:
+    document = document_of(changed("old"))
+    document["levels"]["phone"] = {}
+
+    with pytest.raises(ModelUnusable, match="phone has no level same"):
+        parameters_of(document)
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [
