@@ -129,7 +129,8 @@ _ANSWER: Node = {
             },
             "do_not_contact": {
                 **_closed({"email": {"type": "boolean"}, "phone": {"type": "boolean"}}),
-                "description": "By which way marketing was withdrawn. false is no consent yet: see consent.",
+                "description": "By which way marketing was withdrawn, by this contact or another with the "
+                "address or number that was asked for. false is no consent yet: see consent.",
             },
         }
     ),

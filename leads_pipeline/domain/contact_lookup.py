@@ -4,14 +4,14 @@ A question is read as validation reads a lead, so that whatever spelling of an a
 finds it again. Keep out: SQL (``storage.contact_lookup``), HTTP (``capture.contact_lookup``).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from leads_pipeline.domain.consent import DEFAULT_PURPOSE, Channel
+from leads_pipeline.domain.consent import Channel
 from leads_pipeline.domain.consent_folding import ANY_CHANNEL
 from leads_pipeline.domain.emails import EmailFault, parse_email
 from leads_pipeline.domain.phones import PhoneFault, parse_phone
@@ -27,6 +27,9 @@ class AskedBy(StrEnum):
     LEAD_ID = "lead_id"
     CONTACT_ID = "contact_id"
 
+
+Statements = Mapping[str, Mapping[str, object]]
+"""By channel what was stated last: ``granted``, ``as_of``."""
 
 MAX_TEXT = 320  # of an address with its local part; a number or an id is shorter
 
@@ -74,7 +77,10 @@ def read_question(given: Mapping[str, object], *, country: str) -> Question | Fi
 
 @dataclass(frozen=True, slots=True)
 class KnownContact:
-    """What golden contacts hold of it. A contact that was founded a moment ago has no values yet."""
+    """What golden contacts hold of it. A contact that was founded a moment ago has no values yet.
+
+    ``marketing_of_all``: by channel, what each contact that was found stated, this one included.
+    """
 
     contact_id: UUID
     first_name: str | None
@@ -84,17 +90,21 @@ class KnownContact:
     email_verdict: str | None
     phone_verdict: str | None
     phone_line_type: str | None
-    consent: Mapping[str, Mapping[str, Mapping[str, object]]] | None
+    consent: Mapping[str, Statements] | None
     last_seen_at: datetime | None
     more_contacts: int
+    marketing_of_all: Sequence[Statements]
 
 
 def answer(contact: KnownContact | None) -> dict[str, Any]:
     """What is told, of the same shape whether the contact is known or not.
 
-    ``do_not_contact``: by which channel marketing was withdrawn. Silence is neither consent nor a withdrawal.
+    ``consent`` is this contact's own. ``do_not_contact``: by which channel marketing was withdrawn, by this contact or
+    another that shares what was asked for: whoever writes to an address does not choose who reads it. Silence is
+    neither consent nor a withdrawal.
     """
     consent = (contact.consent if contact else None) or {}
+    marketing = contact.marketing_of_all if contact else ()
     return {
         "known": contact is not None,
         "contact_id": str(contact.contact_id) if contact else None,
@@ -115,12 +125,12 @@ def answer(contact: KnownContact | None) -> dict[str, Any]:
             for purpose, channels in consent.items()
         },
         "do_not_contact": {
-            channel: _is_withdrawn(consent.get(DEFAULT_PURPOSE, {}), channel)
+            channel: any(_is_withdrawn(channels, channel) for channels in marketing)
             for channel in (Channel.EMAIL, Channel.PHONE)
         },
     }
 
 
-def _is_withdrawn(channels: Mapping[str, Mapping[str, object]], channel: str) -> bool:
+def _is_withdrawn(channels: Statements, channel: str) -> bool:
     statement = channels.get(channel) or channels.get(ANY_CHANNEL)
     return statement is not None and statement["granted"] is False

@@ -1,12 +1,14 @@
 """The contact behind an address, a number, a lead or a contact's id: through indexes, with the role ``leads_lookup``.
 
 An address or a number finds every contact a lead of which gave it, also where another value survived in the golden
-contact. Statements are for psycopg's own parameters: the HTTP door sends them without SQLAlchemy.
+contact. One of them is told; what all of them said on marketing comes with it. Statements are for psycopg's own
+parameters: the HTTP door sends them without SQLAlchemy.
 """
 
 from collections.abc import Sequence
 from typing import Any
 
+from leads_pipeline.domain.consent import DEFAULT_PURPOSE
 from leads_pipeline.domain.contact_lookup import AskedBy, KnownContact, Question
 
 # A switchboard's number or an office's mailbox may stand in thousands of leads; of more than these any are looked at.
@@ -41,11 +43,19 @@ _STATEMENTS: dict[AskedBy, str] = {
     living as (
         select distinct coalesce(c.merged_into, c.contact_id) as contact_id
         from named join contacts c on c.contact_id = named.contact_id and c.tenant = %(tenant)s
+    ),
+    found as materialized (
+        select l.contact_id, g.first_name, g.last_name, g.company, g.job_title, g.email_verdict, g.phone_verdict,
+            g.phone_line_type, g.consent, g.last_seen_at, g.email_key, g.awaited_email_key, g.phone
+        from living l left join golden_contacts g on g.contact_id = l.contact_id
     )
-    select l.contact_id, g.first_name, g.last_name, g.company, g.job_title, g.email_verdict, g.phone_verdict,
-        g.phone_line_type, g.consent, g.last_seen_at, count(*) over () - 1 as more_contacts
-    from living l left join golden_contacts g on g.contact_id = l.contact_id
-    order by {_FIRST[by]} g.last_seen_at desc nulls last, l.contact_id
+    select g.contact_id, g.first_name, g.last_name, g.company, g.job_title, g.email_verdict, g.phone_verdict,
+        g.phone_line_type, g.consent, g.last_seen_at, (select count(*) - 1 from found) as more_contacts,
+        array(
+            select f.consent -> '{DEFAULT_PURPOSE}' from found f where f.consent ? '{DEFAULT_PURPOSE}'
+        ) as marketing_of_all
+    from found g
+    order by {_FIRST[by]} g.last_seen_at desc nulls last, g.contact_id
     limit 1
     """  # noqa: S608 - text of this module
     for by, named in _NAMED.items()

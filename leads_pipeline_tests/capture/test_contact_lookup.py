@@ -221,6 +221,54 @@ def test_a_withdrawal_for_any_channel_is_one_for_each(desk: Desk, engine: sa.Eng
     assert desk.told(email="bob@firm.com")["do_not_contact"] == {"email": True, "phone": True}
 
 
+@pytest.mark.parametrize("question", [{"email": "home@firm.com"}, {"phone": "+14155552671"}])
+def test_a_withdrawal_of_whoever_shares_what_was_asked_for_is_told(
+    desk: Desk, engine: sa.Engine, settings: Settings, question: dict[str, str]
+) -> None:
+    people = [contact(engine, at=NOW - timedelta(days=days)) for days in (3, 2, 1)]
+    said = ({"granted": True, "channel": "email"}, {"granted": False, "channel": "email"}, None)
+    for person, stated in zip(people, said, strict=True):
+        known(engine, settings, person, **question, full_name="Anna Smith", consent=(stated,) if stated else ())
+    holder = desk.told(contact_id=str(people[0]))
+    assert holder["do_not_contact"] == {"email": False, "phone": False}
+
+    asked = desk.told(**question)
+
+    assert asked["more_contacts"] == 2
+    assert asked["do_not_contact"] == {"email": True, "phone": False}
+    if "email" in question:
+        assert (asked["contact_id"], asked["consent"]) == (str(people[0]), holder["consent"])
+    assert all(
+        desk.told(contact_id=str(person))["do_not_contact"]["email"] is (person == people[1]) for person in people
+    )
+
+
+def test_a_withdrawal_at_another_tenant_or_for_another_purpose_says_nothing(
+    desk: Desk, engine: sa.Engine, settings: Settings
+) -> None:
+    known(engine, settings, contact(engine), email="home@firm.com")
+    no = {"granted": False, "channel": "email"}
+    known(engine, settings, contact(engine, tenant="globex"), tenant="globex", email="home@firm.com", consent=(no,))
+    known(engine, settings, contact(engine), email="home@firm.com", consent=({**no, "purpose": "research"},))
+    told = desk.told(email="home@firm.com")
+    assert (told["more_contacts"], told["do_not_contact"]) == (1, {"email": False, "phone": False})
+
+
+@pytest.mark.parametrize("key", ["email_key", "phone_key"])
+def test_what_other_tenants_hold_under_a_value_is_not_read(database_url: str, key: str) -> None:
+    by = AskedBy.EMAIL if key == "email_key" else AskedBy.PHONE
+    statement, parameters = lookup_statement(Question(by, "x"), tenant="acme")
+    url = sa.make_url(database_url).set(drivername="postgresql").render_as_string(hide_password=False)
+    session = " ".join(f"-c {name}={value}" for name, value in LOOKUP_SESSION.items())
+    with psycopg.connect(url, options=f"-c search_path=leads {session}") as connection:
+        rows = connection.execute(f"explain {statement}".encode(), parameters).fetchall()
+    plan = "\n".join(row[0] for row in rows)
+    by_index = plan.split(f"ix_match_records_{key}")[1].split("->")[0]
+    [condition] = [line for line in by_index.splitlines() if "Index Cond" in line]
+    assert key in condition
+    assert "tenant" in condition
+
+
 def test_a_contact_without_a_golden_record_yet_is_known_already(desk: Desk, engine: sa.Engine) -> None:
     person = contact(engine)
     lead_id = member(engine, person, email="new@firm.com")

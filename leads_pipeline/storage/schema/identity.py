@@ -48,8 +48,9 @@ match_records = table(
     sa.Column("role_mailbox", sa.Boolean, nullable=False, server_default=sa.false()),
     json_column("flags"),
     sa.Column("key_hashes", ARRAY(sa.BigInteger), nullable=False, server_default="{}", info={"personal": True}),
-    sa.Index("ix_match_records_email_key", "email_key", postgresql_where=sa.text("email_key is not null")),
-    sa.Index("ix_match_records_phone_key", "phone_key", postgresql_where=sa.text("phone_key is not null")),
+    # By the value alone where no tenant is given; with the tenant, so that what others hold under it is not read.
+    sa.Index("ix_match_records_email_key", "email_key", "tenant", postgresql_where=sa.text("email_key is not null")),
+    sa.Index("ix_match_records_phone_key", "phone_key", "tenant", postgresql_where=sa.text("phone_key is not null")),
 )
 
 # Blocking keys: records that share one are compared. The hash is of tenant, kind and value, so the primary key alone

@@ -85,7 +85,11 @@ def upgrade() -> None:
             and v.lead_id = cast(g.provenance -> 'email' ->> 'lead_id' as uuid)
         """
     )
-    op.create_index("ix_match_records_phone_key", "match_records", ["phone_key"], postgresql_where=sa.text("phone_key is not null"))
+    op.drop_index("ix_match_records_email_key", "match_records")
+    for key in ("email_key", "phone_key"):
+        op.create_index(
+            f"ix_match_records_{key}", "match_records", [key, "tenant"], postgresql_where=sa.text(f"{key} is not null")
+        )
     op.add_column("api_keys", sa.Column("scope", sa.Text(), server_default="post", nullable=False))
     op.alter_column("api_keys", "source", nullable=True)
     _narrow_match_keys()
