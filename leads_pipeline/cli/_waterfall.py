@@ -190,4 +190,7 @@ def _verdict(explanation: Explanation) -> str:
 
 
 def _percent(share: float) -> str:
-    return f"{share:.2%}" if 0.0001 < share < 0.9999 else f"{share:.6%}"
+    """No model knows better than to one in ten thousand."""
+    if share > 0.9999:
+        return "over 99.99%"
+    return f"{share:.2%}" if share >= 0.0001 else "below 0.01%"
