@@ -15,15 +15,20 @@ _NUMBER = re.compile(r"\d(?:[\s.()/\u2010-\u2015-]*\d){6}")
 
 
 class Words(click.ParamType[str]):
-    """Text that says something, and that holds no e-mail address, phone number or the like."""
+    """Text that says something. ``impersonal``: that holds no e-mail address, phone number or the like."""
 
     name = "text"
+
+    def __init__(self, *, impersonal: bool) -> None:
+        self._impersonal = impersonal
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
         text = str(value).strip()
         if not text:
             self.fail("it must not be empty: it is kept with the decision", param, ctx)
         plain = unicodedata.normalize("NFKC", text)
+        if not self._impersonal:
+            return text
         if "@" in plain or _NUMBER.search(_NAMED.sub("id", plain)):
             self.fail(
                 "it is kept for good and must not hold personal data: no @ and no number of 7 or more digits; "
@@ -34,5 +39,8 @@ class Words(click.ParamType[str]):
         return text
 
 
-WORDS = Words()
-ACTOR = click.option("--actor", required=True, type=WORDS, help="Who decides this; it is kept with the decision.")
+WORDS = Words(impersonal=True)
+# Who decides goes by whatever name the company knows them by.
+ACTOR = click.option(
+    "--actor", required=True, type=Words(impersonal=False), help="Who decides this; it is kept with the decision."
+)

@@ -133,7 +133,6 @@ def test_who_decides_and_why_must_be_said(command: list[str]) -> None:
     assert "it must not be empty: it is kept with the decision" in result.output
 
 
-@pytest.mark.parametrize("option", ["--actor", "--reason"])
 @pytest.mark.parametrize(
     "words",
     [
@@ -146,8 +145,8 @@ def test_who_decides_and_why_must_be_said(command: list[str]) -> None:
         "ssn 078\u00a005\u00a01120",
     ],
 )
-def test_why_and_who_are_kept_and_so_hold_no_address_and_no_number(option: str, words: str) -> None:
-    said = {"--actor": "grace", "--reason": "a ticket", option: words}
+def test_why_is_kept_and_so_holds_no_address_and_no_number(words: str) -> None:
+    said = {"--actor": "grace@example.com", "--reason": words}
 
     result = CliRunner().invoke(cli, ["quality", "release", "7", *(item for pair in said.items() for item in pair)])
 
