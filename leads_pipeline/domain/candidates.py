@@ -43,6 +43,11 @@ class Candidates:
     capped_keys: int
 
 
+def clue_of(kind: str) -> str:
+    """What keys of this kind are about: two that are about the same are one hint."""
+    return _ONE_CLUE.get(kind, kind)
+
+
 def find_pairs(keys: Sequence[Sequence[MatchKey]], known: Mapping[int, Sequence[str]], *, cap: int) -> Candidates:
     """The pairs to compare for a chunk whose leads, in the order of arrival, have these ``keys``.
 
@@ -64,7 +69,7 @@ def find_pairs(keys: Sequence[Sequence[MatchKey]], known: Mapping[int, Sequence[
                 if len(shared) <= FEW_BY_KIND.get(kind, FEW):
                     found.update(shared)
                 else:
-                    hints.setdefault(_ONE_CLUE.get(kind, kind), set()).update(shared)
+                    hints.setdefault(clue_of(kind), set()).update(shared)
             newer.append(place)
             if len(newer) > cap:
                 capped.add(key)

@@ -50,10 +50,8 @@ def resolved(
     )
 
 
-keys_of_records = st.lists(
-    st.lists(st.builds(MatchKey, st.sampled_from(["city_year", "area", "name"]), st.integers(1, 3)), unique=True),
-    max_size=30,
-)
+kinds = st.sampled_from(["city_year", "area", "mailbox_start", "mailbox_site", "name"])
+keys_of_records = st.lists(st.lists(st.builds(MatchKey, kinds, st.integers(1, 3)), unique=True), max_size=30)
 
 
 @given(keys_of_records, st.integers(1, 5), st.integers(1, 40))
