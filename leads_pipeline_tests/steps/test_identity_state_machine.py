@@ -6,6 +6,7 @@ milliseconds; what scores a pair is no matter here.
 
 import contextlib
 import os
+import random
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from collections.abc import Set as AbstractSet
@@ -14,14 +15,15 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+import pytest
 import sqlalchemy as sa
-from hypothesis import HealthCheck
+from hypothesis import HealthCheck, Phase
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from leads_pipeline.config import Settings
-from leads_pipeline.domain.ids import LeadId
+from leads_pipeline.domain.ids import LeadId, uuid7
 from leads_pipeline.errors import IdentityRefused
 from leads_pipeline.storage import schema
 from leads_pipeline.storage.conservation import conservation, missing_leads
@@ -329,16 +331,27 @@ class Identities(RuleBasedStateMachine):
         return sorted(set(self.play.contact_of().values()))
 
 
-def test_identities_stay_right_whatever_happens_in_whatever_order(engine: sa.Engine, settings: Settings) -> None:
+def test_identities_stay_right_whatever_happens_in_whatever_order(
+    engine: sa.Engine, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     done: Counter[str] = Counter()
     fixed = "LEADS_FUZZ_EXAMPLES" not in os.environ
+
+    def identities() -> Identities:
+        # Ids of one millisecond have an order that chance makes, and the oldest survives: an example is to go the same
+        # way each time.
+        monkeypatch.setitem(uuid7.__kwdefaults__, "random_bits", random.Random(7).getrandbits)
+        return Identities(engine, settings, done)
+
     run_state_machine_as_test(
-        lambda: Identities(engine, settings, done),
+        identities,
         settings=hypothesis_settings(
             max_examples=int(os.environ.get("LEADS_FUZZ_EXAMPLES", "14")),
             stateful_step_count=20,
             deadline=None,
             derandomize=fixed,
+            # A failure is told at once; LEADS_FUZZ_EXAMPLES looks for the shortest way to it.
+            phases=[Phase.explicit, Phase.generate] if fixed else list(Phase),
             suppress_health_check=list(HealthCheck),
             database=None,
         ),
