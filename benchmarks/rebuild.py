@@ -130,7 +130,7 @@ def prepare(directory: Path) -> dict[str, Any]:
     work = directory / "splink"
     work.mkdir()
     scorer = BulkScorer(work, shipped_parameters(), compile_rules(settings.rules), memory_limit="2GB")
-    collected = KeyCollector()
+    collected = KeyCollector(cap=settings.max_candidates_per_key)
     for part in read_leads(directory / "leads"):
         records = [fields for fields, _truth in part]
         collected.add([match_keys(fields) for fields in records])
@@ -143,7 +143,7 @@ def prepare(directory: Path) -> dict[str, Any]:
     found = 0
     phases = Phases()
     phases("candidates", 0)
-    for batch in collected.candidates(cap=settings.max_candidates_per_key).batches(pairs=_PAIRS_AT_ONCE):
+    for batch in collected.candidates().batches(pairs=_PAIRS_AT_ONCE):
         connection.register("batch", {"older": batch.older, "newer": batch.newer})
         connection.execute("insert into pairs select '0', older, newer from batch").fetchall()
         found += len(batch.older)

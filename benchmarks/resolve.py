@@ -351,7 +351,7 @@ def cost_of_cap(
     mates = {lead_id for known in leads for lead_id in store.records_of.get(known.truth, ())}
     with engine.connect() as connection:
         found = match_index.find_candidates(
-            connection, TENANT, {key.key_hash for own in keys for key in own}, limit=cap
+            connection, TENANT, {key for own in keys for key in own}, cap=cap
         )
         records = identity.read_records(connection, TENANT, mates)
         arriving = count_terms(known.fields for known in leads)

@@ -1,9 +1,11 @@
-"""Which records are compared: those that share a telling key, or two keys that tell little.
+"""Which records are compared: those that share a key that few records have.
 
-What a key tells depends on its kind and on how many records share it: a name that forty people have still finds one in
-a hundred of them again, the first letters of a mailbox at one company hardly anybody. Two keys that tell little by
-themselves tell as much as a rare one. Keep out: which keys a record has (``match_keys``), and where those of known
-records are kept.
+A key finds its man only while few have it: of forty people of one name at most one is he, of forty at one telephone
+number none may be. So every kind of key has a limit. Beyond it a key that says who somebody is (his address, his number
+at a sender) yields its newest records, and any other yields none: what it could find, a narrower key finds, such as the
+name together with the town. So what a lead is compared with does not grow with the number of contacts.
+
+Keep out: which keys a record has (``match_keys``), and where those of known records are kept.
 """
 
 from collections import defaultdict
@@ -12,30 +14,25 @@ from dataclasses import dataclass
 
 from leads_pipeline.domain.match_keys import MatchKey
 
-# A key of up to so many records is enough by itself, by kind, and in general. Chosen by how many true pairs the lists
-# of a kind and length add that no other key finds, for each candidate that they cost (hard invented leads, 250,000
-# contacts: above these it is less than one in 500, docs/identity.md).
-FEW_BY_KIND: Mapping[str, int] = {
-    "name": 100,
-    "part_company": 50,
-    "phone": 50,
-    "email": 50,
-    "external_id": 50,
-    "mailbox_start": 10,
-    "mailbox_site": 20,
-    "area": 3,
-    "city_year": 3,
-}
-FEW = 10
-# Of one clue in several forms: they say no more together than one of them.
-_ONE_CLUE: Mapping[str, str] = dict.fromkeys(("email", "mailbox", "mailbox_start", "mailbox_site"), "mailbox")
+# Of so many earlier records a key is worth comparing them all, by kind. Chosen by how many true pairs each step up adds
+# for every stranger that it costs (the documentation has the table).
+LIMITS: Mapping[str, int] = {
+    "email": 8, "external_id": 8, "phone": 5, "mailbox": 8, "mailbox_start": 5,
+    "name": 10, "name_year": 15, "name_title": 10, "name_phone": 5, "name_digits": 5,
+    "part_work": 8, "part_city": 15, "part_area": 15, "part_born": 15, "part_year": 5, "part_city_year": 20,
+    "born": 5, "area": 15, "city_born": 10, "city_year": 5,
+}  # fmt: skip
+# Of a kind that is not named there.
+LIMIT = 5
+# Beyond their limit these yield their newest records.
+IDENTIFYING = frozenset({"email", "external_id"})
 
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
     """What to compare: pairs of places in the chunk, and a place with the id of a known record. In no order.
 
-    ``capped_keys`` yielded only their newest records.
+    ``capped_keys`` have more records than their limit.
     """
 
     in_chunk: set[tuple[int, int]]
@@ -43,43 +40,36 @@ class Candidates:
     capped_keys: int
 
 
-def clue_of(kind: str) -> str:
-    """What keys of this kind are about: two that are about the same are one hint."""
-    return _ONE_CLUE.get(kind, kind)
+def limit_of(kind: str, cap: int) -> int:
+    """How many earlier records a key of this kind may have; ``cap`` bounds it for all kinds."""
+    return min(LIMITS.get(kind, LIMIT), cap)
 
 
-def find_pairs(keys: Sequence[Sequence[MatchKey]], known: Mapping[int, Sequence[str]], *, cap: int) -> Candidates:
+def find_pairs(keys: Sequence[Sequence[MatchKey]], known: Mapping[int, Sequence[str] | None], *, cap: int) -> Candidates:
     """The pairs to compare for a chunk whose leads, in the order of arrival, have these ``keys``.
 
-    ``known``: for the hash of each key that earlier records have, their ids, the newest first, ``cap`` at most. The
-    leads are paired as if they came one by one: those before in the chunk are newer than all known ones, and the cap is
-    for both.
+    ``known``: for the hash of each key that earlier records have, their ids, the newest first, or None if they are more
+    than its limit and it does not identify. The leads are paired as if they came one by one: those before in the chunk are newer
+    than all known ones.
     """
     earlier: dict[int, list[int]] = defaultdict(list)
     in_chunk: set[tuple[int, int]] = set()
     with_known: list[tuple[int, str]] = []
-    capped = {key for key, ids in known.items() if len(ids) >= cap}
+    capped: set[int] = set()
     for place, own in enumerate(keys):
-        found: set[int | str] = set()
-        hints: dict[str, set[int | str]] = {}
+        found: set[str] = set()
         for kind, key in own:
-            older, newer = known.get(key), earlier[key]
-            if older or newer:
-                shared: list[int | str] = [*newer[-cap:], *(older or ())[: max(cap - len(newer), 0)]]
-                if len(shared) <= FEW_BY_KIND.get(kind, FEW):
-                    found.update(shared)
-                else:
-                    hints.setdefault(clue_of(kind), set()).update(shared)
-            newer.append(place)
-            if len(newer) > cap:
+            older, newer = known.get(key, ()), earlier[key]
+            if older is None:
                 capped.add(key)
-        hinted: set[int | str] = set()
-        for clue in hints.values():
-            found.update(hinted & clue)
-            hinted |= clue
-        for other in found:
-            if isinstance(other, int):
-                in_chunk.add((other, place))
-            else:
-                with_known.append((place, other))
+            elif older or newer:
+                limit = limit_of(kind, cap)
+                too_many = len(older) + len(newer) > limit
+                if too_many:
+                    capped.add(key)
+                if not too_many or kind in IDENTIFYING:
+                    in_chunk.update((other, place) for other in newer[-limit:])
+                    found.update(older[: max(limit - len(newer), 0)])
+            newer.append(place)
+        with_known += [(place, other) for other in found]
     return Candidates(in_chunk, with_known, len(capped))

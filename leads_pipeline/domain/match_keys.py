@@ -1,4 +1,4 @@
-"""Blocking keys: two records are compared only if they share one that few have, or several (``domain.candidates``).
+"""Blocking keys: two records are compared only if they share one that few have (``domain.candidates``).
 
 A key is a kind and a value; what is stored is a hash, so the index holds no readable value. Which kinds exist was
 decided by recall on data with known truth (the documentation has the table): a kind that finds no pair that another
@@ -18,6 +18,10 @@ from leads_pipeline.domain.spellings import sound, spelling
 
 # A local part that a mailbox of any company may have finds strangers.
 _MIN_LOCAL_PART = 5
+# Letters that most misspellings leave alone, and that few others share.
+_FIRST_OF_PLACE = 4
+_FIRST_OF_WORK = 8
+_LAST_OF_PHONE = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,32 +68,53 @@ def _values(fields: MatchFields) -> list[tuple[str, str]]:
     # does not say which.
     given, family = root and sound(spelling(root)), last and sound(spelling(last))
     parts = [part for part in dict.fromkeys((given, family)) if part]
+    name = _joined(*sorted((given, family))) if given and family else None
     born = fields.date_of_birth.isoformat() if fields.date_of_birth else None
-    place = fields.city_key and fields.city_key[:4]
+    year = born and born[:4]
+    place = fields.city_key and fields.city_key[:_FIRST_OF_PLACE]
+    near = fields.postcode_key and area(fields.postcode_key)
     values = [
         ("email", fields.email_key),
         ("phone", fields.phone_key),
         ("external_id", fields.external_id_key),
+        ("name", name),
+        ("name_year", _joined(name, year)),
+        ("name_title", _joined(name, fields.job_title_key)),
+        ("name_phone", _joined(name, fields.phone_key and fields.phone_key[-_LAST_OF_PHONE:])),
         ("born", born),
-        ("area", fields.postcode_key and area(fields.postcode_key)),
-        ("name", _joined(*sorted((given, family))) if given and family else None),
-        ("city_year", _joined(place, born and born[:4])),
+        ("area", near),
+        ("city_born", _joined(place, born)),
+        ("city_year", _joined(place, year)),
     ]
+    works = _works(fields)
     for part in parts:
+        values += [("part_work", _joined(part, work)) for work in works]
         values += [
-            ("part_company", _joined(part, fields.company_key and fields.company_key[:5])),
             ("part_city", _joined(part, place)),
-            ("part_year", _joined(part, born and born[:4])),
+            ("part_area", _joined(part, near)),
+            ("part_born", _joined(part, born)),
+            ("part_year", _joined(part, year)),
+            ("part_city_year", _joined(part, place, year)),
         ]
     if fields.email_key and not fields.role_mailbox:
         local, _, domain = fields.email_key.partition("@")
         if len(local) >= _MIN_LOCAL_PART or (len(local) > 2 and not local.isalpha()):
             values.append(("mailbox", local))
-        values.append(("mailbox_start", f"{local[:2]}@{domain[:3]}"))
-        if not KNOWN.is_free(domain):
-            # What the one above finds among few records, among many too: it grows with a company, not with them all.
-            values.append(("mailbox_site", f"{local[:2]}@{domain}"))
+        values.append(("mailbox_start", f"{local[:4]}@{domain[:3]}"))
+        digits = "".join(filter(str.isdigit, local))
+        if len(digits) > 1:
+            values.append(("name_digits", _joined(name, digits)))
     return [(kind, value) for kind, value in values if value]
+
+
+def _works(fields: MatchFields) -> list[str]:
+    """Where one works, as the company is called and as its address on the internet is: mostly it begins alike."""
+    works = [fields.company_key] if fields.company_key else []
+    domain = fields.email_key.partition("@")[2] if fields.email_key else None
+    if domain and not KNOWN.is_free(domain):
+        # Of acme.co.uk and mail.acme.com the longest part is the name most often.
+        works.append("".join(filter(str.isalnum, max(reversed(domain.split(".")[:-1]), key=len, default=""))))
+    return list(dict.fromkeys(work[:_FIRST_OF_WORK] for work in works if work))
 
 
 def area(postcode: str) -> str:

@@ -205,7 +205,7 @@ class _Run(Generic[Id]):
         with self._phase("candidates"):
             speaker_of = self._speakers(hashes, linked)
             is_heard = speaker_of == np.arange(len(ids), dtype=np.int32)
-            candidates = collected.candidates(cap=settings.max_candidates_per_key, without=~is_heard)
+            candidates = collected.candidates(without=~is_heard)
         with self._phase("scoring"):
             self._score(candidates)
             silent = np.flatnonzero(~is_heard).astype(np.int32)
@@ -240,7 +240,7 @@ class _Run(Generic[Id]):
     def _read(self, records: Iterable[tuple[Id, MatchFields]]) -> tuple[list[Id], KeyCollector, npt.NDArray[np.int64]]:
         ids: list[Id] = []
         hashes: list[npt.NDArray[np.int64]] = [np.empty(0, np.int64)]
-        collected = KeyCollector()
+        collected = KeyCollector(cap=self.settings.max_candidates_per_key)
         source = iter(records)
         while part := list(islice(source, _RECORDS_AT_ONCE)):
             fields = [found for _id, found in part]

@@ -1,10 +1,9 @@
-"""The pairs to compare among all records: those that share a telling key, or two that tell little.
+"""The pairs to compare among all records: those that share a key that few have.
 
-The same pairs as ``domain.candidates`` finds when the records come one by one: of a key that many share, a record meets
-the ``cap`` that came last before it, and keys that yield more than a few of them are enough only together with another
-clue.
+The same pairs as ``domain.candidates`` finds when the records come one by one: a key's limit counts the records that
+came before.
 
-Kept as arrays, about 25 bytes a key: a table of all pairs would be many times larger. So pairs are made for a range of
+Kept as arrays, about 20 bytes a key: a table of all pairs would be many times larger. So pairs are made for a range of
 records at a time, and made again where they are needed again.
 """
 
@@ -14,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from leads_pipeline.domain.candidates import FEW, FEW_BY_KIND, clue_of
+from leads_pipeline.domain.candidates import IDENTIFYING, limit_of
 from leads_pipeline.domain.match_keys import MatchKey
 
 Places = npt.NDArray[np.int32]
@@ -23,8 +22,8 @@ Places = npt.NDArray[np.int32]
 
 # Sorting so many at a time stays in the processor's cache: a third of what half a million cost.
 _SORTED_AT_ONCE = 100_000
-# A pair's two places, its clue and whether that tells enough are one number of 64 bits: so many clues, 2^26 records.
-_CLUE_BITS = 4
+# The limit of a key is one number with how it is meant: negative if the newest count beyond it.
+_Limits = npt.NDArray[np.int16]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,39 +36,41 @@ class Batch:
 
 
 class KeyCollector:
-    """Takes the keys of record after record and makes ``Candidates`` of them."""
+    """Takes the keys of record after record and makes ``Candidates`` of them. ``cap`` bounds every key's limit."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, cap: int) -> None:
         self._keys: list[npt.NDArray[np.int64]] = []
-        self._few: list[npt.NDArray[np.int16]] = []
-        self._clues: list[npt.NDArray[np.int8]] = []
-        self._number_of: dict[str, int] = {}
+        self._limits: list[_Limits] = []
         self._counts: list[npt.NDArray[np.int32]] = []
+        self._cap = cap
+        self._limit_of: dict[str, int] = {}
 
     def add(self, keys: Sequence[Sequence[MatchKey]]) -> None:
         """The keys of the next records, distinct within each."""
         self._keys.append(np.fromiter((key.key_hash for own in keys for key in own), dtype=np.int64))
-        few = (FEW_BY_KIND.get(key.kind, FEW) for own in keys for key in own)
-        self._few.append(np.fromiter(few, dtype=np.int16))
-        clues = (self._number_of.setdefault(clue_of(key.kind), len(self._number_of)) for own in keys for key in own)
-        self._clues.append(np.fromiter(clues, dtype=np.int8))
+        self._limits.append(np.fromiter((self._limit(key.kind) for own in keys for key in own), dtype=np.int16))
         self._counts.append(np.fromiter((len(own) for own in keys), dtype=np.int32, count=len(keys)))
 
-    def candidates(self, *, cap: int, without: npt.NDArray[np.bool_] | None = None) -> "Candidates":
+    def _limit(self, kind: str) -> int:
+        found = self._limit_of.get(kind)
+        if found is None:
+            limit = limit_of(kind, self._cap)
+            found = self._limit_of[kind] = -limit if kind in IDENTIFYING else limit
+        return found
+
+    def candidates(self, *, without: npt.NDArray[np.bool_] | None = None) -> "Candidates":
         """``without`` marks records that are in no pair. The collected keys are let go: nothing can be added."""
         keys = np.concatenate(self._keys) if self._keys else np.empty(0, np.int64)
-        few = np.concatenate(self._few) if self._few else np.empty(0, np.int16)
-        clues = np.concatenate(self._clues) if self._clues else np.empty(0, np.int8)
+        limits = np.concatenate(self._limits) if self._limits else np.empty(0, np.int16)
         counts = np.concatenate(self._counts) if self._counts else np.empty(0, np.int32)
         self._keys.clear()
-        self._few.clear()
-        self._clues.clear()
+        self._limits.clear()
         self._counts.clear()
         if without is not None:
             heard = ~np.repeat(without, counts)
-            keys, few, clues = keys[heard], few[heard], clues[heard]
+            keys, limits = keys[heard], limits[heard]
             counts[without] = 0
-        return _sorted_by_key(keys, few, clues, counts, cap)
+        return _sorted_by_key(keys, limits, counts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,16 +78,13 @@ class Candidates:
     """Entries are (key, record). ``first_entry`` has where each record's entries begin, in the order of records.
 
     ``position`` is where an entry stands when sorted by key and then by record, ``record_at`` the record that stands
-    there, ``before`` how many earlier ones of its key an entry meets, ``telling`` whether they are few enough for the
-    key to be enough, and ``clue`` what the key is about.
+    there, and ``before`` how many earlier ones of its key an entry meets.
     """
 
     first_entry: npt.NDArray[np.int64]
     position: npt.NDArray[np.int32]
     record_at: Places
     before: npt.NDArray[np.int32]
-    telling: npt.NDArray[np.bool_]
-    clue: npt.NDArray[np.int8]
     capped_keys: int
 
     @property
@@ -122,23 +120,11 @@ class Candidates:
 
     def _pairs(self, start: int, stop: int, within: Places | None) -> tuple[Places, Places]:
         entries = slice(int(self.first_entry[start]), int(self.first_entry[stop]))
-        before = self.before[entries]
-        older, newer = _with_those_before(self.position[entries], before, self.record_at)
-        # Whether the key is enough, above what it is about.
-        tells = np.repeat(self.telling[entries].astype(np.int64) << _CLUE_BITS | self.clue[entries], before)
+        older, newer = _with_those_before(self.position[entries], self.before[entries], self.record_at)
         if within is not None:
             together = (within[newer] >= 0) & (within[older] == within[newer])
-            older, newer, tells = older[together], newer[together], tells[together]
-        if not len(older):
-            return older, newer
-        # Sorted, a pair's last entry says whether one of its keys is enough, and its first is of another clue than that
-        # one if there are several.
-        codes = np.sort((newer.astype(np.int64) << 32 | older) << _CLUE_BITS + 1 | tells)
-        pairs = codes >> _CLUE_BITS + 1
-        differs = pairs[1:] != pairs[:-1]
-        last, first = np.append(differs, True), np.insert(differs, 0, True)
-        enough = (codes[last] >> _CLUE_BITS & 1 == 1) | (codes[last] != codes[first])
-        found = pairs[last][enough]
+            older, newer = older[together], newer[together]
+        found = np.unique(newer.astype(np.int64) << 32 | older)
         return (found & 0xFFFFFFFF).astype(np.int32), (found >> 32).astype(np.int32)
 
 
@@ -161,13 +147,7 @@ def _with_those_before(
     return record_at[repeated - distance], np.repeat(record_at[position], before)
 
 
-def _sorted_by_key(
-    keys: npt.NDArray[np.int64],
-    few: npt.NDArray[np.int16],
-    clues: npt.NDArray[np.int8],
-    counts: npt.NDArray[np.int32],
-    cap: int,
-) -> Candidates:
+def _sorted_by_key(keys: npt.NDArray[np.int64], limits: _Limits, counts: npt.NDArray[np.int32]) -> Candidates:
     first_entry = np.concatenate(([0], np.cumsum(counts, dtype=np.int64)))
     # Stable: within a key, the records stay in the order in which they came.
     order = np.argsort(keys, kind="stable")
@@ -176,10 +156,12 @@ def _sorted_by_key(
     del ordered
     places = np.arange(len(keys), dtype=np.int32)
     rank = places - np.maximum.accumulate(np.where(begins, places, 0))
-    capped_keys = int(np.count_nonzero(rank == cap))
+    limits = limits[order]
+    most = np.abs(limits)
+    capped_keys = int(np.count_nonzero(rank == most + 1))
     position = np.empty(len(keys), np.int32)
     position[order] = places
     before = np.empty(len(keys), np.int32)
-    before[order] = np.minimum(rank, cap)
+    before[order] = np.where(rank <= most, rank, np.where(limits < 0, most, 0))
     record_at = np.repeat(np.arange(len(counts), dtype=np.int32), counts)[order]
-    return Candidates(first_entry, position, record_at, before, before <= few, clues, capped_keys)
+    return Candidates(first_entry, position, record_at, before, capped_keys)

@@ -254,8 +254,8 @@ class _Chunk:
         """The arriving leads and every known record that shares a key with one of them, and the pairs that do."""
         cap, tenant = self._settings.max_candidates_per_key, self._chunk.tenant
         keys = [match_keys(lead.fields) for lead in arrivals.leads]
-        hashes = {key.key_hash for own in keys for key in own}
-        found = match_index.find_candidates(self._connection, tenant, hashes, limit=cap)
+        distinct = {key for own in keys for key in own}
+        found = match_index.find_candidates(self._connection, tenant, distinct, cap=cap)
         candidates = find_pairs(keys, found, cap=cap)
         known = identity.read_records(self._connection, tenant, {lead_id for _, lead_id in candidates.with_known})
         place_of = {str(item.lead_id): place for place, item in enumerate(known, start=len(arrivals.leads))}

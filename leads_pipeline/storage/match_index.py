@@ -14,24 +14,28 @@ from hashlib import blake2b, md5
 
 import sqlalchemy as sa
 
-from leads_pipeline.domain.match_keys import MatchFields, match_keys
+from leads_pipeline.domain.candidates import IDENTIFYING, limit_of
+from leads_pipeline.domain.match_keys import MatchFields, MatchKey, match_keys
 from leads_pipeline.storage.copying import escaped
 from leads_pipeline.storage.database import copy_text
 
-# Lead ids are ordered by time: the primary key read backwards yields the newest records first and stops at the cap.
+# Lead ids are ordered by time: the primary key read backwards yields the newest records first and stops at the limit.
+# Of a key with more records than are wanted of it only that is told.
 _CANDIDATES = sa.text(
     """
     select wanted.key_hash, found.lead_ids
-    from unnest(cast(:keys as bigint[])) as wanted(key_hash)
+    from unnest(cast(:keys as bigint[]), cast(:most as integer[]), cast(:read as integer[]))
+        as wanted(key_hash, most, read)
     cross join lateral (
-        select string_agg(cast(newest.lead_id as text), ',') as lead_ids
+        select count(*) as records, case when count(*) <= wanted.most then string_agg(cast(newest.lead_id as text), ',')
+            end as lead_ids
         from (
             select k.lead_id from match_keys k
             where k.key_hash = wanted.key_hash
-            order by k.lead_id desc limit :limit
+            order by k.lead_id desc limit wanted.read
         ) newest
     ) found
-    where found.lead_ids is not null
+    where found.records > 0
     """
 )
 
@@ -65,12 +69,28 @@ _ADD_FREQUENCIES = sa.text(
 )
 
 
-def find_candidates(connection: sa.Connection, tenant: str, keys: Iterable[int], *, limit: int) -> dict[int, list[str]]:
-    """For each key that somebody has, the newest ``limit`` leads whose records share it, the newest first."""
+def find_candidates(
+    connection: sa.Connection, tenant: str, keys: Iterable[MatchKey], *, cap: int
+) -> dict[int, list[str] | None]:
+    """For the hash of each key that somebody has, the leads whose records share it, the newest first.
+
+    None if those are more than ``domain.candidates`` wants of a key of its kind.
+    """
     salt = _salt(tenant)
-    stored = _array(sorted({key ^ salt for key in keys}))
-    rows = connection.execute(_CANDIDATES, {"keys": stored, "limit": limit}).all()
-    return {row[0] ^ salt: row[1].split(",") for row in rows}
+    wanted = {}
+    for kind, key_hash in keys:
+        limit = limit_of(kind, cap)
+        wanted[key_hash ^ salt] = limit + (kind in IDENTIFYING), limit + 1
+    stored = sorted(wanted)
+    rows = connection.execute(
+        _CANDIDATES,
+        {
+            "keys": _array(stored),
+            "most": _array(wanted[key][0] for key in stored),
+            "read": _array(wanted[key][1] for key in stored),
+        },
+    ).all()
+    return {row[0] ^ salt: None if row[1] is None else row[1].split(",") for row in rows}
 
 
 def write_keys(connection: sa.Connection, tenant: str, keys: Iterable[tuple[object, Sequence[int]]]) -> None:

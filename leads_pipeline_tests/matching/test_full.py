@@ -50,7 +50,7 @@ def resolved(
     )
 
 
-kinds = st.sampled_from(["city_year", "area", "mailbox_start", "mailbox_site", "name"])
+kinds = st.sampled_from(["area", "mailbox", "name", "email", "external_id"])
 keys_of_records = st.lists(st.lists(st.builds(MatchKey, kinds, st.integers(1, 3)), unique=True), max_size=30)
 
 
@@ -58,11 +58,11 @@ keys_of_records = st.lists(st.lists(st.builds(MatchKey, kinds, st.integers(1, 3)
 def test_pairs_are_those_of_the_micro_batch(keys: list[list[MatchKey]], cap: int, at_once: int) -> None:
     # A hash is of the kind as well.
     own = [[MatchKey(key.kind, hash((key.kind, key.key_hash)) % 1_000_003) for key in record] for record in keys]
-    collected = KeyCollector()
+    collected = KeyCollector(cap=cap)
     for record in own:
         collected.add([record])
 
-    candidates = collected.candidates(cap=cap)
+    candidates = collected.candidates()
     batches = list(candidates.batches(pairs=at_once))
 
     expected = find_pairs(own, {}, cap=cap)
@@ -74,10 +74,10 @@ def test_pairs_are_those_of_the_micro_batch(keys: list[list[MatchKey]], cap: int
 
 
 def test_records_that_are_spoken_for_are_in_no_pair_and_leave_room_under_the_cap() -> None:
-    collected = KeyCollector()
+    collected = KeyCollector(cap=1)
     collected.add([[MatchKey("email", 1)]] * 4)
 
-    candidates = collected.candidates(cap=1, without=np.array([False, False, True, False]))
+    candidates = collected.candidates(without=np.array([False, False, True, False]))
 
     (batch,) = candidates.batches(pairs=100)
     assert list(zip(batch.older.tolist(), batch.newer.tolist(), strict=True)) == [(0, 1), (1, 3)]
