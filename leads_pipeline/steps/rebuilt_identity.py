@@ -15,7 +15,7 @@ from array import array
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from uuid import UUID
 
@@ -245,8 +245,8 @@ def _difference(
     changed = (parts_of_group[groups] > 1) | (parts_of_contact[contacts] > 1)
     regroupings = _regroupings(reading, resolution.ids, groups, contacts, changed, part_of)
     reasons = {
-        (int(groups[part]), reading.contacts[int(contacts[part])]): reason
-        for part, reason in resolution.ties(np.where(changed[part_of], part_of, -1).astype(np.int32)).items()
+        (int(groups[part]), reading.contacts[int(contacts[part])]): replace(reason, leads=leads)
+        for part, (reason, leads) in resolution.ties(np.where(changed[part_of], part_of, -1).astype(np.int32)).items()
     }
     sizes = np.bincount(group_of, minlength=len(group_of))
     biggest = np.argsort(-sizes, kind="stable")[:_BIGGEST]

@@ -32,7 +32,10 @@ class ReviewOrder(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class MatchReview:
-    """A pair of leads, newer first, and the contacts that they belong to by now (``None``: a lead that is gone)."""
+    """A pair of leads, newer first, and the contacts that they belong to by now (``None``: a lead that is gone).
+
+    ``review_weight`` and ``merge_weight``: the cut-offs of the day on which it was opened.
+    """
 
     review_id: UUID
     tenant: str
@@ -49,6 +52,8 @@ class MatchReview:
     decided_at: datetime | None
     decided_by: str | None
     reason: str | None
+    review_weight: float | None = None
+    merge_weight: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +76,8 @@ class Label:
 
 _SELECT = """
     select r.review_id, r.tenant, r.lead_id, r.other_lead_id, d.contact_id, e.contact_id as other_contact_id,
-        r.match_weight, r.evidence, r.cause, r.actor, r.state, r.opened_at, r.decided_at, r.decided_by, r.reason
+        r.match_weight, r.evidence, r.cause, r.actor, r.state, r.opened_at, r.decided_at, r.decided_by, r.reason,
+        r.review_weight, r.merge_weight
     from match_reviews r
     left join deduped_leads d on d.lead_id = r.lead_id
     left join deduped_leads e on e.lead_id = r.other_lead_id
