@@ -34,7 +34,7 @@ class ReviewOrder(StrEnum):
 class MatchReview:
     """A pair of leads, newer first, and the contacts that they belong to by now (``None``: a lead that is gone).
 
-    ``review_weight`` and ``merge_weight``: the cut-offs of the day on which it was opened.
+    ``cut_offs``: the review weight and the merge weight of the day on which it was opened.
     """
 
     review_id: UUID
@@ -52,8 +52,7 @@ class MatchReview:
     decided_at: datetime | None
     decided_by: str | None
     reason: str | None
-    review_weight: float | None = None
-    merge_weight: float | None = None
+    cut_offs: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,5 +252,7 @@ def _conditions(wanted: ReviewFilter) -> tuple[str, dict[str, object]]:
 
 
 def _review(row: Mapping[str, Any]) -> MatchReview:
-    values = {**row, "cause": ReviewCause(row["cause"]), "state": ReviewState(row["state"])}
-    return MatchReview(**values)
+    review_weight, merge_weight = row["review_weight"], row["merge_weight"]
+    values = {name: value for name, value in row.items() if name not in ("review_weight", "merge_weight")}
+    values |= {"cause": ReviewCause(row["cause"]), "state": ReviewState(row["state"])}
+    return MatchReview(**values, cut_offs=None if merge_weight is None else (review_weight, merge_weight))
