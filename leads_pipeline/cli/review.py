@@ -177,7 +177,14 @@ def _decide(
         return
     if not review_ids and not yes:
         click.confirm(f"{len(chosen):,} pair(s) will be {state}. Go on?", abort=True)
-    together = [item for item in known if item.contact_id is not None and item.contact_id == item.other_contact_id]
+    # One that was decided before is refused, whatever was said here.
+    together = [
+        item
+        for item in known
+        if item.contact_id is not None
+        and item.contact_id == item.other_contact_id
+        and item.state in (ReviewState.OPEN, ReviewState.CLOSED)
+    ]
     if state == "rejected" and together and not split and not yes:
         named = ", ".join(str(item.review_id) for item in together)
         split = click.confirm(f"The leads of {named} are one contact by now. Take it apart?", abort=True)

@@ -111,6 +111,9 @@ def test_one_is_accepted_by_name_and_kept_with_its_reason(leads: Leads, play: Pl
     )  # fmt: skip
     assert "no open reviews" in leads("list").output
     assert "person:grace" in leads("list", "--state", "accepted").output
+    late = leads("reject", review_id, *GRACE)
+    assert isinstance(late.exception, IdentityRefused)
+    assert "Take it apart?" not in late.output
     again = leads("accept", review_id, *GRACE)
     assert isinstance(again.exception, IdentityRefused)
     assert "is accepted already by person:grace" in again.output
