@@ -106,7 +106,10 @@ class Rebuilt:
 
 @dataclass(frozen=True, slots=True)
 class Rebuild:
-    """Settings of a rebuild. ``runner_id`` is stamped on what it writes."""
+    """Settings of a rebuild. ``runner_id`` is stamped on what it writes.
+
+    ``applied_by``: who has it written, and why, where a person does; every decision keeps it.
+    """
 
     tenant: str
     settings: MatchingSettings
@@ -115,6 +118,7 @@ class Rebuild:
     clock: Clock
     runner_id: str
     progress: Progress = field(default=lambda _phase, _share: None)
+    applied_by: str | None = None
 
 
 def compare(engine: sa.Engine, rebuild: Rebuild) -> Difference:
@@ -147,6 +151,7 @@ def apply(engine: sa.Engine, rebuild: Rebuild, difference: Difference) -> Rebuil
     """
     total = Regrouped()
     regroupings = difference.regroupings
+    said = f", applied by {rebuild.applied_by}" if rebuild.applied_by else ""
     for start in range(0, len(regroupings), _REGROUPINGS_AT_ONCE):
         chunk = _chunk(rebuild)
         with engine.begin() as connection:
@@ -157,7 +162,7 @@ def apply(engine: sa.Engine, rebuild: Rebuild, difference: Difference) -> Rebuil
                     chunk,
                     regroupings[start : start + _REGROUPINGS_AT_ONCE],
                     reasons=difference.reason_of,
-                    reason=f"rebuild {difference.rebuild_id}",
+                    reason=f"rebuild {difference.rebuild_id}{said}",
                 )
             )
         rebuild.progress("writing", min(1.0, (start + _REGROUPINGS_AT_ONCE) / len(regroupings)))
