@@ -27,6 +27,7 @@ from leads_pipeline.matching.full_candidates import Candidates, KeyCollector, Pl
 from leads_pipeline.matching.full_groups import Grouping, group, same_people
 from leads_pipeline.matching.full_scoring import NO_RULE, BulkScorer, EdgeArrays
 from leads_pipeline.matching.model import Parameters
+from leads_pipeline.matching.pairs import ONE_PERSON
 
 Id = TypeVar("Id", bound=Hashable)
 
@@ -35,11 +36,6 @@ Id = TypeVar("Id", bound=Hashable)
 _RECORDS_AT_ONCE = 2_000
 _PAIRS_AT_ONCE = 2_000_000
 _MEMORY_LIMIT = "1GB"
-
-# What is clearly one person, for counting how common a value is before anybody was told apart.
-ONE_PERSON = tuple(
-    ("first_name", "last_name", clue) for clue in ("email", "phone", "born", "company", "address", "postcode", "city")
-)
 
 
 @dataclass(frozen=True, slots=True)
