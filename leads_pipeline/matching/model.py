@@ -91,7 +91,7 @@ _FAMILY = f"(not {_GIVEN_NAMES_COMPATIBLE} or {_A_GENERATION_APART})"
 _SHARED_PHONE = _if("phone_l = phone_r", _FAMILY)
 _SHARED_ADDRESS = _if(_SAME_ADDRESS, _FAMILY) + " or " + _if("postcode_l = postcode_r", _A_GENERATION_APART)
 _FAMILY_FIRM = _if(_SAME_COMPANY, _A_GENERATION_APART)
-_SHARED_EMAIL = _if("email_l = email_r", f"not {_GIVEN_NAMES_COMPATIBLE}")
+_SHARED_EMAIL = _if("email_l = email_r", _FAMILY)
 _SAME_PHONE = "coalesce(phone_l = phone_r, false)"
 
 # A sender who left the family name out may have it in the address.

@@ -8,14 +8,17 @@ import math
 from collections.abc import Mapping
 from datetime import date
 from enum import StrEnum
+from itertools import combinations
 
 import pytest
 
 from leads_pipeline.config import MatchingSettings
+from leads_pipeline.domain.clustering import Edge, Strength, cluster
 from leads_pipeline.domain.match_fields import match_fields
 from leads_pipeline.domain.match_keys import MatchFields
 from leads_pipeline.domain.match_rules import compile_rules
 from leads_pipeline.domain.validation import ValidLead, validate
+from leads_pipeline.matching.evaluation import limits_of
 from leads_pipeline.matching.pairs import Frequencies
 from leads_pipeline.matching.scoring import PairScorer
 
@@ -101,6 +104,21 @@ def answer(scorer: PairScorer, left: MatchFields, right: MatchFields, frequencie
             {**JUDITH, "email": "sales@northwind.com"},
             id="two-people-of-one-role-mailbox-and-family-name",
         ),
+        pytest.param(
+            {**CLARA, "email": "home@mail.com"},
+            {**OTHER_JUDITH, "email": "home@mail.com"},
+            id="a-couple-of-one-mailbox",
+        ),
+        pytest.param(
+            {**FATHER, "email": "brandts@mail.com"},
+            {**CLARA, "date_of_birth": "1954-08-21", "email": "brandts@mail.com"},
+            id="a-couple-of-one-mailbox-and-family-name",
+        ),
+        pytest.param(
+            {**CLARA, "first_name": "Maria", "date_of_birth": "1954-08-21", "email": "brandts@mail.com"},
+            {**CLARA, "first_name": "Marta", "date_of_birth": "1988-01-09", "email": "brandts@mail.com"},
+            id="mother-and-daughter-of-one-mailbox-and-alike-names",
+        ),
         pytest.param({**CLARA, **HOME, **PHONE}, {**JUDITH, **HOME, **PHONE}, id="sisters-of-one-household"),
         pytest.param(
             {**CLARA, "email": "clara.brandt@northwind.com"},
@@ -113,6 +131,28 @@ def test_what_a_family_or_an_office_shares_makes_nobody_one_person(
     scorer: PairScorer, left: dict[str, str], right: dict[str, str], contacts: int
 ) -> None:
     assert answer(scorer, fields(left), fields(right), TENANTS[contacts]) is Answer.TWO
+
+
+@pytest.mark.parametrize("contacts", TENANTS)
+def test_a_mailbox_of_three_and_a_lead_without_a_name_makes_nobody_one_person(
+    scorer: PairScorer, contacts: int
+) -> None:
+    family = [FATHER, {**CLARA, "date_of_birth": "1954-08-21"}, {**JUDITH, "date_of_birth": "1988-01-09"}, {}]
+    leads = [fields({**lead, "email": "brandts@mail.com"}) for lead in family]
+    scored = scorer.score(leads, list(combinations(range(4), 2)), frequencies=TENANTS[contacts])
+    edges = [
+        Edge(
+            pair.left,
+            pair.right,
+            pair.match_weight,
+            Strength.IDENTITY if RULES.decide(leads[pair.left], leads[pair.right]) else Strength.MODEL,
+        )
+        for pair in scored
+    ]
+    found = cluster(range(4), contact_of={}, contact_sizes={}, pairs=edges, limits=limits_of(SETTINGS))
+    assert len({found.group_of[place] for place in range(3)}) == 3
+    # Whose the lead without a name is, somebody is asked.
+    assert any(3 in (edge.left, edge.right) for edge in found.refused)
 
 
 @pytest.mark.parametrize("contacts", TENANTS)
