@@ -39,11 +39,12 @@ from leads_pipeline.domain.match_fields import match_fields
 from leads_pipeline.domain.match_keys import MatchFields, match_keys
 from leads_pipeline.domain.match_rules import compile_rules
 from leads_pipeline.domain.validation import ValidLead, validate
-from leads_pipeline.matching.full import ONE_PERSON, resolve_everything
+from leads_pipeline.matching.full import resolve_everything
 from leads_pipeline.matching.full_candidates import KeyCollector
 from leads_pipeline.matching.full_groups import same_people
 from leads_pipeline.matching.full_scoring import BulkScorer
 from leads_pipeline.matching.model import shipped_parameters, splink_settings
+from leads_pipeline.matching.pairs import ONE_PERSON
 from leads_pipeline.matching.scoring import prior_shift
 from leads_pipeline.synthetic.hard_leads import REPORTING_SEEDS, hard_leads
 

@@ -8,7 +8,8 @@ import click
 # What is kept with a decision stays when a person's data are erased. These are long, and name nobody.
 _NAMED = re.compile(
     r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b"  # an id of ours
-    r"|\b20\d\d-[01]\d-[0-3]\d\.\d{1,3}\b",  # a version of a match model
+    r"|(?<![\d-])20\d\d-[01]\d-[0-3]\d\.\d{1,3}\b"  # a version of a match model
+    r"|(?<![\d-])20[2-9]\d-[01]\d-[0-3]\d(?!\d)",  # a day on which nobody was born who gives us leads
     re.IGNORECASE,
 )
 _NUMBER = re.compile(r"\d(?:[\s.()/\u2010-\u2015-]*\d){6}")

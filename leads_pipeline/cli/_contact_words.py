@@ -1,6 +1,8 @@
 """How contacts and decisions about them are put into words. Values are shown only where the caller says so."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import zip_longest
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -12,6 +14,7 @@ if TYPE_CHECKING:
     from leads_pipeline.domain.identity_log import Decision, Link
     from leads_pipeline.domain.ids import LeadId
     from leads_pipeline.matching.explanation import Explanation
+    from leads_pipeline.matching.silent_comparisons import Silence
     from leads_pipeline.steps.contact_explanations import ExplainedContact, ExplainedPair
     from leads_pipeline.storage.contact_deciding import Decided
     from leads_pipeline.storage.contact_reading import ContactCard
@@ -30,61 +33,75 @@ _KINDS = {
 
 
 def card_lines(card: "ContactCard", *, values: bool) -> list[str]:
-    """A contact as it stands."""
+    """A contact as it stands. Its leads are numbered, so that others lines can name them."""
     golden = card.golden
+    number_of = {str(lead.lead_id): number for number, lead in enumerate(card.leads, start=1)}
     lines = [
-        f"contact      {card.contact_id} (tenant {card.tenant})",
-        f"since        {card.created_at:%Y-%m-%d %H:%M} UTC, founded by lead {card.founding_lead_id}",
+        f"contact  {card.contact_id} (tenant {card.tenant})",
+        f"since    {card.created_at:%Y-%m-%d %H:%M} UTC, founded by {_named(card.founding_lead_id, number_of)}",
     ]
-    lines += [f"merged       {other} was merged into it" for other in card.merged]
-    if golden is None:
-        lines.append("golden row   none yet")
-    else:
-        lines.append(f"golden row   version {golden['version']}, {_stamp(golden['updated_at'])}")
-    if card.waits:
-        lines.append("             waits to be made anew")
-    if golden is not None:
-        lines += _fields(golden, values=values)
-        lines += _consent(golden["consent"])
+    lines += [f"merged   {other} was merged into it" for other in card.merged]
     lines += [
-        f"lead         {lead.lead_id}  {lead.source}, {_stamp(lead.received_at)}, {lead.decision}"
-        + ("" if lead.golden_version is not None else ", not in the golden row yet")
+        f"{f'lead {number_of[str(lead.lead_id)]}':7}  {lead.lead_id}  {lead.source}, {_stamp(lead.received_at)}, "
+        f"{lead.decision}{'' if lead.golden_version is not None else ', not in the golden row yet'}"
         for lead in card.leads
     ]
+    if golden is None:
+        lines.append("golden   no row yet")
+    else:
+        lines.append(f"golden   version {golden['version']}, {_stamp(golden['updated_at'])}")
+    if card.waits:
+        lines.append("         waits to be made anew")
+    if golden is not None:
+        lines += _fields(golden, number_of, values=values)
+        if golden["awaited_email_key"] is not None:
+            holder = f"contact {card.email_holder} holds" if card.email_holder else "nobody holds"
+            lines.append(f"awaits   its e-mail address, which {holder}: it is delivered without one until then")
+        lines += _consent(golden["consent"], number_of)
     for item in card.destinations:
         record = f", record {item.crm_record_id}" if item.crm_record_id else ""
         has = f"has version {item.delivered_version}" if item.delivered_version is not None else "has none"
         lines.append(
-            f"destination  {item.destination}: {item.operation} of version {item.wanted_version} is {item.state}, "
+            f"sent to  {item.destination}: {item.operation} of version {item.wanted_version} is {item.state}, "
             f"{has}{record}"
         )
-    lines += [f"link         {_link(link)}" for link in card.links]
-    lines += [f"review       {review} asks whether it is another contact too" for review in card.open_reviews]
+    lines += [f"link     {_link(link)}" for link in card.links]
+    lines += [f"review   {review} asks whether it is another contact too" for review in card.open_reviews]
     return lines
 
 
-def _fields(golden: Mapping[str, Any], *, values: bool) -> list[str]:
+def _named(lead: object, number_of: Mapping[str, int]) -> str:
+    """A lead of this contact by its number, another by its id."""
+    number = number_of.get(str(lead))
+    return f"lead {lead}" if number is None else f"lead {number}"
+
+
+def _fields(golden: Mapping[str, Any], number_of: Mapping[str, int], *, values: bool) -> list[str]:
     provenance = golden["provenance"]
     lines = []
     for name in GOLDEN_FIELDS:
         if golden[name] is None:
             continue
-        said = f" {golden[name]}" if values else ""
         origin = provenance.get(name)
-        source = f"lead {origin['lead_id']}, {origin['received_at'][:16]}, {origin['rule']}" if origin else ""
-        lines.append(f"  {name:15}{said:30}  {source}" if values else f"  {name:15}  {source}")
+        source = ""
+        if origin:
+            received = origin["received_at"][:16].replace("T", " ")
+            source = f"{_named(origin['lead_id'], number_of)}, {received}, {origin['rule']}"
+        lines.append(f"  {name:13}  {source}".rstrip())
+        if values:
+            lines.append(f"  {'':13}  {golden[name]}")
     if not values:
         lines.append("  (values with --values)")
     return lines
 
 
-def _consent(consent: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> list[str]:
+def _consent(consent: Mapping[str, Mapping[str, Mapping[str, Any]]], number_of: Mapping[str, int]) -> list[str]:
     return [
-        f"consent      {purpose} by {channel}: {'granted' if item['granted'] else 'withdrawn'} "
-        f"{str(item['as_of'])[:16]}, lead {item['lead_id']}"
+        f"consent  {purpose} by {channel}: {'granted' if item['granted'] else 'withdrawn'} "
+        f"{str(item['as_of'])[:16].replace('T', ' ')}, {_named(item['lead_id'], number_of)}"
         for purpose, channels in sorted(consent.items())
         for channel, item in sorted(channels.items())
-    ] or ["consent      nobody said anything"]
+    ] or ["consent  nobody said anything"]
 
 
 def history_lines(decisions: Sequence["Decision"]) -> list[str]:
@@ -100,11 +117,23 @@ def history_lines(decisions: Sequence["Decision"]) -> list[str]:
         if item.reason:
             by += f": {item.reason}"
         lines.append(f"    {by}")
+        if item.compared is not None:
+            lines.append(f"    {_compared(item, item.compared)}")
         if item.merge_id in undone:
             lines.append(f"    taken back by {undone[item.merge_id]}")
         elif item.inverse is None:
             lines.append("    cannot be undone: from before inverses were kept")
     return lines or ["no decision: its leads came without being joined to anybody"]
+
+
+def _compared(decision: "Decision", leads: "tuple[LeadId, LeadId]") -> str:
+    """Which two were compared, the one that moved first."""
+    first, second = _moved_first(decision, leads)
+    return f"lead {first} was compared with lead {second}"
+
+
+def _moved_first(decision: "Decision", leads: "tuple[LeadId, LeadId]") -> "tuple[LeadId, LeadId]":
+    return leads if leads[0] in decision.moved else (leads[1], leads[0])
 
 
 def _said(item: "Decision") -> str:
@@ -135,17 +164,17 @@ def decided_lines(decided: "Decided") -> list[str]:
     lines = []
     for owner, leads in sorted(decided.leads_of.items()):
         role = "is new" if owner in decided.founded else "lives again" if owner in decided.returned else "stays"
-        lines.append(f"contact      {owner} {role}, with {len(leads)} lead(s)")
-    lines += [f"contact      {gone} is merged into {into}" for gone, into in sorted(decided.merged_away.items())]
-    lines += [f"lead         {lead} goes to {owner}" for lead, owner in sorted(decided.moved.items())]
-    lines += [f"link         {_link(link)}" for link in decided.links_made]
-    lines += [f"link         {link} is withdrawn" for link in decided.links_withdrawn]
+        lines.append(f"contact  {owner} {role}, with {len(leads)} lead(s)")
+    lines += [f"contact  {gone} is merged into {into}" for gone, into in sorted(decided.merged_away.items())]
+    lines += [f"lead     {lead} goes to {owner}" for lead, owner in sorted(decided.moved.items())]
+    lines += [f"link     {_link(link)}" for link in decided.links_made]
+    lines += [f"link     {link} is withdrawn" for link in decided.links_withdrawn]
     if decided.carried:
-        lines.append(f"consent      {decided.carried} withdrawal(s) hold for both parts from now on")
+        lines.append(f"consent  {decided.carried} withdrawal(s) hold for both parts from now on")
     if decided.dry_run:
         lines.append("nothing was changed: a dry run")
     else:
-        lines.append(f"decision     {decided.merge_id} (leads contact undo takes it back)")
+        lines.append(f"decision {decided.merge_id} (leads contact undo takes it back)")
     return lines
 
 
@@ -187,18 +216,18 @@ def contact_explained(contact: "ExplainedContact") -> "tuple[list[str], list[tup
         lines.append(f"  decided by {decision.actor}{f': {decision.reason}' if decision.reason else ''}")
         if explanation is None:
             continue
+        first = None
         if explanation.leads:
-            moved = next(lead for lead in explanation.leads if lead in decision.moved)
-            known = next(lead for lead in explanation.leads if lead != moved)
-            lines.append(f"  lead {moved} was compared with lead {known}")
-        lines += explained_lines(explanation)
+            first = _moved_first(decision, explanation.leads)[0]
+            lines.append(f"  {_compared(decision, explanation.leads)}")
+        lines += explained_lines(explanation, first=first, then=True)
         charts.append((f"{_said(decision)}, by {decision.actor}", explanation))
     if not contact.decisions:
         lines.append("nothing was ever decided about it: its lead founded it and nobody joined")
     lines += ["", *_agreement(contact)]
     if contact.left_out:
         lines.append(f"  ({contact.left_out} of its leads were not weighed: every pair would be too many)")
-    lines += [f"link         {_link(link)}" for link in contact.links]
+    lines += [f"link     {_link(link)}" for link in contact.links]
     return lines, charts
 
 
@@ -219,34 +248,65 @@ def _agreement(contact: "ExplainedContact") -> list[str]:
     return lines
 
 
-def explained_lines(explanation: "Explanation") -> list[str]:
-    """The waterfall, the rules, and what spoke against."""
+def explained_lines(explanation: "Explanation", *, first: "LeadId | None" = None, then: bool = False) -> list[str]:
+    """The waterfall, the rules, what spoke against and what said nothing.
+
+    ``first``: the lead that was named first, where it is not that of the smaller id. ``then``: it is about a day past.
+    """
     lines = as_text(explanation)
+    today = " today" if then else ""
     for rule in explanation.rules:
         vetoed = f", but vetoed: {', '.join(words(veto) for veto in rule.vetoes)}" if rule.vetoes else ": it decides"
-        lines.append(f"  rule {rule.rule} agrees{vetoed}")
+        lines.append(f"  rule {rule.rule} agrees{today}{vetoed}")
     against = ", ".join(
         f"{words(item.name)}{f' ({words(item.level)})' if item.level else ''} {item.weight:+.2f}"
         for item in explanation.against
     )
     lines.append(f"  against it: {against or 'nothing that was compared'}")
-    if explanation.uncompared:
-        missing = ", ".join(words(name) for name in explanation.uncompared)
-        lines.append(f"  not compared, as one lacks it or another comparison tells it already: {missing}")
+    if explanation.silent:
+        lines.append("  not compared:")
+        lines += [f"    {words(item.name):16}  {_silence(item, explanation, first)}" for item in explanation.silent]
     return lines
+
+
+def _silence(silence: "Silence", explanation: "Explanation", first: "LeadId | None") -> str:
+    if len(silence.lacking) > 1:
+        return f"neither has {_a(silence.needed)}"
+    if silence.lacking:
+        first = first or min(explanation.leads or silence.lacking)
+        return f"the {'first' if silence.lacking[0] == first else 'second'} has no {silence.needed}"
+    return silence.why
+
+
+def _a(noun: str) -> str:
+    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
+
+
+_VALUE_WIDTH = 29
 
 
 def side_by_side(given: "Mapping[LeadId, Mapping[str, Any]]") -> list[str]:
-    """What each lead gave, a column for each: personal data."""
+    """What each lead gave, two side by side: personal data."""
     leads = sorted(given)
-    wide = max((len(str(value)) for values in given.values() for value in values.values()), default=0)
-    wide = max(wide, 36)
-    lines = ["", f"  {'':15}  {'  '.join(str(lead).ljust(wide) for lead in leads)}".rstrip()]
-    for name in GOLDEN_FIELDS:
-        row = [str(given[lead].get(name) or "") for lead in leads]
-        if any(row):
-            lines.append(f"  {name:15}  {'  '.join(value.ljust(wide) for value in row)}".rstrip())
+    lines: list[str] = []
+    for place in range(0, len(leads), 2):
+        pair = leads[place : place + 2]
+        lines += ["", *(f"  {f'lead {number}':13}  {lead}" for number, lead in enumerate(pair, start=place + 1))]
+        lines += _row("", [f"lead {number}" for number in range(place + 1, place + 1 + len(pair))])
+        for name in GOLDEN_FIELDS:
+            row = [str(given[lead].get(name) or "") for lead in pair]
+            if any(row):
+                lines += _row(name, row)
     return lines
+
+
+def _row(name: str, values: Sequence[str]) -> list[str]:
+    """A line, or more where a value is long."""
+    columns = [wrap(value, _VALUE_WIDTH) for value in values]
+    return [
+        f"  {'' if place else name:13}  {'  '.join(part.ljust(_VALUE_WIDTH) for part in parts)}".rstrip()
+        for place, parts in enumerate(zip_longest(*columns, fillvalue=""))
+    ]
 
 
 def _stamp(at: Any) -> str:

@@ -14,7 +14,7 @@ from leads_pipeline.matching.explanation import Explanation
 FORMATS = (".html", ".svg", ".json")
 
 _WORDS = {"born": "date of birth", "place": "address or place", "email": "e-mail"}
-_BAR = 36
+_BAR = 22
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,20 +50,22 @@ def words(name: str) -> str:
 
 
 def as_text(explanation: Explanation) -> list[str]:
-    """Lines of at most 110 characters."""
+    """Lines of at most 80 characters."""
     steps = steps_of(explanation)
     low, high = _range(explanation, steps)
     lines = []
     for step in steps:
         bar = _bar(step.start, step.end, low, high)
-        lines.append(f"  {step.label:18.18}  {step.level:30.30}  {step.weight:+7.2f}  {bar}")
+        lines.append(f"  {step.label:16.16}  {step.level:26.26}  {step.weight:+7.2f}  {bar}")
     reached = "".join(_marks(explanation, low, high))
-    lines.append(f"  {'sum':18}  {_verdict(explanation):30.30}  {explanation.weight:+7.2f}  {reached}")
+    lines.append(f"  {'sum':16}  {_verdict(explanation):26.26}  {explanation.weight:+7.2f}  {reached}")
     chance = explanation.probability
     lines.append(
-        f"  {'':18}  merged from {explanation.merge_weight:g}, asked from {explanation.review_weight:g}; "
+        f"  merged from {explanation.merge_weight:g}, asked from {explanation.review_weight:g}; "
         f"the model's probability is {_percent(chance)}"
     )
+    if not explanation.cut_offs_known:
+        lines.append("  (these are today's cut-offs: those of that day were not kept)")
     return lines
 
 
@@ -158,6 +160,10 @@ def _as_json(title: str, explanation: Explanation) -> dict[str, object]:
         "probability": explanation.probability,
         "merge_weight": explanation.merge_weight,
         "review_weight": explanation.review_weight,
+        "not_compared": [
+            {"name": item.name, "needed": item.needed, "lacking": [str(lead) for lead in item.lacking], "why": item.why}
+            for item in explanation.silent
+        ],
     }
 
 
@@ -186,7 +192,7 @@ def _verdict(explanation: Explanation) -> str:
         return "enough to merge"
     if explanation.weight >= explanation.review_weight:
         return "a person is asked"
-    return "not the same, says the model"
+    return "not enough, says the model"
 
 
 def _percent(share: float) -> str:

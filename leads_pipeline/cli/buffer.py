@@ -9,6 +9,7 @@ import click
 from leads_pipeline.cli.status import plain_table, span
 from leads_pipeline.clock import SystemClock
 from leads_pipeline.config import Settings, load_settings
+from leads_pipeline.errors import NotFound
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -69,6 +70,8 @@ def write_off(config_file: str | None, yes: bool) -> None:
     from leads_pipeline.storage.open import open_database
 
     settings = load_settings(config_file)
+    if settings.buffer.redis is None:
+        raise NotFound(f"{settings.path} names no buffer.redis")
     if not yes:
         click.confirm("Leads that vanished from Redis will count as never captured. Go on?", abort=True)
     engine = open_database(settings)

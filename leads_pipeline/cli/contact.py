@@ -1,7 +1,7 @@
 """``leads contact``: who is whom, why, and what a person says about it. ``_contact_words`` has how it is put."""
 
-from collections.abc import Callable
-from functools import reduce
+from collections.abc import Callable, Iterable
+from functools import cache, reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -10,6 +10,7 @@ import click
 
 from leads_pipeline.cli._audit import ACTOR, WORDS
 from leads_pipeline.cli._files import OutputFile
+from leads_pipeline.cli._lines import echo_lines
 from leads_pipeline.cli.contact_refresh import refresh
 from leads_pipeline.clock import SystemClock
 from leads_pipeline.config import load_settings
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from leads_pipeline.domain.ids import ContactId
     from leads_pipeline.storage.contact_deciding import Ruling
 
+_WHO = click.argument("who", metavar="CONTACT|LEAD|EMAIL|PHONE")
+_TENANT = click.option("--tenant", help="Only this tenant's.")
 _VALUES = click.option("--values", is_flag=True, help="Show values: personal data.")
 _DRY_RUN = click.option("--dry-run", is_flag=True, help="Say what would happen; change nothing.")
 _RULING: tuple[Callable[[Any], Any], ...] = (
@@ -40,8 +43,9 @@ def _ruling_options(command: Any) -> Any:
 def contact() -> None:
     """Who is whom: look at a contact, see why it is one, undo, merge, split, link and unlink.
 
-    A contact is named by its id, that of one merged into it, or the id of one of its leads. Every decision is kept with
-    who took it and why, can be undone, and holds against later runs.
+    A contact is named by its id, that of one merged into it, or the id of one of its leads; to look at it, an e-mail
+    address or a phone number does as well. Every decision is kept with who took it and why, can be undone, and holds
+    against later runs.
     """
 
 
@@ -49,8 +53,8 @@ contact.add_command(refresh)
 
 
 @contact.command()
-@click.argument("who", metavar="CONTACT|LEAD|EMAIL|PHONE")
-@click.option("--tenant", help="Only this tenant's.")
+@_WHO
+@_TENANT
 @_VALUES
 @click.pass_obj
 def show(config_file: str | None, who: str, tenant: str | None, values: bool) -> None:
@@ -61,36 +65,31 @@ def show(config_file: str | None, who: str, tenant: str | None, values: bool) ->
     settings, engine = _opened(config_file)
     with engine.connect() as connection:
         contacts = _found(connection, settings, who, tenant=tenant)
-        cards = [card for item in contacts if (card := read_card(connection, item)) is not None]
-    for place, card in enumerate(cards):
-        if place:
-            click.echo()
-        for line in card_lines(card, values=values):
-            click.echo(line)
+        cards = [card for _tenant, item in contacts if (card := read_card(connection, item)) is not None]
+    _one_by_one(card_lines(card, values=values) for card in cards)
 
 
 @contact.command()
-@click.argument("item", metavar="CONTACT|LEAD", type=click.UUID)
+@_WHO
+@_TENANT
 @click.pass_obj
-def history(config_file: str | None, item: UUID) -> None:
+def history(config_file: str | None, who: str, tenant: str | None) -> None:
     """Show every decision about a contact and those merged into it, oldest first, with the id to undo."""
     from leads_pipeline.cli._contact_words import history_lines
-    from leads_pipeline.storage.contact_reading import find_contact, read_history
+    from leads_pipeline.storage.contact_reading import read_history
 
-    _settings, engine = _opened(config_file)
+    settings, engine = _opened(config_file)
     with engine.connect() as connection:
-        found = find_contact(connection, item)
-        if found is None:
-            raise NotFound(f"there is no contact {item}, and no lead of this id that belongs to one")
-        decisions = read_history(connection, found.tenant, found.contact_id)
-    click.echo(f"contact  {found.contact_id} (tenant {found.tenant})")
-    for line in history_lines(decisions):
-        click.echo(line)
+        _one_by_one(
+            [f"contact {item} (tenant {owner})", *history_lines(read_history(connection, owner, item))]
+            for owner, item in _found(connection, settings, who, tenant=tenant)
+        )
 
 
 @contact.command()
-@click.argument("item", metavar="CONTACT|LEAD", type=click.UUID)
+@_WHO
 @click.argument("other_lead", required=False, type=click.UUID)
+@_TENANT
 @click.option(
     "--chart",
     type=OutputFile(),
@@ -98,43 +97,51 @@ def history(config_file: str | None, item: UUID) -> None:
 )
 @_VALUES
 @click.pass_obj
-def explain(config_file: str | None, item: UUID, other_lead: UUID | None, chart: Path | None, values: bool) -> None:
+def explain(
+    config_file: str | None, who: str, other_lead: UUID | None, tenant: str | None, chart: Path | None, values: bool
+) -> None:
     """Show why: what each comparison weighs, the sum, and what spoke against.
 
-    One id: every decision that made the contact what it is, with the weights of its day. Two leads: how they compare
-    now, whether they are one contact or not.
+    One contact: every decision that made it what it is, with the weights and cut-offs of its day. Two leads, by their
+    ids: how they compare now, whether they are one contact or not.
     """
-    from leads_pipeline.cli._contact_words import contact_explained, pair_explained
+    from leads_pipeline.cli._contact_words import contact_explained, pair_explained, side_by_side
     from leads_pipeline.cli._waterfall import FORMATS, write_chart
     from leads_pipeline.steps.contact_explanations import explain_contact, explain_leads
     from leads_pipeline.storage.contact_reading import read_values
 
     if chart is not None and chart.suffix.lower() not in FORMATS:
         raise click.BadParameter(f"it must end in {', '.join(FORMATS)}", param_hint="--chart")
+    lead = None if other_lead is None else click.UUID(who)
     settings, engine = _opened(config_file)
-    scorer_of = scorers(engine)
-    if other_lead is None:
-        whole = explain_contact(engine, item, scorer_of=scorer_of, settings=settings.matching)
-        lines, charts = contact_explained(whole)
-        tenant, leads = whole.tenant, [lead for found in charts for lead in found[1].leads or ()]
+    scorer_of, matching = cache(scorers(engine)), settings.matching
+    explained = []
+    if lead is not None and other_lead is not None:
+        pair = explain_leads(engine, lead, other_lead, scorer_of=scorer_of, settings=matching)
+        explained.append((pair.tenant, *pair_explained(pair)))
     else:
-        pair = explain_leads(engine, item, other_lead, scorer_of=scorer_of, settings=settings.matching)
-        lines, charts = pair_explained(pair)
-        tenant, leads = pair.tenant, list(pair.explanation.leads or ())
-    for line in lines:
-        click.echo(line)
-    if values:
-        from leads_pipeline.cli._contact_words import side_by_side
-
         with engine.connect() as connection:
-            given = read_values(connection, tenant, leads)
-        for line in side_by_side(given):
-            click.echo(line)
+            contacts = _found(connection, settings, who, tenant=tenant)
+        for owner, item in contacts:
+            whole = explain_contact(engine, item, scorer_of=scorer_of, settings=matching)
+            explained.append((owner, *contact_explained(whole)))
+    for owner, lines, charts in explained:
+        leads = [lead for _title, found in charts for lead in found.leads or ()]
+        if values and leads:
+            with engine.connect() as connection:
+                lines.extend(side_by_side(read_values(connection, owner, leads)))
+    _one_by_one(lines for _owner, lines, _charts in explained)
     if chart is not None:
-        if not charts:
+        drawn = [item for _owner, _lines, charts in explained for item in charts]
+        if not drawn:
             raise NotFound("nothing of this was weighed, so there is no chart to draw")
-        write_chart(chart, charts)
+        write_chart(chart, drawn)
         click.echo(f"drawn into {chart}")
+
+
+def _one_by_one(texts: "Iterable[list[str]]") -> None:
+    for place, lines in enumerate(texts):
+        echo_lines(lines if not place else ["", *lines])
 
 
 @contact.command()
@@ -241,12 +248,16 @@ def _ruling(*, actor: str, reason: str | None = None, dry_run: bool = False, for
 def _told(decided: Any) -> None:
     from leads_pipeline.cli._contact_words import decided_lines
 
-    for line in decided_lines(decided):
-        click.echo(line)
+    echo_lines(decided_lines(decided))
 
 
-def _found(connection: "sa.Connection", settings: "Settings", who: str, *, tenant: str | None) -> "list[ContactId]":
-    """The contacts that an id, an e-mail address or a phone number stands for. What was typed is not kept anywhere."""
+def _found(
+    connection: "sa.Connection", settings: "Settings", who: str, *, tenant: str | None
+) -> "list[tuple[str, ContactId]]":
+    """Tenant and id of the contacts that an id, an e-mail address or a phone number stands for.
+
+    What was typed is not kept anywhere.
+    """
     from leads_pipeline.domain.emails import Email, parse_email
     from leads_pipeline.domain.phones import Phone, parse_phone
     from leads_pipeline.storage.contact_reading import contacts_by_email, contacts_by_phone, find_contact
@@ -258,7 +269,7 @@ def _found(connection: "sa.Connection", settings: "Settings", who: str, *, tenan
     else:
         if found is None or tenant not in (None, found.tenant):
             raise NotFound(f"there is no contact {who}, and no lead of this id that belongs to one")
-        return [found.contact_id]
+        return [(found.tenant, found.contact_id)]
     if "@" in who:
         parsed = parse_email(who)
         known = contacts_by_email(connection, parsed.key if isinstance(parsed, Email) else who.strip().lower())
@@ -268,7 +279,7 @@ def _found(connection: "sa.Connection", settings: "Settings", who: str, *, tenan
         if not numbers:
             raise click.BadParameter("it is neither an id, nor an e-mail address, nor a phone number", param_hint="WHO")
         known = [item for number in sorted(numbers) for item in contacts_by_phone(connection, number)]
-    contacts = sorted({item for owner, item in known if tenant in (None, owner)})
+    contacts = sorted({(owner, item) for owner, item in known if tenant in (None, owner)})
     if not contacts:
         raise NotFound("no contact has shown this address or number")
     return contacts

@@ -102,6 +102,9 @@ def upgrade(config_file: str | None) -> None:
 def remove(config_file: str | None, *, yes: bool) -> None:
     """Stop the embedded PostgreSQL and delete it with all its data. There is no way back."""
     server = EmbeddedServer(_embedded(config_file, "remove").state_path)
+    if not server.directory.exists():
+        click.echo("there is none")
+        return
     if not yes:
         click.confirm(f"Delete {server.directory} and every lead in it?", abort=True)
     server.remove()

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from leads_pipeline.cli._audit import WORDS, Words
 from leads_pipeline.cli._files import OutputFile
+from leads_pipeline.cli._lines import echo_lines
 from leads_pipeline.cli.matching_models import TENANT, tenant_of
 from leads_pipeline.clock import SystemClock
 from leads_pipeline.config import load_settings
@@ -22,6 +24,10 @@ if TYPE_CHECKING:
 @TENANT
 @click.option("--apply", "wanted", is_flag=True, help="Write the difference; without it, it is only shown.")
 @click.option("--yes", is_flag=True, help="Do not ask before writing.")
+@click.option(
+    "--actor", type=Words(impersonal=False), help="Who has it written; --apply needs it, every decision keeps it."
+)
+@click.option("--reason", type=WORDS, help="Why; it is kept with the decisions. No personal data.")
 @click.option("--model", help="Resolve with this model rather than the one that serves; `shipped` is one of them.")
 @click.option(
     "--json",
@@ -31,7 +37,15 @@ if TYPE_CHECKING:
 )
 @click.pass_obj
 def rebuild(
-    config_file: str | None, tenant: str | None, wanted: bool, yes: bool, model: str | None, output: Path | None
+    config_file: str | None,
+    /,
+    tenant: str | None,
+    wanted: bool,
+    yes: bool,
+    actor: str | None,
+    reason: str | None,
+    model: str | None,
+    output: Path | None,
 ) -> None:
     """Resolve all leads of a tenant anew and show how its contacts would differ.
 
@@ -43,6 +57,8 @@ def rebuild(
     from leads_pipeline.steps.rebuilt_identity import Rebuild, apply, compare
     from leads_pipeline.storage.open import open_database
 
+    if wanted and actor is None:
+        raise click.UsageError("--apply needs --actor: who has it written is kept with every decision")
     settings = load_settings(config_file)
     name, clock = tenant_of(settings, tenant), SystemClock()
     engine = open_database(settings)
@@ -54,10 +70,10 @@ def rebuild(
         clock=clock,
         runner_id=f"leads matching rebuild {uuid7(clock.now())}",
         progress=_Told(),
+        applied_by=f"person:{actor}{f': {reason}' if reason else ''}" if actor else None,
     )
     difference = compare(engine, task)
-    for line in difference_lines(difference):
-        click.echo(line)
+    echo_lines(difference_lines(difference))
     if output is not None:
         output.write_text(json.dumps(difference_document(difference), indent=2) + "\n", encoding="utf-8")
         click.echo(f"written to {output}")
@@ -123,7 +139,10 @@ def difference_lines(difference: "Difference") -> list[str]:
     if counts["unmet_links"]:
         lines.append(f"must-links that a cannot-link forbids: {counts['unmet_links']:,}")
     if difference.biggest:
-        lines.append("most leads after: " + ", ".join(f"{size} ({lead})" for lead, size in difference.biggest[:5]))
+        lines += [
+            "most leads after, by the oldest:",
+            *(f"  {size:>6,}  {lead}" for lead, size in difference.biggest[:5]),
+        ]
     lines.append("seconds: " + ", ".join(f"{phase} {seconds:.1f}" for phase, seconds in difference.seconds.items()))
     return lines
 

@@ -9,6 +9,7 @@ from uuid import UUID
 import click
 
 from leads_pipeline.cli._audit import ACTOR, WORDS
+from leads_pipeline.cli._lines import echo_lines
 from leads_pipeline.clock import SystemClock
 from leads_pipeline.config import load_settings
 from leads_pipeline.errors import IdentityRefused, NotFound
@@ -104,20 +105,22 @@ def show(config_file: str | None, review_id: UUID, values: bool) -> None:
             raise NotFound(f"there is no review {review_id}; `leads review list` shows what there is")
         explanation = explain_review(connection, found, scorers(engine)(found.tenant), settings.matching)
         given = read_values(connection, found.tenant, [found.lead_id, found.other_lead_id]) if values else {}
-    click.echo(f"review    {found.review_id} (tenant {found.tenant}), since {found.opened_at:%Y-%m-%d %H:%M} UTC")
-    click.echo(f"lead      {found.lead_id}, contact {found.contact_id or 'gone'}")
-    click.echo(f"lead      {found.other_lead_id}, contact {found.other_contact_id or 'gone'}")
     why = "between the two cut-offs" if found.cause == "grey" else "heavy enough, but votes or sizes spoke against it"
-    click.echo(f"cause     {found.cause}: {why}")
     by = f" by {found.decided_by}" if found.decided_by else ""
     at = f", {found.decided_at:%Y-%m-%d %H:%M} UTC" if found.decided_at else ""
-    click.echo(f"state     {found.state}{by}{at}{f': {found.reason}' if found.reason else ''}")
+    echo_lines(
+        [
+            f"review    {found.review_id} (tenant {found.tenant}), since {found.opened_at:%Y-%m-%d %H:%M} UTC",
+            f"lead      {found.lead_id}, contact {found.contact_id or 'gone'}",
+            f"lead      {found.other_lead_id}, contact {found.other_contact_id or 'gone'}",
+            f"cause     {found.cause}: {why}",
+            f"state     {found.state}{by}{at}{f': {found.reason}' if found.reason else ''}",
+        ]
+    )
     if explanation is not None:
         click.echo(f"weighed   by {explanation.model}")
-        for line in explained_lines(explanation):
-            click.echo(line)
-    for line in side_by_side(given) if given else ():
-        click.echo(line)
+        echo_lines(explained_lines(explanation, first=found.lead_id, then=True))
+    echo_lines(side_by_side(given))
 
 
 @review.command()
@@ -174,7 +177,14 @@ def _decide(
         return
     if not review_ids and not yes:
         click.confirm(f"{len(chosen):,} pair(s) will be {state}. Go on?", abort=True)
-    together = [item for item in known if item.contact_id is not None and item.contact_id == item.other_contact_id]
+    # One that was decided before is refused, whatever was said here.
+    together = [
+        item
+        for item in known
+        if item.contact_id is not None
+        and item.contact_id == item.other_contact_id
+        and item.state in (ReviewState.OPEN, ReviewState.CLOSED)
+    ]
     if state == "rejected" and together and not split and not yes:
         named = ", ".join(str(item.review_id) for item in together)
         split = click.confirm(f"The leads of {named} are one contact by now. Take it apart?", abort=True)

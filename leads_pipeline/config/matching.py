@@ -15,8 +15,8 @@ RuleField = Literal[
     "date_of_birth", "company", "job_title", "address", "postcode", "city", "state",
 ]  # fmt: skip
 RuleVeto = Literal[
-    "names_disagree", "first_names_disagree", "last_names_disagree", "dates_of_birth_disagree", "companies_disagree",
-    "external_ids_disagree", "role_mailbox",
+    "names_disagree", "first_names_disagree", "last_names_disagree", "dates_of_birth_disagree", "relatives",
+    "companies_disagree", "external_ids_disagree", "role_mailbox",
 ]  # fmt: skip
 
 # One of these, or both names with one of the others, is what few people share; anything less joins strangers.
@@ -43,10 +43,13 @@ class MatchRuleSettings(Model):
         "verified_email: such a one that a look-up found valid; mobile: a number of a mobile plan."
     )
     veto: tuple[RuleVeto, ...] = Field(
-        (), description="If one of these holds the model decides instead. names_disagree: the first and the last ones."
+        (),
+        description="If one of these holds the model decides instead. names_disagree: the first and the last ones; "
+        "relatives: given names that are no forms of one, and dates of birth.",
     )
     outranks_votes: bool = Field(
-        False, description="It joins whatever the model says of the other leads of the two contacts."
+        False,
+        description="It joins whatever the model says of other leads of the two contacts that it does not join itself.",
     )
 
     def forestalls(self, later: "MatchRuleSettings") -> bool:
@@ -68,7 +71,9 @@ class MatchRuleSettings(Model):
 
 def _usual_rules() -> tuple[MatchRuleSettings, ...]:
     return (
-        MatchRuleSettings(name="same_email", when=("own_email",), veto=("names_disagree",), outranks_votes=True),
+        MatchRuleSettings(
+            name="same_email", when=("own_email",), veto=("names_disagree", "relatives"), outranks_votes=True
+        ),
         MatchRuleSettings(
             name="same_mobile_and_surname",
             when=("mobile", "last_name"),

@@ -22,7 +22,7 @@ class Strength(IntEnum):
 
     MODEL = 0
     RULE = 1
-    IDENTITY = 2  # one e-mail address, or one lead: joins whatever the votes are
+    IDENTITY = 2  # one e-mail address: only those who share it have a vote
     LINK = 3  # a must-link: somebody decided it
 
 
@@ -142,7 +142,7 @@ def cluster(
     groups = _starting_groups(sorted(records), contact_of, contact_sizes, repeats)
     _mark_sides(groups, links.cannot)
     edges = sorted(pairs, key=lambda e: (-e.strength, -e.weight, min(e.left, e.right), max(e.left, e.right)))
-    ballots = _ballots(edges, limits)
+    ballots, identity_of = _ballots(edges, limits), _identities(edges)
     joined, unmet = _join_linked(groups, links.must)
     refused: list[Edge] = []
     for edge in edges:
@@ -151,8 +151,10 @@ def cluster(
         one, other = groups.root_of[edge.left], groups.root_of[edge.right]
         if one == other or groups.forbidden(one, other):
             continue
-        outvoted = edge.strength < Strength.IDENTITY and _outvoted(groups, one, other, ballots)
-        if outvoted or _too_large(groups, one, other, limits):
+        # A family that shares a mailbox is not to be joined by one who left no name there; what others think of those
+        # who share it is no matter.
+        sharing = identity_of if edge.strength is Strength.IDENTITY else None
+        if _outvoted(groups, one, other, ballots, sharing) or _too_large(groups, one, other, limits):
             refused.append(edge)
             continue
         groups.join(one, other)
@@ -247,9 +249,35 @@ def _too_large(groups: _Groups, one: int, other: int, limits: Limits) -> bool:
     return small.size + big.size > limits.max_records
 
 
-def _outvoted(groups: _Groups, one: int, other: int, ballots: Mapping[int, list[tuple[int, int]]]) -> bool:
+def _identities(edges: Iterable[Edge]) -> dict[int, int]:
+    """For each record that shares an identity with another, the smallest of those that do, directly or over others."""
+    name_of: dict[int, int] = {}
+    members: dict[int, list[int]] = {}
+    for edge in edges:
+        if edge.strength is Strength.IDENTITY:
+            one, other = sorted(name_of.setdefault(record, record) for record in (edge.left, edge.right))
+            if one != other:
+                moved = members.pop(other, [other])
+                members.setdefault(one, [one]).extend(moved)
+                name_of.update(dict.fromkeys(moved, one))
+    return name_of
+
+
+def _outvoted(
+    groups: _Groups,
+    one: int,
+    other: int,
+    ballots: Mapping[int, list[tuple[int, int]]],
+    sharing: Mapping[int, int] | None,
+) -> bool:
+    """Whether as many pairs between the two speak against as for it; of those ``sharing`` an identity, if given."""
     small, big = sorted((groups.groups[one].records, groups.groups[other].records), key=len)
     members = set(big)
-    votes = [vote for record in small for other_record, vote in ballots[record] if other_record in members]
+    votes = [
+        vote
+        for record in small
+        for other_record, vote in ballots[record]
+        if other_record in members and (sharing is None or sharing.get(record, -1) == sharing.get(other_record, -2))
+    ]
     # A tie is two records that are joined only by a third and are unlike each other: the usual false chain.
     return sum(votes) <= 0

@@ -13,10 +13,12 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 from leads_pipeline.domain.ids import ContactId, LeadId
+
+Item = TypeVar("Item")
 
 
 class DecisionKind(StrEnum):
@@ -89,7 +91,8 @@ class Inverse:
 class Decision:
     """A row of ``merge_log``. ``inverse`` is missing in rows from before inverses were kept.
 
-    ``moved`` says where each lead was put, in its place of then.
+    ``moved`` says where each lead was put, in its place of then. ``compared``: the two leads that ``match_weight`` is
+    of; ``cut_offs``: the review weight and the merge weight of that day.
     """
 
     merge_id: UUID
@@ -105,6 +108,8 @@ class Decision:
     match_weight: float | None
     evidence: Mapping[str, Any]
     merged_at: datetime
+    compared: tuple[LeadId, LeadId] | None = None
+    cut_offs: tuple[float, float] | None = None
 
     @property
     def by_person(self) -> bool:
@@ -141,7 +146,13 @@ def decision_of(row: Mapping[str, Any]) -> Decision:
         match_weight=row["match_weight"],
         evidence=row["evidence"],
         merged_at=row["merged_at"],
+        compared=_pair(row["compared_lead_id"], row["compared_with_lead_id"]),
+        cut_offs=_pair(row["review_weight"], row["merge_weight"]),
     )
+
+
+def _pair(one: Item | None, other: Item | None) -> tuple[Item, Item] | None:
+    return None if one is None or other is None else (one, other)
 
 
 def _inverse_of(document: Mapping[str, Any]) -> Inverse:

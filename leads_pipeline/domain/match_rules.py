@@ -255,6 +255,19 @@ def _dates_of_birth_disagree(left: MatchFields, right: MatchFields) -> bool:
     return DamerauLevenshtein.distance(one.isoformat(), other.isoformat()) > _MAX_DATE_SLIPS
 
 
+def _relatives(left: MatchFields, right: MatchFields) -> bool:
+    """Another given name, not merely another form of it, and another date of birth: a couple, a parent and a child."""
+    one, other = left.first_name_key, right.first_name_key
+    if one is None or other is None or not _dates_of_birth_disagree(left, right):
+        return False
+    same = spelling(one) == spelling(other) or not set(given_name_forms(one)).isdisjoint(given_name_forms(other))
+    return not (same or _is_initial(one, other) or _exchanged(left, right))
+
+
+def _is_initial(one: str, other: str) -> bool:
+    return one[0] == other[0] and 1 in (len(one), len(other))
+
+
 def _companies_disagree(left: MatchFields, right: MatchFields) -> bool:
     one, other = left.company_key, right.company_key
     if one is None or other is None or one == other:
@@ -279,6 +292,7 @@ _VETOES: dict[str, Test] = {
     "first_names_disagree": _first_names_disagree,
     "last_names_disagree": _last_names_disagree,
     "dates_of_birth_disagree": _dates_of_birth_disagree,
+    "relatives": _relatives,
     "companies_disagree": _companies_disagree,
     "external_ids_disagree": _external_ids_disagree,
     "role_mailbox": _role_mailbox,

@@ -25,9 +25,10 @@ _TITLES = words(
 )
 _SUFFIXES = words(
     """
-    bsc cpa dds esq ii iii iv jnr jr llb llm mba md msc phd snr sr
+    bsc cpa dds esq ii iii iv jnr jr junior llb llm mba md msc phd senior snr sr
     """
 )
+_SPELT_OUT = frozenset({"junior", "senior"})
 # Written small inside a name: Ludwig van Beethoven.
 _PARTICLES = words(
     """
@@ -39,6 +40,11 @@ _LINK = re.compile(r"https?://|www\.|[a-z0-9-]{2}\.(?:com|net|org|ru|info|biz|xy
 _WORD = re.compile(r"[^\W\d_]+", re.UNICODE)
 _LETTERS = "A-Za-zÀ-ÖØ-öø-ɏ"  # Latin ones: of other scripts nameparser knows other orders
 _PLAIN_WORD = re.compile(rf"[{_LETTERS}]{{2,}}(?:[-'’][{_LETTERS}]{{2,}})*|[ODod]['’][{_LETTERS}]{{2,}}")
+# A Chinese name as it is written, without a space: the family name stands first, and few have two characters.
+_HAN = re.compile(
+    "(欧阳|歐陽|司马|司馬|诸葛|諸葛|上官|司徒|东方|東方|尉迟|尉遲|公孙|公孫|慕容|令狐|皇甫|夏侯|长孙|長孫|[\u4e00-\u9fff])"
+    "([\u4e00-\u9fff]{1,2})"
+)
 _ROMAN_NUMERAL = re.compile(r"[ivxlcdm]+", re.IGNORECASE)
 # The words that mean something to nameparser beside being names.
 _SPECIAL_WORDS: frozenset[str] = frozenset().union(
@@ -116,7 +122,12 @@ def part_full_name(whole: str) -> tuple[str | None, str | None]:
     Two or three plain words, or ``Smith, Anna``, are parted as nameparser would, without asking it: it takes a quarter
     of a millisecond.
     """
+    if not whole.isascii() and (han := _HAN.fullmatch(whole)):
+        return han[2], han[1]
     first, *others = whole.replace(" ,", ",").split()
+    if len(others) > 1 and others[-1].lower() in _SPELT_OUT:
+        others.pop()  # nameparser takes it for the family name
+        whole = " ".join((first, *others))
     if 1 <= len(others) <= 2:
         if first.endswith(","):
             if _is_plain(first[:-1]) and all(_is_plain(word) or _is_initial(word) for word in others):

@@ -5,7 +5,7 @@ Contact ids are ours and stay: the oldest contact of a group survives. Keep out:
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import UUID
 
 from leads_pipeline.domain.clustering import Clustering, Edge, Strength
@@ -30,16 +30,24 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """Why a lead joined, or a contact was merged. ``evidence`` holds weights, never values."""
+    """Why a lead joined, or a contact was merged. ``evidence`` holds weights, never values.
+
+    ``cut_offs``: the review weight and the merge weight of that day. ``leads``: the two that were compared.
+    """
 
     actor: str
     match_weight: float | None
     evidence: Mapping[str, float]
+    cut_offs: tuple[float, float] | None = None
+    leads: tuple[UUID, UUID] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """An arriving record (by its place) and its contact. ``reason`` is missing where the lead founded it."""
+    """An arriving record (by its place) and its contact.
+
+    ``reason`` is missing where the lead founded it, or brought it along.
+    """
 
     place: int
     contact_id: ContactId
@@ -96,7 +104,9 @@ def resolve(
     ``grey`` are the pairs between the two cut-offs. Those that ended up in one contact anyway need no person, nor do
     those that a cannot-link answers.
     """
-    reason_of = _strongest_edges(clustering.joined)
+    edges_of: dict[int, list[Edge]] = defaultdict(list)
+    for edge in clustering.joined:
+        edges_of[clustering.group_of[edge.left]].append(edge)
     members: dict[int, list[int]] = defaultdict(list)
     for place, group in sorted(clustering.group_of.items()):
         members[group].append(place)
@@ -104,43 +114,55 @@ def resolve(
     assignments: list[Assignment] = []
     foundings: list[Founding] = []
     merges: list[Merge] = []
-    for places in members.values():
+    for group, places in members.items():
         arriving = [place for place in places if records[place].arriving]
         known = {contact for place in places if (contact := records[place].contact_id) is not None}
-        founder: int | None = None
+        start: ContactId | int
         if known:
-            survivor = min(known)
+            start = survivor = min(known)
         else:
             survivor = ContactId(new_id())
-            founder = min(arriving, key=lambda place: records[place].lead_id)
-            foundings.append(Founding(survivor, records[founder].lead_id))
+            start = min(arriving, key=lambda place: records[place].lead_id)
+            foundings.append(Founding(survivor, records[start].lead_id))
         contact_of_place.update(dict.fromkeys(places, survivor))
+        came_by = _came_by(records, edges_of[group], start)
         for place in arriving:
-            alone = place == founder or place not in reason_of
-            reason = None if alone else reasons(reason_of[place])
+            reason = _reason(records, came_by[place], reasons) if place in came_by else None
             assignments.append(Assignment(place, survivor, reason))
-        for other in sorted(known - {survivor}):
-            touching = [
-                reason_of[place] for place in places if records[place].contact_id == other and place in reason_of
-            ]
-            # It came in by an edge of one of its records; the strongest of them says why.
-            merges.append(Merge(survivor, other, reasons(max(touching, key=_rank))))
+        merges += [
+            Merge(survivor, other, _reason(records, came_by[other], reasons)) for other in sorted(known - {survivor})
+        ]
     reviews = _reviews(records, clustering, grey, contact_of_place, reasons)
     return Resolution(tuple(assignments), tuple(foundings), tuple(merges), reviews)
 
 
-def _strongest_edges(edges: Iterable[Edge]) -> dict[int, Edge]:
-    """For each record the strongest edge by which it was joined to another."""
-    strongest: dict[int, Edge] = {}
-    for edge in edges:
-        for place in (edge.left, edge.right):
-            if place not in strongest or _rank(edge) > _rank(strongest[place]):
-                strongest[place] = edge
-    return strongest
+def _came_by(records: Sequence[Record], joined: Iterable[Edge], start: ContactId | int) -> dict[ContactId | int, Edge]:
+    """By which edge each came to a group that began with ``start``: a contact, or the place of a record of nobody's.
+
+    The edges that made the group are a tree of such: each joined two that nothing had joined before. So there is one
+    way from anybody to the start, and its first edge is the one without which they would not be here; a stronger one
+    may have brought others to them.
+    """
+    neighbours: dict[ContactId | int, list[tuple[ContactId | int, Edge]]] = defaultdict(list)
+    for edge in joined:
+        one, other = (records[place].contact_id or place for place in (edge.left, edge.right))
+        neighbours[one].append((other, edge))
+        neighbours[other].append((one, edge))
+    came_by: dict[ContactId | int, Edge] = {}
+    reached = [start]
+    while reached:
+        here = reached.pop()
+        for beyond, edge in neighbours[here]:
+            if beyond != start and beyond not in came_by:
+                came_by[beyond] = edge
+                reached.append(beyond)
+    return came_by
 
 
-def _rank(edge: Edge) -> tuple[Strength, float]:
-    return edge.strength, edge.weight
+def _reason(records: Sequence[Record], edge: Edge, reasons: Callable[[Edge], Reason]) -> Reason:
+    if edge.strength is Strength.LINK:  # somebody decided it: which two of its leads stand for it says nothing
+        return reasons(edge)
+    return replace(reasons(edge), leads=(records[edge.left].lead_id, records[edge.right].lead_id))
 
 
 def _reviews(

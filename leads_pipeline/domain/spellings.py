@@ -10,7 +10,7 @@ from functools import lru_cache
 
 # The family names of East Asia whose romanisations share too little for rules: the first is the one that is compared.
 _ROMANISED_FAMILIES = """
-    li lee yi rhee lei; zhang chang jang; chen chan chin; huang hwang wong; zhao chao; zhou chow chou; xu hsu;
+    li lee leigh yi rhee lei; zhang chang jang; chen chan chin; huang hwang wong; zhao chao; zhou chow chou; xu hsu;
     zhu chu; guo kuo kwok; he ho; gao kao; lin lam; luo lo; zheng cheng; liang leung; xie hsieh tse; song sung;
     feng fung; deng teng; cao tsao; wang ong; kim gim; park bak pak; jung jeong chung; choi choe; cho jo; kang gang;
     yoon yun; lim im rim; oh o; seo suh; shin sin; kwon gwon; ahn an; vu vo
@@ -28,6 +28,7 @@ _RULES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"kh|ch|ck|q", "k"),
         (r"ts|tz", "z"),
         (r"ph", "f"),
+        (r"(?<=[aeiou])gh", ""),
         (r"th|dt", "t"),
         (r"x", "ks"),
         (r"w", "v"),

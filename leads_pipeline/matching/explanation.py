@@ -1,8 +1,7 @@
 """Why two leads are one person's, or are not: every comparison with its weight, for a person to check.
 
-A pair is weighed again as it stands. A decision of the log keeps the weights of its day; which leads were compared is
-not kept, and is found by weighing again: the pair whose comparisons come nearest to what was written. Nothing here
-holds a value of a lead.
+A pair is weighed again as it stands. A decision of the log keeps the weights and the cut-offs of its day, and which two
+leads were compared; how well they agree is read from what they hold now. Nothing here holds a value of a lead.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,16 +11,17 @@ from typing import Protocol
 import sqlalchemy as sa
 
 from leads_pipeline.config import MatchingSettings
-from leads_pipeline.domain.identity_log import Decision
 from leads_pipeline.domain.ids import LeadId
 from leads_pipeline.domain.match_keys import MatchFields
 from leads_pipeline.domain.match_rules import RuleOutcome, compile_rules
 from leads_pipeline.matching.lead_weights import LeadPair, WeighedPair, weigh
 from leads_pipeline.matching.pairs import Scorer
+from leads_pipeline.matching.silent_comparisons import Silence, why_silent
 
 PRIOR = "prior"
-# Frequencies have moved on since a decision: its weights are found again within so much, all comparisons together.
-_SAME_EVIDENCE = 3.0
+# Frequencies move on, and so do weights. One that differs by more is of values that have been corrected since.
+_SAME_LEVEL = 3.0
+CHANGED = "not as it was then"
 
 
 class ExplainingScorer(Scorer, Protocol):
@@ -41,10 +41,11 @@ class ComparisonWeight:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """The sum that led to a weight. ``leads`` are missing where a decision's pair cannot be told any more.
+    """The sum that led to a weight. ``leads`` are missing where a decision's pair is not known.
 
-    ``prior`` is what two leads would weigh of which nothing is known. ``rules``: those whose fields agree,
-    with the vetoes that hold. ``uncompared``: one of the two has no such value, or another comparison tells it already.
+    ``prior`` is what two leads would weigh of which nothing is known. ``rules``: those whose fields agree now,
+    with the vetoes that hold. ``silent``: the comparisons that said nothing, and why. Where the
+    cut-offs of a decision are not known, as with those of version 0.1, today's stand for them.
     """
 
     weight: float
@@ -55,7 +56,8 @@ class Explanation:
     review_weight: float
     leads: LeadPair | None = None
     rules: tuple[RuleOutcome, ...] = ()
-    uncompared: tuple[str, ...] = ()
+    silent: tuple[Silence, ...] = ()
+    cut_offs_known: bool = True
 
     @property
     def probability(self) -> float:
@@ -78,72 +80,64 @@ def explain_pair(
 ) -> Explanation:
     """Weigh a pair as it stands."""
     (weighed,) = weigh(connection, tenant, scorer, fields, [pair])
-    return _explained(weighed, scorer, settings, fields)
-
-
-def explain_decision(decision: Decision, settings: MatchingSettings) -> Explanation | None:
-    """The weights that were written with a decision; ``None`` where there are none, as with a person's."""
-    return explain_stored(decision.match_weight, decision.evidence, decision.actor, settings)
+    return explain_weighed(weighed, scorer, settings, fields)
 
 
 def explain_stored(
-    match_weight: float | None, evidence: Mapping[str, object], model: str, settings: MatchingSettings
+    match_weight: float | None,
+    evidence: Mapping[str, object],
+    model: str,
+    settings: MatchingSettings,
+    *,
+    cut_offs: tuple[float, float] | None,
+    leads: LeadPair | None = None,
 ) -> Explanation | None:
-    """The weights as they were written; ``None`` where there are none."""
+    """The weights as they were written; ``None`` where there are none, as with a person's decision."""
     numbers = {name: float(value) for name, value in evidence.items() if isinstance(value, int | float)}
     if match_weight is None or not numbers:
         return None
     prior = numbers.pop(PRIOR, None)
+    review_weight, merge_weight = cut_offs or (settings.review_weight, settings.merge_weight)
     return Explanation(
         weight=match_weight,
         prior=prior,
         comparisons=tuple(ComparisonWeight(name, weight) for name, weight in numbers.items()),
         model=model,
-        merge_weight=settings.merge_weight,
-        review_weight=settings.review_weight,
+        merge_weight=merge_weight,
+        review_weight=review_weight,
+        leads=leads,
+        cut_offs_known=cut_offs is not None,
     )
 
 
 def with_levels(written: Explanation, now: Explanation) -> Explanation:
     """The weights that were written, with how well the two agree as it is seen now."""
-    levels = {item.name: item.level for item in now.comparisons}
-    order = list(levels)
-    comparisons = [replace(item, level=levels.get(item.name)) for item in written.comparisons]
-    comparisons.sort(key=lambda item: order.index(item.name) if item.name in levels else len(order))
-    known = {item.name for item in written.comparisons}
+    seen = {item.name: item for item in now.comparisons}
+    then = {item.name: _with_level(item, seen.get(item.name)) for item in written.comparisons}
+    # What was compared and weighed nothing was not written.
+    then |= {name: item for name, item in seen.items() if name not in then and not item.weight}
+    order = [*seen, *then]
     return replace(
         written,
-        comparisons=tuple(comparisons),
+        comparisons=tuple(sorted(then.values(), key=lambda item: order.index(item.name))),
         leads=now.leads,
         rules=now.rules,
-        uncompared=tuple(name for name in now.uncompared if name not in known),
+        silent=tuple(item for item in now.silent if item.name not in then),
     )
 
 
-def found_again(
-    written: Explanation,
-    weighed: Sequence[WeighedPair],
-    scorer: ExplainingScorer,
-    settings: MatchingSettings,
-    fields: Mapping[LeadId, MatchFields],
-) -> Explanation | None:
-    """Which of the pairs a decision was about: with the weights that were written, and the levels as they are.
-
-    ``None`` where none of them gives these weights any more.
-    """
-    then = {item.name: item.weight for item in written.comparisons}
-    nearest = min(weighed, key=lambda pair: _difference(then, pair.scored.evidence), default=None)
-    if nearest is None or _difference(then, nearest.scored.evidence) > _SAME_EVIDENCE:
-        return None
-    return with_levels(written, _explained(nearest, scorer, settings, fields))
+def _with_level(then: ComparisonWeight, now: ComparisonWeight | None) -> ComparisonWeight:
+    alike = now is not None and abs(then.weight - now.weight) <= _SAME_LEVEL and then.weight * now.weight >= 0
+    return replace(then, level=now.level if now is not None and alike else CHANGED)
 
 
-def _explained(
+def explain_weighed(
     weighed: WeighedPair,
     scorer: ExplainingScorer,
     settings: MatchingSettings,
     fields: Mapping[LeadId, MatchFields],
 ) -> Explanation:
+    """What ``weigh`` found, told level by level."""
     one, other = (fields[lead] for lead in weighed.leads)
     reached = {
         name: next((level for level, count in levels.items() if count), None)
@@ -163,10 +157,5 @@ def _explained(
         review_weight=settings.review_weight,
         leads=weighed.leads,
         rules=tuple(compile_rules(settings.rules).explain(one, other)),
-        uncompared=tuple(name for name in reached if name not in names),
+        silent=tuple(why_silent(name, weighed.leads, (one, other)) for name in reached if name not in names),
     )
-
-
-def _difference(one: Mapping[str, float], other: Mapping[str, float]) -> float:
-    names = (one.keys() | other.keys()) - {PRIOR}
-    return sum(abs(one.get(name, 0.0) - other.get(name, 0.0)) for name in names)

@@ -27,6 +27,7 @@ from leads_pipeline.matching.full_candidates import Candidates, KeyCollector, Pl
 from leads_pipeline.matching.full_groups import Grouping, group, same_people
 from leads_pipeline.matching.full_scoring import NO_RULE, BulkScorer, EdgeArrays
 from leads_pipeline.matching.model import Parameters
+from leads_pipeline.matching.pairs import ONE_PERSON
 
 Id = TypeVar("Id", bound=Hashable)
 
@@ -35,11 +36,6 @@ Id = TypeVar("Id", bound=Hashable)
 _RECORDS_AT_ONCE = 2_000
 _PAIRS_AT_ONCE = 2_000_000
 _MEMORY_LIMIT = "1GB"
-
-# What is clearly one person, for counting how common a value is before anybody was told apart.
-ONE_PERSON = tuple(
-    ("first_name", "last_name", clue) for clue in ("email", "phone", "born", "company", "address", "postcode", "city")
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,11 +103,11 @@ class FullResolution(Generic[Id]):
                 older, newer = int(self._edges.older[number]), int(self._edges.newer[number])
                 yield UndecidedPair(self.ids[newer], self.ids[older], is_refused, reason)
 
-    def ties(self, part_of: Places) -> dict[int, Reason]:
+    def ties(self, part_of: Places) -> dict[int, tuple[Reason, tuple[Id, Id]]]:
         """What holds groups together that consist of parts.
 
         ``part_of`` numbers each record's part (-1: of no interest). For each part the strongest pair by which it is
-        tied to another part of its group; one that only a must-link ties has none.
+        tied to another part of its group, and why; one that only a must-link ties has none.
         """
         edges, group_of = self._edges, self.group_of
         one, other = part_of[edges.older], part_of[edges.newer]
@@ -125,7 +121,10 @@ class FullResolution(Generic[Id]):
             best[int(one[number])] = best[int(other[number])] = number
         distinct = sorted(set(best.values()))
         reason_of = dict(zip(distinct, self._reasons(np.array(distinct, np.int64)), strict=True))
-        return {part: reason_of[number] for part, number in best.items()}
+        return {
+            part: (reason_of[number], (self.ids[edges.older[number]], self.ids[edges.newer[number]]))
+            for part, number in best.items()
+        }
 
     def _reasons(self, numbers: npt.NDArray[np.int64]) -> list[Reason]:
         edges = self._edges
@@ -134,7 +133,10 @@ class FullResolution(Generic[Id]):
         rules = self._rules.names
         return [
             Reason(
-                f"model:{self._version}" if rule == NO_RULE else f"rule:{rules[rule]}", round(weight, 3), evidence[pair]
+                f"model:{self._version}" if rule == NO_RULE else f"rule:{rules[rule]}",
+                round(weight, 3),
+                evidence[pair],
+                cut_offs=self._cut_offs,
             )
             for pair, weight, rule in zip(
                 pairs, edges.weight[numbers].tolist(), edges.rule[numbers].tolist(), strict=True

@@ -66,6 +66,7 @@ _ALONE_IS_FAMILY = _if(
     f"or coalesce({_alike('first_name_l', 'last_name_r', 0.92)}, false) "
     f"or coalesce({_alike('last_name_l', 'first_name_r', 0.92)}, false)",
 )
+_SAME_ADDRESS = "address_l = address_r and (postcode_l = postcode_r or city_l = city_r)"
 _INITIAL = "(length(first_name_l) = 1 or length(first_name_r) = 1) and left(first_name_l, 1) = left(first_name_r, 1)"
 _GIVEN_NAMES_COMPATIBLE = (
     f"(first_name_l is null or first_name_r is null or {_alike('first_name_l', 'first_name_r', 0.8)} "
@@ -77,12 +78,21 @@ _NAMES_COMPATIBLE = (
     f"(last_name_l is null or last_name_r is null or {_alike('last_name_l', 'last_name_r', 0.88)} "
     f"or coalesce({_SWAPPED_ALIKE}, false)) and {_GIVEN_NAMES_COMPATIBLE}"
 )
-# A telephone number is a company's or a family's as often as a person's. With another given name it says nothing of
-# who it is; and it says where one works, so the company's name is no second clue, nor the office's address a third.
-_SHARED_PHONE = _if("phone_l = phone_r", f"not {_GIVEN_NAMES_COMPATIBLE}")
-_SHARED_EMAIL = _if("email_l = email_r", f"not {_GIVEN_NAMES_COMPATIBLE}")
-_SAME_PHONE = "coalesce(phone_l = phone_r, false)"
+# Parent and child of one name, unless it is a slip: those leave all but two characters, or day and month.
+_A_GENERATION_APART = _if(
+    "abs(born_days_l - born_days_r) > 5475",
+    "damerau_levenshtein(born_l, born_r) > 2 and right(born_l, 5) != right(born_r, 5)",
+)
 _SAME_COMPANY = "coalesce(company_l = company_r or domain_l = domain_r, false)"
+_FAMILY = f"(not {_GIVEN_NAMES_COMPATIBLE} or {_A_GENERATION_APART})"
+# A telephone number is a company's or a family's as often as a person's. With another given name, or where the births
+# lie a generation apart, it says nothing of who it is, nor does the address; and it says where one works, so the
+# company's name is no second clue, nor the office's address a third.
+_SHARED_PHONE = _if("phone_l = phone_r", _FAMILY)
+_SHARED_ADDRESS = _if(_SAME_ADDRESS, _FAMILY) + " or " + _if("postcode_l = postcode_r", _A_GENERATION_APART)
+_FAMILY_FIRM = _if(_SAME_COMPANY, _A_GENERATION_APART)
+_SHARED_EMAIL = _if("email_l = email_r", _FAMILY)
+_SAME_PHONE = "coalesce(phone_l = phone_r, false)"
 
 # A sender who left the family name out may have it in the address.
 _IN_MAILBOX = _if(
@@ -192,13 +202,13 @@ COMPARISONS: tuple[Comparison, ...] = (
                 "abs(abs(born_days_l - born_days_r) - 365) <= 40 or abs(abs(born_days_l - born_days_r) - 3652) <= 60",
             ),
             Level("two_characters", "damerau_levenshtein(born_l, born_r) <= 2"),
-            Level("a_generation", "abs(born_days_l - born_days_r) > 5475"),
+            Level("a_generation", _A_GENERATION_APART),
             Level("different", "else"),
         ),
     ),
     Comparison(
         "company",
-        f"(({_either_null('company')}) and ({_either_null('domain')})) or {_SAME_PHONE}",
+        f"(({_either_null('company')}) and ({_either_null('domain')})) or {_SAME_PHONE} or {_FAMILY_FIRM}",
         (
             Level("same", "company_l = company_r", "company"),
             Level("typo", "jaro_winkler_similarity(company_l, company_r) >= 0.93"),
@@ -211,15 +221,10 @@ COMPARISONS: tuple[Comparison, ...] = (
     # One comparison for all that says where somebody is: a street implies a postcode, which implies a town.
     Comparison(
         "place",
-        f"(({_either_null('postcode')}) and ({_either_null('city')})) or {_SAME_PHONE} or {_SAME_COMPANY}",
+        f"(({_either_null('postcode')}) and ({_either_null('city')})) or {_SAME_PHONE} or {_SAME_COMPANY} "
+        f"or {_SHARED_ADDRESS}",
         (
-            Level(
-                "same_address",
-                _if(
-                    "address_l = address_r and (postcode_l = postcode_r or city_l = city_r)",
-                    _GIVEN_NAMES_COMPATIBLE,
-                ),
-            ),
+            Level("same_address", _SAME_ADDRESS),
             Level("same_postcode", "postcode_l = postcode_r", "postcode"),
             Level("same_area_and_city", "area_l = area_r and city_l = city_r"),
             Level("same_area", "area_l = area_r"),

@@ -30,20 +30,53 @@ class ScoredPair:
     evidence: dict[str, float]
 
 
+# Records that agree in all of these are clearly one person's, before anybody was told apart: a whole name with another
+# clue, or half of it with the date of birth and a place. Named as in ``scoring.RECORD_COLUMNS``.
+ONE_PERSON: tuple[tuple[str, ...], ...] = (
+    *(
+        ("first_name", "last_name", clue)
+        for clue in ("email", "phone", "born", "company", "address", "postcode", "city")
+    ),
+    *((name, "born", place) for name in ("first_name", "last_name") for place in ("postcode", "city")),
+)
+
+
 def count_terms(records: Iterable[MatchFields]) -> Frequencies:
     """How common each value is among ``records`` that nobody has told apart yet.
 
-    Records of one name are taken for one person: a file sorted by person would otherwise make each of its rare names
-    look common.
+    What ``ONE_PERSON`` says are one person's records count once, as in a full resolution: a file sorted by person would
+    otherwise make each of its rare names look common.
     """
-    bearers: dict[tuple[str, str], set[tuple[str | None, str | None]]] = defaultdict(set)
-    names = set()
-    for record in records:
-        name = record.first_name_key, record.last_name_key
-        names.add(name)
-        for term in terms_of(record).items():
-            bearers[term].add(name)
-    return Frequencies(len(names), {term: len(found) for term, found in bearers.items()})
+    known = list(records)
+    terms = [terms_of(record) for record in known]
+    bearer_of = _bearers(
+        {**own, "email": None if record.role_mailbox else record.email_key, "address": record.address_key}
+        for own, record in zip(terms, known, strict=True)
+    )
+    bearers: dict[tuple[str, str], set[int]] = defaultdict(set)
+    for bearer, own in zip(bearer_of, terms, strict=True):
+        for term in own.items():
+            bearers[term].add(bearer)
+    return Frequencies(len(set(bearer_of)), {term: len(found) for term, found in bearers.items()})
+
+
+def _bearers(records: Iterable[Mapping[str, str | None]]) -> list[int]:
+    """A number for each record, the same for those that are clearly one person's, directly or over others."""
+    root_of: list[int] = []
+
+    def root(place: int) -> int:
+        while root_of[place] != place:
+            root_of[place] = place = root_of[root_of[place]]
+        return place
+
+    first_with: dict[tuple[int, *tuple[str, ...]], int] = {}
+    for place, record in enumerate(records):
+        root_of.append(place)
+        for number, names in enumerate(ONE_PERSON):
+            values = [value for name in names if (value := record.get(name))]
+            if len(values) == len(names):
+                root_of[root(place)] = root(first_with.setdefault((number, *values), place))
+    return [root(place) for place in range(len(root_of))]
 
 
 class Scorer(Protocol):

@@ -14,11 +14,12 @@ from leads_pipeline.errors import NotFound
 from leads_pipeline.matching.explanation import (
     ExplainingScorer,
     Explanation,
-    explain_decision,
     explain_pair,
-    found_again,
+    explain_stored,
+    explain_weighed,
+    with_levels,
 )
-from leads_pipeline.matching.lead_weights import WeighedPair, weigh
+from leads_pipeline.matching.lead_weights import weigh
 from leads_pipeline.storage.contact_links import links_of
 from leads_pipeline.storage.contact_reading import find_contact, read_history
 from leads_pipeline.storage.contact_state import contacts_of, match_fields_of, read_contacts
@@ -82,28 +83,37 @@ def explain_contact(
         tenant, whole = found.tenant, found.contact_id
         scorer = scorer_of(tenant)
         leads = sorted(read_contacts(connection, tenant, [whole]).state.leads_of(whole))
-        fields = match_fields_of(connection, tenant, leads[:MAX_LEADS_WEIGHED])
-        pairs = list(combinations(sorted(fields), 2))
-        weighed = weigh(connection, tenant, scorer, fields, pairs) if pairs else []
         history = read_history(connection, tenant, whole)
+        undone = standing(history)
+        held = [item for item in history if item.merge_id not in undone and item.kind is not DecisionKind.UNDO]
+        every = set(combinations(leads[:MAX_LEADS_WEIGHED], 2))
+        # One of the two may be another contact's by now.
+        compared = {pair for item in held if (pair := _compared(item))}
+        fields = match_fields_of(connection, tenant, {lead for pair in every | compared for lead in pair})
+        pairs = sorted(pair for pair in every | compared if fields.keys() >= {*pair})
+        weighed = {pair.leads: pair for pair in weigh(connection, tenant, scorer, fields, pairs)} if pairs else {}
         links = links_of(connection, tenant, leads)
-    undone = standing(history)
     decisions = []
-    for decision in history:
-        if decision.merge_id in undone or decision.kind is DecisionKind.UNDO:
-            continue
-        written = explain_decision(decision, settings)
-        if written is not None:
-            about = [pair for pair in weighed if _is_about(decision, pair)]
-            written = found_again(written, about, scorer, settings, fields) or written
+    for decision in held:
+        written = explain_stored(
+            decision.match_weight,
+            decision.evidence,
+            decision.actor,
+            settings,
+            cut_offs=decision.cut_offs,
+            leads=decision.compared,
+        )
+        pair = _compared(decision)
+        if written is not None and pair in weighed:
+            written = with_levels(written, explain_weighed(weighed[pair], scorer, settings, fields))
         decisions.append(ExplainedDecision(decision, written))
-    scores = sorted((pair.scored.match_weight, *pair.leads) for pair in weighed)
+    scores = sorted((item.scored.match_weight, *pair) for pair, item in weighed.items() if pair in every)
     return ExplainedContact(
         tenant=tenant,
         contact_id=whole,
         leads=len(leads),
         decisions=decisions,
-        weighed=len(weighed),
+        weighed=len(scores),
         in_favour=sum(weight >= settings.merge_weight for weight, _one, _other in scores),
         against=[(one, other, weight) for weight, one, other in scores if weight < 0],
         links=links,
@@ -161,9 +171,9 @@ def explain_leads(
     )
 
 
-def _is_about(decision: Decision, pair: WeighedPair) -> bool:
-    """Whether exactly one of the two moved: it came to where the other was."""
-    return len(decision.moved.keys() & set(pair.leads)) == 1
+def _compared(decision: Decision) -> tuple[LeadId, LeadId] | None:
+    """The two leads that were compared, in the order of their ids."""
+    return (min(decision.compared), max(decision.compared)) if decision.compared else None
 
 
 def _between(

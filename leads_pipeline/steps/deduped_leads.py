@@ -388,7 +388,8 @@ class _Chunk:
         rule = weighed.rules.get((edge.left, edge.right))
         actor = f"rule:{rule}" if rule else f"model:{self._scorer.version}"
         weight = pair.match_weight if pair else edge.weight
-        return Reason(actor, round(weight, 3), pair.evidence if pair else {})
+        cut_offs = self._settings.review_weight, self._settings.merge_weight
+        return Reason(actor, round(weight, 3), pair.evidence if pair else {}, cut_offs)
 
     def _write(
         self, arrivals: _Arrivals, records: Sequence[Record], resolution: Resolution, assigned: Sequence[Assigned]

@@ -122,7 +122,7 @@ def explain_review(
     if len(fields) < len(pair):
         return None
     now = explain_pair(connection, review.tenant, scorer, settings, fields, pair)
-    written = explain_stored(review.match_weight, review.evidence, review.actor, settings)
+    written = explain_stored(review.match_weight, review.evidence, review.actor, settings, cut_offs=review.cut_offs)
     return now if written is None else with_levels(written, now)
 
 

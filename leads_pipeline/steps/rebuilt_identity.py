@@ -15,7 +15,7 @@ from array import array
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from uuid import UUID
 
@@ -106,7 +106,10 @@ class Rebuilt:
 
 @dataclass(frozen=True, slots=True)
 class Rebuild:
-    """Settings of a rebuild. ``runner_id`` is stamped on what it writes."""
+    """Settings of a rebuild. ``runner_id`` is stamped on what it writes.
+
+    ``applied_by``: who has it written, and why, where a person does; every decision keeps it.
+    """
 
     tenant: str
     settings: MatchingSettings
@@ -115,6 +118,7 @@ class Rebuild:
     clock: Clock
     runner_id: str
     progress: Progress = field(default=lambda _phase, _share: None)
+    applied_by: str | None = None
 
 
 def compare(engine: sa.Engine, rebuild: Rebuild) -> Difference:
@@ -147,6 +151,7 @@ def apply(engine: sa.Engine, rebuild: Rebuild, difference: Difference) -> Rebuil
     """
     total = Regrouped()
     regroupings = difference.regroupings
+    said = f", applied by {rebuild.applied_by}" if rebuild.applied_by else ""
     for start in range(0, len(regroupings), _REGROUPINGS_AT_ONCE):
         chunk = _chunk(rebuild)
         with engine.begin() as connection:
@@ -157,7 +162,7 @@ def apply(engine: sa.Engine, rebuild: Rebuild, difference: Difference) -> Rebuil
                     chunk,
                     regroupings[start : start + _REGROUPINGS_AT_ONCE],
                     reasons=difference.reason_of,
-                    reason=f"rebuild {difference.rebuild_id}",
+                    reason=f"rebuild {difference.rebuild_id}{said}",
                 )
             )
         rebuild.progress("writing", min(1.0, (start + _REGROUPINGS_AT_ONCE) / len(regroupings)))
@@ -245,8 +250,8 @@ def _difference(
     changed = (parts_of_group[groups] > 1) | (parts_of_contact[contacts] > 1)
     regroupings = _regroupings(reading, resolution.ids, groups, contacts, changed, part_of)
     reasons = {
-        (int(groups[part]), reading.contacts[int(contacts[part])]): reason
-        for part, reason in resolution.ties(np.where(changed[part_of], part_of, -1).astype(np.int32)).items()
+        (int(groups[part]), reading.contacts[int(contacts[part])]): replace(reason, leads=leads)
+        for part, (reason, leads) in resolution.ties(np.where(changed[part_of], part_of, -1).astype(np.int32)).items()
     }
     sizes = np.bincount(group_of, minlength=len(group_of))
     biggest = np.argsort(-sizes, kind="stable")[:_BIGGEST]

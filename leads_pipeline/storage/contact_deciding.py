@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from leads_pipeline.domain.identity_change import Change
 from leads_pipeline.domain.identity_log import DecisionKind, Link, LinkKind, violated
 from leads_pipeline.domain.ids import BatchId, ContactId, LeadId, uuid7
+from leads_pipeline.domain.resolution import Reason
 from leads_pipeline.domain.stage import ALL_LANES, Chunk
 from leads_pipeline.errors import IdentityRefused
 from leads_pipeline.storage import match_reviews
@@ -107,8 +108,6 @@ def decide(
     links: Links,
     undoes: UUID | None = None,
     apart_since: datetime | None = None,
-    evidence: Mapping[str, object] | None = None,
-    match_weight: float | None = None,
 ) -> Decided:
     """Write a decision.
 
@@ -153,11 +152,9 @@ def decide(
         moved=change.leads,
         revisions=found.revisions,
         inverse=inverse,
-        actor=ruling.actor,
+        why=Reason(ruling.actor, None, {}),
         reason=ruling.reason,
         undoes=undoes,
-        match_weight=match_weight,
-        evidence=evidence,
     )
     match_reviews.follow(connection, tenant, state.contact_of, actor=ruling.actor, now=ruling.now)
     members: dict[ContactId, set[LeadId]] = {}

@@ -8,12 +8,13 @@ import sqlalchemy as sa
 
 from leads_pipeline.domain.identity_log import Decision, DecisionKind, Inverse, decision_of
 from leads_pipeline.domain.ids import ContactId, LeadId, uuid7
+from leads_pipeline.domain.resolution import Reason
 from leads_pipeline.domain.stage import Chunk
 from leads_pipeline.storage.golden import uuid_array
 
 _COLUMNS = (
     "merge_id, number, kind, contact_id, other_contact_id, lead_ids, inverse, undoes, actor, reason, match_weight, "
-    "evidence, merged_at"
+    "evidence, compared_lead_id, compared_with_lead_id, review_weight, merge_weight, merged_at"
 )
 
 _TENANT_AND_ROW = sa.text(f"select tenant, {_COLUMNS} from merge_log where merge_id = :merge_id")  # noqa: S608
@@ -34,11 +35,12 @@ _INSERT = sa.text(
     """
     insert into merge_log (
         merge_id, tenant, kind, contact_id, other_contact_id, lead_ids, inverse, undoes, actor, reason, match_weight,
-        evidence, batch_id, runner_id, merged_at
+        evidence, compared_lead_id, compared_with_lead_id, review_weight, merge_weight, batch_id, runner_id, merged_at
     )
     values (
         :merge_id, :tenant, :kind, :contact_id, :other_contact_id, cast(:lead_ids as jsonb), cast(:inverse as jsonb),
-        :undoes, :actor, :reason, :match_weight, cast(:evidence as jsonb), :batch_id, :runner_id, :now
+        :undoes, :actor, :reason, :match_weight, cast(:evidence as jsonb), :compared_lead_id, :compared_with_lead_id,
+        :review_weight, :merge_weight, :batch_id, :runner_id, :now
     )
     """
 )
@@ -80,13 +82,13 @@ def write_decision(
     moved: Mapping[LeadId, ContactId],
     revisions: Mapping[LeadId, int],
     inverse: Inverse,
-    actor: str,
+    why: Reason,
     reason: str | None,
     undoes: UUID | None = None,
-    match_weight: float | None = None,
-    evidence: Mapping[str, object] | None = None,
 ) -> None:
-    """Add a decision to the log."""
+    """Add a decision to the log. ``reason`` is what a person said of it."""
+    compared, compared_with = why.leads or (None, None)
+    review_weight, merge_weight = why.cut_offs or (None, None)
     lead_ids = [
         {"lead_id": str(lead), "revision": revisions.get(lead, 1), "contact_id": str(owner)}
         for lead, owner in sorted(moved.items())
@@ -102,10 +104,14 @@ def write_decision(
             "lead_ids": msgspec.json.encode(lead_ids).decode(),
             "inverse": msgspec.json.encode(inverse.as_json(revisions)).decode(),
             "undoes": undoes,
-            "actor": actor,
+            "actor": why.actor,
             "reason": reason,
-            "match_weight": match_weight,
-            "evidence": msgspec.json.encode(dict(evidence or {})).decode(),
+            "match_weight": why.match_weight,
+            "evidence": msgspec.json.encode(dict(why.evidence)).decode(),
+            "compared_lead_id": compared,
+            "compared_with_lead_id": compared_with,
+            "review_weight": review_weight,
+            "merge_weight": merge_weight,
             "batch_id": chunk.batch_id,
             "runner_id": chunk.runner_id,
             "now": chunk.now,

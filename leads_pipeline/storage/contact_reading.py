@@ -54,7 +54,8 @@ class ContactDestination:
 class ContactCard:
     """A contact as it stands. ``golden`` is its golden row by column; missing until it was made.
 
-    ``merged``: contacts that were merged into it. ``waits``: it is to be made anew.
+    ``merged``: contacts that were merged into it. ``waits``: it is to be made anew. ``email_holder``: who holds the
+    e-mail address that it awaits.
     """
 
     tenant: str
@@ -68,6 +69,7 @@ class ContactCard:
     links: Sequence[Link]
     open_reviews: Sequence[UUID]
     waits: bool
+    email_holder: ContactId | None = None
 
 
 _FIND = sa.text(
@@ -89,6 +91,7 @@ _BY_KEY = """
 
 _CONTACT = sa.text("select tenant, founding_lead_id, created_at from contacts where contact_id = :id")
 _GOLDEN = sa.text("select * from golden_contacts where contact_id = :id")
+_HOLDER = sa.text("select contact_id from golden_contacts where tenant = :tenant and email_key = :key")
 _MERGED = sa.text("select contact_id from contacts where merged_into = :id order by contact_id")
 _LEADS = sa.text(
     """
@@ -148,6 +151,8 @@ def read_card(connection: sa.Connection, contact: ContactId) -> ContactCard | No
     if row is None:
         return None
     golden = connection.execute(_GOLDEN, given).mappings().one_or_none()
+    awaited = golden["awaited_email_key"] if golden else None
+    holder = connection.execute(_HOLDER, {"tenant": row.tenant, "key": awaited}).scalar() if awaited else None
     leads = [ContactLead(**item) for item in connection.execute(_LEADS, given).mappings()]
     return ContactCard(
         tenant=row.tenant,
@@ -161,6 +166,7 @@ def read_card(connection: sa.Connection, contact: ContactId) -> ContactCard | No
         links=links_of(connection, row.tenant, [lead.lead_id for lead in leads]),
         open_reviews=[item.review_id for item in connection.execute(_REVIEWS, given)],
         waits=bool(connection.execute(_WAITS, given).scalar_one()),
+        email_holder=ContactId(holder) if holder else None,
     )
 
 

@@ -93,13 +93,15 @@ _INSERT_MERGE_LOG = sa.text(
     """
     insert into merge_log (
         merge_id, tenant, kind, contact_id, other_contact_id, lead_ids, inverse, actor, match_weight, evidence,
-        batch_id, runner_id, merged_at
+        compared_lead_id, compared_with_lead_id, review_weight, merge_weight, batch_id, runner_id, merged_at
     )
     select t.merge_id, :tenant, t.kind, t.contact_id, t.other_contact_id, t.lead_ids, t.inverse, t.actor,
-        t.match_weight, t.evidence, :batch_id, :runner_id, :now
+        t.match_weight, t.evidence, t.compared_lead_id, t.compared_with_lead_id, t.review_weight, t.merge_weight,
+        :batch_id, :runner_id, :now
     from jsonb_to_recordset(cast(:rows as jsonb)) as t(
         merge_id uuid, kind text, contact_id uuid, other_contact_id uuid, lead_ids jsonb, inverse jsonb, actor text,
-        match_weight double precision, evidence jsonb
+        match_weight double precision, evidence jsonb, compared_lead_id uuid, compared_with_lead_id uuid,
+        review_weight double precision, merge_weight double precision
     )
     """
 )
@@ -108,14 +110,15 @@ _INSERT_MERGE_LOG = sa.text(
 _INSERT_REVIEWS = sa.text(
     """
     insert into match_reviews (
-        review_id, tenant, lead_id, other_lead_id, match_weight, evidence, cause, actor, state, batch_id, runner_id,
-        opened_at
+        review_id, tenant, lead_id, other_lead_id, match_weight, evidence, review_weight, merge_weight, cause, actor,
+        state, batch_id, runner_id, opened_at
     )
-    select t.review_id, :tenant, t.lead_id, t.other_lead_id, t.match_weight, t.evidence, t.cause, t.actor, 'open',
-        :batch_id, :runner_id, :now
+    select t.review_id, :tenant, t.lead_id, t.other_lead_id, t.match_weight, t.evidence, t.review_weight,
+        t.merge_weight, t.cause, t.actor, 'open', :batch_id, :runner_id, :now
     from jsonb_to_recordset(cast(:rows as jsonb)) as t(
         review_id uuid, lead_id uuid, other_lead_id uuid, contact_id uuid, other_contact_id uuid,
-        match_weight double precision, evidence jsonb, cause text, actor text
+        match_weight double precision, evidence jsonb, review_weight double precision, merge_weight double precision,
+        cause text, actor text
     )
     where not exists (
         select from deduped_leads d
@@ -129,9 +132,10 @@ _INSERT_REVIEWS = sa.text(
         where d.contact_id = t.contact_id and e.contact_id = t.other_contact_id
     )
     on conflict (lead_id, other_lead_id) do update set
-        match_weight = excluded.match_weight, evidence = excluded.evidence, cause = excluded.cause,
-        actor = excluded.actor, state = 'open', batch_id = excluded.batch_id, runner_id = excluded.runner_id,
-        opened_at = excluded.opened_at, decided_at = null, decided_by = null, reason = null
+        match_weight = excluded.match_weight, evidence = excluded.evidence, review_weight = excluded.review_weight,
+        merge_weight = excluded.merge_weight, cause = excluded.cause, actor = excluded.actor, state = 'open',
+        batch_id = excluded.batch_id, runner_id = excluded.runner_id, opened_at = excluded.opened_at,
+        decided_at = null, decided_by = null, reason = null
     where match_reviews.state = 'closed'
     """
 )
@@ -247,10 +251,8 @@ def write_reviews(connection: sa.Connection, chunk: Chunk, reviews: Sequence[Rev
             "other_lead_id": str(review.other_lead_id),
             "contact_id": str(review.contacts[0]),
             "other_contact_id": str(review.contacts[1]),
-            "match_weight": review.reason.match_weight,
-            "evidence": dict(review.reason.evidence),
             "cause": "refused" if review.refused else "grey",
-            "actor": review.reason.actor,
+            **_why(review.reason),
         }
         for review in reviews
     ]
@@ -316,9 +318,20 @@ def _log_row(
         "other_contact_id": str(other) if other else None,
         "lead_ids": leads,
         "inverse": inverse,
+        "compared_lead_id": str(reason.leads[0]) if reason.leads else None,
+        "compared_with_lead_id": str(reason.leads[1]) if reason.leads else None,
+        **_why(reason),
+    }
+
+
+def _why(reason: Reason) -> dict[str, Any]:
+    review_weight, merge_weight = reason.cut_offs or (None, None)
+    return {
         "actor": reason.actor,
         "match_weight": reason.match_weight,
         "evidence": dict(reason.evidence),
+        "review_weight": review_weight,
+        "merge_weight": merge_weight,
     }
 
 

@@ -207,6 +207,10 @@ _CHAPTERS: dict[str, str] = {
         from pending where subject_id in (cast(:lead_id as uuid), cast(:contact_id as uuid))""",
 }
 
+_CAPTURE = ("buffer", "raw_leads")
+# What they say of a time before the lead was captured was other leads' doing.
+_OF_CONTACT = ("merge_log", "sync_attempts", "dead_letters")
+
 
 def lead_journey(connection: sa.Connection, lead_id: LeadId) -> Journey | None:
     """The journey of a lead, or ``None`` if it was never captured (or was erased without a trace of its own)."""
@@ -230,6 +234,9 @@ def lead_journey(connection: sa.Connection, lead_id: LeadId) -> Journey | None:
         for table, statement in _CHAPTERS.items()
         for row in connection.execute(_typed(statement), {"lead_id": lead_id, "contact_id": contact_id})
     ]
+    captured = min((event.at for event in events if event.table in _CAPTURE), default=None)
+    if captured is not None:
+        events = [event for event in events if event.at >= captured or event.table not in _OF_CONTACT]
     events.sort(key=lambda event: event.at)  # stable: rows of one instant keep the order of the flow
     return Journey(lead_id, tenant, contact_id, tuple(events))
 

@@ -32,7 +32,10 @@ class ReviewOrder(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class MatchReview:
-    """A pair of leads, newer first, and the contacts that they belong to by now (``None``: a lead that is gone)."""
+    """A pair of leads, newer first, and the contacts that they belong to by now (``None``: a lead that is gone).
+
+    ``cut_offs``: the review weight and the merge weight of the day on which it was opened.
+    """
 
     review_id: UUID
     tenant: str
@@ -49,6 +52,7 @@ class MatchReview:
     decided_at: datetime | None
     decided_by: str | None
     reason: str | None
+    cut_offs: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +75,8 @@ class Label:
 
 _SELECT = """
     select r.review_id, r.tenant, r.lead_id, r.other_lead_id, d.contact_id, e.contact_id as other_contact_id,
-        r.match_weight, r.evidence, r.cause, r.actor, r.state, r.opened_at, r.decided_at, r.decided_by, r.reason
+        r.match_weight, r.evidence, r.cause, r.actor, r.state, r.opened_at, r.decided_at, r.decided_by, r.reason,
+        r.review_weight, r.merge_weight
     from match_reviews r
     left join deduped_leads d on d.lead_id = r.lead_id
     left join deduped_leads e on e.lead_id = r.other_lead_id
@@ -247,5 +252,7 @@ def _conditions(wanted: ReviewFilter) -> tuple[str, dict[str, object]]:
 
 
 def _review(row: Mapping[str, Any]) -> MatchReview:
-    values = {**row, "cause": ReviewCause(row["cause"]), "state": ReviewState(row["state"])}
-    return MatchReview(**values)
+    review_weight, merge_weight = row["review_weight"], row["merge_weight"]
+    values = {name: value for name, value in row.items() if name not in ("review_weight", "merge_weight")}
+    values |= {"cause": ReviewCause(row["cause"]), "state": ReviewState(row["state"])}
+    return MatchReview(**values, cut_offs=None if merge_weight is None else (review_weight, merge_weight))

@@ -148,10 +148,8 @@ def _write(
                 moved=step.change.leads,
                 revisions=found.revisions,
                 inverse=step.change.inverse(state),
-                actor=why.actor,
+                why=why,
                 reason=reason,
-                match_weight=why.match_weight,
-                evidence=why.evidence,
             )
             state = step.change.applied(state)
     leads = [lead for item in taken for lead in item.state.contact_of]

@@ -18,7 +18,7 @@ class AccountUse:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """How many contacts of a destination are in a state."""
+    """How many contacts of a destination are in a state. ``state``: of an archive, ``archived`` or ``… to archive``."""
 
     destination: str
     state: str
@@ -26,9 +26,18 @@ class Delivery:
 
 
 def deliveries(connection: sa.Connection) -> list[Delivery]:
-    """The outbox by destination and state."""
+    """The outbox by destination and state. What a CRM was told to take away is no contact that it has."""
     rows = connection.execute(
-        sa.text("select destination, state, count(*) as contacts from outbox group by destination, state order by 1, 2")
+        sa.text(
+            """
+            select destination,
+                case when operation <> 'archive' then state
+                    when state = 'delivered' then 'archived'
+                    else state || ', to archive' end as state,
+                count(*) as contacts
+            from outbox group by 1, 2 order by 1, 2
+            """
+        )
     )
     return [Delivery(row.destination, row.state, row.contacts) for row in rows]
 

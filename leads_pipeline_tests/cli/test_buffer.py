@@ -15,6 +15,7 @@ from leads_pipeline.cli import cli
 from leads_pipeline.clock import FrozenClock, SystemClock
 from leads_pipeline.config import DATABASE_URL_VARIABLE, parse_settings
 from leads_pipeline.domain.stage import Lane
+from leads_pipeline.errors import NotFound
 from leads_pipeline.storage.capture_rates import CaptureRate, capture_rates
 from leads_pipeline_tests.buffer.test_bounds import new_leads, put, take
 from leads_pipeline_tests.conftest import LEADS_YAML
@@ -39,6 +40,14 @@ def status(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         return CliRunner().invoke(cli, ["--config", str(tmp_path / "leads.yaml"), "buffer", "status", *arguments])
 
     return run
+
+
+def test_who_has_no_redis_is_told_so_and_not_asked(database_url: str, tmp_path: Path) -> None:
+    (tmp_path / "leads.yaml").write_text(LEADS_YAML)
+    refused = CliRunner().invoke(cli, ["--config", str(tmp_path / "leads.yaml"), "buffer", "write-off"])
+    assert isinstance(refused.exception, NotFound)
+    assert "names no buffer.redis" in str(refused.exception)
+    assert "Go on?" not in refused.output
 
 
 def test_an_empty_buffer_says_so_and_shows_its_bounds(status: Status) -> None:

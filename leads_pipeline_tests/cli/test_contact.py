@@ -47,8 +47,15 @@ def leads(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def text(result: Result) -> str:
+    """What was printed; it fits a terminal."""
     assert result.exit_code == 0, (result.output, result.exception)
+    assert not [line for line in result.output.splitlines() if len(line) > 80 and "drawn into" not in line]
     return result.output
+
+
+def flat(result: Result) -> str:
+    """What was printed, whatever the line breaks."""
+    return " ".join(text(result).split())
 
 
 def decision_in(output: str) -> str:
@@ -64,8 +71,8 @@ def test_a_contact_is_shown_by_any_of_its_names_and_without_values(leads: Leads,
     delivered(play.engine, contact, crm_record_id="501")
     shown = text(leads("show", contact))
     for expected in (
-        f"contact      {contact} (tenant acme)", f"founded by lead {anna}", "golden row   version 2",
-        f"lead         {other}  website", "marketing by email: granted", "hubspot: upsert of version 2 is delivered",
+        f"contact  {contact} (tenant acme)", "founded by lead 1\n", "golden   version 2",
+        f"lead 2   {other}  website", "marketing by email: granted", "hubspot: upsert of version 2 is delivered",
         "record 501", "only_value", "values with --values",
     ):  # fmt: skip
         assert expected in shown
@@ -99,8 +106,8 @@ def test_the_history_tells_who_decided_what_and_what_was_taken_back(leads: Leads
     old, new = play.contact_of()[anna], play.contact_of()[bert]
     merged = decision_in(text(leads("merge", anna, bert, *GRACE, "--reason", "she said so")))
     undone = decision_in(text(leads("undo", merged, "--actor", "ada")))
-    told = text(leads("history", old))
-    lines = told.splitlines()
+    lines = text(leads("history", old)).splitlines()
+    told = flat(leads("history", old))
     assert [line.split()[2] for line in lines if re.match(r"20\d\d-", line)] == ["joined", "merged", "undone"]
     for expected in (
         "by model:plain, weight 5.00", f"{new} was merged into {old}, with lead {bert}", "by person:grace: she said so",
@@ -108,6 +115,7 @@ def test_the_history_tells_who_decided_what_and_what_was_taken_back(leads: Leads
     ):  # fmt: skip
         assert expected in told
     assert not [value for value in SECRETS if value in told.lower()]
+    assert flat(leads("history", "anna@northwind.com")) == flat(leads("history", "(415) 555-2671")) == told
     assert "no decision" in text(leads("history", play.arrive(full_name="Zoe Zander", email="zoe@zander.com")))
     assert isinstance(leads("history", uuid7(NOW)).exception, NotFound)
 
@@ -115,22 +123,75 @@ def test_the_history_tells_who_decided_what_and_what_was_taken_back(leads: Leads
 def test_a_contact_is_explained_step_by_step_until_the_sum(leads: Leads, play: Play) -> None:
     anna = play.arrive(**ANNA)
     other = play.arrive(**OTHER_ANNA)
-    told = text(leads("explain", anna))
+    told = flat(leads("explain", anna))
+    assert told == flat(leads("explain", "anna@northwind.com"))
     assert f"lead {other} joined {play.contact_of()[anna]}" in told
     assert "decided by model:plain" in told
-    numbers = [float(found) for found in re.findall(r"  ([+-]\d+\.\d\d)  ", told)]
-    *parts, total = numbers[:5]
+    assert f"lead {other} was compared with lead {anna}" in told
+    shown = text(leads("explain", anna))
+    numbers = [float(found) for found in re.findall(r"  ([+-]\d+\.\d\d)  ", shown[: shown.index("merged from")])]
+    *parts, total = numbers
     assert sum(parts) == pytest.approx(total) == pytest.approx(5.0)
     assert "enough to merge" in told
     assert "merged from 5, asked from 3" in told
     assert "Of 1 pair(s) of its leads" in told
 
 
+def test_a_decision_is_explained_by_the_cut_offs_of_its_day(leads: Leads, play: Play, tmp_path: Path) -> None:
+    anna = play.arrive(**ANNA)
+    play.arrive(**OTHER_ANNA)
+    (tmp_path / "leads.yaml").write_text(f"{LEADS_YAML}\nmatching: {{merge_weight: 9, review_weight: 6}}\n")
+    assert "merged from 5, asked from 3" in flat(leads("explain", anna))
+    with play.engine.begin() as connection:  # as version 0.1 left it
+        connection.execute(
+            sa.text("update merge_log set compared_lead_id = null, review_weight = null, merge_weight = null")
+        )
+    told = flat(leads("explain", anna))
+    assert "merged from 9, asked from 6" in told
+    assert "these are today's cut-offs" in told
+    assert "was compared with" not in told
+
+
+def test_what_was_not_compared_is_told_with_the_reason(leads: Leads, play: Play) -> None:
+    anna = play.arrive(**ANNA)
+    other = play.arrive(**OTHER_ANNA)
+    told = flat(leads("explain", anna))
+    assert f"lead {other} was compared with lead {anna}" in told
+    assert "phone the second has no phone" in told
+    assert "date of birth neither has a date of birth" in told
+    told = flat(leads("explain", anna, other))
+    assert "phone the first has no phone" in told
+    assert "last name the whole name is one clue: see first name" in told
+
+
+def test_a_lead_that_was_corrected_is_not_said_to_agree_as_it_did(leads: Leads, play: Play) -> None:
+    anna = play.arrive(**ANNA)
+    play.arrive(**OTHER_ANNA)
+    with play.engine.begin() as connection:
+        connection.execute(
+            sa.text("update validated_leads set first_name_key = 'zoe' where lead_id = :id"), {"id": anna}
+        )
+    assert re.search(r"first name +not as it was then +\+5\.00", text(leads("explain", anna)))
+
+
+def test_who_awaits_an_address_is_shown_with_who_holds_it(leads: Leads, play: Play) -> None:
+    anna, again = play.arrive(**ANNA), play.arrive(**ANNA)
+    assert "awaits" not in text(leads("show", anna))
+    text(leads("split", anna, again, *GRACE))
+    play.refresh()
+    old, new = play.contact_of()[anna], play.contact_of()[again]
+    assert f"awaits its e-mail address, which contact {old} holds" in flat(leads("show", new))
+    assert "awaits" not in text(leads("show", old))
+    both = flat(leads("show", "anna@northwind.com"))
+    assert f"contact {old} (tenant acme)" in both
+    assert f"contact {new} (tenant acme)" in both
+
+
 def test_two_leads_are_explained_as_they_compare_now(leads: Leads, play: Play, tmp_path: Path) -> None:
     anna, bert = play.arrive(**ANNA), play.arrive(**BERT)
     told = text(leads("explain", bert, anna))
     assert "They are two contacts." in told
-    assert "not the same, says the model" in told
+    assert "not enough, says the model" in told
     for word in ("before comparing", "first name", "different", "against it: "):
         assert word in told
     assert not [value for value in SECRETS if value in told.lower()]
@@ -147,7 +208,7 @@ def test_two_leads_are_explained_as_they_compare_now(leads: Leads, play: Play, t
 def test_links_that_decide_are_named_before_weights(leads: Leads, play: Play) -> None:
     anna, again = play.arrive(**ANNA), play.arrive(**ANNA)
     text(leads("split", anna, again, *GRACE))
-    told = text(leads("explain", anna, again))
+    told = flat(leads("explain", anna, again))
     assert "They are two contacts." in told
     assert re.search(r"Decided by [0-9a-f-]{36}: lead .* are kept apart, by person:grace", told)
 
@@ -179,13 +240,13 @@ def test_a_chart_is_drawn_into_a_file_that_needs_no_network(leads: Leads, play: 
 def test_a_merge_is_tried_decided_and_undone(leads: Leads, play: Play) -> None:
     anna, bert = play.arrive(**ANNA), play.arrive(**BERT)
     before = play.identity()
-    tried = text(leads("merge", anna, bert, *GRACE, "--dry-run"))
+    tried = flat(leads("merge", anna, bert, *GRACE, "--dry-run"))
     assert "nothing was changed: a dry run" in tried
     assert f"{play.contact_of()[bert]} is merged into {play.contact_of()[anna]}" in tried
     assert play.identity() == before
     decided = decision_in(text(leads("merge", anna, bert, *GRACE)))
     assert len(set(play.contact_of().values())) == 1
-    told = text(leads("undo", decided, *GRACE))
+    told = flat(leads("undo", decided, *GRACE))
     assert "lives again, with 1 lead(s)" in told
     assert "are kept apart, by person:grace" in told
     play.refresh()

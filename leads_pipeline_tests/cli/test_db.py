@@ -68,6 +68,8 @@ def test_a_server_is_started_shown_used_stopped_and_removed(leads: Leads, own_st
     assert server.directory.exists()
     assert leads("db", "remove", "--yes").returncode == 0
     assert not server.directory.exists()
+    nothing = leads("db", "remove")
+    assert (nothing.returncode, nothing.stdout) == (0, "there is none\n")
 
 
 def test_upgrade_starts_the_embedded_server_and_says_what_it_did(leads: Leads) -> None:

@@ -143,6 +143,9 @@ def test_who_decides_and_why_must_be_said(command: list[str]) -> None:
         "call 0301234 back",
         "born 1984\u201102\u201129",
         "ssn 078\u00a005\u00a01120",
+        "born 2004-02-29",
+        "called on 2026-01-15-4155552671",
+        "called 415-2026-01-15",
     ],
 )
 def test_why_is_kept_and_so_holds_no_address_and_no_number(words: str) -> None:
@@ -164,6 +167,7 @@ def test_why_is_kept_and_so_holds_no_address_and_no_number(words: str) -> None:
         "OPS-4821: two people after all",
         "same as lead 01a2017b-31a9-7173-929e-f96699aeac2a",
         "better than 2026-01-15.1",
+        "asked on 2026-01-15, again on 2026-02-01.",
         "  down since 14:30  ",
     ],
 )

@@ -49,6 +49,7 @@ def test_it_shows_what_would_differ_and_changes_nothing(leads: Leads, play: Play
     assert "contacts: 2 now, 1 after; 0 unchanged" in shown.output
     assert "merges: 1, splits: 0, moves: 0; 1 leads change their contact" in shown.output
     assert "nothing was changed" in shown.output
+    assert not [line for line in shown.output.splitlines() if len(line) > 80 and "written to" not in line]
     assert contacts(play) == 2
     text = (tmp_path / "difference.json").read_text(encoding="utf-8")
     assert "kowalczyk" not in text.lower()
@@ -61,16 +62,21 @@ def test_it_shows_what_would_differ_and_changes_nothing(leads: Leads, play: Play
 
 
 def test_it_is_written_once_a_person_has_said_so(leads: Leads, play: Play) -> None:
-    refused = leads("--apply", answer="n\n")
+    nobody = leads("--apply", "--yes")
+    assert nobody.exit_code == 2
+    assert "--apply needs --actor" in nobody.output
+    refused = leads("--apply", "--actor", "anna", answer="n\n")
     assert refused.exit_code == 1
     assert contacts(play) == 2
 
-    agreed = leads("--apply", answer="y\n")
+    agreed = leads("--apply", "--actor", "anna", "--reason", "new model", answer="y\n")
     assert agreed.exit_code == 0, agreed.output
     assert "1 changes written: 1 decisions, 1 leads" in agreed.output
     assert contacts(play) == 1
+    (decision,) = play.decisions()
+    assert decision["reason"].endswith(", applied by person:anna: new model")
 
-    again = leads("--apply", "--yes")
+    again = leads("--apply", "--yes", "--actor", "anna")
     assert "contacts: 1 now, 1 after; 1 unchanged" in again.output
     assert "written" not in again.output
 

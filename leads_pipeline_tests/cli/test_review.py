@@ -95,7 +95,8 @@ def test_two_leads_are_explained_with_the_review_that_asks_about_them(leads: Lea
         cli, ["--config", str(tmp_path / "leads.yaml"), "contact", "explain", str(one), str(other)]
     )
     assert told.exit_code == 0, told.exception
-    assert f"Review {only(play)['review_id']} is open: weight 4.00, between the two cut-offs" in told.output
+    said = " ".join(told.output.split())
+    assert f"Review {only(play)['review_id']} is open: weight 4.00, between the two cut-offs" in said
 
 
 def test_one_is_accepted_by_name_and_kept_with_its_reason(leads: Leads, play: Play) -> None:
@@ -110,6 +111,9 @@ def test_one_is_accepted_by_name_and_kept_with_its_reason(leads: Leads, play: Pl
     )  # fmt: skip
     assert "no open reviews" in leads("list").output
     assert "person:grace" in leads("list", "--state", "accepted").output
+    late = leads("reject", review_id, *GRACE)
+    assert isinstance(late.exception, IdentityRefused)
+    assert "Take it apart?" not in late.output
     again = leads("accept", review_id, *GRACE)
     assert isinstance(again.exception, IdentityRefused)
     assert "is accepted already by person:grace" in again.output

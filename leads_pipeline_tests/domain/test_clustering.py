@@ -64,6 +64,19 @@ def test_one_identity_joins_whatever_speaks_against_it() -> None:
     assert frozenset({0, 1}) <= next(group for group in groups(clustered(3, edges)) if 0 in group)
 
 
+def test_who_left_no_name_at_a_shared_mailbox_does_not_join_those_who_did() -> None:
+    # 0 and 2 share an address and are unlike; 1 gave the address alone.
+    edges = [Edge(0, 1, 9.0, Strength.IDENTITY), Edge(1, 2, 8.0, Strength.IDENTITY), Edge(0, 2, -12.0)]
+    found = clustered(3, edges)
+    assert groups(found) == {frozenset({0, 1}), frozenset({2})}
+    assert found.refused == (edges[1],)
+
+
+def test_others_of_a_contact_have_no_say_in_what_an_identity_joins() -> None:
+    edges = [Edge(0, 1, 20.0), Edge(1, 2, -5.0, Strength.IDENTITY), Edge(0, 2, -12.0)]
+    assert groups(clustered(3, edges, contact_of={0: "a", 1: "a"})) == {frozenset({0, 1, 2})}
+
+
 def test_a_rule_joins_below_the_merge_weight_but_not_against_a_veto() -> None:
     assert groups(clustered(2, [Edge(0, 1, 2.0, Strength.RULE)])) == {frozenset({0, 1})}
     edges = [Edge(0, 1, 2.0, Strength.RULE), Edge(1, 2, 30.0, Strength.IDENTITY), Edge(0, 2, -5.0)]

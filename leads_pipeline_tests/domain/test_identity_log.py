@@ -111,13 +111,16 @@ def test_a_row_is_read_with_its_inverse_and_an_old_one_without() -> None:
             "contacts": {str(B): None, str(C): str(B)},
         },
         "actor": "model:1", "reason": None, "match_weight": 6.0, "evidence": {"prior": -3.0}, "merged_at": NOW,
+        "compared_lead_id": a, "compared_with_lead_id": b, "review_weight": 3.0, "merge_weight": 5.0,
     }  # fmt: skip
     found = decision_of(row)
+    assert (found.compared, found.cut_offs) == ((a, b), (3.0, 5.0))
     assert found.moved == {b: A, c: N}
     assert found.inverse == Inverse({b: B, c: None}, {B: None, C: B})
     assert found.named == {A, B, C, N}
-    old = decision_of({**row, "inverse": {}})
-    assert old.inverse is None
+    unknown = dict.fromkeys(("compared_lead_id", "compared_with_lead_id", "review_weight", "merge_weight"))
+    old = decision_of({**row, "inverse": {}, **unknown})
+    assert old.inverse is old.compared is old.cut_offs is None
     assert superseding(merge(1, C, B, c), [old]) == [old]
 
 
@@ -129,7 +132,8 @@ def test_an_inverse_is_read_as_it_was_written() -> None:
     row = {
         "merge_id": UUID(int=1), "number": 1, "kind": "undo", "contact_id": A, "other_contact_id": None,
         "lead_ids": [], "inverse": written.as_json({a: 3}), "undoes": None, "actor": "person:x", "reason": None,
-        "match_weight": None, "evidence": {}, "merged_at": NOW,
+        "match_weight": None, "evidence": {}, "merged_at": NOW, "compared_lead_id": None,
+        "compared_with_lead_id": None, "review_weight": None, "merge_weight": None,
     }  # fmt: skip
     assert decision_of(row).inverse == written
     assert written.as_json({a: 3})["leads"][0]["revision"] == 3

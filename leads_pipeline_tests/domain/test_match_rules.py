@@ -134,6 +134,11 @@ def test_one_id_at_one_source_is_one_person_unless_both_names_disagree() -> None
             MatchFields(date_of_birth=date(1980, 4, 5)),
             MatchFields(date_of_birth=date(1950, 11, 30)),
         ),
+        (
+            "relatives",
+            replace(named("anna", "smith"), date_of_birth=date(1980, 4, 5)),
+            replace(named("hannes", "smith"), date_of_birth=date(1977, 11, 30)),
+        ),
         ("companies_disagree", MatchFields(company_key="acme"), MatchFields(company_key="globex")),
         ("external_ids_disagree", MatchFields(external_id_key="crm:7"), MatchFields(external_id_key="crm:8")),
         ("role_mailbox", MatchFields(role_mailbox=True), MatchFields()),
@@ -155,6 +160,22 @@ def test_ids_of_two_sources_do_not_disagree() -> None:
 
     left = MatchFields(phone_key=PHONE, external_id_key="crm:7")
     assert rules.decide(left, MatchFields(phone_key=PHONE, external_id_key="shop:8")) == "it"
+
+
+@pytest.mark.parametrize(
+    ("given", "other", "born"),
+    [
+        ("robert", "bob", date(1951, 11, 30)),
+        ("r", "robert", date(1951, 11, 30)),
+        ("smith", "robert", date(1951, 11, 30)),  # exchanged with the family name
+        ("anna", "hannes", date(1980, 5, 4)),
+    ],
+)
+def test_one_given_name_or_one_date_of_birth_with_a_slip_makes_no_relatives(given: str, other: str, born: date) -> None:
+    left = replace(named(given, "robert" if given == "smith" else "smith"), phone_key=PHONE)
+    right = replace(named(other, "smith"), phone_key=PHONE, date_of_birth=born)
+
+    assert rules_of("phone", veto=("relatives",)).decide(replace(left, date_of_birth=date(1980, 4, 5)), right) == "it"
 
 
 WHOLE = MatchFields(

@@ -61,6 +61,11 @@ def test_keys_are_latin_letters_only(first: str, last: str, keys: tuple[str, str
         ("Mr Smith", (None, "Smith")),
         ("Cher", ("Cher", None)),
         ("marketing dept", ("Marketing", "Dept")),
+        ("David Dobbins Senior", ("David", "Dobbins")),
+        ("Dobbins, David Junior", ("David", "Dobbins")),
+        ("王杰", ("杰", "王")),
+        ("张秀英", ("秀英", "张")),
+        ("欧阳娜娜", ("娜娜", "欧阳")),
     ],
 )
 def test_a_whole_name_is_parted_where_no_part_was_sent(full: str, parts: tuple[str | None, str | None]) -> None:

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import count
 from uuid import UUID
 
-from leads_pipeline.domain.clustering import Edge, Limits, Strength, cluster
+from leads_pipeline.domain.clustering import Edge, Limits, Links, Strength, cluster
 from leads_pipeline.domain.ids import ContactId, uuid7
 from leads_pipeline.domain.match_keys import MatchFields
 from leads_pipeline.domain.resolution import Reason, Record, Resolution, resolve
@@ -51,8 +51,46 @@ def test_the_first_lead_of_a_group_of_strangers_founds_the_contact_and_the_other
 def test_a_lead_joins_the_contact_of_a_known_record() -> None:
     found = resolved([record(1), record(0, contact=OLD, arriving=False)], [Edge(0, 1, 9.0, Strength.RULE)])
     (item,) = found.assignments
-    assert (item.place, item.contact_id, item.reason) == (0, OLD, Reason("RULE", 9.0, {"name": 9.0}))
+    reason = Reason("RULE", 9.0, {"name": 9.0}, leads=(an_id(1), an_id(0)))
+    assert (item.place, item.contact_id, item.reason) == (0, OLD, reason)
     assert found.foundings == found.merges == ()
+
+
+def test_each_lead_of_a_chunk_names_the_pair_that_led_it_to_the_contact_not_a_stronger_one_beside_it() -> None:
+    records = [record(1), record(2), record(3), record(-19, contact=OLD, arriving=False)]
+    twins = Edge(0, 1, 20.0, Strength.IDENTITY)
+    found = resolved(records, [twins, Edge(0, 3, 7.0), Edge(1, 2, 9.0)])
+    compared = {item.place: (item.reason.match_weight, item.reason.leads) for item in found.assignments if item.reason}
+    assert compared == {
+        0: (7.0, (an_id(1), an_id(-19))),
+        1: (20.0, (an_id(1), an_id(2))),
+        2: (9.0, (an_id(2), an_id(3))),
+    }
+
+
+def test_a_contact_that_was_merged_names_the_pair_on_its_way_to_the_survivor() -> None:
+    records = [
+        record(1), record(2), record(-9, contact=YOUNG, arriving=False), record(-8, contact=YOUNG, arriving=False),
+        record(-19, contact=OLD, arriving=False),
+    ]  # fmt: skip
+    # The second lead agrees best with the younger contact, and came to the older one by way of it.
+    found = resolved(records, [Edge(0, 3, 7.0), Edge(0, 4, 8.0), Edge(1, 2, 12.0)])
+    (merge,) = found.merges
+    assert (merge.other, merge.reason.match_weight, merge.reason.leads) == (YOUNG, 7.0, (an_id(1), an_id(-8)))
+    assert [item.reason.leads for item in found.assignments if item.reason] == [
+        (an_id(1), an_id(-19)),
+        (an_id(2), an_id(-9)),
+    ]
+
+
+def test_two_leads_that_a_link_joins_are_not_said_to_have_been_compared() -> None:
+    records = [record(1), record(-19, contact=OLD, arriving=False)]
+    links = Links(must=[({0}, {1})])
+    clustering = cluster([0, 1], contact_of={1: OLD}, contact_sizes={}, pairs=[], limits=LIMITS, links=links)
+    found = resolve(
+        records, clustering, reasons=lambda edge: Reason(edge.strength.name, None, {}), grey=(), new_id=lambda: OLD
+    )
+    assert [item.reason for item in found.assignments] == [Reason("LINK", None, {})]
 
 
 def test_the_oldest_contact_survives_a_merge_and_the_log_names_the_edge_by_which_the_other_came() -> None:

@@ -1,6 +1,5 @@
 """The full re-resolution: the pairs, the groups and the answers of the micro-batch, from arrays."""
 
-from collections import defaultdict
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
@@ -15,13 +14,13 @@ from leads_pipeline.domain.candidates import find_pairs
 from leads_pipeline.domain.clustering import Edge, Limits, Links, Strength, cluster
 from leads_pipeline.domain.match_keys import MatchFields, MatchKey
 from leads_pipeline.domain.match_rules import compile_rules
-from leads_pipeline.matching.full import ONE_PERSON, FullResolution, LinkedLeads, resolve_everything
+from leads_pipeline.matching.full import FullResolution, LinkedLeads, resolve_everything
 from leads_pipeline.matching.full_candidates import KeyCollector, Places
 from leads_pipeline.matching.full_groups import components, group, same_people
 from leads_pipeline.matching.full_scoring import NO_RULE, EdgeArrays
 from leads_pipeline.matching.model import shipped_parameters
-from leads_pipeline.matching.pairs import Frequencies, terms_of
-from leads_pipeline.matching.scoring import PairScorer, record_row
+from leads_pipeline.matching.pairs import count_terms
+from leads_pipeline.matching.scoring import PairScorer
 from leads_pipeline.matching.training import labelled
 from leads_pipeline.synthetic.hard_leads import TUNING_SEEDS, hard_leads
 
@@ -168,19 +167,10 @@ def test_records_with_an_identity_in_common_are_one_person() -> None:
     assert same_people(6, identities()).tolist() == [0, 1, 0, 0, 4, 5]
 
 
-def test_weights_are_those_of_the_scorer(people: list[MatchFields], tmp_path: Path, scorer: PairScorer) -> None:
-    def identities() -> Iterator[np.ndarray]:
-        for names in ONE_PERSON:
-            rows = [record_row(0, record) for record in people]
-            known = [tuple(row.get(name) for name in names) for row in rows]
-            yield np.array([hash(values) % 2**61 + 1 if all(values) else 0 for values in known], np.uint64)
-
-    bearers = same_people(len(people), identities()).tolist()
-    seen: dict[tuple[str, str], set[int]] = defaultdict(set)
-    for record, bearer in zip(people, bearers, strict=True):
-        for term in terms_of(record).items():
-            seen[term].add(bearer)
-    frequencies = Frequencies(len(set(bearers)), {term: len(found) for term, found in seen.items()})
+def test_values_are_counted_as_in_a_chunk_and_weights_are_those_of_the_scorer(
+    people: list[MatchFields], tmp_path: Path, scorer: PairScorer
+) -> None:
+    frequencies = count_terms(people)
 
     with resolved(people, tmp_path) as resolution:
         found = list(resolution.undecided())

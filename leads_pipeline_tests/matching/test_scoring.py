@@ -255,17 +255,35 @@ def test_a_mailbox_name_that_the_name_explains_is_no_evidence_of_its_own(email: 
     assert own_mailbox(MatchFields(email_key=email, first_name_key="anna", last_name_key="kowalczyk")) == own
 
 
-def test_people_of_one_name_count_once_towards_its_frequency() -> None:
+def test_values_are_counted_by_those_who_are_clearly_different_people() -> None:
     records = [
         MatchFields(first_name_key="anna", last_name_key="smith", city_key="graz"),
+        MatchFields(first_name_key="anna", last_name_key="smith", city_key="graz", company_key="northwind"),
+        MatchFields(first_name_key="anna", last_name_key="smith", company_key="northwind"),
         MatchFields(first_name_key="anna", last_name_key="smith"),
         MatchFields(first_name_key="peter", last_name_key="smith", city_key="graz"),
     ]
     counted = count_terms(records)
-    assert counted.contacts == 2
+    assert counted.contacts == 3
     assert counted.occurrences == {
-        ("last_name", "smith"): 2, ("first_name", "anna"): 1, ("first_name", "peter"): 1, ("city", "graz"): 2,
-    }  # fmt: skip
+        ("last_name", "smith"): 3,
+        ("first_name", "anna"): 2,
+        ("first_name", "peter"): 1,
+        ("city", "graz"): 2,
+        ("company", "northwind"): 1,
+    }
+
+
+def test_half_a_name_tells_who_one_is_with_the_date_of_birth_and_a_place_but_not_without() -> None:
+    anna = MatchFields(first_name_key="anna", last_name_key="smith", date_of_birth=date(1980, 4, 5), city_key="graz")
+    hanna, elsewhere = replace(anna, first_name_key="hanna"), replace(anna, first_name_key="hanna", city_key="linz")
+    assert count_terms([anna, hanna]).contacts == 1
+    assert count_terms([anna, elsewhere]).contacts == 2
+
+
+def test_an_office_mailbox_makes_nobody_one_person_for_counting() -> None:
+    anna = MatchFields(first_name_key="anna", last_name_key="smith", email_key="info@northwind.com", role_mailbox=True)
+    assert count_terms([anna, anna]).contacts == 2
 
 
 def test_every_field_with_a_frequency_is_looked_up() -> None:

@@ -162,11 +162,11 @@ def test_leads_of_one_chunk_find_each_other(engine: sa.Engine, settings: Setting
 def test_the_model_joins_a_typo_and_a_short_name_and_says_why_without_values(
     engine: sa.Engine, settings: Settings, scorer: PairScorer
 ) -> None:
-    arrive(engine, {**ANNA, "first_name": "Katherine", "last_name": "Kowalczyk"})
+    katherine = arrive(engine, {**ANNA, "first_name": "Katherine", "last_name": "Kowalczyk"})
     other = {"first_name": "Kate", "last_name": "Kowalzcyk", "company": "Northwind", "email": "kate@mailhaven.example",
              "city": "Springfield", "date_of_birth": "1980-02-29"}  # fmt: skip
     dedupe_leads(engine, chunk(), settings=settings, scorer=scorer)
-    arrive(engine, {**other, "email": "anna.kowalczyk@northwind.co"})
+    kate = arrive(engine, {**other, "email": "anna.kowalczyk@northwind.co"})
 
     report = dedupe_leads(engine, chunk(), settings=settings, scorer=scorer)
 
@@ -179,6 +179,10 @@ def test_the_model_joins_a_typo_and_a_short_name_and_says_why_without_values(
     }  # fmt: skip
     assert sum(log["evidence"].values()) == pytest.approx(log["match_weight"], abs=0.01)
     assert all(isinstance(weight, float) for weight in log["evidence"].values())
+    assert {log["compared_lead_id"], log["compared_with_lead_id"]} == {katherine, kate}
+    assert (log["review_weight"], log["merge_weight"]) == (
+        settings.matching.review_weight, settings.matching.merge_weight,
+    )  # fmt: skip
 
 
 def test_colleagues_at_one_switchboard_stay_apart(engine: sa.Engine, settings: Settings, scorer: PairScorer) -> None:

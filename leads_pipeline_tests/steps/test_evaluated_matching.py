@@ -91,6 +91,15 @@ def test_a_file_is_resolved_at_once_and_in_micro_batches_and_both_are_counted(
     assert document["replay"]["chunk"] == 64
 
 
+def test_one_micro_batch_of_all_leads_gives_what_the_full_resolution_gives(
+    tmp_path: Path, settings: Settings, clock: FrozenClock, engine: sa.Engine
+) -> None:
+    report = evaluated(write_csv(tmp_path / "leads.csv", hard_rows(600)), settings, clock, engine=engine, replay=600)
+    assert report.agreement is not None
+    assert report.agreement.are_equal
+    assert report.full.contacts.groups < report.accepted
+
+
 def test_rejected_rows_do_not_drop_out_of_the_yardstick(tmp_path: Path, settings: Settings, clock: FrozenClock) -> None:
     found = {"first_name": "Ada", "last_name": "Lovelace", "email": "ada@engine.example", "person": "ada"}
     nothing = {"first_name": "", "last_name": "", "email": "", "person": "ada"}

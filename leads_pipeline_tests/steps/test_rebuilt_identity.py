@@ -119,6 +119,10 @@ def test_every_merge_is_logged_with_its_evidence_and_what_takes_it_back(
     assert row["runner_id"] == "rebuild-run"
     assert row["match_weight"] > rebuild.settings.merge_weight
     assert sum(row["evidence"].values()) == pytest.approx(row["match_weight"], abs=0.02)
+    assert {row["compared_lead_id"], row["compared_with_lead_id"]} == {first, second}
+    assert (row["review_weight"], row["merge_weight"]) == (
+        rebuild.settings.review_weight, rebuild.settings.merge_weight,
+    )  # fmt: skip
     assert row["inverse"]["leads"] == [{"lead_id": str(second), "revision": 1, "contact_id": str(before[second])}]
 
     overlooking.undo(row["merge_id"])

@@ -48,6 +48,25 @@ def test_a_merge_and_its_undo_are_told_to_both_sides_although_they_are_apart_aga
     assert (linked.event, linked.details["withdrawn_by"]) == ("is to stay together", "person:ada")
 
 
+def test_a_journey_begins_with_the_capture_also_at_one_instant_and_in_a_contact_that_is_older(play: Play) -> None:
+    first, second = play.arrive(**ANNA), play.arrive(**BERT)
+    play.merge(first, second)
+    third = play.arrive(**ANNA)
+    tables = ("raw_leads", "validated_leads", "deduped_leads", "merge_log")
+    with play.engine.begin() as connection:  # a clock that stands still
+        for column, table in (("deduped_at", "deduped_leads"), ("validated_at", "validated_leads")):
+            of = sa.text(f"update {table} set {column} = :at where lead_id = :lead")
+            connection.execute(of, {"at": play.now, "lead": third})
+        connection.execute(sa.text("update raw_leads set received_at = :at, moved_at = :at"), {"at": play.now})
+        connection.execute(
+            sa.text("update merge_log set merged_at = :at where lead_ids @> :of"),
+            {"at": play.now, "of": json.dumps([{"lead_id": str(third)}])},
+        )
+    assert [event.event for event in told(play, third, *tables)] == [
+        "captured", "moved out of the buffer", "validated", "assigned to a contact", "joined a contact",
+    ]  # fmt: skip
+
+
 def test_a_split_is_told_to_whoever_left_and_whoever_stayed(play: Play) -> None:
     first, second, third = play.arrive(**ANNA), play.arrive(**ANNA), play.arrive(**ANNA)
     play.split(first, third)

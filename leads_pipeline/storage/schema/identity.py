@@ -98,6 +98,11 @@ merge_log = table(
     text_column("reason", nullable=True),  # a person's words; no personal data
     sa.Column("match_weight", sa.Double, nullable=True),
     json_column("evidence"),  # weights per comparison; no values
+    # The two leads that were weighed, and the cut-offs that their weight was held against.
+    uuid_column("compared_lead_id", nullable=True),
+    uuid_column("compared_with_lead_id", nullable=True),
+    sa.Column("review_weight", sa.Double, nullable=True),
+    sa.Column("merge_weight", sa.Double, nullable=True),
     *stamp_columns(),
     when_column("merged_at"),
     # A decision is taken back once.
@@ -112,6 +117,8 @@ match_reviews = table(
     uuid_column("other_lead_id", index=True),
     sa.Column("match_weight", sa.Double, nullable=False),
     json_column("evidence"),
+    sa.Column("review_weight", sa.Double, nullable=True),  # the cut-offs of that day
+    sa.Column("merge_weight", sa.Double, nullable=True),
     text_column("cause", server_default="grey"),  # grey: between the cut-offs; refused: votes or size spoke against it
     text_column("actor", server_default=""),  # what scored it: model:<version>, rule:<name>
     text_column("state"),  # open; accepted, rejected: decided by a person; closed: came together or went by itself

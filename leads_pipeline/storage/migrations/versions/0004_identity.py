@@ -19,6 +19,11 @@ def upgrade() -> None:
     op.add_column("merge_log", sa.Column("inverse", JSONB(), server_default="{}", nullable=False))
     op.add_column("merge_log", sa.Column("undoes", sa.UUID(), nullable=True))
     op.add_column("merge_log", sa.Column("reason", sa.Text(), nullable=True))
+    for name in ("compared_lead_id", "compared_with_lead_id"):
+        op.add_column("merge_log", sa.Column(name, sa.UUID(), nullable=True))
+    for name in ("review_weight", "merge_weight"):
+        op.add_column("merge_log", sa.Column(name, sa.Double(), nullable=True))
+        op.add_column("match_reviews", sa.Column(name, sa.Double(), nullable=True))
     op.create_index("uq_merge_log_undoes", "merge_log", ["undoes"], unique=True, postgresql_where=sa.text("undoes is not null"))
     op.add_column("match_reviews", sa.Column("cause", sa.Text(), server_default="grey", nullable=False))
     op.add_column("match_reviews", sa.Column("actor", sa.Text(), server_default="", nullable=False))
