@@ -56,9 +56,13 @@ class MatchKey(NamedTuple):
     key_hash: int
 
 
-def match_keys(fields: MatchFields) -> list[MatchKey]:
-    """The distinct keys of a record, in no order that means anything."""
-    return list({key: None for kind, value in _values(fields) for key in (MatchKey(kind, _hashed(kind, value)),)})
+@lru_cache(maxsize=8_192)
+def match_keys(fields: MatchFields) -> tuple[MatchKey, ...]:
+    """The distinct keys of a record, in no order that means anything.
+
+    Remembered, since a chunk looks for the keys of its leads first and writes them when it is done.
+    """
+    return tuple(MatchKey(kind, _hashed(kind, value)) for kind, value in dict.fromkeys(_values(fields)))
 
 
 def _values(fields: MatchFields) -> list[tuple[str, str]]:
@@ -123,7 +127,7 @@ def area(postcode: str) -> str:
 
 
 def _joined(*parts: str | None) -> str | None:
-    return "|".join(part for part in parts if part) if all(parts) else None
+    return None if None in parts or "" in parts else "|".join(parts)  # type: ignore[arg-type]
 
 
 def _hashed(kind: str, value: str) -> int:

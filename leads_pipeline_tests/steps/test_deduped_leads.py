@@ -366,17 +366,32 @@ def _wait_until_a_lock_is_awaited(engine: sa.Engine) -> None:
     raise AssertionError("the step did not wait for the identity lock")
 
 
-def test_a_key_shared_by_many_yields_only_its_newest_records_and_says_so(
+def test_a_key_shared_by_many_compares_nobody_and_says_so(
     engine: sa.Engine, tmp_state: Any, scorer: PairScorer
 ) -> None:
     capped = parse_settings(LEADS_YAML + "\nmatching: {max_candidates_per_key: 3}\n", path=tmp_state / "leads.yaml")
     people = [
         {"first_name": name, "last_name": f"Person{name}", "phone": "+14155552671", "email": f"{name}@firm{name}.com"}
-        for name in ("Ada", "Bob", "Cleo", "Dirk", "Eve", "Finn")
+        for name in ("Ada", "Bob", "Cleo")
     ]
     arrive_all(engine, people)
     dedupe_leads(engine, chunk(), settings=capped, scorer=scorer)
     arrive(engine, {"first_name": "Gus", "last_name": "Persongus", "phone": "+14155552671"})
+    report = dedupe_leads(engine, chunk(), settings=capped, scorer=scorer)
+    assert (report.counts["candidates"], report.counts["capped_keys"]) == (3, 0)
+    arrive(engine, {"first_name": "Hal", "last_name": "Personhal", "phone": "+14155552671"})
+    report = dedupe_leads(engine, chunk(), settings=capped, scorer=scorer)
+    assert (report.counts["candidates"], report.counts["capped_keys"]) == (0, 1)
+
+
+def test_an_address_held_by_many_is_compared_with_its_newest_records(
+    engine: sa.Engine, tmp_state: Any, scorer: PairScorer
+) -> None:
+    capped = parse_settings(LEADS_YAML + "\nmatching: {max_candidates_per_key: 3}\n", path=tmp_state / "leads.yaml")
+    for name in ("Ada", "Bob", "Cleo", "Dirk", "Eve"):
+        arrive(engine, {"first_name": name, "last_name": f"Person{name}", "email": "info@firm.com"})
+    dedupe_leads(engine, chunk(), settings=capped, scorer=scorer)
+    arrive(engine, {"first_name": "Gus", "last_name": "Persongus", "email": "info@firm.com"})
     report = dedupe_leads(engine, chunk(), settings=capped, scorer=scorer)
     assert (report.counts["candidates"], report.counts["capped_keys"]) == (3, 1)
 
