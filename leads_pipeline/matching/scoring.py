@@ -24,6 +24,7 @@ from splink import DuckDBAPI
 from splink.internals.realtime import compare_records
 
 from leads_pipeline.domain.match_keys import MatchFields, area, given_name_forms
+from leads_pipeline.domain.name_frequencies import expected_share
 from leads_pipeline.domain.spellings import spelling
 from leads_pipeline.matching.model import (
     ADJUSTED_FIELDS,
@@ -36,7 +37,8 @@ from leads_pipeline.matching.model import (
 )
 from leads_pipeline.matching.pairs import Frequencies, ScoredPair, terms_of
 
-# A tenant's own frequencies say little while it has few contacts: they are mixed with the model's, as from this many.
+# A tenant's own frequencies say little while it has few contacts: they are mixed with the model's, as from this many,
+# and with those of common names among people at large.
 FREQUENCY_PRIOR_CONTACTS = 1_000
 
 # Of so many contacts the name is another's too, however rare it is: a parent's, a child's, a cousin's.
@@ -242,7 +244,11 @@ class PairScorer:
         for name in FREQUENCY_FIELDS:
             expected, terms = self._expected[name], columns[name]
             shares = {
-                term: (max(frequencies.occurrences.get((name, term), 1), 1) + expected) / of
+                term: (
+                    max(frequencies.occurrences.get((name, term), 1), 1)
+                    + max(expected, (expected_share(name, term) or 0.0) * FREQUENCY_PRIOR_CONTACTS)
+                )
+                / of
                 for term in set(terms)
                 if term is not None
             }
@@ -315,9 +321,12 @@ def _values(fields: MatchFields) -> tuple[Any, ...]:
     )
 
 
-def frequency_share(parameters: Parameters, name: str, *, seen: int, contacts: int) -> float:
-    """The share of contacts with a value, leaning on the model's average where there are few contacts."""
-    expected = parameters.average_frequency(name) * FREQUENCY_PRIOR_CONTACTS
+def frequency_share(parameters: Parameters, name: str, *, seen: int, contacts: int, at_large: float = 0.0) -> float:
+    """The share of contacts with a value, leaning on the model's average where there are few contacts.
+
+    ``at_large``: the share of people at large, if it is known that they are more.
+    """
+    expected = max(parameters.average_frequency(name), at_large) * FREQUENCY_PRIOR_CONTACTS
     return (max(seen, 1) + expected) / (contacts + FREQUENCY_PRIOR_CONTACTS)
 
 
