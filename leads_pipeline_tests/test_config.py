@@ -329,6 +329,11 @@ def test_config_check_warns_of_sources_whose_leads_would_wait_for_ever(tmp_path:
         ),
         ("[{name: A B, when: [phone]}]", "matching.rules.0.name = 'A B': allowed: a lower-case letter"),
         ("[{name: a, when: [phone]}, {name: a, when: [email]}]", "matching: rules: a stands twice"),
+        ("[{name: a, when: [email, email]}]", "matching.rules.0: when: email stands twice; allowed: each once"),
+        (
+            "[{name: a, when: [email], veto: [names_disagree, names_disagree]}]",
+            "matching.rules.0: veto: names_disagree stands twice",
+        ),
     ],
 )
 def test_a_rule_that_cannot_be_meant_is_named(rules: str, fault: str):
@@ -371,8 +376,28 @@ matching:
     assert "by_number never joins" not in output
 
 
+def test_config_check_warns_of_rules_that_join_colleagues(tmp_path: Path):
+    output = checked(
+        tmp_path,
+        """
+matching:
+  rules:
+    - {name: by_name_and_phone, when: [phone, first_name]}
+    - {name: by_phone_and_birth, when: [phone, date_of_birth]}
+    - {name: by_own_email, when: [own_email]}
+    - {name: by_email_of_a_person, when: [email], veto: [role_mailbox]}
+    - {name: by_email, when: [email]}
+    - {name: by_mobile, when: [mobile, company]}
+""",
+    )
+
+    assert re.findall(r"(\w+) joins all who share a number or an office's mailbox", output) == ["by_email", "by_mobile"]
+
+
 def test_config_check_has_nothing_to_say_about_the_usual_rules(tmp_path: Path):
-    assert "never joins" not in checked(tmp_path, "")
+    output = checked(tmp_path, "")
+    assert "never joins" not in output
+    assert "joins all" not in output
 
 
 def test_matching_may_speak_of_the_fields_and_vetoes_that_the_domain_knows():

@@ -1,6 +1,7 @@
 """The steps in their order, over a real database and a sandbox CRM, and what status and journey say of it."""
 
 import json
+import re
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -306,6 +307,8 @@ def test_status_and_journey_print_for_people_and_for_machines(
     assert [queue["waiting"] for queue in as_json["queues"]] == [1]
     assert as_json["requests_last_day"] == [{"account": "sandbox", "requests": 1, "throttled": 0}]
     assert str(lead_id) in journey.output
+    assert not [line for line in journey.output.splitlines() if len(line) > 80]
+    assert re.search(r"contact=[0-9a-f-]{36}", journey.output), "an id stays whole"
     assert {json.loads(line)["lead_id"] for line in lines} == {str(lead_id)}
 
 

@@ -75,7 +75,7 @@ _TABLE = (
     Refusal(Code.METHOD_NOT_ALLOWED, 405, "This address does not take that method; see the Allow header."),
     Refusal(Code.BODY_TOO_SLOW, 408, "The body did not come in time; send it again.", 1),
     Refusal(Code.KEY_REUSED, 409, "This Idempotency-Key came before with another body; nothing was stored."),
-    Refusal(Code.BODY_TOO_LARGE, 413, "The body is too large; send the leads in smaller parts."),
+    Refusal(Code.BODY_TOO_LARGE, 413, "The body is too large; send it in smaller parts."),
     Refusal(Code.TOO_MANY_LEADS, 413, "The batch holds too many leads; send it in smaller parts."),
     Refusal(
         Code.UNSUPPORTED_MEDIA_TYPE,
@@ -83,7 +83,7 @@ _TABLE = (
         "Send application/json in UTF-8 without Content-Encoding; for a batch also application/x-ndjson; to a source's "
         "own address what its kind sends.",
     ),
-    Refusal(Code.NOT_AN_OBJECT, 422, "A lead must be a JSON object."),
+    Refusal(Code.NOT_AN_OBJECT, 422, "What is posted must be a JSON object."),
     Refusal(Code.EMPTY_LEAD, 422, "The lead has no field."),
     Refusal(Code.WRONG_TYPE, 422, "A field has the wrong type; each is named under 'fields'."),
     Refusal(Code.NUL_CHARACTER, 422, "A text holds the character U+0000, which cannot be stored."),

@@ -285,9 +285,9 @@ def _a(noun: str) -> str:
 _VALUE_WIDTH = 29
 
 
-def side_by_side(given: "Mapping[LeadId, Mapping[str, Any]]") -> list[str]:
-    """What each lead gave, two side by side: personal data."""
-    leads = sorted(given)
+def side_by_side(given: "Mapping[LeadId, Mapping[str, Any]]", order: "Iterable[LeadId]") -> list[str]:
+    """What each lead gave, two side by side, in this order: personal data."""
+    leads = [lead for lead in dict.fromkeys(order) if lead in given]
     lines: list[str] = []
     for place in range(0, len(leads), 2):
         pair = leads[place : place + 2]

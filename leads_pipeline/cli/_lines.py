@@ -8,7 +8,7 @@ import click
 
 COLUMNS = 80
 # Where the text of a line begins: after its indentation and, if two blanks follow one, its label.
-_LABEL = re.compile(r" *(?:\S+(?: \S+)*? {2,})?")
+_LABEL = re.compile(r" *\S+(?: \S+)*? {2,}")
 
 
 def echo_lines(lines: Iterable[str]) -> None:
@@ -23,5 +23,6 @@ def fitted(line: str) -> list[str]:
     if len(line) <= COLUMNS:
         return [line]
     label = _LABEL.match(line)
-    begin = min(label.end() if label else 0, COLUMNS // 2) or 2
+    begin = label.end() if label else len(line) - len(line.lstrip(" ")) + 2
+    begin = min(begin, COLUMNS // 2)
     return wrap(line, COLUMNS, subsequent_indent=" " * begin, break_long_words=False, break_on_hyphens=False)

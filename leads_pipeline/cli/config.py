@@ -30,7 +30,7 @@ def check(config_file: str | None) -> None:
             reference.resolve()
         except ConfigError:
             click.secho(f"  warning: {where}: the environment variable {reference.env} is not set", fg="yellow")
-    for where, lacks in (*_unfinished_sources(settings), *_idle_verification(settings), *_idle_rules(settings)):
+    for where, lacks in (*_unfinished_sources(settings), *_idle_verification(settings), *_doubtful_rules(settings)):
         click.secho(f"  warning: {where}: {lacks}", fg="yellow")
 
 
@@ -64,13 +64,15 @@ def _idle_verification(settings: Settings) -> Iterator[tuple[str, str]]:
             yield f"{where}.when.{key}", f"there is no {unknown!r}: the rule never holds for it; known: {known}"
 
 
-def _idle_rules(settings: Settings) -> Iterator[tuple[str, str]]:
-    """Rules of matching that can never decide a pair."""
+def _doubtful_rules(settings: Settings) -> Iterator[tuple[str, str]]:
+    """Rules of matching that can never decide a pair, or that decide too many."""
     rules = settings.matching.rules
     for number, rule in enumerate(rules):
         where = f"matching.rules.{number}"
         if "verified_email" in rule.when and not any(map(settings.verification.can_look_up, ("mx", "mailbox"))):
             yield where, f"{rule.name} never joins: verification.mx and verification.mailbox look no address up"
+        if rule.joins_colleagues:
+            yield where, f"{rule.name} joins all who share a number or an office's mailbox: ask for a name too"
         for before, earlier in enumerate(rules[:number]):
             if earlier.forestalls(rule):
                 yield where, f"{rule.name} never joins: rules.{before}, {earlier.name}, has joined all that it would"

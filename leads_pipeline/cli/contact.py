@@ -129,7 +129,7 @@ def explain(
         leads = [lead for _title, found in charts for lead in found.leads or ()]
         if values and leads:
             with engine.connect() as connection:
-                lines.extend(side_by_side(read_values(connection, owner, leads)))
+                lines.extend(side_by_side(read_values(connection, owner, leads), leads))
     _one_by_one(lines for _owner, lines, _charts in explained)
     if chart is not None:
         drawn = [item for _owner, _lines, charts in explained for item in charts]

@@ -2,12 +2,14 @@
 
 import json
 from datetime import datetime
+from textwrap import fill
 from typing import Any
 from uuid import UUID
 
 import click
 import sqlalchemy as sa
 
+from leads_pipeline.cli._lines import COLUMNS
 from leads_pipeline.config import load_settings
 from leads_pipeline.domain.ids import LeadId
 from leads_pipeline.errors import NotFound
@@ -75,30 +77,17 @@ def _print_json(found: Any) -> None:
 
 
 def _print_table(found: Any) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console()
-    table = Table(
-        title=f"Lead {found.lead_id} of {found.tenant}"
-        + (f", contact {found.contact_id}" if found.contact_id else ", no contact yet"),
-        title_justify="left",
-        box=box.SIMPLE_HEAD,
-    )
-    table.add_column("When (UTC)", no_wrap=True)
-    table.add_column("After", justify="right", no_wrap=True)
-    table.add_column("Event")
-    table.add_column("Details", overflow="fold")
+    """For 80 columns: the details stand below what happened, so that an id stays whole."""
     first: datetime = found.events[0].at
+    contact = f"contact {found.contact_id}" if found.contact_id else "no contact yet"
+    click.echo(f"lead {found.lead_id} of {found.tenant}\n{contact}\n\nwhen (UTC)                   after  what")
     for event in found.events:
-        table.add_row(
-            f"{event.at:%Y-%m-%d %H:%M:%S}.{event.at.microsecond // 1000:03}",
-            f"{(event.at - first).total_seconds():.1f} s",
-            event.event,
-            _details(event.details),
-        )
-    console.print(table)
+        at = f"{event.at:%Y-%m-%d %H:%M:%S}.{event.at.microsecond // 1000:03}"
+        after = f"{(event.at - first).total_seconds():,.1f} s"
+        click.echo(f"{at} {after:>10}  {event.event}")
+        if details := _details(event.details):
+            indent = " " * 6
+            click.echo(fill(details, COLUMNS, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False))
 
 
 def _details(details: dict[str, Any]) -> str:

@@ -22,6 +22,11 @@ _COMMANDS: dict[str, tuple[str, str, str]] = {
         "rebuild",
         "Resolve all leads of a tenant anew: show what would differ, write it.",
     ),
+    "reindex": (
+        "leads_pipeline.cli.matching_reindex",
+        "reindex",
+        "Make anew what a tenant's leads are found by, after an upgrade.",
+    ),
     "report": ("leads_pipeline.cli.matching_models", "report", "Write what a model believes to an HTML file."),
     "rollback": ("leads_pipeline.cli.matching_models", "rollback", "Let the model serve again that did before."),
     "train": ("leads_pipeline.cli.matching_train", "train", "Learn a model from a tenant's own leads."),

@@ -72,6 +72,7 @@ def rebuild(
         progress=_Told(),
         applied_by=f"person:{actor}{f': {reason}' if reason else ''}" if actor else None,
     )
+    _warn_of_old_keys(engine, name)
     difference = compare(engine, task)
     echo_lines(difference_lines(difference))
     if output is not None:
@@ -95,6 +96,15 @@ def rebuild(
     if written.forbidden:
         click.echo(f"{written.forbidden:,} left as they are: a link forbids them")
     click.echo("golden records and CRMs follow with the next runs")
+
+
+def _warn_of_old_keys(engine: "sa.Engine", tenant: str) -> None:
+    from leads_pipeline.storage.reindexing import stale_indexes
+
+    with engine.connect() as connection:
+        for index in stale_indexes(connection):
+            if index.tenant == tenant:
+                click.secho(f"warning: {index}", fg="yellow", err=True)
 
 
 def _parameters(engine: "sa.Engine", tenant: str, model: str | None) -> "Parameters":

@@ -120,7 +120,7 @@ def show(config_file: str | None, review_id: UUID, values: bool) -> None:
     if explanation is not None:
         click.echo(f"weighed   by {explanation.model}")
         echo_lines(explained_lines(explanation, first=found.lead_id, then=True))
-    echo_lines(side_by_side(given))
+    echo_lines(side_by_side(given, [found.lead_id, found.other_lead_id]))
 
 
 @review.command()

@@ -48,6 +48,7 @@ def _collect(engine: Any, settings: Settings, now: datetime) -> dict[str, Any]:
     from leads_pipeline.storage import status as numbers
     from leads_pipeline.storage.conservation import conservation
     from leads_pipeline.storage.measurements import queues
+    from leads_pipeline.storage.reindexing import stale_indexes
     from leads_pipeline.storage.rejected import counts_by_rule
 
     try:
@@ -59,6 +60,7 @@ def _collect(engine: Any, settings: Settings, now: datetime) -> dict[str, Any]:
         account, buffered = Account(tuple(tenants), (str(error),)), []
     verification = verification_line(engine, settings)
     with engine.connect() as connection:
+        stale = stale_indexes(connection)
         return {
             "at": now,
             "queues": [
@@ -82,6 +84,7 @@ def _collect(engine: Any, settings: Settings, now: datetime) -> dict[str, Any]:
             ],
             "faults": list(account.faults),
             "verification": verification,
+            "stale_indexes": [asdict(index) for index in stale],
             "rejected_by_rule": [asdict(count) for count in counts_by_rule(connection, limit=RULES_SHOWN)],
             "deliveries": [
                 {"destination": item.destination, "state": item.state, "contacts": item.contacts}
@@ -105,6 +108,8 @@ def _collect(engine: Any, settings: Settings, now: datetime) -> dict[str, Any]:
 def _print(found: dict[str, Any], settings: Settings, now: datetime) -> None:
     from rich.console import Console
 
+    from leads_pipeline.storage.reindexing import StaleIndex
+
     console = Console()
     console.print(f"[bold]leads_pipeline[/] at {now:%Y-%m-%d %H:%M:%S} UTC, {settings.path}\n", highlight=False)
     console.print(_waiting(found["queues"], settings) if found["queues"] else "Nothing waits.\n")
@@ -112,6 +117,8 @@ def _print(found: dict[str, Any], settings: Settings, now: datetime) -> None:
         console.print(_leads(found["tenants"]))
     for fault in found["faults"]:
         console.print(f"[red]{fault}[/]", highlight=False)
+    for index in found["stale_indexes"]:
+        console.print(f"[yellow]{StaleIndex(**index)}[/]", highlight=False)
     if found["rejected_by_rule"]:
         console.print(_rejected(found["rejected_by_rule"]))
     if (line := _verification(found["verification"])) is not None:

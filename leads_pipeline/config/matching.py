@@ -57,6 +57,20 @@ class MatchRuleSettings(Model):
         agreed = {name for field in later.when for name in (field, *_IMPLIED.get(field, ()))}
         return agreed.issuperset(self.when) and set(later.veto).issuperset(self.veto)
 
+    @property
+    def joins_colleagues(self) -> bool:
+        """Whether the field that it goes by may be a company's or a family's, and nothing asks whose of them it is."""
+        shared = {"phone", "mobile"} if "role_mailbox" in self.veto else {"phone", "mobile", "email"}
+        telling = {"first_name", "last_name", "date_of_birth"} & set(self.when)
+        return set(self.when) & IDENTIFYING_FIELDS <= shared and not telling
+
+    @model_validator(mode="after")
+    def _names_each_once(self) -> Self:
+        for where, names in (("when", self.when), ("veto", self.veto)):
+            if twice := sorted({name for name in names if names.count(name) > 1}):
+                raise ValueError(f"{where}: {', '.join(twice)} stands twice; allowed: each once")
+        return self
+
     @model_validator(mode="after")
     def _says_who_somebody_is(self) -> Self:
         fields: set[str] = set(self.when)

@@ -16,6 +16,11 @@ from nicknames import NickNamer
 from leads_pipeline.domain.mailbox_lists import KNOWN
 from leads_pipeline.domain.spellings import sound, spelling
 
+# What records are found and compared by: their keys, the fields that make them, and the values that are counted
+# (``matching.pairs.terms_of``). Raise it with each change of these: records that stand in a database were made by those
+# of their day, until `leads matching reindex` makes them anew. 0 is the release without a number.
+INDEX_VERSION = 1
+
 # A local part that a mailbox of any company may have finds strangers.
 _MIN_LOCAL_PART = 5
 # Letters that most misspellings leave alone, and that few others share.

@@ -110,6 +110,9 @@ def resolve(
     members: dict[int, list[int]] = defaultdict(list)
     for place, group in sorted(clustering.group_of.items()):
         members[group].append(place)
+    # Ids of one instant are in no order: of those founded here the oldest is the one whose first lead is.
+    strangers = sum(all(records[place].contact_id is None for place in places) for places in members.values())
+    new_ids = iter(sorted(new_id() for _group in range(strangers)))
     contact_of_place: dict[int, ContactId] = {}
     assignments: list[Assignment] = []
     foundings: list[Founding] = []
@@ -121,7 +124,7 @@ def resolve(
         if known:
             start = survivor = min(known)
         else:
-            survivor = ContactId(new_id())
+            survivor = ContactId(next(new_ids))
             start = min(arriving, key=lambda place: records[place].lead_id)
             foundings.append(Founding(survivor, records[start].lead_id))
         contact_of_place.update(dict.fromkeys(places, survivor))

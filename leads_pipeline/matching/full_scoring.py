@@ -20,6 +20,7 @@ from splink.internals.realtime import compare_records
 
 from leads_pipeline.domain.match_keys import MatchFields
 from leads_pipeline.domain.match_rules import Rules
+from leads_pipeline.domain.name_frequencies import COMMON_NAMES
 from leads_pipeline.matching.full_candidates import Places
 from leads_pipeline.matching.model import (
     ADJUSTED_FIELDS,
@@ -132,20 +133,28 @@ class BulkScorer:
         self._shift = prior_shift(self._parameters, contacts=self.contacts)
         self._connection.register("bearer_view", {"record": np.arange(self.records, dtype=np.int32), "bearer": bearers})
         for name in FREQUENCY_FIELDS:
+            common = COMMON_NAMES.get(name, {})
             self._run(
-                f"create temp table seen_{name} as select {name} as term, count(distinct bearer) as seen "  # noqa: S608
-                f"from raw_record join bearer_view using (record) where {name} is not null group by 1"
+                f"create temp table seen_{name} as select {name} as term, count(distinct bearer) as seen, "  # noqa: S608
+                "coalesce(any_value(share), 0) as at_large from raw_record join bearer_view using (record) "
+                "left join (select unnest($1::varchar[]) as term, unnest($2::double[]) as share) as common "
+                f"on common.term = {name} where {name} is not null group by 1",
+                [list(common), list(common.values())],
             )
-            counts = [row[0] for row in self._run(f"select distinct seen from seen_{name}")]  # noqa: S608
-            shares = [frequency_share(self._parameters, name, seen=n, contacts=self.contacts) for n in counts]
-            self._run(f"create temp table share_{name} (seen bigint, share double)")
-            self._connection.register("shares", {"seen": np.array(counts, np.int64), "share": np.array(shares)})
-            self._run(f"insert into share_{name} select seen, share from shares")  # noqa: S608
+            counts = self._run(f"select distinct seen, at_large from seen_{name}")  # noqa: S608
+            shares = [
+                frequency_share(self._parameters, name, seen=seen, contacts=self.contacts, at_large=at_large)
+                for seen, at_large in counts
+            ]
+            self._run(f"create temp table share_{name} (seen bigint, at_large double, share double)")
+            seen, at_large = np.array(counts, np.float64).reshape(-1, 2).T
+            self._connection.register("shares", {"seen": seen, "at_large": at_large, "share": np.array(shares)})
+            self._run(f"insert into share_{name} select seen, at_large, share from shares")  # noqa: S608
             self._connection.unregister("shares")
         self._connection.unregister("bearer_view")
         joins = " ".join(
-            f"left join (select term, share from seen_{name} join share_{name} using (seen)) found_{name} "  # noqa: S608
-            f"on found_{name}.term = raw_record.{name}"
+            f"left join (select term, share from seen_{name} join share_{name} "  # noqa: S608
+            f"using (seen, at_large)) found_{name} on found_{name}.term = raw_record.{name}"
             for name in FREQUENCY_FIELDS
         )
         shares_of = ", ".join(f"found_{name}.share as tf_{name}" for name in FREQUENCY_FIELDS)

@@ -10,7 +10,8 @@ that two strangers look alike, so every weight is shifted by log2(trained on / p
 
 import json
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
@@ -24,6 +25,7 @@ from splink import DuckDBAPI
 from splink.internals.realtime import compare_records
 
 from leads_pipeline.domain.match_keys import MatchFields, area, given_name_forms
+from leads_pipeline.domain.name_frequencies import expected_share
 from leads_pipeline.domain.spellings import spelling
 from leads_pipeline.matching.model import (
     ADJUSTED_FIELDS,
@@ -36,7 +38,8 @@ from leads_pipeline.matching.model import (
 )
 from leads_pipeline.matching.pairs import Frequencies, ScoredPair, terms_of
 
-# A tenant's own frequencies say little while it has few contacts: they are mixed with the model's, as from this many.
+# A tenant's own frequencies say little while it has few contacts: they are mixed with the model's, as from this many,
+# and with those of common names among people at large.
 FREQUENCY_PRIOR_CONTACTS = 1_000
 
 # Of so many contacts the name is another's too, however rare it is: a parent's, a child's, a cousin's.
@@ -235,14 +238,22 @@ class PairScorer:
     def _columns(self, records: Sequence[MatchFields], frequencies: Frequencies) -> list[Sequence[Any]]:
         """The records as ``_COLUMNS`` has them, column by column."""
         columns: dict[str, Sequence[Any]] = {"record": list(range(len(records)))}
-        values = zip(*map(_values, records), strict=True) if records else [()] * len(_VALUE_COLUMNS)
+        # Whether a mailbox says more than the name is asked of those that another record has as well.
+        mailboxes = Counter(fields.email_key.partition("@")[0] for fields in records if fields.email_key)
+        shared = {mailbox for mailbox, count in mailboxes.items() if count > 1}
+        rows = [_values(fields, own_of=shared) for fields in records]
+        values = zip(*rows, strict=True) if rows else [()] * len(_VALUE_COLUMNS)
         columns.update(zip(_VALUE_COLUMNS, values, strict=True))
         # As frequency_share has it, once for each term.
         of = frequencies.contacts + FREQUENCY_PRIOR_CONTACTS
         for name in FREQUENCY_FIELDS:
             expected, terms = self._expected[name], columns[name]
             shares = {
-                term: (max(frequencies.occurrences.get((name, term), 1), 1) + expected) / of
+                term: (
+                    max(frequencies.occurrences.get((name, term), 1), 1)
+                    + max(expected, (expected_share(name, term) or 0.0) * FREQUENCY_PRIOR_CONTACTS)
+                )
+                / of
                 for term in set(terms)
                 if term is not None
             }
@@ -275,17 +286,18 @@ def record_row(place: int, fields: MatchFields) -> dict[str, Any]:
     return {"record": place, **row}
 
 
-def _values(fields: MatchFields) -> tuple[Any, ...]:
+def _values(fields: MatchFields, *, own_of: Collection[str] | None = None) -> tuple[Any, ...]:
     """What the comparisons see of a record, in the order of ``_VALUE_COLUMNS``.
 
-    A role mailbox is nobody's, so of its address only the domain is seen: it says where one works.
+    ``own_of``: the mailboxes of which it matters whether they say more than the name, all if not given. A role mailbox is nobody's, so of its address only the domain is seen: it says where one works.
     """
     terms = terms_of(fields).get
     first, last, born = fields.first_name_key or None, fields.last_name_key or None, fields.date_of_birth
     email = mailbox = mail_domain = mailbox_digits = own = None
     if fields.email_key and not fields.role_mailbox:
-        email, own = fields.email_key, own_mailbox(fields)
+        email = fields.email_key
         mailbox, _, mail_domain = email.partition("@")
+        own = own_mailbox(fields) if own_of is None or mailbox in own_of else None
         mailbox_digits = "".join(filter(str.isdigit, mailbox))
     day = terms("born")
     return (
@@ -315,9 +327,12 @@ def _values(fields: MatchFields) -> tuple[Any, ...]:
     )
 
 
-def frequency_share(parameters: Parameters, name: str, *, seen: int, contacts: int) -> float:
-    """The share of contacts with a value, leaning on the model's average where there are few contacts."""
-    expected = parameters.average_frequency(name) * FREQUENCY_PRIOR_CONTACTS
+def frequency_share(parameters: Parameters, name: str, *, seen: int, contacts: int, at_large: float = 0.0) -> float:
+    """The share of contacts with a value, leaning on the model's average where there are few contacts.
+
+    ``at_large``: the share of people at large, if it is known that they are more.
+    """
+    expected = max(parameters.average_frequency(name), at_large) * FREQUENCY_PRIOR_CONTACTS
     return (max(seen, 1) + expected) / (contacts + FREQUENCY_PRIOR_CONTACTS)
 
 

@@ -36,6 +36,7 @@ from leads_pipeline.matching.full import FullResolution, LinkedLeads, resolve_ev
 from leads_pipeline.matching.full_candidates import Places
 from leads_pipeline.matching.full_groups import components
 from leads_pipeline.matching.model import Parameters
+from leads_pipeline.matching.pairs import terms_of
 from leads_pipeline.storage.identity import lock_identity
 from leads_pipeline.storage.identity_rebuild import (
     LinkSides,
@@ -45,6 +46,7 @@ from leads_pipeline.storage.identity_rebuild import (
     stream_leads,
 )
 from leads_pipeline.storage.regrouped_contacts import Regrouped, ask, regroup
+from leads_pipeline.storage.term_recount import recount_terms
 from leads_pipeline.telemetry import get_logger
 
 log = get_logger(__name__)
@@ -147,7 +149,8 @@ def compare(engine: sa.Engine, rebuild: Rebuild) -> Difference:
 def apply(engine: sa.Engine, rebuild: Rebuild, difference: Difference) -> Rebuilt:
     """Make contacts what ``difference`` says, some of them in each transaction.
 
-    A regrouping whose contacts or leads have changed since, or that a new link forbids, is left alone and counted.
+    A regrouping whose contacts or leads have changed since, or that a new link forbids, is left alone and counted. In
+    the end it is counted anew how many contacts have each value.
     """
     total = Regrouped()
     regroupings = difference.regroupings
@@ -173,6 +176,9 @@ def apply(engine: sa.Engine, rebuild: Rebuild, difference: Difference) -> Rebuil
         with engine.begin() as connection:
             lock_identity(connection, rebuild.tenant)
             asked += ask(connection, chunk, [(pair.newer, pair.older, pair.refused, pair.reason) for pair in pairs])
+    if total.applied:
+        # Resolution counts values up only: what was merged or taken apart is counted by its new contacts.
+        recount_terms(engine, rebuild.tenant, terms_of=terms_of)
     log.info(
         "identity_rebuilt",
         tenant=rebuild.tenant,

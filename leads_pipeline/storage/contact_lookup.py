@@ -53,6 +53,13 @@ _STATEMENTS: dict[AskedBy, str] = {
         g.phone_line_type, g.consent, g.last_seen_at, (select count(*) - 1 from found) as more_contacts,
         array(
             select f.consent -> '{DEFAULT_PURPOSE}' from found f where f.consent ? '{DEFAULT_PURPOSE}'
+            union all
+            -- Until the next run what was merged away a moment ago has not been folded in.
+            select m.consent -> '{DEFAULT_PURPOSE}'
+            from living l
+            join contacts c on c.merged_into = l.contact_id
+            join golden_contacts m on m.contact_id = c.contact_id
+            where m.consent ? '{DEFAULT_PURPOSE}'
         ) as marketing_of_all
     from found g
     order by {_FIRST[by]} g.last_seen_at desc nulls last, g.contact_id

@@ -14,7 +14,7 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from leads_pipeline.domain.ids import ContactId, uuid7
-from leads_pipeline.domain.match_keys import MatchFields
+from leads_pipeline.domain.match_keys import INDEX_VERSION, MatchFields
 from leads_pipeline.domain.resolution import Founding, Merge, Reason, Review
 from leads_pipeline.domain.stage import Chunk, Lane
 from leads_pipeline.storage import match_index
@@ -51,7 +51,8 @@ _UPSERT_DEDUPED = sa.text(
 
 _ADD_SIZE = sa.text(
     """
-    insert into identity_sizes (tenant, records, contacts) values (:tenant, :records, :contacts)
+    insert into identity_sizes (tenant, records, contacts, index_version)
+    values (:tenant, :records, :contacts, :index_version)
     on conflict (tenant) do update set
         records = identity_sizes.records + excluded.records, contacts = identity_sizes.contacts + excluded.contacts
     """
@@ -299,7 +300,9 @@ def add_to_statistics(
     the next agreement on it weigh a little less.
     """
     match_index.add_frequencies(connection, tenant, terms)
-    connection.execute(_ADD_SIZE, {"tenant": tenant, "records": records, "contacts": contacts})
+    connection.execute(
+        _ADD_SIZE, {"tenant": tenant, "records": records, "contacts": contacts, "index_version": INDEX_VERSION}
+    )
 
 
 def _log_row(

@@ -144,6 +144,8 @@ _CHAPTERS: dict[str, str] = {
                                   'undoes', m.undoes, 'undone_by', (
                                       select u.merge_id from merge_log u where u.undoes = m.merge_id),
                                   'match_weight', round(m.match_weight::numeric, 2),
+                                  'compared', case when m.compared_lead_id is not null then jsonb_build_array(
+                                      m.compared_lead_id, m.compared_with_lead_id) end,
                                   'evidence', m.evidence) as details
         from about m
         cross join (

@@ -119,14 +119,14 @@ def read_frequencies(
     connection: sa.Connection, tenant: str, terms: Iterable[tuple[str, str]]
 ) -> dict[tuple[str, str], int]:
     """How many contacts have each of these values (field, value); unseen ones are not in the answer."""
-    term_of = {_term_hash(tenant, *term): term for term in terms}
+    term_of = {term_hash(tenant, *term): term for term in terms}
     rows = connection.execute(_FREQUENCIES, {"terms": _array(sorted(term_of))}).all()
     return {term_of[row[0]]: row[1] for row in rows}
 
 
 def add_frequencies(connection: sa.Connection, tenant: str, terms: Mapping[tuple[str, str], int]) -> None:
     """Count these values (field, value) up."""
-    added = sorted((_term_hash(tenant, *term), count) for term, count in terms.items())
+    added = sorted((term_hash(tenant, *term), count) for term, count in terms.items())
     if added:
         terms_array, counts_array = (_array(column) for column in zip(*added, strict=True))
         connection.execute(_ADD_FREQUENCIES, {"terms": terms_array, "added": counts_array, "tenant": tenant})
@@ -142,7 +142,8 @@ def _salt(tenant: str) -> int:
     return int.from_bytes(blake2b(tenant.encode(), digest_size=8).digest(), "big", signed=True)
 
 
-def _term_hash(tenant: str, field: str, term: str) -> int:
+def term_hash(tenant: str, field: str, term: str) -> int:
+    """Under which a value of a field stands in term_frequencies."""
     # MD5 because PostgreSQL has it too, and a migration made these of what was there.
     digest = md5(f"{tenant}\x1f{field}\x1f{term}".encode(), usedforsecurity=False).digest()
     return int.from_bytes(digest[:8], "big", signed=True)

@@ -1,5 +1,6 @@
 """`leads review`, as an operator uses it."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from uuid import UUID
@@ -83,6 +84,8 @@ def test_a_review_is_shown_as_a_sum_and_with_values_side_by_side(leads: Leads, p
         assert expected in shown.output
     assert not [value for value in SECRETS if value in shown.output.lower()]
     with_values = leads("show", only(play)["review_id"], "--values").output
+    order = [line.split()[-1] for line in with_values.splitlines() if re.match(r"  lead \d ", line)]
+    assert order == [str(only(play)["lead_id"]), str(only(play)["other_lead_id"])], "as above"
     assert any(
         "anna@northwind.com" in line and "a.kowalczyk@northwind.com" in line for line in with_values.splitlines()
     )

@@ -48,6 +48,18 @@ def test_the_first_lead_of_a_group_of_strangers_founds_the_contact_and_the_other
     assert (reasons[0].match_weight, reasons[2].match_weight) == (9.0, 8.0)  # type: ignore[union-attr]
 
 
+def test_of_contacts_that_are_founded_at_one_instant_the_one_whose_lead_came_first_is_the_oldest() -> None:
+    strangers = [record(1), record(2), record(3)]
+    clustering = cluster(range(3), contact_of={}, contact_sizes={}, pairs=[], limits=LIMITS)
+    ids = iter([an_id(103), an_id(101), an_id(102)])
+    found = resolve(
+        strangers, clustering, reasons=lambda _edge: Reason("", None, {}), grey=(), new_id=lambda: next(ids)
+    )
+    assert [(item.contact_id, item.lead_id) for item in found.foundings] == [
+        (an_id(101), an_id(1)), (an_id(102), an_id(2)), (an_id(103), an_id(3)),
+    ]  # fmt: skip
+
+
 def test_a_lead_joins_the_contact_of_a_known_record() -> None:
     found = resolved([record(1), record(0, contact=OLD, arriving=False)], [Edge(0, 1, 9.0, Strength.RULE)])
     (item,) = found.assignments

@@ -162,6 +162,17 @@ def test_twins_of_one_household_are_never_merged(scorer: PairScorer, shared: dic
     assert answer(scorer, left, right, TENANTS[contacts]) is not Answer.ONE
 
 
+@pytest.mark.parametrize("contacts", [50, 300, 1_000, 3_000])
+def test_two_of_a_common_name_are_two_also_where_few_are(scorer: PairScorer, contacts: int) -> None:
+    few = Frequencies(contacts, {of: math.ceil(share * contacts) for of, share in SHARES.items()})
+    left, right = fields({**JAMES, "email": "smithy77@mail.com"}), fields({**JAMES, "phone": "+1 312 555 8111"})
+    assert answer(scorer, left, right, few) is Answer.TWO
+    town = {**JAMES, "city": "Chicago", "state": "IL"}
+    at_work = fields({**town, **OFFICE, "email": "james.smith@northwind.com"})
+    dentist = fields({**town, "company": "Lakeside Dental", "phone": "+1 312 555 8111", "email": "jsmith@lakeside.com"})
+    assert answer(scorer, at_work, dentist, few) is Answer.TWO
+
+
 @pytest.mark.parametrize("contacts", [50_000, 1_000_000])
 def test_two_of_a_common_name_in_one_city_are_two_where_many_are(scorer: PairScorer, contacts: int) -> None:
     left, right = fields({**JAMES, "city": "Chicago", "state": "IL"}), fields({**JAMES, "city": "Chicago"})

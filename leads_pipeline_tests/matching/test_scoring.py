@@ -7,6 +7,7 @@ from datetime import date
 import pytest
 
 from leads_pipeline.domain.match_keys import MatchFields
+from leads_pipeline.domain.name_frequencies import expected_share
 from leads_pipeline.matching.model import ADJUSTED_FIELDS, COMPARISONS, FREQUENCY_FIELDS
 from leads_pipeline.matching.pairs import Frequencies, ScoredPair, count_terms, terms_of
 from leads_pipeline.matching.scoring import (
@@ -59,12 +60,23 @@ def test_a_weight_is_the_prior_and_the_sum_of_the_levels(scorer: PairScorer) -> 
 
 
 def test_agreement_weighs_by_how_common_the_value_is_among_contacts(scorer: PairScorer) -> None:
-    name = MatchFields(last_name_key="smith")
+    name = MatchFields(last_name_key="quist")
     m, u = scorer.parameters.levels["last_name"]["same"]
     for occurrences in (1, 40, 4_000):
-        frequencies = Frequencies(50_000, {("last_name", "smith"): occurrences})
+        frequencies = Frequencies(50_000, {("last_name", "quist"): occurrences})
         frequency = (occurrences + u * FREQUENCY_PRIOR_CONTACTS) / (50_000 + FREQUENCY_PRIOR_CONTACTS)
         found = scored(scorer, name, name, frequencies)
+        assert found.evidence["last_name"] == pytest.approx(math.log2(m / frequency), abs=0.01)
+
+
+def test_a_name_that_is_common_at_large_is_no_rare_one_among_few_contacts(scorer: PairScorer) -> None:
+    m, _u = scorer.parameters.levels["last_name"]["same"]
+    share = expected_share("last_name", "smith")
+    assert share is not None
+    for occurrences, contacts in ((1, 100), (900, 100_000)):
+        frequency = (occurrences + share * FREQUENCY_PRIOR_CONTACTS) / (contacts + FREQUENCY_PRIOR_CONTACTS)
+        name = MatchFields(last_name_key="smith")
+        found = scored(scorer, name, name, Frequencies(contacts, {("last_name", "smith"): occurrences}))
         assert found.evidence["last_name"] == pytest.approx(math.log2(m / frequency), abs=0.01)
 
 

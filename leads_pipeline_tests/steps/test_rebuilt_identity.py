@@ -30,6 +30,7 @@ from leads_pipeline_tests.conftest import NOW
 from leads_pipeline_tests.steps.identity_play import PlainScorer, Play
 from leads_pipeline_tests.steps.rows import TENANT, chunk, rows_of
 from leads_pipeline_tests.steps.test_deduped_leads import IDENTITY_TABLES, arrive_all
+from leads_pipeline_tests.steps.test_reindexed_records import assert_found_by_all_keys
 
 ANNA = {"full_name": "Anna Kowalczyk", "email": "anna.kowalczyk@northwind.com", "company": "Northwind GmbH"}
 ANNA_AT_HOME = {"full_name": "Anna Kowalczyk", "email": "ania77@gmail.com", "phone": "+48 601 234 567"}
@@ -102,6 +103,19 @@ def test_what_the_micro_batches_missed_is_merged_into_the_oldest_contact(
     after = overlooking.contact_of()
     assert {after[lead] for lead in leads[:3]} == {before[leads[0]]}
     assert after[leads[3]] == before[leads[3]]
+
+
+@pytest.mark.parametrize("play", ["overlooking", "mistaken"])
+def test_values_are_counted_by_what_contacts_are_afterwards(
+    play: str, engine: sa.Engine, rebuild: Rebuild, request: pytest.FixtureRequest
+) -> None:
+    resolved: Play = request.getfixturevalue(play)
+    for payload in (ANNA, MAREK, ANNA, BERT):
+        resolved.arrive(**payload)
+
+    assert rebuilt(engine, rebuild).regrouped.applied
+
+    assert_found_by_all_keys(engine)
 
 
 def test_every_merge_is_logged_with_its_evidence_and_what_takes_it_back(

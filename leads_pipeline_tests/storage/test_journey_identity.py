@@ -65,6 +65,8 @@ def test_a_journey_begins_with_the_capture_also_at_one_instant_and_in_a_contact_
     assert [event.event for event in told(play, third, *tables)] == [
         "captured", "moved out of the buffer", "validated", "assigned to a contact", "joined a contact",
     ]  # fmt: skip
+    (joined,) = told(play, third, "merge_log")
+    assert set(joined.details["compared"]) == {str(first), str(third)}
 
 
 def test_a_split_is_told_to_whoever_left_and_whoever_stayed(play: Play) -> None:

@@ -11,6 +11,7 @@ from leads_pipeline.domain.ids import uuid7
 from leads_pipeline.storage import migrate
 from leads_pipeline.storage.database import engine_for
 from leads_pipeline.storage.partitions import ensure_partitions
+from leads_pipeline.storage.reindexing import StaleIndex, stale_indexes
 from leads_pipeline.storage.schema import SCHEMA
 from leads_pipeline_tests.conftest import NOW
 
@@ -59,3 +60,11 @@ def test_who_did_without_an_address_awaits_it_and_keys_go_on_posting(before: sa.
         assert {tuple(row) for row in held} == {(HOLDER, "info@firm.com", None), (WITHOUT, None, "info@firm.com")}
         [key] = connection.exec_driver_sql("select scope, source from api_keys")
         assert tuple(key) == ("post", "website")
+
+
+def test_records_of_the_release_before_are_to_be_made_anew(before: sa.Engine, clock: FrozenClock) -> None:
+    with before.begin() as connection:
+        connection.exec_driver_sql("insert into identity_sizes (tenant, records, contacts) values ('acme', 3, 2)")
+    migrate.upgrade(before, now=clock.now())
+    with before.connect() as connection:
+        assert stale_indexes(connection) == [StaleIndex("acme", 0, 3)]

@@ -77,6 +77,11 @@ identity_sizes = table(
     text_column("tenant", primary_key=True),
     sa.Column("records", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("contacts", sa.BigInteger, nullable=False, server_default="0"),
+    # By which version of keys (domain.match_keys.INDEX_VERSION) all of the tenant's records can be found.
+    int_column("index_version", server_default="0"),
+    # While records are made anew: by which version, and the last lead whose record is.
+    int_column("reindexing_version", nullable=True),
+    uuid_column("reindexed_through", nullable=True),
 )
 
 merge_log = table(
