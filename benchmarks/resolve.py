@@ -350,9 +350,7 @@ def cost_of_cap(
     keys = [match_keys(known.fields) for known in leads]
     mates = {lead_id for known in leads for lead_id in store.records_of.get(known.truth, ())}
     with engine.connect() as connection:
-        found = match_index.find_candidates(
-            connection, TENANT, {key for own in keys for key in own}, cap=cap
-        )
+        found = match_index.find_candidates(connection, TENANT, {key for own in keys for key in own}, cap=cap)
         records = identity.read_records(connection, TENANT, mates)
         arriving = count_terms(known.fields for known in leads)
         known_terms = match_index.read_frequencies(connection, TENANT, arriving.occurrences)

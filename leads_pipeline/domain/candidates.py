@@ -45,12 +45,14 @@ def limit_of(kind: str, cap: int) -> int:
     return min(LIMITS.get(kind, LIMIT), cap)
 
 
-def find_pairs(keys: Sequence[Sequence[MatchKey]], known: Mapping[int, Sequence[str] | None], *, cap: int) -> Candidates:
+def find_pairs(
+    keys: Sequence[Sequence[MatchKey]], known: Mapping[int, Sequence[str] | None], *, cap: int
+) -> Candidates:
     """The pairs to compare for a chunk whose leads, in the order of arrival, have these ``keys``.
 
     ``known``: for the hash of each key that earlier records have, their ids, the newest first, or None if they are more
-    than its limit and it does not identify. The leads are paired as if they came one by one: those before in the chunk are newer
-    than all known ones.
+    than its limit and it does not identify. The leads are paired as if they came one by one: those before in the chunk
+    are newer than all known ones.
     """
     earlier: dict[int, list[int]] = defaultdict(list)
     in_chunk: set[tuple[int, int]] = set()

@@ -121,8 +121,9 @@ def _works(fields: MatchFields) -> list[str]:
     works = [fields.company_key] if fields.company_key else []
     domain = fields.email_key.partition("@")[2] if fields.email_key else None
     if domain and not KNOWN.is_free(domain):
-        # Of acme.co.uk and mail.acme.com the longest part is the name most often.
-        works.append("".join(filter(str.isalnum, max(reversed(domain.split(".")[:-1]), key=len, default=""))))
+        # Of acme.co.uk and mail.acme.com the longest part is the name most often, of equals the last one.
+        labels = domain.split(".")[-2::-1]
+        works.append("".join(letter for letter in max(labels, key=len, default="") if letter.isalnum()))
     return list(dict.fromkeys(work[:_FIRST_OF_WORK] for work in works if work))
 
 

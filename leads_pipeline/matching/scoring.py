@@ -289,7 +289,8 @@ def record_row(place: int, fields: MatchFields) -> dict[str, Any]:
 def _values(fields: MatchFields, *, own_of: Collection[str] | None = None) -> tuple[Any, ...]:
     """What the comparisons see of a record, in the order of ``_VALUE_COLUMNS``.
 
-    ``own_of``: the mailboxes of which it matters whether they say more than the name, all if not given. A role mailbox is nobody's, so of its address only the domain is seen: it says where one works.
+    ``own_of``: the mailboxes of which it matters whether they say more than the name, all if not given. A role mailbox
+    is nobody's, so of its address only the domain is seen: it says where one works.
     """
     terms = terms_of(fields).get
     first, last, born = fields.first_name_key or None, fields.last_name_key or None, fields.date_of_birth

@@ -388,10 +388,11 @@ def test_an_address_held_by_many_is_compared_with_its_newest_records(
     engine: sa.Engine, tmp_state: Any, scorer: PairScorer
 ) -> None:
     capped = parse_settings(LEADS_YAML + "\nmatching: {max_candidates_per_key: 3}\n", path=tmp_state / "leads.yaml")
-    for name in ("Ada", "Bob", "Cleo", "Dirk", "Eve"):
-        arrive(engine, {"first_name": name, "last_name": f"Person{name}", "email": "info@firm.com"})
+    for name in ("Ada Lovelace", "Bob Zimmerman", "Cleo Ricci", "Dirk Nowak", "Eve Hoffman"):
+        first, last = name.split()
+        arrive(engine, {"first_name": first, "last_name": last, "email": "info@firm.com"})
     dedupe_leads(engine, chunk(), settings=capped, scorer=scorer)
-    arrive(engine, {"first_name": "Gus", "last_name": "Persongus", "email": "info@firm.com"})
+    arrive(engine, {"first_name": "Gus", "last_name": "Tanaka", "email": "info@firm.com"})
     report = dedupe_leads(engine, chunk(), settings=capped, scorer=scorer)
     assert (report.counts["candidates"], report.counts["capped_keys"]) == (3, 1)
 
