@@ -98,6 +98,14 @@ def test_what_the_micro_batches_missed_is_merged_into_the_oldest_contact(
     done = apply(engine, rebuild, difference)
 
     assert (difference.contacts_now, difference.contacts_then, difference.unchanged) == (4, 2, 1)
+    # The second and the third agree best, by their e-mail address; that tells nobody what brought them to the first.
+    at_home, anna, both, _bert = leads
+    compared = {
+        row["other_contact_id"]: {row["compared_lead_id"], row["compared_with_lead_id"]}
+        for row in overlooking.decisions()
+        if row["kind"] == DecisionKind.MERGE
+    }
+    assert compared == {before[both]: {at_home, both}, before[anna]: {both, anna}}
     assert difference.summary == Summary(merges=2, moved_leads=2)
     assert (done.regrouped.applied, done.regrouped.decisions) == (1, 2)
     after = overlooking.contact_of()
