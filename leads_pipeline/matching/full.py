@@ -344,5 +344,6 @@ def _places(ids: Sequence[Id], links: LinkedLeads[Id]) -> Links:
 
     return Links(
         [(one, other) for one, other in found(links.cannot) if one and other],
-        [(one, other) for one, other in found(links.must) if one and other],
+        # Of a must-link, what is known of either side belongs together.
+        [(one, other) for one, other in found(links.must) if len(one | other) > 1],
     )
