@@ -47,7 +47,7 @@ def main() -> int:
     scorer = PairScorer(parameters)
     held_out = {
         size: score_set(invented(size, seed=HELD_OUT_SEED), scorer, max_candidates_per_key=CAP)
-        for size in (arguments.leads // 4, arguments.leads // 2, arguments.leads)
+        for size in (arguments.leads // 4, arguments.leads)
     }
     written = {PARAMETERS_FILE: parameters.to_json(), REPORT_FILE: report(parameters, held_out)}
     if arguments.check:

@@ -23,6 +23,7 @@ _ONLY_OF: dict[str, frozenset[str]] = {
     "most_complete": frozenset({"name", "address"}),
 }
 _RECEIVED: Rules = ("most_recent", "source_priority", "most_frequent", "longest")
+_LASTING: Rules = ("better_quality", "most_frequent", "most_recent", "source_priority", "longest")
 _VERIFIED: Rules = ("better_quality", "most_recent_verified", *_RECEIVED)
 
 
@@ -31,10 +32,10 @@ class SurvivorshipSettings(Model):
 
     email: Rules = Field(_VERIFIED, description="Of the e-mail address.")
     phone: Rules = Field(_VERIFIED, description="Of the phone number.")
-    name: Rules = Field(("better_quality", *_RECEIVED), description="Of first and last name, which stay together.")
+    name: Rules = Field(_LASTING, description="Of first and last name, which stay together.")
     company: Rules = Field(_RECEIVED, description="Of the company.")
     job_title: Rules = Field(_RECEIVED, description="Of the job title.")
-    date_of_birth: Rules = Field(("better_quality", *_RECEIVED), description="Of the date of birth.")
+    date_of_birth: Rules = Field(_LASTING, description="Of the date of birth.")
     address: Rules = Field(
         ("better_quality", *_RECEIVED),
         description="Of address, city, state, postcode and country, which stay together.",

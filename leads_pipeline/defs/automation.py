@@ -21,6 +21,7 @@ from leads_pipeline.defs.checks import (
     SLO_CHECKS,
     conservation,
     delivery_success,
+    record_keys,
     rejection_rate,
     schema_drift,
 )
@@ -47,7 +48,7 @@ SECONDS_BESIDE_THE_CHAIN = 20.0
 _ALL = dg.AssetSelection.assets(*ASSETS)
 # The SLO checks read whole tables: twelve times an hour is enough, a micro-batch does not repeat them.
 _SCHEDULED_ONLY = dg.AssetSelection.checks(
-    conservation, *OLDEST_PENDING, rejection_rate, schema_drift, delivery_success, quality_holds
+    conservation, *OLDEST_PENDING, rejection_rate, schema_drift, record_keys, delivery_success, quality_holds
 )
 _VERIFICATION_CHECKS = dg.AssetSelection.checks(*VERIFICATION_CHECKS)
 # One set of rules: Great Expectations for the batch lane, SQL for the hot chain.

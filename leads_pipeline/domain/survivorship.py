@@ -315,14 +315,16 @@ GROUPS: tuple[Group, ...] = (
     Group("address", ("address", "city", "state", "postcode", "country"), _address_quality),
 )
 
+# What changes seldom or never: the latest lead that says otherwise is more often a slip than news.
+_LASTING = (Rule.BETTER_QUALITY, Rule.MOST_FREQUENT, Rule.MOST_RECENT, Rule.SOURCE_PRIORITY, Rule.LONGEST)
 _RECEIVED = (Rule.MOST_RECENT, Rule.SOURCE_PRIORITY, Rule.MOST_FREQUENT, Rule.LONGEST)
 DEFAULT_RULES: dict[str, tuple[Rule, ...]] = {
     "email": (Rule.BETTER_QUALITY, Rule.MOST_RECENT_VERIFIED, *_RECEIVED),
     "phone": (Rule.BETTER_QUALITY, Rule.MOST_RECENT_VERIFIED, *_RECEIVED),
-    "name": (Rule.BETTER_QUALITY, *_RECEIVED),
+    "name": _LASTING,
     "company": _RECEIVED,
     "job_title": _RECEIVED,
-    "date_of_birth": (Rule.BETTER_QUALITY, *_RECEIVED),
+    "date_of_birth": _LASTING,
     "address": (Rule.BETTER_QUALITY, *_RECEIVED),
 }
 DEFAULT_POLICY = Policy({})

@@ -7,9 +7,11 @@ Keep out: databases and contacts (``steps.rebuilt_identity``), and how good the 
 """
 
 import time
+from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from heapq import heapify, heappop, heappush
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -103,27 +105,37 @@ class FullResolution(Generic[Id]):
                 older, newer = int(self._edges.older[number]), int(self._edges.newer[number])
                 yield UndecidedPair(self.ids[newer], self.ids[older], is_refused, reason)
 
-    def ties(self, part_of: Places) -> dict[int, tuple[Reason, tuple[Id, Id]]]:
-        """What holds groups together that consist of parts.
+    def ties(self, part_of: Places, heads: Iterable[int]) -> dict[int, tuple[Reason, tuple[Id, Id]]]:
+        """By what each part of a group came to it.
 
-        ``part_of`` numbers each record's part (-1: of no interest). For each part the strongest pair by which it is
-        tied to another part of its group, and why; one that only a must-link ties has none.
+        ``part_of`` numbers each record's part (-1: of no interest); the others of a group come to its part in
+        ``heads``, best pair first. For each the pair that ties it to what was there by then, and why; one that only a
+        must-link ties has none.
         """
         edges, group_of = self._edges, self.group_of
         one, other = part_of[edges.older], part_of[edges.newer]
         reaches = (edges.rule != NO_RULE) | (edges.weight >= self._cut_offs[1])
         between = (group_of[edges.older] == group_of[edges.newer]) & (one >= 0) & (other >= 0) & (one != other)
-        numbers = np.flatnonzero(reaches & between)
-        # The strongest last, so that it is the one that stays.
-        order = np.lexsort((numbers, edges.weight[numbers], edges.rule[numbers] != NO_RULE))
-        best: dict[int, int] = {}
-        for number in numbers[order].tolist():
-            best[int(one[number])] = best[int(other[number])] = number
-        distinct = sorted(set(best.values()))
-        reason_of = dict(zip(distinct, self._reasons(np.array(distinct, np.int64)), strict=True))
+        beyond: dict[int, list[tuple[bool, float, int, int]]] = defaultdict(list)
+        for number in np.flatnonzero(reaches & between).tolist():
+            rank = bool(edges.rule[number] == NO_RULE), -float(edges.weight[number]), number
+            beyond[int(one[number])].append((*rank, int(other[number])))
+            beyond[int(other[number])].append((*rank, int(one[number])))
+        there = set(heads)
+        came_by: dict[int, int] = {}
+        waiting = [tie for part in there for tie in beyond[part]]
+        heapify(waiting)
+        while waiting:
+            *_rank, number, part = heappop(waiting)
+            if part not in there:
+                there.add(part)
+                came_by[part] = number
+                for tie in beyond[part]:
+                    heappush(waiting, tie)
+        reasons = self._reasons(np.array(list(came_by.values()), np.int64))
         return {
-            part: (reason_of[number], (self.ids[edges.older[number]], self.ids[edges.newer[number]]))
-            for part, number in best.items()
+            part: (reason, (self.ids[edges.older[number]], self.ids[edges.newer[number]]))
+            for (part, number), reason in zip(came_by.items(), reasons, strict=True)
         }
 
     def _reasons(self, numbers: npt.NDArray[np.int64]) -> list[Reason]:
@@ -332,5 +344,6 @@ def _places(ids: Sequence[Id], links: LinkedLeads[Id]) -> Links:
 
     return Links(
         [(one, other) for one, other in found(links.cannot) if one and other],
-        [(one, other) for one, other in found(links.must) if one and other],
+        # Of a must-link, what is known of either side belongs together.
+        [(one, other) for one, other in found(links.must) if len(one | other) > 1],
     )

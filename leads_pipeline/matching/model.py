@@ -66,7 +66,12 @@ _ALONE_IS_FAMILY = _if(
     f"or coalesce({_alike('first_name_l', 'last_name_r', 0.92)}, false) "
     f"or coalesce({_alike('last_name_l', 'first_name_r', 0.92)}, false)",
 )
-_SAME_ADDRESS = "address_l = address_r and (postcode_l = postcode_r or city_l = city_r)"
+_NO_TOWN = f"({_either_null('postcode')}) and ({_either_null('city')})"
+# Some give all of an address in one line: a number and a street are enough, if no town speaks against it.
+_SAME_ADDRESS = _if(
+    "address_l = address_r",
+    f"coalesce(postcode_l = postcode_r or city_l = city_r, {_NO_TOWN} and regexp_matches(address_l, '[0-9]'), false)",
+)
 _INITIAL = "(length(first_name_l) = 1 or length(first_name_r) = 1) and left(first_name_l, 1) = left(first_name_r, 1)"
 _GIVEN_NAMES_COMPATIBLE = (
     f"(first_name_l is null or first_name_r is null or {_alike('first_name_l', 'first_name_r', 0.8)} "
@@ -221,8 +226,7 @@ COMPARISONS: tuple[Comparison, ...] = (
     # One comparison for all that says where somebody is: a street implies a postcode, which implies a town.
     Comparison(
         "place",
-        f"(({_either_null('postcode')}) and ({_either_null('city')})) or {_SAME_PHONE} or {_SAME_COMPANY} "
-        f"or {_SHARED_ADDRESS}",
+        f"({_NO_TOWN} and not {_SAME_ADDRESS}) or {_SAME_PHONE} or {_SAME_COMPANY} or {_SHARED_ADDRESS}",
         (
             Level("same_address", _SAME_ADDRESS),
             Level("same_postcode", "postcode_l = postcode_r", "postcode"),

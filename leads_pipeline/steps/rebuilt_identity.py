@@ -25,10 +25,10 @@ import sqlalchemy as sa
 
 from leads_pipeline.clock import Clock
 from leads_pipeline.config import MatchingSettings
-from leads_pipeline.domain.identity_log import LinkKind
+from leads_pipeline.domain.identity_log import DecisionKind, LinkKind
 from leads_pipeline.domain.ids import BatchId, ContactId, LeadId, uuid7
 from leads_pipeline.domain.match_keys import MatchFields
-from leads_pipeline.domain.regrouping import Part, Regrouping, Summary, summary
+from leads_pipeline.domain.regrouping import Part, Regrouping, Summary, outlines, summary
 from leads_pipeline.domain.resolution import Reason
 from leads_pipeline.domain.stage import ALL_LANES, Chunk
 from leads_pipeline.errors import LeadsError
@@ -255,9 +255,21 @@ def _difference(
     parts_of_contact = np.bincount(contacts, minlength=len(reading.contacts))
     changed = (parts_of_group[groups] > 1) | (parts_of_contact[contacts] > 1)
     regroupings = _regroupings(reading, resolution.ids, groups, contacts, changed, part_of)
+    moving = {
+        (item.part.group, item.part.contact)
+        for regrouping in regroupings
+        for item in outlines(regrouping)
+        if item.kind is not DecisionKind.SPLIT
+    }
+    keys = {
+        part: (int(groups[part]), reading.contacts[int(contacts[part])]) for part in np.flatnonzero(changed).tolist()
+    }
+    heads = [part for part, key in keys.items() if key not in moving]
     reasons = {
-        (int(groups[part]), reading.contacts[int(contacts[part])]): replace(reason, leads=leads)
-        for part, (reason, leads) in resolution.ties(np.where(changed[part_of], part_of, -1).astype(np.int32)).items()
+        keys[part]: replace(reason, leads=leads)
+        for part, (reason, leads) in resolution.ties(
+            np.where(changed[part_of], part_of, -1).astype(np.int32), heads
+        ).items()
     }
     sizes = np.bincount(group_of, minlength=len(group_of))
     biggest = np.argsort(-sizes, kind="stable")[:_BIGGEST]

@@ -49,6 +49,19 @@ _UPSERT_DEDUPED = sa.text(
     """
 )
 
+# A contact whose founding lead went elsewhere counts from its oldest one, as after any other decision.
+_FOLLOW_FOUNDERS = sa.text(
+    """
+    update contacts c set founding_lead_id = first.lead_id
+    from jsonb_to_recordset(cast(:rows as jsonb)) as gone(lead_id uuid, contact_id uuid)
+    cross join lateral (
+        select d.lead_id from deduped_leads d where d.contact_id = gone.contact_id order by d.lead_id limit 1
+    ) first
+    where c.contact_id = gone.contact_id and c.founding_lead_id = gone.lead_id
+    returning gone.lead_id
+    """
+)
+
 _ADD_SIZE = sa.text(
     """
     insert into identity_sizes (tenant, records, contacts, index_version)
@@ -206,15 +219,26 @@ def write_assignments(connection: sa.Connection, chunk: Chunk, leads: Sequence[A
         for lead in leads
     ]
     _send(connection, _UPSERT_DEDUPED, rows, **_stamp(chunk), unchanged=UNCHANGED)
+    founders = _follow_founders(connection, leads)
     changes = []
     for lead in leads:
         if lead.logged is None or lead.reason is None:
             continue
         moved = _lead_of(lead.lead_id, lead.revision)
         before = {**moved, "contact_id": str(lead.moved_from) if lead.moved_from else None}
-        inverse = {"leads": [before], "contacts": {}}
+        inverse: dict[str, Any] = {"leads": [before], "contacts": {}}
+        if lead.lead_id in founders:
+            inverse["founders"] = {str(lead.moved_from): str(lead.lead_id)}
         changes.append(_log_row(chunk, lead.logged, lead.contact_id, lead.moved_from, [moved], inverse, lead.reason))
     _send(connection, _INSERT_MERGE_LOG, changes, **_stamp(chunk))
+
+
+def _follow_founders(connection: sa.Connection, leads: Sequence[Assigned]) -> set[UUID]:
+    """Let contacts that their founding lead left count from another; those leads are answered."""
+    left = [{"lead_id": str(lead.lead_id), "contact_id": str(lead.moved_from)} for lead in leads if lead.moved_from]
+    if not left:
+        return set()
+    return {row.lead_id for row in connection.execute(_FOLLOW_FOUNDERS, {"rows": json.dumps(left)})}
 
 
 def write_merges(connection: sa.Connection, chunk: Chunk, merges: Sequence[Merge]) -> list[UUID]:

@@ -173,15 +173,16 @@ def _carry(connection: sa.Connection, chunk: Chunk, item: _Taken) -> int:
 def ask(connection: sa.Connection, chunk: Chunk, pairs: Sequence[tuple[LeadId, LeadId, bool, Reason]]) -> int:
     """Put pairs (newer, older, refused, why) of leads that are not one contact's before a person; says how many.
 
-    What is asked about two contacts already, or was decided, is not asked again.
+    Of several about two contacts the first. What is asked about them already, or was decided, is not asked again.
     """
     owner_of = contacts_of(connection, chunk.tenant, [lead for newer, older, *_ in pairs for lead in (newer, older)])
-    reviews = []
+    reviews: dict[tuple[ContactId, ContactId], Review] = {}
     for newer, older, refused, why in pairs:
         one, other = owner_of.get(newer), owner_of.get(older)
         if one is not None and other is not None and one != other:
-            reviews.append(Review(newer, older, (min(one, other), max(one, other)), refused, why))
-    write_reviews(connection, chunk, reviews)
+            contacts = min(one, other), max(one, other)
+            reviews.setdefault(contacts, Review(newer, older, contacts, refused, why))
+    write_reviews(connection, chunk, list(reviews.values()))
     return len(reviews)
 
 

@@ -40,7 +40,13 @@ _THROUGH = sa.text(
 )
 
 _GO_ON = sa.text(
-    "update identity_sizes set reindexing_version = :version, reindexed_through = :through where tenant = :tenant"
+    """
+    insert into identity_sizes (tenant, records, reindexing_version, reindexed_through)
+    values (:tenant, :more, :version, :through)
+    on conflict (tenant) do update set
+        records = identity_sizes.records + excluded.records,
+        reindexing_version = excluded.reindexing_version, reindexed_through = excluded.reindexed_through
+    """
 )
 
 _DONE = sa.text(
@@ -80,8 +86,6 @@ _LOOKS = sa.text(
     """  # noqa: S608 - names of columns
 )
 
-_ADD_RECORDS = sa.text("update identity_sizes set records = records + :more where tenant = :tenant")
-
 
 def stale_indexes(connection: sa.Connection) -> list[StaleIndex]:
     """The tenants whose records are to be made anew."""
@@ -120,8 +124,8 @@ def reindex_next(connection: sa.Connection, tenant: str, *, limit: int) -> int:
             anew.append(Appearance(row.lead_id, contact, fields, row.flags))
     gone = match_index.remove_records(connection, leads)
     write_appearances(connection, tenant, anew)
-    connection.execute(_ADD_RECORDS, {"tenant": tenant, "more": len(anew) - gone})
-    connection.execute(_GO_ON, {"tenant": tenant, "version": INDEX_VERSION, "through": leads[-1]})
+    more = len(anew) - gone
+    connection.execute(_GO_ON, {"tenant": tenant, "more": more, "version": INDEX_VERSION, "through": leads[-1]})
     return len(leads)
 
 

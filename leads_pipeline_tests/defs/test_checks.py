@@ -11,6 +11,7 @@ from leads_pipeline_tests.defs.conftest import verdicts
 ALL = {
     "crm_sync_batches.conservation",
     "crm_sync_batches.delivery_success",
+    "deduped_leads.record_keys",
     "golden_contacts.duplicate_emails",
     "validated_leads.quality_holds",
     "validated_leads.rejection_rate",
@@ -178,6 +179,17 @@ def test_one_address_in_two_golden_contacts_fails(run, seeding, engine):
     found = evaluation(result, "duplicate_emails")
     assert (found["duplicate_emails"], found["contacts_involved"]) == (1, 2)
     assert "one@example.com" not in str(found)
+
+
+def test_records_that_an_older_release_made_are_a_warning_that_names_the_command(run, engine):
+    with engine.begin() as connection:
+        connection.execute(sa.text("insert into identity_sizes (tenant, records) values ('acme', 12)"))
+    result = run("slo_checks")
+    assert [name for name, passed in verdicts(result).items() if not passed] == ["deduped_leads.record_keys"]
+    [judged] = [item for item in result.get_asset_check_evaluations() if item.check_name == "record_keys"]
+    assert judged.severity == dg.AssetCheckSeverity.WARN
+    assert "leads matching reindex --tenant acme" in (judged.description or "")
+    assert evaluation(result, "record_keys")["stale_records"] == 12
 
 
 def test_checks_report_numbers_that_dagster_can_plot(run, seeding, clock):

@@ -17,7 +17,8 @@ from leads_pipeline_tests.conftest import LEADS_YAML
 ROOT = Path(__file__).parents[2]
 HEAVY = ("great_expectations", "dbt", "dagster_dbt", "pandas", "splink", "duckdb", "numpy", "pyspark")
 SCHEDULED_CHECKS = {
-    "conservation", "oldest_pending", "rejection_rate", "schema_drift", "delivery_success", "quality_holds",
+    "conservation", "oldest_pending", "rejection_rate", "schema_drift", "record_keys", "delivery_success",
+    "quality_holds",
     "verified_in_time", "verification_budget",
 }  # fmt: skip
 

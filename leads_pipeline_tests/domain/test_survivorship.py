@@ -70,6 +70,15 @@ def test_the_most_recent_value_wins() -> None:
     assert rule("company", lead(1, day=2, company="New"), lead(2, day=1, company="Old")) == ("New", "most_recent")
 
 
+def test_a_slip_in_the_latest_and_longest_name_or_date_of_birth_does_not_win_over_what_most_leads_say() -> None:
+    right: dict[str, Value] = {"first_name": "Anna", "date_of_birth": date(1980, 4, 5)}
+    slip: dict[str, Value] = {"first_name": "Annna", "date_of_birth": date(1980, 4, 6)}
+    leads = [lead(day, day=day, **values) for day, values in enumerate([right, right, slip])]
+    for field, value in right.items():
+        assert rule(field, *leads) == (value, "most_frequent")
+        assert rule(field, *leads, lead(4, day=4, **slip)) == (slip[field], "most_recent")
+
+
 def test_nothing_never_overwrites_something() -> None:
     assert rule("company", lead(1, day=1, company="Acme"), lead(2, day=2)) == ("Acme", "only_value")
 

@@ -214,6 +214,14 @@ def test_links_are_kept_to_also_between_equal_records(tmp_path: Path) -> None:
     assert groups[2] == groups[3]
 
 
+def test_a_must_link_holds_the_leads_of_one_side_together_when_the_other_is_gone(tmp_path: Path) -> None:
+    links = LinkedLeads(must=[(frozenset({0, 1}), frozenset({99})), (frozenset({99}), frozenset({98}))])
+
+    with resolved([ANNA, BERT, ANNA], tmp_path, links=links) as resolution:
+        assert resolution.group_of.tolist() == [0, 0, 0]
+        assert resolution.counts["unmet_links"] == 0
+
+
 def test_nothing_at_all_is_no_group(tmp_path: Path) -> None:
     with resolved([], tmp_path) as resolution:
         assert list(resolution.groups()) == []

@@ -158,6 +158,19 @@ def test_the_second_call_gives_what_the_first_gave_and_leaves_no_tables(scorer: 
         ({"phone_key": "+14155552671"}, {"phone_key": "+441632960001"}, "phone", "different"),
         ({"company_key": "northwind"}, {"company_key": "nortwhind"}, "company", "typo"),
         ({"postcode_key": "8010"}, {"postcode_key": "9010"}, "place", "postcode_typo"),
+        ({"address_key": "12 elm st graz"}, {"address_key": "12 elm st graz"}, "place", "same_address"),
+        (
+            {"address_key": "12 elm st", "city_key": "graz"},
+            {"address_key": "12 elm st"},
+            "place",
+            "same_address",
+        ),
+        (
+            {"address_key": "12 elm st", "city_key": "graz"},
+            {"address_key": "12 elm st", "city_key": "wien"},
+            "place",
+            "different",
+        ),
         ({"email_key": "kowalczyk@firm.com"}, {"email_key": "kowalczyk@frim.com"}, "email", "typo"),
         ({"email_key": "skyfall88@a.com"}, {"email_key": "skyfall88@b.org"}, "email", "same_own_mailbox_name"),
         ({"email_key": "skyfall88@a.com"}, {"email_key": "kowalczyk@b.com"}, "email", "different"),
@@ -170,6 +183,11 @@ def test_each_degree_of_agreement_is_told_from_the_others(
     assert evidence[comparison] == pytest.approx(level(scorer, comparison, name), abs=0.001)
     # Two domains are two employers', a second clue beside the mailboxes.
     assert evidence.keys() - {"company"} == {"prior", comparison} - {"company"}
+
+
+def test_an_address_without_a_number_and_a_town_says_nothing(scorer: PairScorer) -> None:
+    street = MatchFields(address_key="main st")
+    assert scored(scorer, street, street).evidence.keys() == {"prior"}
 
 
 def test_exchanged_names_are_one_clue_and_not_two(scorer: PairScorer) -> None:

@@ -66,8 +66,10 @@ def test_who_lacks_a_value_is_named(scorer: PairScorer) -> None:
             "a family's or a company's",
         ),
         (
-            "place", replace(ANNA, city_key=None), replace(ANNA, postcode_key=None, phone_key=None, company_key=None,
-                                                           email_key=None), "one gives this, the other that",
+            "place",
+            replace(ANNA, city_key=None),
+            replace(ANNA, postcode_key=None, address_key=None, phone_key=None, company_key=None, email_key=None),
+            "one gives this, the other that",
         ),
     ],
 )  # fmt: skip

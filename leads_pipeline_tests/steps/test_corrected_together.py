@@ -59,6 +59,21 @@ def test_a_lead_that_another_spoke_for_is_found_once_that_one_is_somebody_else(p
     assert contacts[again] == contacts[silent] != contacts[speaking]
 
 
+def test_a_contact_that_its_founding_lead_leaves_counts_from_its_oldest_one_until_that_is_undone(play: Play) -> None:
+    founder, second, _third = (play.arrive(**ANNA, company=company) for company in ("Acme", "Northwind", "Harbor"))
+    contact = contact_of(play.engine)[second]
+    before = play.identity()["founders"]
+    assert before[contact] == founder
+
+    play.correct(founder, revision=2, **ZED)
+
+    contacts, founders = contact_of(play.engine), play.identity()["founders"]
+    assert contacts[founder] != contact
+    assert founders == {contact: second, contacts[founder]: founder}
+    play.undo(play.last_decision())
+    assert play.identity()["founders"][contact] == founder
+
+
 def test_a_correction_that_waits_has_no_say_when_another_lead_of_the_contact_is_corrected(play: Play) -> None:
     zed = play.arrive(**ZED)
     speaking, silent, other = play.arrive(**ANNA), play.arrive(**ANNA), play.arrive(**{**ANNA, "company": "Acme"})

@@ -17,6 +17,7 @@ from leads_pipeline.config import MatchingSettings, Settings
 from leads_pipeline.domain.identity_log import DecisionKind
 from leads_pipeline.domain.match_keys import MatchFields
 from leads_pipeline.domain.regrouping import Summary
+from leads_pipeline.domain.resolution import Reason
 from leads_pipeline.errors import LeadsError
 from leads_pipeline.matching.model import shipped_parameters
 from leads_pipeline.matching.pairs import ScoredPair
@@ -25,6 +26,7 @@ from leads_pipeline.steps import rebuilt_identity
 from leads_pipeline.steps.deduped_leads import dedupe_leads
 from leads_pipeline.steps.rebuilt_identity import Rebuild, Rebuilt, apply, compare
 from leads_pipeline.storage import schema
+from leads_pipeline.storage.regrouped_contacts import ask
 from leads_pipeline.synthetic.hard_leads import TUNING_SEEDS, hard_leads
 from leads_pipeline_tests.conftest import NOW
 from leads_pipeline_tests.steps.identity_play import PlainScorer, Play
@@ -98,6 +100,14 @@ def test_what_the_micro_batches_missed_is_merged_into_the_oldest_contact(
     done = apply(engine, rebuild, difference)
 
     assert (difference.contacts_now, difference.contacts_then, difference.unchanged) == (4, 2, 1)
+    # The second and the third agree best, by their e-mail address; that tells nobody what brought them to the first.
+    at_home, anna, both, _bert = leads
+    compared = {
+        row["other_contact_id"]: {row["compared_lead_id"], row["compared_with_lead_id"]}
+        for row in overlooking.decisions()
+        if row["kind"] == DecisionKind.MERGE
+    }
+    assert compared == {before[both]: {at_home, both}, before[anna]: {both, anna}}
     assert difference.summary == Summary(merges=2, moved_leads=2)
     assert (done.regrouped.applied, done.regrouped.decisions) == (1, 2)
     after = overlooking.contact_of()
@@ -296,6 +306,23 @@ def test_a_link_that_was_made_meanwhile_is_kept_to(overlooking: Play, engine: sa
 
     assert (done.regrouped.applied, done.regrouped.forbidden) == (0, 1)
     assert overlooking.contact_of()[anna] != overlooking.contact_of()[again]
+
+
+def test_of_several_pairs_of_two_contacts_the_first_is_asked_about(overlooking: Play, engine: sa.Engine) -> None:
+    anna, again = overlooking.arrive(**ANNA), overlooking.arrive(**ANNA_AT_HOME)
+    bert, marek = overlooking.arrive(**BERT), overlooking.arrive(**MAREK)
+    overlooking.link(anna, again), overlooking.link(bert, marek)
+    pairs = [
+        (newer, older, False, Reason("model:plain", weight, {}))
+        for newer, older, weight in ((marek, anna, 4.5), (bert, again, 4.0), (bert, anna, 3.5))
+    ]
+
+    with engine.begin() as connection:
+        asked = ask(connection, chunk(), pairs)
+
+    assert asked == 1
+    (row,) = rows_of(engine, schema.match_reviews, state="open")
+    assert (row["lead_id"], row["other_lead_id"]) == (marek, anna)
 
 
 def test_pairs_in_the_grey_are_put_before_a_person_once(overlooking: Play, engine: sa.Engine, rebuild: Rebuild) -> None:

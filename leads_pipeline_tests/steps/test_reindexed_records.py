@@ -227,6 +227,17 @@ def test_a_tenant_says_of_which_version_its_index_is(engine: sa.Engine, settings
         assert stale_indexes(connection) == []
 
 
+def test_sizes_that_are_missing_are_counted(engine: sa.Engine, settings: Settings) -> None:
+    arrive_all(engine, [ADA, GRACE, ADA])
+    resolve(engine, settings)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("delete from identity_sizes")
+
+    reindex(engine, TENANT, leads_at_once=2)
+
+    assert_found_by_all_keys(engine)
+
+
 def test_a_tenant_without_leads_has_nothing_to_be_made_anew(engine: sa.Engine) -> None:
     done = reindex(engine, "globex")
     assert (done.leads, done.records, done.recount.corrected) == (0, 0, 0)
