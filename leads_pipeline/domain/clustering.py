@@ -73,7 +73,8 @@ NO_LINKS = Links()
 class Clustering:
     """``group_of``: each record's group, named by its smallest record. ``joined`` are the edges that made the groups.
 
-    ``refused`` edges reached the merge weight. ``kept_apart`` are the pairs of groups, the smaller name first, that a
+    ``refused`` edges reached the merge weight: votes or sizes spoke against them, or they led to either side of a
+    cannot-link alike. ``kept_apart`` are the pairs of groups, the smaller name first, that a
     cannot-link separates: what lies between them is no question any more. ``unmet`` are the must-links that a
     cannot-link forbids.
     """
@@ -144,6 +145,7 @@ def cluster(
     edges = sorted(pairs, key=lambda e: (-e.strength, -e.weight, min(e.left, e.right), max(e.left, e.right)))
     ballots, identity_of = _ballots(edges, limits), _identities(edges)
     joined, unmet = _join_linked(groups, links.must)
+    doubts = _Doubts(groups, edges, limits) if links.cannot else None
     refused: list[Edge] = []
     for edge in edges:
         if edge.strength is Strength.MODEL and edge.weight < limits.merge_weight:
@@ -154,7 +156,8 @@ def cluster(
         # A family that shares a mailbox is not to be joined by one who left no name there; what others think of those
         # who share it is no matter.
         sharing = identity_of if edge.strength is Strength.IDENTITY else None
-        if _outvoted(groups, one, other, ballots, sharing) or _too_large(groups, one, other, limits):
+        doubtful = doubts is not None and doubts.about(edge)
+        if doubtful or _outvoted(groups, one, other, ballots, sharing) or _too_large(groups, one, other, limits):
             refused.append(edge)
             continue
         groups.join(one, other)
@@ -176,6 +179,47 @@ def cluster(
         and (min(one, other), max(one, other)) not in kept_apart
     )
     return Clustering(group_of, tuple(joined), still_apart, kept_apart, unmet)
+
+
+class _Doubts:
+    """Which edges lead to one side of a cannot-link where others lead to its other side: somebody is to be asked.
+
+    Sides are those that contacts came with. An edge is beyond doubt if it is stronger than those to the other side, or
+    heavier by the merge weight: then the odds between the two sides are what a merge needs.
+    """
+
+    def __init__(self, groups: _Groups, edges: Iterable[Edge], limits: Limits) -> None:
+        self._groups = groups
+        self._limits = limits
+        self._sides = {
+            record: dict(group.sides) for group in groups.groups.values() if group.sides for record in group.records
+        }
+        # For each record that is on no side, or on that of another link: the edges to those who are.
+        self._edges: dict[int, list[tuple[Edge, int]]] = defaultdict(list)
+        for edge in edges:
+            if edge.strength is not Strength.MODEL or edge.weight >= limits.merge_weight:
+                for record, other in ((edge.left, edge.right), (edge.right, edge.left)):
+                    if other in self._sides:
+                        self._edges[record].append((edge, other))
+
+    def about(self, edge: Edge) -> bool:
+        """Whether ``edge`` joins a group to one side that has as good an edge to the other."""
+        return self._torn(edge, edge.left, edge.right) or self._torn(edge, edge.right, edge.left)
+
+    def _torn(self, edge: Edge, record: int, other: int) -> bool:
+        group = self._groups.groups[self._groups.root_of[record]]
+        open_sides = {
+            link: _BOTH_SIDES - side
+            for link, side in self._sides.get(other, {}).items()
+            if side != _BOTH_SIDES and link not in group.sides
+        }
+        return bool(open_sides) and any(
+            rival.strength is edge.strength
+            and rival.weight > edge.weight - self._limits.merge_weight
+            and any(self._sides[end].get(link) == side for link, side in open_sides.items())
+            for member in group.records
+            for rival, end in self._edges.get(member, ())
+        )
 
 
 def _mark_sides(groups: _Groups, cannot: Iterable[Link]) -> None:

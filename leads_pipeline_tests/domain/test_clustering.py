@@ -2,6 +2,7 @@
 
 import random
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -122,6 +123,37 @@ def test_a_cannot_link_holds_for_whoever_joined_one_of_its_sides() -> None:
     found = clustered(4, edges, contact_of={0: "a", 1: "b"}, links=Links(cannot=[({0}, {1})]))
     assert groups(found) == {frozenset({0, 2}), frozenset({1, 3})}
     assert found.kept_apart == {(0, 1)}
+
+
+@pytest.mark.parametrize("strength", [Strength.MODEL, Strength.RULE, Strength.IDENTITY])
+def test_who_fits_both_sides_of_a_cannot_link_joins_neither_and_somebody_is_asked_about_both(
+    strength: Strength,
+) -> None:
+    links = Links(cannot=[({0}, {1})])
+    torn = [Edge(0, 2, 12.0, strength), Edge(1, 2, 8.0, strength)]
+    found = clustered(3, torn, contact_of={0: "a", 1: "b"}, links=links)
+    assert groups(found) == {frozenset({0}), frozenset({1}), frozenset({2})}
+    assert set(found.refused) == set(torn)
+    assert found.kept_apart == {(0, 1)}
+
+
+def test_who_fits_one_side_of_a_cannot_link_better_by_a_merge_weight_joins_it() -> None:
+    links = Links(cannot=[({0}, {1})])
+    for clear in (
+        [Edge(0, 2, 20.0), Edge(1, 2, 8.0)],
+        [Edge(0, 2, 7.0, Strength.RULE), Edge(1, 2, 8.0)],
+        [Edge(0, 2, 7.0), Edge(1, 2, 5.0)],
+    ):
+        found = clustered(3, clear, contact_of={0: "a", 1: "b"}, links=links)
+        assert groups(found) == {frozenset({0, 2}), frozenset({1})}
+        assert found.refused == ()
+
+
+def test_leads_that_are_one_person_fit_both_sides_together() -> None:
+    links = Links(cannot=[({0}, {1})])
+    edges = [Edge(2, 3, 30.0), Edge(0, 2, 12.0), Edge(1, 3, 10.0)]
+    found = clustered(4, edges, contact_of={0: "a", 1: "b"}, links=links)
+    assert groups(found) == {frozenset({0}), frozenset({1}), frozenset({2, 3})}
 
 
 def test_what_was_refused_before_a_cannot_link_came_to_answer_it_is_no_question() -> None:

@@ -101,7 +101,7 @@ def two_annas(resolving: Resolving) -> tuple[UUID, UUID]:
 BRIDGE = {"email": "anna@private.com", "phone": PHONE, "full_name": "Anna Meier"}
 
 
-def test_a_lead_that_would_merge_what_a_cannot_link_keeps_apart_joins_one_of_them_and_nobody_is_asked(
+def test_a_lead_with_the_address_of_one_and_the_number_of_another_whom_a_cannot_link_keeps_apart_goes_by_the_address(
     engine: sa.Engine, resolving: Resolving
 ) -> None:
     one, other = two_annas(resolving)
@@ -111,6 +111,20 @@ def test_a_lead_that_would_merge_what_a_cannot_link_keeps_apart_joins_one_of_the
     assert resolving.contact(bridge) in (resolving.contact(one), resolving.contact(other))
     assert rows_of(engine, schema.match_reviews) == []
     assert rows_of(engine, schema.merge_log, kind="merge") == []
+
+
+def test_a_lead_that_fits_both_sides_of_a_cannot_link_alike_joins_neither_and_both_are_put_before_a_person(
+    engine: sa.Engine, resolving: Resolving
+) -> None:
+    walter = {"full_name": "Walter Brandt", "phone": PHONE}
+    (father,) = resolving({**walter, "date_of_birth": "1951-03-14"})
+    (son,) = resolving({**walter, "date_of_birth": "1983-11-02"})
+    assert resolving.contact(father) != resolving.contact(son)
+    link(engine, "cannot", [father], [son])
+    (either,) = resolving({**walter, "city": "Fairview"})
+    assert len({resolving.contact(lead) for lead in (father, son, either)}) == 3
+    asked = {frozenset((row["lead_id"], row["other_lead_id"])) for row in rows_of(engine, schema.match_reviews)}
+    assert asked == {frozenset((father, either)), frozenset((son, either))}
 
 
 def test_a_withdrawn_cannot_link_keeps_nothing_apart(engine: sa.Engine, resolving: Resolving) -> None:

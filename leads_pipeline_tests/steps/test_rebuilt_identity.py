@@ -241,13 +241,17 @@ def test_a_second_rebuild_finds_nothing_to_do(
     assert identity(engine) == rows
 
 
-def test_leads_that_a_person_has_kept_apart_stay_apart(overlooking: Play, engine: sa.Engine, rebuild: Rebuild) -> None:
+def test_leads_that_a_person_has_kept_apart_stay_apart_and_who_fits_both_is_asked_about(
+    overlooking: Play, engine: sa.Engine, rebuild: Rebuild
+) -> None:
     first, second, third = (overlooking.arrive(**payload) for payload in (ANNA, ANNA, ANNA_BOTH))
     overlooking.unlink(first, second)
 
     rebuilt(engine, rebuild)
 
-    assert frozenset({third}) not in groups(overlooking)
+    assert frozenset({third}) in groups(overlooking)
+    asked = {frozenset((row["lead_id"], row["other_lead_id"])) for row in rows_of(engine, schema.match_reviews)}
+    assert asked == {frozenset((first, third)), frozenset((second, third))}
     assert overlooking.contact_of()[first] != overlooking.contact_of()[second]
     assert not compare(engine, rebuild)
 
