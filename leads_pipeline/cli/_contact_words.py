@@ -146,7 +146,8 @@ def _said(item: "Decision") -> str:
         case DecisionKind.MOVE:
             return f"{leads} went from {item.other_contact_id} to {item.contact_id}"
         case DecisionKind.SPLIT:
-            return f"{leads} went from {item.contact_id} into a contact of their own, {item.other_contact_id}"
+            own = "its" if len(item.moved) == 1 else "their"
+            return f"{leads} went from {item.contact_id} into a contact of {own} own, {item.other_contact_id}"
         case DecisionKind.LINK:
             merged = f"; {item.other_contact_id} was merged into {item.contact_id}" if item.moved else ""
             return f"two leads were called one person's{merged}"

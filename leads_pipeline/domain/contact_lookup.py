@@ -79,8 +79,8 @@ def read_question(given: Mapping[str, object], *, country: str) -> Question | Fi
 class KnownContact:
     """What golden contacts hold of it. A contact that was founded a moment ago has no values yet.
 
-    ``marketing_of_all``: by channel, what each contact that was found stated, this one and those merged into it a moment
-    ago included.
+    ``marketing_of_all``: by channel, what each contact that was found stated, this one and those that were merged into
+    it a moment ago included.
     """
 
     contact_id: UUID
