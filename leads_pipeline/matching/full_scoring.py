@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
-import msgspec
 import numpy as np
 import numpy.typing as npt
 from splink import DuckDBAPI
@@ -29,15 +28,14 @@ from leads_pipeline.matching.model import (
     Parameters,
     splink_settings,
 )
+from leads_pipeline.matching.record_columns import GIVEN_COLUMNS, RECORDS, as_json, record_columns, unnested
 from leads_pipeline.matching.scoring import (
-    RECORD_COLUMNS,
     evidence_columns,
     evidence_of,
     frequency_share,
     least_full_name_share,
     prior_shift,
     prior_weight,
-    record_row,
 )
 
 # In place of a rule's number: the model's word.
@@ -49,6 +47,7 @@ _FIELD_TYPES = dict.fromkeys(_FIELDS, "VARCHAR") | {
     "email_verified": "BOOLEAN",
     "role_mailbox": "BOOLEAN",
 }
+_LEAD_FIELDS = {"record": "INTEGER", **_FIELD_TYPES}
 _EVIDENCE = tuple(f"weight_{comparison.name}" for comparison in COMPARISONS)
 _LEFT, _RIGHT = "leads_left", "leads_right"
 
@@ -88,9 +87,8 @@ class BulkScorer:
         self.contacts = 0
         self._shift = 0.0
         self._compared = ""
-        self._run(f"create table raw_record as {_unnested(RECORD_COLUMNS)}", ["[]"])
-        columns = {"record": "INTEGER", **_FIELD_TYPES}
-        self._run(f"create table lead_fields as {_unnested(columns)}", ["[]"])
+        self._run(f"create table raw_record as {RECORDS}", ["[]"] * len(GIVEN_COLUMNS))
+        self._run(f"create table lead_fields as {unnested(_LEAD_FIELDS)}", ["[]"] * len(_LEAD_FIELDS))
         weights = ", ".join(f"{name} float" for name in _EVIDENCE)
         self._run(f"create table edge (older integer, newer integer, weight double, rule tinyint, {weights})")
 
@@ -99,14 +97,10 @@ class BulkScorer:
 
     def add(self, records: Sequence[MatchFields]) -> None:
         """The next records; the first of all has place 0."""
-        rows = [record_row(place, fields) for place, fields in enumerate(records, start=self.records)]
-        self._run(f"insert into raw_record by name {_unnested(RECORD_COLUMNS)}", [_json(rows)])
-        named = [
-            {"record": place, **{name: getattr(fields, name) for name in _FIELDS}}
-            for place, fields in enumerate(records, start=self.records)
-        ]
-        columns = {"record": "INTEGER", **_FIELD_TYPES}
-        self._run(f"insert into lead_fields by name {_unnested(columns)}", [_json(named)])
+        columns = record_columns(records, first=self.records)
+        self._run(f"insert into raw_record {RECORDS}", [as_json(columns[name]) for name in GIVEN_COLUMNS])
+        fields = [columns["record"], *([getattr(item, name) for item in records] for name in _FIELDS)]
+        self._run(f"insert into lead_fields {unnested(_LEAD_FIELDS)}", [as_json(column) for column in fields])
         for name, hashes in self._hash_parts.items():
             values = (getattr(fields, name) for fields in records)
             # Only equality is asked for, within this process; 0 stands for nothing.
@@ -253,8 +247,11 @@ class BulkScorer:
         """What Splink runs to compare the rows of ``leads_left`` with their partners in ``leads_right``."""
         connection = duckdb.connect(":memory:", config={"autoinstall_known_extensions": "false"})
         try:
-            columns = {**RECORD_COLUMNS, **{f"tf_{name}": "DOUBLE" for name in ADJUSTED_FIELDS}}
-            connection.execute(f"create table {_RIGHT} as {_unnested(columns)}", ["[]"]).fetchall()
+            shares = ", ".join(f"cast(null as double) as tf_{name}" for name in ADJUSTED_FIELDS)
+            connection.execute(
+                f"create table {_RIGHT} as select *, {shares} from ({RECORDS})",  # noqa: S608 - no values
+                ["[]"] * len(GIVEN_COLUMNS),
+            ).fetchall()
             connection.execute(f"create table {_LEFT} as select *, 0 as partner from {_RIGHT}").fetchall()  # noqa: S608
             compared = compare_records(
                 _LEFT,
@@ -279,11 +276,3 @@ class BulkScorer:
 def _arrays(pairs: Sequence[tuple[int, int]]) -> tuple[Places, Places]:
     table = np.array(pairs, np.int32).reshape(-1, 2)
     return table[:, 0].copy(), table[:, 1].copy()
-
-
-def _unnested(columns: Mapping[str, Any]) -> str:
-    return f"select unnest(from_json(cast($1 as json), '{_json([columns])}'), recursive := true)"
-
-
-def _json(value: Any) -> str:
-    return msgspec.json.encode(value).decode()

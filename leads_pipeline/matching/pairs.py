@@ -31,7 +31,7 @@ class ScoredPair:
 
 
 # Records that agree in all of these are clearly one person's, before anybody was told apart: a whole name with another
-# clue, or half of it with the date of birth and a place. Named as in ``scoring.RECORD_COLUMNS``.
+# clue, or half of it with the date of birth and a place. Named as in ``record_columns``.
 ONE_PERSON: tuple[tuple[str, ...], ...] = (
     *(
         ("first_name", "last_name", clue)
@@ -106,12 +106,12 @@ def terms_of(fields: MatchFields) -> dict[str, str]:
         "postcode": fields.postcode_key,
         "city": fields.city_key,
         "job_title": fields.job_title_key,
-        "domain": _work_domain(fields.email_key) if fields.email_key else None,
+        "domain": work_domain(fields.email_key) if fields.email_key else None,
     }
     return {name: term for name, term in terms.items() if term}
 
 
-def _work_domain(email: str) -> str | None:
+def work_domain(email: str) -> str | None:
     """The domain of an address, unless anybody may open a mailbox there: then it says nothing of where one works."""
     domain = email.partition("@")[2]
     return None if KNOWN.is_free(domain) else domain

@@ -8,12 +8,10 @@ The prior is for the number of contacts that the model was trained on. Twice as 
 that two strangers look alike, so every weight is shifted by log2(trained on / present): thresholds keep their meaning.
 """
 
-import json
 import math
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from hashlib import sha256
 from typing import Any
 
@@ -24,9 +22,8 @@ import numpy.typing as npt
 from splink import DuckDBAPI
 from splink.internals.realtime import compare_records
 
-from leads_pipeline.domain.match_keys import MatchFields, area, given_name_forms
+from leads_pipeline.domain.match_keys import MatchFields
 from leads_pipeline.domain.name_frequencies import expected_share
-from leads_pipeline.domain.spellings import spelling
 from leads_pipeline.matching.model import (
     ADJUSTED_FIELDS,
     COMPARISONS,
@@ -36,7 +33,8 @@ from leads_pipeline.matching.model import (
     shipped_parameters,
     splink_settings,
 )
-from leads_pipeline.matching.pairs import Frequencies, ScoredPair, terms_of
+from leads_pipeline.matching.pairs import Frequencies, ScoredPair
+from leads_pipeline.matching.record_columns import GIVEN_COLUMNS, RECORDS, as_json, record_columns, unnested
 
 # A tenant's own frequencies say little while it has few contacts: they are mixed with the model's, as from this many,
 # and with those of common names among people at large.
@@ -45,39 +43,10 @@ FREQUENCY_PRIOR_CONTACTS = 1_000
 # Of so many contacts the name is another's too, however rare it is: a parent's, a child's, a cousin's.
 NAMESAKES = 0.008
 
-# What is compared, as DuckDB types: the columns of a record without and with its frequencies.
-RECORD_COLUMNS: dict[str, Any] = {
-    "record": "INTEGER",
-    "first_name": "VARCHAR",
-    "last_name": "VARCHAR",
-    "full_name": "VARCHAR",
-    "email": "VARCHAR",
-    "phone": "VARCHAR",
-    "born": "VARCHAR",
-    "company": "VARCHAR",
-    "address": "VARCHAR",
-    "city": "VARCHAR",
-    "postcode": "VARCHAR",
-    "first_name_forms": ["VARCHAR"],
-    "own_mailbox": "VARCHAR",
-    "mailbox_digits": "VARCHAR",
-    "born_swapped": "VARCHAR",
-    "born_days": "INTEGER",
-    "first_spelling": "VARCHAR",
-    "last_spelling": "VARCHAR",
-    "mailbox": "VARCHAR",
-    "mail_domain": "VARCHAR",
-    "domain": "VARCHAR",
-    "phone_kind": "VARCHAR",
-    "area": "VARCHAR",
-    "job_title": "VARCHAR",
-}
-_VALUE_COLUMNS = tuple(RECORD_COLUMNS)[1:]
-_COLUMNS = {**RECORD_COLUMNS, **{f"tf_{name}": "DOUBLE" for name in ADJUSTED_FIELDS}}
-_UNNESTED = ", ".join(
-    f"unnest(from_json(cast(${number} as json), '[{json.dumps(kind)}]')) as {name}"
-    for number, (name, kind) in enumerate(_COLUMNS.items(), start=1)
-)
+_FREQUENCIES = {"record": "INTEGER", **{f"tf_{name}": "DOUBLE" for name in ADJUSTED_FIELDS}}
+# An agreeing value is as common on one side as on the other, and Splink takes the side that knows it.
+_UNKNOWN = ", ".join(f"cast(null as double) as tf_{name}" for name in ADJUSTED_FIELDS)
+_KNOWN = ", ".join(f"leads_frequency.tf_{name} as tf_{name}" for name in ADJUSTED_FIELDS)
 _JOIN = "l.partner = r.record"
 
 
@@ -104,7 +73,7 @@ class PairScorer:
         self.parameters = parameters
         self._settings = splink_settings(parameters)
         # Making the SQL is most of an uncached call. Splink's cache is one for the process: the key names the model.
-        self._cache_key = f"leads_pipeline:{sha256(_json(self._settings).encode()).hexdigest()}"
+        self._cache_key = f"leads_pipeline:{sha256(msgspec.json.encode(self._settings)).hexdigest()}"
         self._expected = {
             name: parameters.average_frequency(name) * FREQUENCY_PRIOR_CONTACTS for name in FREQUENCY_FIELDS
         }
@@ -209,19 +178,26 @@ class PairScorer:
     ) -> str:
         """The name of the table with one row per pair."""
         connection = self._connection
-        # A JSON array for each column: a third of the cost of one object for each record.
+        lefts = sorted({left for left, _right in pairs})
+        # Whether a mailbox says more than the name is asked of those that another record has as well.
+        seen = Counter(fields.email_key.partition("@")[0] for fields in records if fields.email_key)
+        columns = record_columns(records, mailboxes={mailbox for mailbox, count in seen.items() if count > 1})
         connection.execute(
-            f"create temp table leads_record as select {_UNNESTED}",
-            [_json(column) for column in self._columns(records, frequencies)],
+            f"create temp table leads_record as select *, {_UNKNOWN} from ({RECORDS})",  # noqa: S608 - no values
+            [as_json(columns[name]) for name in GIVEN_COLUMNS],
         ).fetchall()
         connection.execute(
-            "create temp table leads_pair as select pair[1] as l, pair[2] as r "
-            "from (select unnest(from_json(cast($1 as json), '[[\"INTEGER\"]]')) as pair)",
-            [_json(pairs)],
+            f"create temp table leads_frequency as {unnested(_FREQUENCIES)}",
+            [as_json(column) for column in self._frequencies(columns, lefts, frequencies)],
         ).fetchall()
         connection.execute(
-            "create temp table leads_left as "
-            "select leads_record.*, r as partner from leads_pair join leads_record on leads_record.record = l"
+            f"create temp table leads_pair as {unnested({'l': 'INTEGER', 'r': 'INTEGER'})}",
+            [as_json([pair[side] for pair in pairs]) for side in (0, 1)],
+        ).fetchall()
+        connection.execute(
+            f"create temp table leads_left as select leads_record.* replace ({_KNOWN}), r as partner "  # noqa: S608
+            "from leads_pair join leads_record on leads_record.record = l "
+            "join leads_frequency on leads_frequency.record = l"
         ).fetchall()
         # A new interface object for each call: it remembers every table that it was ever shown.
         interface = DuckDBAPI(connection)
@@ -235,19 +211,16 @@ class PairScorer:
         )
         return str(compared.physical_name)
 
-    def _columns(self, records: Sequence[MatchFields], frequencies: Frequencies) -> list[Sequence[Any]]:
-        """The records as ``_COLUMNS`` has them, column by column."""
-        columns: dict[str, Sequence[Any]] = {"record": list(range(len(records)))}
-        # Whether a mailbox says more than the name is asked of those that another record has as well.
-        mailboxes = Counter(fields.email_key.partition("@")[0] for fields in records if fields.email_key)
-        shared = {mailbox for mailbox, count in mailboxes.items() if count > 1}
-        rows = [_values(fields, own_of=shared) for fields in records]
-        values = zip(*rows, strict=True) if rows else [()] * len(_VALUE_COLUMNS)
-        columns.update(zip(_VALUE_COLUMNS, values, strict=True))
+    def _frequencies(
+        self, columns: Mapping[str, Sequence[Any]], places: Sequence[int], frequencies: Frequencies
+    ) -> list[Sequence[Any]]:
+        """How common the values of the records in these places are, column by column as ``_FREQUENCIES`` has them."""
+        found: dict[str, Sequence[Any]] = {"record": places}
         # As frequency_share has it, once for each term.
         of = frequencies.contacts + FREQUENCY_PRIOR_CONTACTS
         for name in FREQUENCY_FIELDS:
-            expected, terms = self._expected[name], columns[name]
+            expected, values = self._expected[name], columns[name]
+            terms = [values[place] for place in places]
             shares = {
                 term: (
                     max(frequencies.occurrences.get((name, term), 1), 1)
@@ -257,13 +230,13 @@ class PairScorer:
                 for term in set(terms)
                 if term is not None
             }
-            columns[f"tf_{name}"] = [shares.get(term) for term in terms]
+            found[f"tf_{name}"] = [shares.get(term) for term in terms]
         least = least_full_name_share(frequencies.contacts)
-        columns["tf_full_name"] = [
+        found["tf_full_name"] = [
             None if first is None or last is None else max(first * last, least)
-            for first, last in zip(columns["tf_first_name"], columns["tf_last_name"], strict=True)
+            for first, last in zip(found["tf_first_name"], found["tf_last_name"], strict=True)
         ]
-        return [columns[name] for name in _COLUMNS]
+        return [found[name] for name in _FREQUENCIES]
 
     def _drop_tables(self) -> None:
         # By SQL: Splink refuses to drop what came out of its statement cache.
@@ -278,54 +251,6 @@ class PairScorer:
             self._connection.execute(f'drop view if exists "{name}"').fetchall()
         for (name,) in names:
             self._connection.execute(f'drop table if exists "{name}"').fetchall()
-
-
-def record_row(place: int, fields: MatchFields) -> dict[str, Any]:
-    """What the comparisons see of a record: a value for each of ``RECORD_COLUMNS``, missing ones left out."""
-    row = {name: value for name, value in zip(_VALUE_COLUMNS, _values(fields), strict=True) if value is not None}
-    return {"record": place, **row}
-
-
-def _values(fields: MatchFields, *, own_of: Collection[str] | None = None) -> tuple[Any, ...]:
-    """What the comparisons see of a record, in the order of ``_VALUE_COLUMNS``.
-
-    ``own_of``: the mailboxes of which it matters whether they say more than the name, all if not given. A role mailbox
-    is nobody's, so of its address only the domain is seen: it says where one works.
-    """
-    terms = terms_of(fields).get
-    first, last, born = fields.first_name_key or None, fields.last_name_key or None, fields.date_of_birth
-    email = mailbox = mail_domain = mailbox_digits = own = None
-    if fields.email_key and not fields.role_mailbox:
-        email = fields.email_key
-        mailbox, _, mail_domain = email.partition("@")
-        own = own_mailbox(fields) if own_of is None or mailbox in own_of else None
-        mailbox_digits = "".join(filter(str.isdigit, mailbox))
-    day = terms("born")
-    return (
-        first,
-        last,
-        f"{first} {last}" if first and last else None,
-        email,
-        terms("phone"),
-        day,
-        terms("company"),
-        fields.address_key,
-        terms("city"),
-        terms("postcode"),
-        given_name_forms(first) if first else None,
-        own,
-        mailbox_digits,
-        f"{day[:4]}-{day[8:]}-{day[5:7]}" if day else None,
-        born.toordinal() if born else None,
-        spelling(first) if first else None,
-        spelling(last) if last else None,
-        mailbox,
-        mail_domain,
-        terms("domain"),
-        fields.phone_kind if fields.phone_key else None,
-        area(fields.postcode_key) if fields.postcode_key else None,
-        terms("job_title"),
-    )
 
 
 def frequency_share(parameters: Parameters, name: str, *, seen: int, contacts: int, at_large: float = 0.0) -> float:
@@ -352,29 +277,6 @@ def prior_shift(parameters: Parameters, *, contacts: int) -> float:
     return math.log2(parameters.prior_contacts / max(contacts, FREQUENCY_PRIOR_CONTACTS))
 
 
-def own_mailbox(fields: MatchFields) -> str | None:
-    """The part before the @, unless it is short or can be told from the name: then it is no evidence of its own."""
-    if not fields.email_key:
-        return None
-    local = fields.email_key.partition("@")[0]
-    plain = local if local.isalnum() else "".join(filter(str.isalnum, local))
-    if len(plain) < 5:
-        return None
-    names = tuple(name for name in (fields.first_name_key, fields.last_name_key) if name)
-    if not any(name in plain for name in names):  # most mailboxes of strangers: only initials could explain them
-        return None if {name[0] for name in names}.issuperset(plain) else local
-    return None if _made_of(plain, names) else local
-
-
-@lru_cache(maxsize=65_536)
-def _made_of(local: str, names: tuple[str, ...]) -> bool:
-    """Whether ``local`` is nothing but names and initials, in any order."""
-    parts = {part for name in names for part in (name, name[:1])}
-    if not local:
-        return True
-    return any(local.startswith(part) and _made_of(local[len(part) :], names) for part in parts)
-
-
 def evidence_columns() -> list[str]:
     """For each comparison the SQL that adds up what it weighs, over a table of compared pairs."""
     columns = []
@@ -394,7 +296,3 @@ def evidence_of(prior: float, weights: Sequence[float] | None) -> dict[str, floa
         return {}
     named = zip((comparison.name for comparison in COMPARISONS), weights, strict=True)
     return {"prior": round(prior, 3), **{name: round(weight, 3) for name, weight in named if weight}}
-
-
-def _json(value: Any) -> str:
-    return msgspec.json.encode(value).decode()

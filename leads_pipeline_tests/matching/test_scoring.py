@@ -10,11 +10,11 @@ from leads_pipeline.domain.match_keys import MatchFields
 from leads_pipeline.domain.name_frequencies import expected_share
 from leads_pipeline.matching.model import ADJUSTED_FIELDS, COMPARISONS, FREQUENCY_FIELDS
 from leads_pipeline.matching.pairs import Frequencies, ScoredPair, count_terms, terms_of
+from leads_pipeline.matching.record_columns import own_mailbox
 from leads_pipeline.matching.scoring import (
     FREQUENCY_PRIOR_CONTACTS,
     PairScorer,
     least_full_name_share,
-    own_mailbox,
 )
 
 MANY = Frequencies(contacts=50_000)
