@@ -86,7 +86,8 @@ def report(parameters: Parameters, held_out: dict[int, ScoredSet]) -> str:
     lines += [
         f"Prior {prior:.2f} at {parameters.prior_contacts:,} contacts; it falls by 1 with each doubling. An agreement"
     ]
-    lines += ["whose value has a frequency of its own weighs log2(m / frequency) instead of the weight shown.", ""]
+    lines += ["whose value has a frequency of its own weighs log2(m / frequency) instead of the weight shown; names"]
+    lines += ["that were exchanged weigh as much more as the whole name is rarer than those that agree by chance.", ""]
     lines += ["| comparison | level | m | u | weight |", "|---|---|---:|---:|---:|"]
     for comparison in COMPARISONS:
         for level in comparison.levels:

@@ -23,7 +23,11 @@ ADJUSTED_FIELDS = (*FREQUENCY_FIELDS, "full_name")
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """One degree of agreement. ``condition`` is DuckDB SQL over the two records' columns, ``…_l`` and ``…_r``."""
+    """One degree of agreement. ``condition`` is DuckDB SQL over the two records' columns, ``…_l`` and ``…_r``.
+
+    ``frequency_of``: an equal value weighs by its frequency instead of u; where the level is no equality it weighs as
+    much more as the commoner of the two values is rarer than those that agree by chance.
+    """
 
     name: str
     condition: str
@@ -115,8 +119,9 @@ COMPARISONS: tuple[Comparison, ...] = (
             # How rare two names are together is one number, and bounded: rare names run in families too.
             Level("same_full_name", "full_name_l = full_name_r", "full_name"),
             Level("same", "first_name_l = first_name_r", "first_name"),
-            Level("swapped_with_last_name", _SWAPPED),
-            Level("swapped_and_altered", _SWAPPED_ALIKE),
+            # Two of one common name are two in either order.
+            Level("swapped_with_last_name", _SWAPPED, "full_name"),
+            Level("swapped_and_altered", _SWAPPED_ALIKE, "full_name"),
             Level("short_form", "list_has_any(first_name_forms_l, first_name_forms_r)"),
             Level("initial", _INITIAL),
             Level("other_spelling", "first_spelling_l = first_spelling_r"),
