@@ -3,8 +3,9 @@
     python benchmarks/resolve.py [--quick] [--json PATH] [--contacts N …]
 
 A store of N contacts is written with COPY, its contacts as the truth has them, from the leads of the first N people of
-the hard generator; the leads that arrive are those that follow in the stream, of known people and of new ones. CPU is
-this process's and the PostgreSQL backend's together, as the machine's other load counts less in it than in wall time.
+the hard generator; the leads that arrive are those that follow in the stream, of known people and of new ones. What is
+looked up was read once before, so it is in the server's buffers as far as they reach. CPU is this process's and the
+PostgreSQL backend's together, as the machine's other load counts less in it than in wall time.
 """
 
 import argparse
@@ -163,10 +164,20 @@ def fill(engine: sa.Engine, leads: Iterator[Known], *, contacts: int, arriving: 
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(sa.text("vacuum (analyze) match_keys, match_records, contacts, deduped_leads"))
         connection.execute(sa.text("vacuum (analyze) term_frequencies"))
+    _read_once(engine)
     following = [*first, *islice(leads, max(0, arriving - len(first)))][:arriving]
     again = {known.truth for known in following}
     kept = {truth: ids for truth, ids in records_of.items() if truth in again}
     return Store(contacts, records, keys, time.perf_counter() - started, following, kept)
+
+
+def _read_once(engine: sa.Engine) -> None:
+    """Fill the server's buffers, as they are where it has run for a while; reading whole tables goes past them."""
+    with engine.begin() as connection:
+        connection.execute(sa.text("set local enable_seqscan = off"))
+        connection.execute(sa.text("set local enable_bitmapscan = off"))
+        connection.execute(sa.text("select count(key_hash) from match_keys where key_hash is not null"))
+        connection.execute(sa.text("select count(flags) from match_records where lead_id is not null"))
 
 
 def _values(fields: MatchFields) -> list[object]:

@@ -65,7 +65,6 @@ _PARAMETERS = {
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",  # its path may have 107 bytes at most, and a checkout may lie deep
     "max_connections": "200",
-    "shared_buffers": "128MB",
     "max_wal_size": "2GB",
     # The buffer and what is pending are queues: looked at every minute, they hold a minute of leads that are long gone.
     "autovacuum_naptime": "10s",
@@ -79,6 +78,8 @@ _PARAMETERS = {
     "log_min_error_statement": "panic",
     "log_parameter_max_length_on_error": "0",
 }
+# Of the machine's memory an eighth, within these bounds, for the pages that are read again and again.
+_LEAST_SHARED_BUFFERS_MB, _MOST_SHARED_BUFFERS_MB = 128, 1_024
 _NOT_DURABLE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 
 
@@ -274,6 +275,9 @@ class EmbeddedServer:
             if home.log.stat().st_size > _MAX_LOG_BYTES:
                 home.log.rename(home.log.with_name(f"{home.log.name}.1"))
         parameters = {**_PARAMETERS, **({} if self._durable else _NOT_DURABLE), "port": str(port)}
+        parameters["shared_buffers"] = (
+            f"{shared_buffers_mb(os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE'))}MB"
+        )
         options = " ".join(f"-c {name}={value}" for name, value in parameters.items())
         launched = home.run(
             [
@@ -336,6 +340,14 @@ def _stop(home: Home, *, signals: tuple[str, ...]) -> bool:
     raise EmbeddedServerError(
         f"the embedded PostgreSQL in {home.directory} does not stop. The end of {home.log}:\n{log_tail(home.log)}"
     )
+
+
+def shared_buffers_mb(memory: int) -> int:
+    """What the server keeps of its pages, in megabytes, on a machine with so many bytes of memory.
+
+    Address space at first: a server of few pages takes no more than those.
+    """
+    return min(max(memory // 8 // 1_048_576, _LEAST_SHARED_BUFFERS_MB), _MOST_SHARED_BUFFERS_MB)
 
 
 def _signal(home: Home, pid: int, name: str) -> None:

@@ -20,7 +20,7 @@ import psycopg
 import pytest
 
 from leads_pipeline.errors import EmbeddedServerError
-from leads_pipeline.storage.embedded import EmbeddedServer, ServerState
+from leads_pipeline.storage.embedded import EmbeddedServer, ServerState, shared_buffers_mb
 from leads_pipeline_tests.conftest import remove_dead_sessions, sessions
 
 STARTER = Path(__file__).with_name("starter.py")
@@ -104,6 +104,17 @@ def test_settings_are_durable_unless_a_test_asks_otherwise(own_state: Path, serv
     for setting in ("fsync", "synchronous_commit", "full_page_writes"):
         assert _scalar(durable, f"show {setting}") == "on"
         assert _scalar(server.url(), f"show {setting}") == "off"
+
+
+@pytest.mark.parametrize(("gigabytes", "megabytes"), [(0.5, 128), (4, 512), (8, 1_024), (64, 1_024)])
+def test_pages_are_kept_in_an_eighth_of_the_memory(gigabytes: float, megabytes: int) -> None:
+    assert shared_buffers_mb(int(gigabytes * 2**30)) == megabytes
+
+
+def test_a_server_has_the_buffers_that_the_machine_allows(server: EmbeddedServer) -> None:
+    pages = _scalar(server.url(), "select cast(setting as integer) from pg_settings where name = 'shared_buffers'")
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    assert pages == shared_buffers_mb(memory) * 128  # pages of 8 kB
 
 
 def test_the_database_knows_letters_beyond_ascii(server: EmbeddedServer) -> None:
