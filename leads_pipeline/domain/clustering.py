@@ -157,7 +157,11 @@ def cluster(
         # who share it is no matter.
         sharing = identity_of if edge.strength is Strength.IDENTITY else None
         doubtful = doubts is not None and doubts.about(edge)
-        if doubtful or _outvoted(groups, one, other, ballots, sharing) or _too_large(groups, one, other, limits):
+        # A tie is mostly two records that are alike to a third and unlike each other. What joins them then has to be as
+        # far above the merge weight as what speaks against it is below 0; nine in ten of such are one person.
+        least = 0 if sharing is None and edge.weight >= limits.merge_weight - limits.veto_weight else 1
+        outvoted = _balance(groups, one, other, ballots, sharing) < least
+        if doubtful or outvoted or _too_large(groups, one, other, limits):
             refused.append(edge)
             continue
         groups.join(one, other)
@@ -307,21 +311,19 @@ def _identities(edges: Iterable[Edge]) -> dict[int, int]:
     return name_of
 
 
-def _outvoted(
+def _balance(
     groups: _Groups,
     one: int,
     other: int,
     ballots: Mapping[int, list[tuple[int, int]]],
     sharing: Mapping[int, int] | None,
-) -> bool:
-    """Whether as many pairs between the two speak against as for it; of those ``sharing`` an identity, if given."""
+) -> int:
+    """By how many more pairs between the two speak for it than against; of those ``sharing`` an identity, if given."""
     small, big = sorted((groups.groups[one].records, groups.groups[other].records), key=len)
     members = set(big)
-    votes = [
+    return sum(
         vote
         for record in small
         for other_record, vote in ballots[record]
         if other_record in members and (sharing is None or sharing.get(record, -1) == sharing.get(other_record, -2))
-    ]
-    # A tie is two records that are joined only by a third and are unlike each other: the usual false chain.
-    return sum(votes) <= 0
+    )

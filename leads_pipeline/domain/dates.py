@@ -18,6 +18,8 @@ _YEAR_LAST = re.compile(r"(\d{1,2})([-/. ])(\d{1,2})\2(\d{4}|\d{2})(?: \d{2}:\d{
 _NAMED = re.compile(
     r"(?:(\d{1,2})(?:st|nd|rd|th|\.)?[ -]+)?([a-zà-ÿ]{3,})\.?[ -]*(?:(\d{1,2})(?:st|nd|rd|th)?,?[ ]+|,? *)(\d{4})"
 )
+# As spreadsheets write it: 24-May-11.
+_NAMED_SHORT = re.compile(r"(\d{1,2})[-/. ]([a-zà-ÿ]{3,})\.?[-/. ](\d{2})")
 
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 # German, French, Spanish and Italian months whose first three letters differ from English and from each other.
@@ -60,17 +62,23 @@ def parse_birth_date(raw: str, *, country: str, today: date) -> BirthDate | Date
         elif first != second and separator != ".":
             flags.append("date_ambiguous")
         month, day = (first, second) if month_first else (second, first)
-        year = int(year_text)
-        if len(year_text) == 2:
-            flags.append("date_century_assumed")
-            year += 2000 if 2000 + year <= today.year else 1900
+        year = _year(year_text, flags, today)
     elif (match := _NAMED.fullmatch(text)) and (named := _month(match[2])) and bool(match[1]) != bool(match[3]):
         year, month, day = int(match[4]), named, int(match[1] or match[3])
+    elif (match := _NAMED_SHORT.fullmatch(text)) and (named := _month(match[2])):
+        year, month, day = _year(match[3], flags, today), named, int(match[1])
     else:
         return DateFault("date_invalid", "unknown_format")
     if f"{year:04}-{month:02}-{day:02}" in DATES:
         return DateFault("date_placeholder", "placeholder")
     return _plausible(year, month, day, flags, today)
+
+
+def _year(text: str, flags: list[str], today: date) -> int:
+    if len(text) != 2:
+        return int(text)
+    flags.append("date_century_assumed")
+    return int(text) + (2000 if 2000 + int(text) <= today.year else 1900)
 
 
 def _plausible(year: int, month: int, day: int, flags: list[str], today: date) -> BirthDate | DateFault:

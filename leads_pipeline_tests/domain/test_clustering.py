@@ -43,10 +43,20 @@ def test_records_of_one_contact_are_together_from_the_start() -> None:
 
 
 def test_a_pair_that_speaks_against_keeps_two_groups_apart_and_the_edge_is_refused() -> None:
-    edges = [Edge(0, 1, 20.0), Edge(1, 2, 10.0), Edge(0, 2, -4.0)]
+    edges = [Edge(0, 1, 20.0), Edge(1, 2, 8.9), Edge(0, 2, -4.0)]
     found = clustered(3, edges)
     assert groups(found) == {frozenset({0, 1}), frozenset({2})}
-    assert found.refused == (Edge(1, 2, 10.0),)
+    assert found.refused == (Edge(1, 2, 8.9),)
+
+
+def test_a_tie_is_joined_by_what_is_as_far_above_the_merge_weight_as_the_veto_is_below_0() -> None:
+    least = LIMITS.merge_weight - LIMITS.veto_weight
+    edges = [Edge(0, 1, 20.0), Edge(1, 2, least), Edge(0, 2, -14.0)]
+    assert groups(clustered(3, edges)) == {frozenset({0, 1, 2})}
+    # One more against it is no tie, nor is it what a shared address may do to a family.
+    assert groups(clustered(4, [*edges, Edge(0, 3, 19.0), Edge(2, 3, -4.0)])) == {frozenset({0, 1, 3}), frozenset({2})}
+    shared = [Edge(0, 1, 20.0, Strength.IDENTITY), Edge(1, 2, 19.0, Strength.IDENTITY), Edge(0, 2, -14.0)]
+    assert groups(clustered(3, shared)) == {frozenset({0, 1}), frozenset({2})}
 
 
 def test_a_pair_that_speaks_against_can_be_outvoted() -> None:
@@ -56,7 +66,7 @@ def test_a_pair_that_speaks_against_can_be_outvoted() -> None:
 
 
 def test_the_better_edge_wins_where_only_one_can() -> None:
-    edges = [Edge(0, 2, 12.0), Edge(1, 2, 10.0), Edge(0, 1, -9.0)]
+    edges = [Edge(0, 2, 12.0), Edge(1, 2, 8.0), Edge(0, 1, -9.0)]
     assert groups(clustered(3, edges)) == {frozenset({0, 2}), frozenset({1})}
 
 
@@ -158,9 +168,9 @@ def test_leads_that_are_one_person_fit_both_sides_together() -> None:
 
 def test_what_was_refused_before_a_cannot_link_came_to_answer_it_is_no_question() -> None:
     # 1-2 is outvoted by 0-2 when 2 is nobody's; later 2 joins 3, which may not be with 0.
-    edges = [Edge(0, 1, 20.0), Edge(1, 2, 10.0), Edge(0, 2, -4.0), Edge(2, 3, 9.0)]
+    edges = [Edge(0, 1, 20.0), Edge(1, 2, 8.0), Edge(0, 2, -4.0), Edge(2, 3, 7.0)]
     assert clustered(4, edges, links=Links(cannot=[({0}, {3})])).refused == ()
-    assert clustered(4, edges).refused == (Edge(1, 2, 10.0),)
+    assert clustered(4, edges).refused == (Edge(1, 2, 8.0),)
 
 
 def test_a_must_link_overrules_votes_and_the_number_of_contacts() -> None:

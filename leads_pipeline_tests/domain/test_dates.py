@@ -49,6 +49,9 @@ def test_the_country_decides_between_day_and_month_and_the_doubt_is_flagged() ->
 
 def test_two_digits_of_a_year_never_make_a_date_to_come() -> None:
     assert read("21/2/80") == BirthDate(date(1980, 2, 21), ("date_century_assumed",))
+    assert read("21-Feb-80") == BirthDate(date(1980, 2, 21), ("date_century_assumed",))
+    assert read("21 feb. 05") == BirthDate(date(2005, 2, 21), ("date_century_assumed",))
+    assert read("21-Tag-80") == DateFault("date_invalid", "unknown_format")
     assert read("21/2/05") == BirthDate(date(2005, 2, 21), ("date_century_assumed",))
     assert read("21/2/27") == BirthDate(date(1927, 2, 21), ("date_century_assumed",))
 
