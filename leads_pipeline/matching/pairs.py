@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Protocol
 
 from leads_pipeline.domain.mailbox_lists import KNOWN
@@ -40,6 +41,9 @@ ONE_PERSON: tuple[tuple[str, ...], ...] = (
     *((name, "born", place) for name in ("first_name", "last_name") for place in ("postcode", "city")),
 )
 
+_VALUES_OF = tuple(itemgetter(*names) for names in ONE_PERSON)
+_NOTHING: Mapping[str, str | None] = dict.fromkeys(name for names in ONE_PERSON for name in names)
+
 
 def count_terms(records: Iterable[MatchFields]) -> Frequencies:
     """How common each value is among ``records`` that nobody has told apart yet.
@@ -50,7 +54,7 @@ def count_terms(records: Iterable[MatchFields]) -> Frequencies:
     known = list(records)
     terms = [terms_of(record) for record in known]
     bearer_of = _bearers(
-        {**own, "email": None if record.role_mailbox else record.email_key, "address": record.address_key}
+        {**_NOTHING, **own, "email": None if record.role_mailbox else record.email_key, "address": record.address_key}
         for own, record in zip(terms, known, strict=True)
     )
     bearers: dict[tuple[str, str], set[int]] = defaultdict(set)
@@ -69,13 +73,13 @@ def _bearers(records: Iterable[Mapping[str, str | None]]) -> list[int]:
             root_of[place] = place = root_of[root_of[place]]
         return place
 
-    first_with: dict[tuple[int, *tuple[str, ...]], int] = {}
+    first_with: tuple[dict[tuple[str, ...], int], ...] = tuple({} for _ in ONE_PERSON)
     for place, record in enumerate(records):
         root_of.append(place)
-        for number, names in enumerate(ONE_PERSON):
-            values = [value for name in names if (value := record.get(name))]
-            if len(values) == len(names):
-                root_of[root(place)] = root(first_with.setdefault((number, *values), place))
+        for values_of, first_of in zip(_VALUES_OF, first_with, strict=True):
+            values = values_of(record)
+            if None not in values and (first := first_of.setdefault(values, place)) != place:
+                root_of[root(place)] = root(first)
     return [root(place) for place in range(len(root_of))]
 
 
