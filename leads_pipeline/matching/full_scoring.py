@@ -28,7 +28,7 @@ from leads_pipeline.matching.model import (
     Parameters,
     splink_settings,
 )
-from leads_pipeline.matching.record_columns import GIVEN_COLUMNS, RECORDS, as_json, record_columns, unnested
+from leads_pipeline.matching.record_columns import GIVEN_COLUMNS, as_json, record_columns, records_from, unnested
 from leads_pipeline.matching.scoring import (
     evidence_columns,
     evidence_of,
@@ -47,6 +47,7 @@ _FIELD_TYPES = dict.fromkeys(_FIELDS, "VARCHAR") | {
     "email_verified": "BOOLEAN",
     "role_mailbox": "BOOLEAN",
 }
+_RECORDS = records_from(GIVEN_COLUMNS)
 _LEAD_FIELDS = {"record": "INTEGER", **_FIELD_TYPES}
 _EVIDENCE = tuple(f"weight_{comparison.name}" for comparison in COMPARISONS)
 _LEFT, _RIGHT = "leads_left", "leads_right"
@@ -87,7 +88,7 @@ class BulkScorer:
         self.contacts = 0
         self._shift = 0.0
         self._compared = ""
-        self._run(f"create table raw_record as {RECORDS}", ["[]"] * len(GIVEN_COLUMNS))
+        self._run(f"create table raw_record as {_RECORDS}", ["[]"] * len(GIVEN_COLUMNS))
         self._run(f"create table lead_fields as {unnested(_LEAD_FIELDS)}", ["[]"] * len(_LEAD_FIELDS))
         weights = ", ".join(f"{name} float" for name in _EVIDENCE)
         self._run(f"create table edge (older integer, newer integer, weight double, rule tinyint, {weights})")
@@ -98,7 +99,7 @@ class BulkScorer:
     def add(self, records: Sequence[MatchFields]) -> None:
         """The next records; the first of all has place 0."""
         columns = record_columns(records, first=self.records)
-        self._run(f"insert into raw_record {RECORDS}", [as_json(columns[name]) for name in GIVEN_COLUMNS])
+        self._run(f"insert into raw_record {_RECORDS}", [as_json(columns[name]) for name in GIVEN_COLUMNS])
         fields = [columns["record"], *([getattr(item, name) for item in records] for name in _FIELDS)]
         self._run(f"insert into lead_fields {unnested(_LEAD_FIELDS)}", [as_json(column) for column in fields])
         for name, hashes in self._hash_parts.items():
@@ -249,7 +250,7 @@ class BulkScorer:
         try:
             shares = ", ".join(f"cast(null as double) as tf_{name}" for name in ADJUSTED_FIELDS)
             connection.execute(
-                f"create table {_RIGHT} as select *, {shares} from ({RECORDS})",  # noqa: S608 - no values
+                f"create table {_RIGHT} as select *, {shares} from ({_RECORDS})",  # noqa: S608 - no values
                 ["[]"] * len(GIVEN_COLUMNS),
             ).fetchall()
             connection.execute(f"create table {_LEFT} as select *, 0 as partner from {_RIGHT}").fetchall()  # noqa: S608

@@ -58,11 +58,10 @@ def unnested(columns: dict[str, Any]) -> str:
     )
 
 
-RECORDS = (
-    f"select *, {', '.join(f'{sql} as {name}' for name, sql in DERIVED_COLUMNS.items())} "  # noqa: S608 - no values
-    f"from ({unnested(GIVEN_COLUMNS)})"
-)
-"""SQL that makes records of ``record_columns``, each as ``as_json`` has it."""
+def records_from(columns: dict[str, Any]) -> str:
+    """SQL that makes records of these columns, the given ones among them, with those that are derived."""
+    derived = ", ".join(f"{sql} as {name}" for name, sql in DERIVED_COLUMNS.items())
+    return f"select *, {derived} from ({unnested(columns)})"  # noqa: S608 - no values
 
 
 def record_columns(

@@ -26,6 +26,7 @@ from leads_pipeline.domain.match_keys import MatchFields
 from leads_pipeline.domain.name_frequencies import expected_share
 from leads_pipeline.matching.model import (
     ADJUSTED_FIELDS,
+    ALIKE_FIELDS,
     COMPARISONS,
     FREQUENCY_FIELDS,
     Comparison,
@@ -34,7 +35,7 @@ from leads_pipeline.matching.model import (
     splink_settings,
 )
 from leads_pipeline.matching.pairs import Frequencies, ScoredPair
-from leads_pipeline.matching.record_columns import GIVEN_COLUMNS, RECORDS, as_json, record_columns, unnested
+from leads_pipeline.matching.record_columns import GIVEN_COLUMNS, as_json, record_columns, records_from, unnested
 
 # A tenant's own frequencies say little while it has few contacts: they are mixed with the model's, as from this many,
 # and with those of common names among people at large.
@@ -43,10 +44,13 @@ FREQUENCY_PRIOR_CONTACTS = 1_000
 # Of so many contacts the name is another's too, however rare it is: a parent's, a child's, a cousin's.
 NAMESAKES = 0.008
 
-_FREQUENCIES = {"record": "INTEGER", **{f"tf_{name}": "DOUBLE" for name in ADJUSTED_FIELDS}}
-# An agreeing value is as common on one side as on the other, and Splink takes the side that knows it.
-_UNKNOWN = ", ".join(f"cast(null as double) as tf_{name}" for name in ADJUSTED_FIELDS)
-_KNOWN = ", ".join(f"leads_frequency.tf_{name} as tf_{name}" for name in ADJUSTED_FIELDS)
+# An agreeing value is as common on one side as on the other, and Splink takes the side that knows it. Where values are
+# only alike, both have to.
+_ONE_SIDE = tuple(name for name in ADJUSTED_FIELDS if name not in ALIKE_FIELDS)
+_OF_LEFT = {"record": "INTEGER", **{f"tf_{name}": "DOUBLE" for name in _ONE_SIDE}}
+_OF_BOTH = {**GIVEN_COLUMNS, **{f"tf_{name}": "DOUBLE" for name in ALIKE_FIELDS}}
+_UNKNOWN = ", ".join(f"cast(null as double) as tf_{name}" for name in _ONE_SIDE)
+_KNOWN = ", ".join(f"leads_frequency.tf_{name} as tf_{name}" for name in _ONE_SIDE)
 _JOIN = "l.partner = r.record"
 
 
@@ -182,13 +186,14 @@ class PairScorer:
         # Whether a mailbox says more than the name is asked of those that another record has as well.
         seen = Counter(fields.email_key.partition("@")[0] for fields in records if fields.email_key)
         columns = record_columns(records, mailboxes={mailbox for mailbox, count in seen.items() if count > 1})
+        columns |= {f"tf_{name}": self._shares(name, columns[name], frequencies) for name in ALIKE_FIELDS}
         connection.execute(
-            f"create temp table leads_record as select *, {_UNKNOWN} from ({RECORDS})",  # noqa: S608 - no values
-            [as_json(columns[name]) for name in GIVEN_COLUMNS],
+            f"create temp table leads_record as select *, {_UNKNOWN} from ({records_from(_OF_BOTH)})",  # noqa: S608
+            [as_json(columns[name]) for name in _OF_BOTH],
         ).fetchall()
+        of_left = self._of_left(columns, lefts, frequencies)
         connection.execute(
-            f"create temp table leads_frequency as {unnested(_FREQUENCIES)}",
-            [as_json(column) for column in self._frequencies(columns, lefts, frequencies)],
+            f"create temp table leads_frequency as {unnested(_OF_LEFT)}", [as_json(of_left[name]) for name in _OF_LEFT]
         ).fetchall()
         connection.execute(
             f"create temp table leads_pair as {unnested({'l': 'INTEGER', 'r': 'INTEGER'})}",
@@ -211,32 +216,35 @@ class PairScorer:
         )
         return str(compared.physical_name)
 
-    def _frequencies(
+    def _of_left(
         self, columns: Mapping[str, Sequence[Any]], places: Sequence[int], frequencies: Frequencies
-    ) -> list[Sequence[Any]]:
-        """How common the values of the records in these places are, column by column as ``_FREQUENCIES`` has them."""
+    ) -> dict[str, Sequence[Any]]:
+        """How common the values of the records in these places are, by column of ``_OF_LEFT``."""
         found: dict[str, Sequence[Any]] = {"record": places}
-        # As frequency_share has it, once for each term.
-        of = frequencies.contacts + FREQUENCY_PRIOR_CONTACTS
         for name in FREQUENCY_FIELDS:
-            expected, values = self._expected[name], columns[name]
-            terms = [values[place] for place in places]
-            shares = {
-                term: (
-                    max(frequencies.occurrences.get((name, term), 1), 1)
-                    + max(expected, (expected_share(name, term) or 0.0) * FREQUENCY_PRIOR_CONTACTS)
-                )
-                / of
-                for term in set(terms)
-                if term is not None
-            }
-            found[f"tf_{name}"] = [shares.get(term) for term in terms]
+            if name not in ALIKE_FIELDS:
+                found[f"tf_{name}"] = self._shares(name, [columns[name][place] for place in places], frequencies)
         least = least_full_name_share(frequencies.contacts)
+        names = ((columns["tf_first_name"][place], columns["tf_last_name"][place]) for place in places)
         found["tf_full_name"] = [
-            None if first is None or last is None else max(first * last, least)
-            for first, last in zip(found["tf_first_name"], found["tf_last_name"], strict=True)
+            None if first is None or last is None else max(first * last, least) for first, last in names
         ]
-        return [found[name] for name in _FREQUENCIES]
+        return found
+
+    def _shares(self, name: str, values: Sequence[str | None], frequencies: Frequencies) -> list[float | None]:
+        """As ``frequency_share`` has it, once for each value."""
+        of = frequencies.contacts + FREQUENCY_PRIOR_CONTACTS
+        expected = self._expected[name]
+        shares = {
+            value: (
+                max(frequencies.occurrences.get((name, value), 1), 1)
+                + max(expected, (expected_share(name, value) or 0.0) * FREQUENCY_PRIOR_CONTACTS)
+            )
+            / of
+            for value in set(values)
+            if value is not None
+        }
+        return [None if value is None else shares[value] for value in values]
 
     def _drop_tables(self) -> None:
         # By SQL: Splink refuses to drop what came out of its statement cache.
