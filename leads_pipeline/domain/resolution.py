@@ -91,6 +91,18 @@ class Resolution:
     reviews: tuple[Review, ...]
 
 
+def repeats(records: Sequence[Record]) -> set[int]:
+    """The places of arriving records that look like a known one or one before them: each look is kept once."""
+    seen = {record.fields for record in records if not record.arriving}
+    found: set[int] = set()
+    for place, record in enumerate(records):
+        if record.arriving:
+            if record.fields in seen:
+                found.add(place)
+            seen.add(record.fields)
+    return found
+
+
 def resolve(
     records: Sequence[Record],
     clustering: Clustering,

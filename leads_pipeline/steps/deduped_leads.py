@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from operator import attrgetter
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -22,7 +23,7 @@ from leads_pipeline.domain.corrected_leads import home_pairs, is_home_pair
 from leads_pipeline.domain.ids import ContactId, LeadId, uuid7
 from leads_pipeline.domain.match_keys import MatchFields, match_keys
 from leads_pipeline.domain.match_rules import compile_rules
-from leads_pipeline.domain.resolution import Assignment, Reason, Record, Resolution, resolve
+from leads_pipeline.domain.resolution import Assignment, Reason, Record, Resolution, repeats, resolve
 from leads_pipeline.domain.stage import Chunk, ChunkReport, Lane, Stage
 from leads_pipeline.matching.pairs import Frequencies, ScoredPair, Scorer, count_terms, terms_of
 from leads_pipeline.storage import identity, identity_links, identity_writing, match_index
@@ -152,7 +153,7 @@ class _Chunk:
             pairs=weighed.edges,
             limits=self._limits,
             links=linked.links,
-            repeats=_repeats(records),
+            repeats=repeats(records),
         )
         resolution = resolve(
             records,
@@ -429,18 +430,6 @@ def _assigned(lead: ArrivingLead, item: Assignment, survivors: Mapping[ContactId
     )  # fmt: skip
 
 
-def _repeats(records: Sequence[Record]) -> set[int]:
-    """The places of arriving records that look like a known one or one before them: each look is kept once."""
-    seen = {record.fields for record in records if not record.arriving}
-    repeats: set[int] = set()
-    for place, record in enumerate(records):
-        if record.arriving:
-            if record.fields in seen:
-                repeats.add(place)
-            seen.add(record.fields)
-    return repeats
-
-
 def _unverified(fields: MatchFields) -> MatchFields:
     return replace(fields, email_verified=False)
 
@@ -494,10 +483,9 @@ def _hand_over(
     enqueue(
         connection,
         Stage.GOLDEN_CONTACTS,
-        # An id compares as a number, and by itself slowly.
-        [Waiting(contact, chunk.tenant, lane_of[contact], 1, chunk.now) for contact in sorted(lane_of, key=_number)],
+        # Ids compare as numbers, and by themselves slowly.
+        [
+            Waiting(contact, chunk.tenant, lane_of[contact], 1, chunk.now)
+            for contact in sorted(lane_of, key=attrgetter("int"))
+        ],
     )
-
-
-def _number(contact: ContactId) -> int:
-    return contact.int
