@@ -19,8 +19,6 @@ PARAMETERS_FILE = "parameters.json"
 FREQUENCY_FIELDS = ("first_name", "last_name", "phone", "company", "born", "postcode", "city", "job_title", "domain")
 # What Splink adjusts by: those, and the whole name, whose frequency follows from its parts (``scoring``).
 ADJUSTED_FIELDS = (*FREQUENCY_FIELDS, "full_name")
-# Of these a level that is no equality is adjusted too, so both records' values count.
-ALIKE_FIELDS = ("first_name", "last_name")
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,8 +125,7 @@ COMPARISONS: tuple[Comparison, ...] = (
             Level("short_form", "list_has_any(first_name_forms_l, first_name_forms_r)"),
             Level("initial", _INITIAL),
             Level("other_spelling", "first_spelling_l = first_spelling_r"),
-            # A slip in a rare name says more than one in a common name, which is near to others; half as much more.
-            Level("typo", _alike("first_name_l", "first_name_r", 0.9), "first_name", 0.5),
+            Level("typo", _alike("first_name_l", "first_name_r", 0.9)),
             Level(
                 "similar",
                 f"{_alike('first_name_l', 'first_name_r', 0.8)} "
@@ -146,7 +143,7 @@ COMPARISONS: tuple[Comparison, ...] = (
             Level("same", "last_name_l = last_name_r", "last_name"),
             Level("in_mailbox", f"({_either_null('last_name')}) and {_IN_MAILBOX}"),
             Level("other_spelling", "last_spelling_l = last_spelling_r"),
-            Level("typo", _alike("last_name_l", "last_name_r", 0.92), "last_name", 0.5),
+            Level("typo", _alike("last_name_l", "last_name_r", 0.92)),
             Level(
                 "similar",
                 f"{_alike('last_name_l', 'last_name_r', 0.82)} "

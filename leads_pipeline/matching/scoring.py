@@ -13,7 +13,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Any
 
 import duckdb
 import msgspec
@@ -26,7 +25,6 @@ from leads_pipeline.domain.match_keys import MatchFields
 from leads_pipeline.domain.name_frequencies import expected_share
 from leads_pipeline.matching.model import (
     ADJUSTED_FIELDS,
-    ALIKE_FIELDS,
     COMPARISONS,
     FREQUENCY_FIELDS,
     Comparison,
@@ -44,13 +42,10 @@ FREQUENCY_PRIOR_CONTACTS = 1_000
 # Of so many contacts the name is another's too, however rare it is: a parent's, a child's, a cousin's.
 NAMESAKES = 0.008
 
-# An agreeing value is as common on one side as on the other, and Splink takes the side that knows it. Where values are
-# only alike, both have to.
-_ONE_SIDE = tuple(name for name in ADJUSTED_FIELDS if name not in ALIKE_FIELDS)
-_OF_LEFT = {"record": "INTEGER", **{f"tf_{name}": "DOUBLE" for name in _ONE_SIDE}}
-_OF_BOTH = {**GIVEN_COLUMNS, **{f"tf_{name}": "DOUBLE" for name in ALIKE_FIELDS}}
-_UNKNOWN = ", ".join(f"cast(null as double) as tf_{name}" for name in _ONE_SIDE)
-_KNOWN = ", ".join(f"leads_frequency.tf_{name} as tf_{name}" for name in _ONE_SIDE)
+# Only agreeing values are adjusted. One is as common on one side as on the other, and Splink takes the side that knows.
+_FREQUENCIES = {"record": "INTEGER", **{f"tf_{name}": "DOUBLE" for name in ADJUSTED_FIELDS}}
+_UNKNOWN = ", ".join(f"cast(null as double) as tf_{name}" for name in ADJUSTED_FIELDS)
+_KNOWN = ", ".join(f"leads_frequency.tf_{name} as tf_{name}" for name in ADJUSTED_FIELDS)
 _JOIN = "l.partner = r.record"
 
 
@@ -186,14 +181,16 @@ class PairScorer:
         # Whether a mailbox says more than the name is asked of those that another record has as well.
         seen = Counter(fields.email_key.partition("@")[0] for fields in records if fields.email_key)
         columns = record_columns(records, mailboxes={mailbox for mailbox, count in seen.items() if count > 1})
-        columns |= {f"tf_{name}": self._shares(name, columns[name], frequencies) for name in ALIKE_FIELDS}
         connection.execute(
-            f"create temp table leads_record as select *, {_UNKNOWN} from ({records_from(_OF_BOTH)})",  # noqa: S608
-            [as_json(columns[name]) for name in _OF_BOTH],
+            f"create temp table leads_record as select *, {_UNKNOWN} from ({records_from(GIVEN_COLUMNS)})",  # noqa: S608
+            [as_json(columns[name]) for name in GIVEN_COLUMNS],
         ).fetchall()
-        of_left = self._of_left(columns, lefts, frequencies)
+        shares = self._shares(
+            {name: [columns[name][place] for place in lefts] for name in FREQUENCY_FIELDS}, frequencies
+        )
         connection.execute(
-            f"create temp table leads_frequency as {unnested(_OF_LEFT)}", [as_json(of_left[name]) for name in _OF_LEFT]
+            f"create temp table leads_frequency as {unnested(_FREQUENCIES)}",
+            [as_json(lefts), *(as_json(shares[name]) for name in ADJUSTED_FIELDS)],
         ).fetchall()
         connection.execute(
             f"create temp table leads_pair as {unnested({'l': 'INTEGER', 'r': 'INTEGER'})}",
@@ -216,35 +213,30 @@ class PairScorer:
         )
         return str(compared.physical_name)
 
-    def _of_left(
-        self, columns: Mapping[str, Sequence[Any]], places: Sequence[int], frequencies: Frequencies
-    ) -> dict[str, Sequence[Any]]:
-        """How common the values of the records in these places are, by column of ``_OF_LEFT``."""
-        found: dict[str, Sequence[Any]] = {"record": places}
-        for name in FREQUENCY_FIELDS:
-            if name not in ALIKE_FIELDS:
-                found[f"tf_{name}"] = self._shares(name, [columns[name][place] for place in places], frequencies)
+    def _shares(
+        self, columns: Mapping[str, Sequence[str | None]], frequencies: Frequencies
+    ) -> dict[str, list[float | None]]:
+        """The shares of contacts that have these values, by field: ``frequency_share``, once for each value."""
+        of = frequencies.contacts + FREQUENCY_PRIOR_CONTACTS
+        found: dict[str, list[float | None]] = {}
+        for name, values in columns.items():
+            expected = self._expected[name]
+            shares = {
+                value: (
+                    max(frequencies.occurrences.get((name, value), 1), 1)
+                    + max(expected, (expected_share(name, value) or 0.0) * FREQUENCY_PRIOR_CONTACTS)
+                )
+                / of
+                for value in set(values)
+                if value is not None
+            }
+            found[name] = [None if value is None else shares[value] for value in values]
         least = least_full_name_share(frequencies.contacts)
-        names = ((columns["tf_first_name"][place], columns["tf_last_name"][place]) for place in places)
-        found["tf_full_name"] = [
-            None if first is None or last is None else max(first * last, least) for first, last in names
+        found["full_name"] = [
+            None if first is None or last is None else max(first * last, least)
+            for first, last in zip(found["first_name"], found["last_name"], strict=True)
         ]
         return found
-
-    def _shares(self, name: str, values: Sequence[str | None], frequencies: Frequencies) -> list[float | None]:
-        """As ``frequency_share`` has it, once for each value."""
-        of = frequencies.contacts + FREQUENCY_PRIOR_CONTACTS
-        expected = self._expected[name]
-        shares = {
-            value: (
-                max(frequencies.occurrences.get((name, value), 1), 1)
-                + max(expected, (expected_share(name, value) or 0.0) * FREQUENCY_PRIOR_CONTACTS)
-            )
-            / of
-            for value in set(values)
-            if value is not None
-        }
-        return [None if value is None else shares[value] for value in values]
 
     def _drop_tables(self) -> None:
         # By SQL: Splink refuses to drop what came out of its statement cache.

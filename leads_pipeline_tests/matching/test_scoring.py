@@ -40,13 +40,6 @@ def level(scorer: PairScorer, comparison: str, name: str) -> float:
     return math.log2(m / u)
 
 
-def half_rarity(scorer: PairScorer, name: str) -> float:
-    """What a slip weighs more in a name that one of ``MANY`` contacts has."""
-    u = scorer.parameters.levels[name]["same"][1]
-    share = (1 + u * FREQUENCY_PRIOR_CONTACTS) / (MANY.contacts + FREQUENCY_PRIOR_CONTACTS)
-    return 0.5 * math.log2(u / share)
-
-
 def prior(scorer: PairScorer, contacts: int) -> float:
     odds = scorer.parameters.prior / (1 - scorer.parameters.prior)
     return math.log2(odds) + math.log2(scorer.parameters.prior_contacts / contacts)
@@ -57,8 +50,8 @@ def test_a_weight_is_the_prior_and_the_sum_of_the_levels(scorer: PairScorer) -> 
     right = MatchFields(first_name_key="kristima", last_name_key="kowalczyks", date_of_birth=date(1980, 4, 6))
     expected = {
         "prior": prior(scorer, 50_000),
-        "first_name": level(scorer, "first_name", "typo") + half_rarity(scorer, "first_name"),
-        "last_name": level(scorer, "last_name", "typo") + half_rarity(scorer, "last_name"),
+        "first_name": level(scorer, "first_name", "typo"),
+        "last_name": level(scorer, "last_name", "typo"),
         "born": level(scorer, "born", "one_character"),
     }
     found = scored(scorer, left, right)
