@@ -78,8 +78,10 @@ _PARAMETERS = {
     "log_min_error_statement": "panic",
     "log_parameter_max_length_on_error": "0",
 }
-# Of the machine's memory an eighth, within these bounds, for the pages that are read again and again.
+# Of the memory that we may use an eighth, within these bounds, for the pages that are read again and again.
 _LEAST_SHARED_BUFFERS_MB, _MOST_SHARED_BUFFERS_MB = 128, 1_024
+# Under the root of control groups, what a container may use at most: of version 2, of version 1.
+_MEMORY_LIMITS = ("memory.max", "memory/memory.limit_in_bytes")
 _NOT_DURABLE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 
 
@@ -275,9 +277,7 @@ class EmbeddedServer:
             if home.log.stat().st_size > _MAX_LOG_BYTES:
                 home.log.rename(home.log.with_name(f"{home.log.name}.1"))
         parameters = {**_PARAMETERS, **({} if self._durable else _NOT_DURABLE), "port": str(port)}
-        parameters["shared_buffers"] = (
-            f"{shared_buffers_mb(os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE'))}MB"
-        )
+        parameters["shared_buffers"] = f"{shared_buffers_mb(usable_memory())}MB"
         options = " ".join(f"-c {name}={value}" for name, value in parameters.items())
         launched = home.run(
             [
@@ -342,8 +342,18 @@ def _stop(home: Home, *, signals: tuple[str, ...]) -> bool:
     )
 
 
+def usable_memory(control_groups: Path = Path("/sys/fs/cgroup")) -> int:
+    """The memory that this process may use, in bytes: the machine's, or what its container is limited to if less."""
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    for name in _MEMORY_LIMITS:
+        # Absent, unreadable or the word "max": no limit.
+        with contextlib.suppress(OSError, ValueError):
+            memory = min(memory, int((control_groups / name).read_text(encoding="ascii")))
+    return memory
+
+
 def shared_buffers_mb(memory: int) -> int:
-    """What the server keeps of its pages, in megabytes, on a machine with so many bytes of memory.
+    """What the server keeps of its pages, in megabytes, where so many bytes of memory may be used.
 
     Address space at first: a server of few pages takes no more than those.
     """

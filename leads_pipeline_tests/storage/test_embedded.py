@@ -20,7 +20,7 @@ import psycopg
 import pytest
 
 from leads_pipeline.errors import EmbeddedServerError
-from leads_pipeline.storage.embedded import EmbeddedServer, ServerState, shared_buffers_mb
+from leads_pipeline.storage.embedded import EmbeddedServer, ServerState, shared_buffers_mb, usable_memory
 from leads_pipeline_tests.conftest import remove_dead_sessions, sessions
 
 STARTER = Path(__file__).with_name("starter.py")
@@ -113,8 +113,38 @@ def test_pages_are_kept_in_an_eighth_of_the_memory(gigabytes: float, megabytes: 
 
 def test_a_server_has_the_buffers_that_the_machine_allows(server: EmbeddedServer) -> None:
     pages = _scalar(server.url(), "select cast(setting as integer) from pg_settings where name = 'shared_buffers'")
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    assert pages == shared_buffers_mb(memory) * 128  # pages of 8 kB
+    assert isinstance(pages, int)
+    megabytes = pages * 8 // 1024  # pages of 8 kB
+    assert megabytes == shared_buffers_mb(usable_memory())
+    assert 128 <= megabytes <= max(128, psutil.virtual_memory().total // 2**20 // 8)
+
+
+LIMITS = ("memory.max", "memory/memory.limit_in_bytes")
+
+
+@pytest.mark.parametrize("name", LIMITS)
+def test_a_containers_limit_counts_where_it_is_less_than_the_machines_memory(tmp_path: Path, name: str) -> None:
+    _limit(tmp_path, name, "268435456\n")
+    assert usable_memory(tmp_path) == 2**28
+
+
+@pytest.mark.parametrize("name", LIMITS)
+@pytest.mark.parametrize("said", ["max\n", "9223372036854771712\n", "", None])
+def test_without_a_limit_the_machines_memory_counts(tmp_path: Path, name: str, said: str | None) -> None:
+    if said is not None:
+        _limit(tmp_path, name, said)
+    assert usable_memory(tmp_path) == psutil.virtual_memory().total
+
+
+def test_a_limit_that_cannot_be_read_is_none(tmp_path: Path) -> None:
+    (tmp_path / "memory.max").mkdir()
+    assert usable_memory(tmp_path) == psutil.virtual_memory().total
+
+
+def _limit(control_groups: Path, name: str, said: str) -> None:
+    file = control_groups / name
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(said, encoding="ascii")
 
 
 def test_the_database_knows_letters_beyond_ascii(server: EmbeddedServer) -> None:
