@@ -3,6 +3,7 @@
 Each entry of ``_NEEDS`` belongs to a comparison of ``matching.model``; add one with it.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -52,7 +53,11 @@ def why_silent(name: str, leads: tuple[LeadId, LeadId], records: Sequence[MatchF
 
 def _seen(fields: MatchFields) -> _Seen:
     own_address = fields.email_key and not fields.role_mailbox
-    return {**terms_of(fields), **({"email": fields.email_key or ""} if own_address else {})}
+    return {
+        **terms_of(fields),
+        **({"email": fields.email_key or ""} if own_address else {}),
+        **({"address": fields.address_key} if fields.address_key else {}),
+    }
 
 
 def _agree(one: _Seen, other: _Seen, *names: str) -> bool:
@@ -86,6 +91,9 @@ def _no_place(one: _Seen, other: _Seen) -> str:
         return "one phone is one place: see phone"
     if _agree(one, other, "company", "domain"):
         return "one company is one place: see company"
+    towns = any(name in one and name in other for name in ("postcode", "city"))
+    if not towns and not (_agree(one, other, "address") and re.search("[0-9]", one["address"])):
+        return "without a town in both, an address counts only if number and street are the same"
     return _A_FAMILYS
 
 
@@ -97,6 +105,6 @@ _NEEDS: dict[str, _Needs] = {
     "phone": _Needs("phone", ("phone",), _no_phone),
     "born": _Needs("date of birth", ("born",)),
     "company": _Needs("company or work address", ("company", "domain"), _no_company),
-    "place": _Needs("postcode or city", ("postcode", "city"), _no_place),
+    "place": _Needs("address, postcode or city", ("address", "postcode", "city"), _no_place),
     "job_title": _Needs("job title", ("job_title",)),
 }

@@ -27,6 +27,7 @@ ANNA = MatchFields(
     job_title_key="buyer",
 )
 PETER = replace(ANNA, first_name_key="peter")
+STREET = MatchFields(first_name_key="anna", last_name_key="kowalczyk", address_key="12 main")
 
 
 def silent(scorer: PairScorer, one: MatchFields, other: MatchFields) -> dict[str, Silence]:
@@ -71,6 +72,10 @@ def test_who_lacks_a_value_is_named(scorer: PairScorer) -> None:
             replace(ANNA, postcode_key=None, address_key=None, phone_key=None, company_key=None, email_key=None),
             "one gives this, the other that",
         ),
+        ("place", STREET, replace(STREET, address_key="14 main"), "number and street"),
+        ("place", *[replace(STREET, address_key="main")] * 2, "number and street"),
+        ("place", STREET, replace(STREET, address_key="14 main", city_key="graz"), "number and street"),
+        ("place", STREET, replace(STREET, first_name_key="peter"), "a family's or a company's"),
     ],
 )  # fmt: skip
 def test_what_else_keeps_it_silent_is_told(
@@ -81,7 +86,15 @@ def test_what_else_keeps_it_silent_is_told(
     assert said in found.why
 
 
+def test_an_address_alone_is_a_place(scorer: PairScorer) -> None:
+    assert "place" not in silent(scorer, STREET, STREET)
+    nowhere = silent(scorer, STREET, MatchFields(first_name_key="anna"))["place"]
+    assert (nowhere.needed, nowhere.lacking) == ("address, postcode or city", (SECOND,))
+
+
 def test_no_value_is_told(scorer: PairScorer) -> None:
     for one, other in combinations((ANNA, PETER, MatchFields(email_key="peter@harbor.com", city_key="graz")), 2):
         for item in silent(scorer, one, other).values():
-            assert not [word for word in ("anna", "peter", "northwind", "harbor", "graz") if word in item.why]
+            assert not [
+                word for word in ("anna", "peter", "northwind", "harbor", "graz", "12 main") if word in item.why
+            ]
