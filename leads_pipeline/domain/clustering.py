@@ -188,42 +188,40 @@ def cluster(
 class _Doubts:
     """Which edges lead to one side of a cannot-link where others lead to its other side: somebody is to be asked.
 
-    Sides are those that contacts came with. An edge is beyond doubt if it is stronger than those to the other side, or
-    heavier by the merge weight: then the odds between the two sides are what a merge needs.
+    Who has joined a side is of it, as if it had come with it. An edge is beyond doubt if it is stronger than those to
+    the other side, or heavier by the merge weight: then the odds between the two sides are what a merge needs.
     """
 
     def __init__(self, groups: _Groups, edges: Iterable[Edge], limits: Limits) -> None:
         self._groups = groups
         self._limits = limits
-        self._sides = {
-            record: dict(group.sides) for group in groups.groups.values() if group.sides for record in group.records
-        }
-        # For each record that is on no side, or on that of another link: the edges to those who are.
         self._edges: dict[int, list[tuple[Edge, int]]] = defaultdict(list)
         for edge in edges:
             if edge.strength is not Strength.MODEL or edge.weight >= limits.merge_weight:
-                for record, other in ((edge.left, edge.right), (edge.right, edge.left)):
-                    if other in self._sides:
-                        self._edges[record].append((edge, other))
+                self._edges[edge.left].append((edge, edge.right))
+                self._edges[edge.right].append((edge, edge.left))
 
     def about(self, edge: Edge) -> bool:
         """Whether ``edge`` joins a group to one side that has as good an edge to the other."""
         return self._torn(edge, edge.left, edge.right) or self._torn(edge, edge.right, edge.left)
 
     def _torn(self, edge: Edge, record: int, other: int) -> bool:
-        group = self._groups.groups[self._groups.root_of[record]]
+        group = self._group_of(record)
         open_sides = {
             link: _BOTH_SIDES - side
-            for link, side in self._sides.get(other, {}).items()
+            for link, side in self._group_of(other).sides.items()
             if side != _BOTH_SIDES and link not in group.sides
         }
         return bool(open_sides) and any(
-            rival.strength is edge.strength
+            rival.strength >= edge.strength
             and rival.weight > edge.weight - self._limits.merge_weight
-            and any(self._sides[end].get(link) == side for link, side in open_sides.items())
+            and any(self._group_of(end).sides.get(link) == side for link, side in open_sides.items())
             for member in group.records
             for rival, end in self._edges.get(member, ())
         )
+
+    def _group_of(self, record: int) -> _Group:
+        return self._groups.groups[self._groups.root_of[record]]
 
 
 def _mark_sides(groups: _Groups, cannot: Iterable[Link]) -> None:

@@ -129,7 +129,7 @@ def test_no_strength_of_evidence_joins_what_a_cannot_link_keeps_apart_and_nobody
 
 
 def test_a_cannot_link_holds_for_whoever_joined_one_of_its_sides() -> None:
-    edges = [Edge(left, right, 20.0 - left, Strength.IDENTITY) for left, right in ((0, 2), (1, 3), (2, 3))]
+    edges = [Edge(left, right, 30.0 - 9 * left, Strength.IDENTITY) for left, right in ((0, 2), (1, 3), (2, 3))]
     found = clustered(4, edges, contact_of={0: "a", 1: "b"}, links=Links(cannot=[({0}, {1})]))
     assert groups(found) == {frozenset({0, 2}), frozenset({1, 3})}
     assert found.kept_apart == {(0, 1)}
@@ -166,11 +166,35 @@ def test_leads_that_are_one_person_fit_both_sides_together() -> None:
     assert groups(found) == {frozenset({0}), frozenset({1}), frozenset({2, 3})}
 
 
+def test_who_fits_both_sides_is_asked_about_whether_or_not_they_grew_in_the_same_chunk() -> None:
+    links = Links(cannot=[({0}, {1})])
+    edges = [Edge(0, 2, 20.0), Edge(2, 3, 19.0), Edge(1, 3, 18.5)]
+    for contact_of in ({0: "a", 1: "b"}, {0: "a", 1: "b", 2: "a"}):
+        found = clustered(4, edges, contact_of=contact_of, links=links)
+        assert groups(found) == {frozenset({0, 2}), frozenset({1}), frozenset({3})}
+        assert set(found.refused) == {Edge(2, 3, 19.0), Edge(1, 3, 18.5)}
+
+
+def test_who_shares_an_address_with_both_sides_joins_neither_by_a_weaker_edge() -> None:
+    links = Links(cannot=[({0}, {1})])
+    torn = [Edge(0, 3, 12.0, Strength.IDENTITY), Edge(1, 3, 12.0, Strength.IDENTITY), Edge(2, 3, 14.0)]
+    found = clustered(4, torn, contact_of={0: "a", 1: "b", 2: "a"}, links=links)
+    assert groups(found) == {frozenset({0, 2}), frozenset({1}), frozenset({3})}
+    assert set(found.refused) == set(torn)
+
+
 def test_what_was_refused_before_a_cannot_link_came_to_answer_it_is_no_question() -> None:
-    # 1-2 is outvoted by 0-2 when 2 is nobody's; later 2 joins 3, which may not be with 0.
+    # 1-2 is outvoted by 0-2 when 2 is nobody's; later 2 joins a contact that came with both sides.
     edges = [Edge(0, 1, 20.0), Edge(1, 2, 8.0), Edge(0, 2, -4.0), Edge(2, 3, 7.0)]
-    assert clustered(4, edges, links=Links(cannot=[({0}, {3})])).refused == ()
-    assert clustered(4, edges).refused == (Edge(1, 2, 8.0),)
+    both = {3: "a", 4: "a"}
+    assert clustered(5, edges, contact_of=both, links=Links(cannot=[({0, 4}, {3})])).refused == ()
+    assert clustered(5, edges, contact_of=both).refused == (Edge(1, 2, 8.0),)
+
+
+def test_who_was_refused_by_votes_on_one_side_is_not_joined_to_the_other_by_less() -> None:
+    edges = [Edge(0, 1, 20.0), Edge(1, 2, 8.0), Edge(0, 2, -4.0), Edge(2, 3, 7.0)]
+    found = clustered(4, edges, links=Links(cannot=[({0}, {3})]))
+    assert set(found.refused) == {Edge(1, 2, 8.0), Edge(2, 3, 7.0)}
 
 
 def test_a_must_link_overrules_votes_and_the_number_of_contacts() -> None:
