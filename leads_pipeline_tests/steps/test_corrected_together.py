@@ -10,6 +10,7 @@ from leads_pipeline.config import Settings
 from leads_pipeline.domain.stage import Lane, Stage
 from leads_pipeline.domain.triage import UNWEIGHED
 from leads_pipeline.domain.validation import ValidLead, validate
+from leads_pipeline.errors import IdentityRefused
 from leads_pipeline.steps import contact_undo
 from leads_pipeline.steps.deduped_leads import dedupe_leads
 from leads_pipeline.storage import schema
@@ -105,6 +106,32 @@ def test_a_lead_that_left_a_contact_while_it_was_merged_goes_back_to_the_survivo
 
     merged_into = {row["contact_id"]: row["merged_into"] for row in rows_of(play.engine, schema.contacts)}
     assert merged_into[contact_of(play.engine)[leaving]] is None
+
+
+def test_a_contact_that_its_founder_left_while_it_was_merged_counts_from_it_again_once_both_are_undone(
+    play: Play,
+) -> None:
+    first = play.arrive(**ANNA)
+    founder = play.arrive(email="al@y-mail.com", first_name="Anna", last_name="Lee", company="Acme")
+    second = play.arrive(email="al@y-mail.com", first_name="Anna", last_name="Lee", external_id="E1")
+    contacts = contact_of(play.engine)
+    contact = contacts[second]
+    assert contacts[founder] == contact != contacts[first]
+    corrected(play, founder, 2, ZED)
+    play.wait_at_the_door(**ANNA, external_id="E1")
+    play.run()
+    (merged,) = rows_of(play.engine, schema.merge_log, kind="merge")
+    (moved,) = rows_of(play.engine, schema.merge_log, kind="move")
+
+    # Alone, the merge would bring back a contact that counts from a lead of another.
+    with pytest.raises(IdentityRefused, match=str(moved["merge_id"])):
+        play.undo(merged["merge_id"], force=True)
+    play.undo(moved["merge_id"])
+    play.undo(merged["merge_id"], force=True)
+
+    contacts, founders = contact_of(play.engine), play.identity()["founders"]
+    assert contacts[founder] == contacts[second] == contact
+    assert founders[contact] == founder
 
 
 def test_one_correction_among_many_equal_leads_compares_few(play: Play, settings: Settings) -> None:
