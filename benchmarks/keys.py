@@ -26,7 +26,7 @@ from rich.table import Table
 from leads_pipeline.buffer.files.opening import open_lead_file
 from leads_pipeline.clock import SystemClock
 from leads_pipeline.config import MatchingSettings
-from leads_pipeline.domain.candidates import IDENTIFYING, LIMITS, limit_of
+from leads_pipeline.domain.candidates import LIMITS, NARROW, limit_of
 from leads_pipeline.domain.match_fields import match_fields
 from leads_pipeline.domain.match_keys import match_keys
 from leads_pipeline.matching.pairs import Frequencies, count_terms, terms_of
@@ -86,7 +86,7 @@ def look(known: Sequence[Known], arriving: Sequence[Known], scorer: PairScorer, 
         for key in match_keys(item.fields):
             found, limit = made.holders.get(key, []), limit_of(key.kind, SETTINGS.max_candidates_per_key)
             found = found[: bisect_left(found, end)]
-            if len(found) <= limit or key.kind in IDENTIFYING:
+            if len(found) <= limit or key.kind in NARROW:
                 for place in found[-limit:]:
                     kinds[lead, place].add(key.kind)
     mates = sorted({place for _lead, place in true})

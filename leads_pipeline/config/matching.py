@@ -114,7 +114,8 @@ class MatchingSettings(Model):
     review_weight: float = Field(3.0, description="At or above, below merge_weight: put before a person.")
     veto_weight: float = Field(-3.0, description="A pair below it votes against joining the two contacts it is of.")
     max_candidates_per_key: Annotated[int, Field(gt=0)] = Field(
-        100, description="Bounds the limits of all kinds of keys: how many earlier records one may compare a lead with."
+        20,
+        description="Lowers the limits of all kinds of keys: none compares a lead with more earlier records than this.",
     )
     max_records_per_contact: Annotated[int, Field(gt=0)] = Field(
         50, description="No rule and no model makes a contact of more distinct records: a person is asked."

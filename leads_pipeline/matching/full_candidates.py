@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from leads_pipeline.domain.candidates import IDENTIFYING, limit_of
+from leads_pipeline.domain.candidates import NARROW, limit_of
 from leads_pipeline.domain.match_keys import MatchKey
 
 Places = npt.NDArray[np.int32]
@@ -55,7 +55,7 @@ class KeyCollector:
         found = self._limit_of.get(kind)
         if found is None:
             limit = limit_of(kind, self._cap)
-            found = self._limit_of[kind] = -limit if kind in IDENTIFYING else limit
+            found = self._limit_of[kind] = -limit if kind in NARROW else limit
         return found
 
     def candidates(self, *, without: npt.NDArray[np.bool_] | None = None) -> "Candidates":

@@ -147,14 +147,24 @@ class BulkScorer:
             self._run(f"insert into share_{name} select seen, at_large, share from shares")  # noqa: S608
             self._connection.unregister("shares")
         self._connection.unregister("bearer_view")
+        # Of a whole name the commoner of its two orders counts.
+        sought = [(name, name, f"found_{name}") for name in FREQUENCY_FIELDS]
+        sought += [("first_name", "last_name", "exchanged_first"), ("last_name", "first_name", "exchanged_last")]
         joins = " ".join(
             f"left join (select term, share from seen_{name} join share_{name} "  # noqa: S608
-            f"using (seen, at_large)) found_{name} on found_{name}.term = raw_record.{name}"
-            for name in FREQUENCY_FIELDS
+            f"using (seen, at_large)) {found} on {found}.term = raw_record.{column}"
+            for name, column, found in sought
         )
         shares_of = ", ".join(f"found_{name}.share as tf_{name}" for name in FREQUENCY_FIELDS)
-        least = least_full_name_share(self.contacts)
-        shares_of += f", greatest(found_first_name.share * found_last_name.share, {least}) as tf_full_name"
+        first, last = (
+            frequency_share(self._parameters, name, seen=1, contacts=self.contacts)
+            for name in ("first_name", "last_name")
+        )
+        shares_of += (
+            ", greatest(found_first_name.share * found_last_name.share, "
+            f"coalesce(exchanged_first.share, {first}) * coalesce(exchanged_last.share, {last}), "
+            f"{least_full_name_share(self.contacts)}) as tf_full_name"
+        )
         self._run(
             f"create table record as select raw_record.*, {shares_of} from raw_record {joins} "  # noqa: S608
             "order by raw_record.record"

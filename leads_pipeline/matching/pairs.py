@@ -83,6 +83,16 @@ def _bearers(records: Iterable[Mapping[str, str | None]]) -> list[int]:
     return [root(place) for place in range(len(root_of))]
 
 
+def with_exchanged_names(occurrences: Mapping[tuple[str, str], int]) -> dict[tuple[str, str], int]:
+    """``occurrences`` of values, and of each name how often it is seen in the other place, 0 if it was not counted.
+
+    Exchanged names are as rare as they are in the order in which they are commoner.
+    """
+    other = {"first_name": "last_name", "last_name": "first_name"}
+    exchanged = {(other[field], term): 0 for field, term in occurrences if field in other}
+    return {**exchanged, **occurrences}
+
+
 class Scorer(Protocol):
     """What the step needs of ``scoring.PairScorer``."""
 

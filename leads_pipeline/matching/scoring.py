@@ -216,27 +216,33 @@ class PairScorer:
     def _shares(
         self, columns: Mapping[str, Sequence[str | None]], frequencies: Frequencies
     ) -> dict[str, list[float | None]]:
-        """The shares of contacts that have these values, by field: ``frequency_share``, once for each value."""
-        of = frequencies.contacts + FREQUENCY_PRIOR_CONTACTS
-        found: dict[str, list[float | None]] = {}
-        for name, values in columns.items():
-            expected = self._expected[name]
-            shares = {
-                value: (
-                    max(frequencies.occurrences.get((name, value), 1), 1)
-                    + max(expected, (expected_share(name, value) or 0.0) * FREQUENCY_PRIOR_CONTACTS)
-                )
-                / of
-                for value in set(values)
-                if value is not None
-            }
-            found[name] = [None if value is None else shares[value] for value in values]
+        """The shares of contacts that have these values, by field; of a whole name in the order that is commoner."""
+        found = {name: self._shares_of(name, values, frequencies) for name, values in columns.items()}
+        usual = _together(found["first_name"], found["last_name"])
+        exchanged = _together(
+            self._shares_of("first_name", columns["last_name"], frequencies),
+            self._shares_of("last_name", columns["first_name"], frequencies),
+        )
         least = least_full_name_share(frequencies.contacts)
         found["full_name"] = [
-            None if first is None or last is None else max(first * last, least)
-            for first, last in zip(found["first_name"], found["last_name"], strict=True)
+            max(one, other, least) if one else None for one, other in zip(usual, exchanged, strict=True)
         ]
         return found
+
+    def _shares_of(self, name: str, values: Sequence[str | None], frequencies: Frequencies) -> list[float | None]:
+        """As ``frequency_share`` has it, once for each value."""
+        of = frequencies.contacts + FREQUENCY_PRIOR_CONTACTS
+        expected = self._expected[name]
+        shares = {
+            value: (
+                max(frequencies.occurrences.get((name, value), 1), 1)
+                + max(expected, (expected_share(name, value) or 0.0) * FREQUENCY_PRIOR_CONTACTS)
+            )
+            / of
+            for value in set(values)
+            if value is not None
+        }
+        return [None if value is None else shares[value] for value in values]
 
     def _drop_tables(self) -> None:
         # By SQL: Splink refuses to drop what came out of its statement cache.
@@ -251,6 +257,11 @@ class PairScorer:
             self._connection.execute(f'drop view if exists "{name}"').fetchall()
         for (name,) in names:
             self._connection.execute(f'drop table if exists "{name}"').fetchall()
+
+
+def _together(firsts: Sequence[float | None], lasts: Sequence[float | None]) -> list[float]:
+    """The share that both names have together, 0 where one is missing."""
+    return [0.0 if first is None or last is None else first * last for first, last in zip(firsts, lasts, strict=True)]
 
 
 def frequency_share(parameters: Parameters, name: str, *, seen: int, contacts: int, at_large: float = 0.0) -> float:

@@ -25,7 +25,7 @@ from leads_pipeline.domain.match_keys import MatchFields, match_keys
 from leads_pipeline.domain.match_rules import compile_rules
 from leads_pipeline.domain.resolution import Assignment, Reason, Record, Resolution, repeats, resolve
 from leads_pipeline.domain.stage import Chunk, ChunkReport, Lane, Stage
-from leads_pipeline.matching.pairs import Frequencies, ScoredPair, Scorer, count_terms, terms_of
+from leads_pipeline.matching.pairs import Frequencies, ScoredPair, Scorer, count_terms, terms_of, with_exchanged_names
 from leads_pipeline.storage import identity, identity_links, identity_writing, match_index
 from leads_pipeline.storage.contact_consent import carry_on_leaving
 from leads_pipeline.storage.identity import ArrivingLead
@@ -256,7 +256,7 @@ class _Chunk:
         keys = [match_keys(lead.fields) for lead in arrivals.leads]
         distinct = {key for own in keys for key in own}
         found = match_index.find_candidates(self._connection, tenant, distinct, cap=cap)
-        candidates = find_pairs(keys, found, cap=cap)
+        candidates = find_pairs(keys, found, cap=cap, repeats=self._repeated(arrivals.leads))
         known = identity.read_records(self._connection, tenant, {lead_id for _, lead_id in candidates.with_known})
         place_of = {str(item.lead_id): place for place, item in enumerate(known, start=len(arrivals.leads))}
         pairs = list(candidates.in_chunk)
@@ -276,10 +276,16 @@ class _Chunk:
             pairs = [*{*pairs, *home_pairs(records, arrivals.loose)}]
         return records, sorted(pairs), candidates.capped_keys
 
+    def _repeated(self, leads: Sequence[ArrivingLead]) -> dict[int, int]:
+        """The places of leads that look like one before them and are surely the same person's, and whose."""
+        first_of: dict[MatchFields, int] = {}
+        looks = ((place, lead.fields, first_of.setdefault(lead.fields, place)) for place, lead in enumerate(leads))
+        return {place: first for place, look, first in looks if place != first and self._rules.decide(look, look)}
+
     def _weigh(self, records: Sequence[Record], pairs: Sequence[tuple[int, int]], arrivals: _Arrivals) -> _Weighed:
         # Only an arriving record's values can agree with another's, so only theirs are looked up.
         arriving = count_terms(record.fields for record in records if record.arriving)
-        terms = arriving.occurrences
+        terms = with_exchanged_names(arriving.occurrences)
         known = match_index.read_frequencies(self._connection, self._chunk.tenant, terms) if pairs else {}
         size = identity.read_size(self._connection, self._chunk.tenant)
         frequencies = Frequencies(

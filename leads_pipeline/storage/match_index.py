@@ -14,7 +14,7 @@ from hashlib import blake2b, md5
 
 import sqlalchemy as sa
 
-from leads_pipeline.domain.candidates import IDENTIFYING, limit_of
+from leads_pipeline.domain.candidates import NARROW, limit_of
 from leads_pipeline.domain.match_keys import MatchFields, MatchKey, match_keys
 from leads_pipeline.storage.copying import escaped
 from leads_pipeline.storage.database import copy_text
@@ -80,7 +80,7 @@ def find_candidates(
     wanted = {}
     for kind, key_hash in keys:
         limit = limit_of(kind, cap)
-        wanted[key_hash ^ salt] = limit + (kind in IDENTIFYING), limit + 1
+        wanted[key_hash ^ salt] = limit + (kind in NARROW), limit + 1
     stored = sorted(wanted)
     rows = connection.execute(
         _CANDIDATES,

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from leads_pipeline.domain.candidates import IDENTIFYING, LIMIT, LIMITS, find_pairs, limit_of
+from leads_pipeline.domain.candidates import LIMIT, LIMITS, NARROW, find_pairs, limit_of
 from leads_pipeline.domain.match_keys import MatchFields, MatchKey, match_keys
 
 UNNAMED = "a kind without a limit of its own"
@@ -22,7 +22,7 @@ def compared(keys: Sequence[MatchKey], lists: Mapping[int, Sequence[str] | None]
     return {lead_id for _, lead_id in find_pairs([keys], lists, cap=cap).with_known}
 
 
-@pytest.mark.parametrize("kind", sorted({*LIMITS, UNNAMED} - IDENTIFYING))
+@pytest.mark.parametrize("kind", sorted({*LIMITS, UNNAMED} - NARROW))
 def test_a_key_finds_all_its_records_or_none_of_them_by_how_many_they_are(kind: str) -> None:
     limit = LIMITS.get(kind, LIMIT)
     assert len(compared([MatchKey(kind, 1)], known(1, limit))) == limit
@@ -31,7 +31,7 @@ def test_a_key_finds_all_its_records_or_none_of_them_by_how_many_they_are(kind: 
     assert compared([MatchKey(kind, 1)], known(1, 2), cap=1) == set()
 
 
-@pytest.mark.parametrize("kind", sorted(IDENTIFYING))
+@pytest.mark.parametrize("kind", sorted(NARROW))
 def test_a_key_that_says_who_somebody_is_finds_its_newest_records_however_many_they_are(kind: str) -> None:
     limit = limit_of(kind, 100)
     assert compared([MatchKey(kind, 1)], known(1, limit + 20)) == {f"1-{number}" for number in range(limit)}
@@ -79,7 +79,7 @@ def test_one_chunk_compares_what_the_same_leads_one_by_one_would(chunk: list[lis
             limit = limit_of(key.kind, cap)
             if len(having) > limit:
                 capped.add(key.key_hash)
-            lists[key.key_hash] = having[: limit + 1] if len(having) <= limit or key.kind in IDENTIFYING else None
+            lists[key.key_hash] = having[: limit + 1] if len(having) <= limit or key.kind in NARROW else None
         one_by_one |= {(int(older), place) for _, older in find_pairs([own], lists, cap=cap).with_known}
     assert at_once.in_chunk == one_by_one
     assert at_once.capped_keys == len(capped)

@@ -9,7 +9,7 @@ import pytest
 from leads_pipeline.domain.match_keys import MatchFields
 from leads_pipeline.domain.name_frequencies import expected_share
 from leads_pipeline.matching.model import ADJUSTED_FIELDS, COMPARISONS, FREQUENCY_FIELDS
-from leads_pipeline.matching.pairs import Frequencies, ScoredPair, count_terms, terms_of
+from leads_pipeline.matching.pairs import Frequencies, ScoredPair, count_terms, terms_of, with_exchanged_names
 from leads_pipeline.matching.record_columns import own_mailbox
 from leads_pipeline.matching.scoring import (
     FREQUENCY_PRIOR_CONTACTS,
@@ -324,3 +324,24 @@ def test_every_field_with_a_frequency_is_looked_up() -> None:
     fields = {level.frequency_of for comparison in COMPARISONS for level in comparison.levels} - {None}
     assert set(terms_of(replace(ANNA, job_title_key="cto"))) == set(FREQUENCY_FIELDS)
     assert fields == set(ADJUSTED_FIELDS)
+
+
+def test_exchanged_names_are_as_rare_as_in_the_order_in_which_they_are_commoner() -> None:
+    scorer = PairScorer.load()
+    usual = MatchFields(first_name_key="jurgen", last_name_key="muller", company_key="northwind")
+    exchanged = MatchFields(first_name_key="muller", last_name_key="jurgen", company_key="southwind")
+    seen = {("first_name", "jurgen"): 2_000, ("last_name", "muller"): 1_500}
+    frequencies = Frequencies(100_000, with_exchanged_names(seen))
+    (one,) = scorer.score([usual, exchanged], [(0, 1)], frequencies=frequencies)
+    (other,) = scorer.score([exchanged, usual], [(0, 1)], frequencies=frequencies)
+    assert one.match_weight == pytest.approx(other.match_weight)
+    rare = {("first_name", "jurgen"): 2, ("last_name", "muller"): 2}
+    (unusual,) = scorer.score(
+        [exchanged, usual], [(0, 1)], frequencies=Frequencies(100_000, with_exchanged_names(rare))
+    )
+    assert unusual.match_weight > other.match_weight + 5
+
+
+def test_names_are_looked_up_in_either_place() -> None:
+    counted = {("first_name", "james"): 3, ("last_name", "smith"): 2, ("last_name", "james"): 1, ("city", "graz"): 4}
+    assert with_exchanged_names(counted) == {**counted, ("first_name", "smith"): 0}

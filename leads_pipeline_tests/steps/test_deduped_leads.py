@@ -370,16 +370,16 @@ def test_a_key_shared_by_many_compares_nobody_and_says_so(
     engine: sa.Engine, tmp_state: Any, scorer: PairScorer
 ) -> None:
     capped = parse_settings(LEADS_YAML + "\nmatching: {max_candidates_per_key: 3}\n", path=tmp_state / "leads.yaml")
-    people = [
-        {"first_name": name, "last_name": f"Person{name}", "phone": "+14155552671", "email": f"{name}@firm{name}.com"}
-        for name in ("Ada", "Bob", "Cleo")
-    ]
-    arrive_all(engine, people)
+
+    def somebody(first: str, last: str) -> dict[str, str]:
+        return {"first_name": first, "last_name": last, "email": f"skyfall88@{last.lower()}.example"}
+
+    arrive_all(engine, [somebody("Ada", "Lovelace"), somebody("Bob", "Zimmerman"), somebody("Cleo", "Ricci")])
     dedupe_leads(engine, chunk(), settings=capped, scorer=scorer)
-    arrive(engine, {"first_name": "Gus", "last_name": "Persongus", "phone": "+14155552671"})
+    arrive(engine, somebody("Dirk", "Nowak"))
     report = dedupe_leads(engine, chunk(), settings=capped, scorer=scorer)
     assert (report.counts["candidates"], report.counts["capped_keys"]) == (3, 0)
-    arrive(engine, {"first_name": "Hal", "last_name": "Personhal", "phone": "+14155552671"})
+    arrive(engine, somebody("Eve", "Hoffman"))
     report = dedupe_leads(engine, chunk(), settings=capped, scorer=scorer)
     assert (report.counts["candidates"], report.counts["capped_keys"]) == (0, 1)
 
@@ -395,6 +395,34 @@ def test_an_address_held_by_many_is_compared_with_its_newest_records(
     arrive(engine, {"first_name": "Gus", "last_name": "Tanaka", "email": "info@firm.com"})
     report = dedupe_leads(engine, chunk(), settings=capped, scorer=scorer)
     assert (report.counts["candidates"], report.counts["capped_keys"]) == (3, 1)
+
+
+def test_who_posts_the_same_again_and_again_is_one_contact_in_one_chunk_and_in_many(
+    engine: sa.Engine, settings: Settings, scorer: PairScorer
+) -> None:
+    again = {"first_name": "Gudrun", "last_name": "Tanaka", "phone": "+14155552671", "city": "Graz"}
+    for _ in range(30):
+        arrive(engine, again)
+    dedupe_leads(engine, chunk(), settings=settings, scorer=scorer)
+    arrive(engine, again)
+    dedupe_leads(engine, chunk(), settings=settings, scorer=scorer)
+    assert len(set(contact_of(engine).values())) == 1
+
+
+def test_who_always_looks_a_little_different_stays_one_contact(
+    engine: sa.Engine, settings: Settings, scorer: PairScorer
+) -> None:
+    # More of them than any key finds at once.
+    for number in range(25):
+        arrive(
+            engine,
+            {
+                "first_name": "Gudrun", "last_name": "Tanaka", "phone": "+14155552671", "city": "Graz",
+                "external_id": str(number),
+            },
+        )  # fmt: skip
+        dedupe_leads(engine, chunk(), settings=settings, scorer=scorer)
+    assert len(set(contact_of(engine).values())) == 1
 
 
 def test_chunks_of_any_size_give_nearly_the_same_people(
