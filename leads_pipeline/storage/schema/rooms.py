@@ -172,4 +172,6 @@ deduped_leads = table(
     text_column("decision"),  # new, rule, model
     *stamp_columns(),
     when_column("deduped_at"),
+    # A walk over a tenant's leads under its lock costs what it has, not what all have.
+    sa.Index("ix_deduped_leads_tenant_lead_id", "tenant", "lead_id"),
 )

@@ -95,6 +95,7 @@ def upgrade() -> None:
         op.create_index(
             f"ix_match_records_{key}", "match_records", [key, "tenant"], postgresql_where=sa.text(f"{key} is not null")
         )
+    op.create_index("ix_deduped_leads_tenant_lead_id", "deduped_leads", ["tenant", "lead_id"])
     op.add_column("identity_sizes", sa.Column("index_version", sa.Integer(), server_default="0", nullable=False))
     op.add_column("identity_sizes", sa.Column("reindexing_version", sa.Integer(), nullable=True))
     op.add_column("identity_sizes", sa.Column("reindexed_through", sa.UUID(), nullable=True))
