@@ -219,6 +219,7 @@ class _Run(Generic[Id]):
         with self._phase("candidates"):
             speaker_of = self._speakers(hashes, linked)
             is_heard = speaker_of == np.arange(len(ids), dtype=np.int32)
+            linked = _of_heard(linked, is_heard)
             candidates = collected.candidates(without=~is_heard)
         with self._phase("scoring"):
             self._score(candidates)
@@ -269,18 +270,23 @@ class _Run(Generic[Id]):
         """For each record the one that speaks for it: itself, or an equal one before it that a rule joins it to.
 
         As in the micro-batch, who posts the same again is not compared again, nor counted in the size of a contact.
-        Records that are linked speak for themselves.
+        Records of a must-link speak for themselves, others for those on the same sides of the same cannot-links.
         """
         speaker_of = np.arange(len(hashes), dtype=np.int32)
         order = np.argsort(hashes, kind="stable").astype(np.int32)
         same = np.flatnonzero(hashes[order[1:]] == hashes[order[:-1]])
         alike = np.unique(np.concatenate((order[same], order[same + 1])))
-        linked = {record for sides in (*links.cannot, *links.must) for side in sides for record in side}
-        first_of: dict[MatchFields, int] = {}
+        linked = {record for sides in links.must for side in sides for record in side}
+        sides_of: dict[int, list[tuple[int, int]]] = defaultdict(list)
+        for link, sides in enumerate(links.cannot):
+            for side, places in enumerate(sides):
+                for place in places:
+                    sides_of[place].append((link, side))
+        first_of: dict[tuple[MatchFields, tuple[tuple[int, int], ...]], int] = {}
         for start in range(0, len(alike), _RECORDS_AT_ONCE):
             for place, fields in sorted(self.scorer.fields(alike[start : start + _RECORDS_AT_ONCE]).items()):
                 if place not in linked and self.rules.decide(fields, fields) is not None:
-                    speaker_of[place] = first_of.setdefault(fields, place)
+                    speaker_of[place] = first_of.setdefault((fields, tuple(sides_of.get(place, ()))), place)
         return speaker_of
 
     def _score(self, candidates: Candidates) -> None:
@@ -325,6 +331,17 @@ class _Run(Generic[Id]):
         self.progress(name, 0.0)
         yield
         self.seconds[name] = round(time.perf_counter() - began, 3)
+
+
+def _of_heard(links: Links, is_heard: npt.NDArray[np.bool_]) -> Links:
+    """``links`` without the records that another of the same sides speaks for."""
+    return Links(
+        [
+            ({place for place in one if is_heard[place]}, {place for place in other if is_heard[place]})
+            for one, other in links.cannot
+        ],
+        links.must,
+    )
 
 
 def _places(ids: Sequence[Id], links: LinkedLeads[Id]) -> Links:

@@ -10,6 +10,7 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
+from leads_pipeline.domain.identity_log import LinkKind
 from leads_pipeline.domain.ids import ContactId, LeadId
 from leads_pipeline.domain.match_keys import MatchFields
 from leads_pipeline.storage.identity import RESOLVED_COLUMNS, VERDICT_JOIN, resolved_fields
@@ -28,7 +29,13 @@ class ResolvedLead:
 
 @dataclass(frozen=True, slots=True)
 class LinkSides:
-    """A link in force: its kind, and the leads on its two sides."""
+    """A link in force: its kind, and the leads on its two sides.
+
+    As in the micro-batch a cannot-link is between contacts: all leads of those that hold a lead of one side are of that
+    side, so that no rebuild answers what a person was asked about them. One that holds leads of both lends itself to
+    neither. The price: a lead that was wrongly joined to such a contact is taken out of it if nothing ties it there,
+    but is not put into the contact across the link before a person or a rebuild has taken it out.
+    """
 
     kind: str
     sides: tuple[frozenset[LeadId], frozenset[LeadId]]
@@ -49,10 +56,21 @@ _LEADS = sa.text(
 
 _LINKS = sa.text(
     """
-    select l.link_id, l.kind, m.lead_id, m.side
-    from identity_links l join identity_link_leads m using (link_id)
-    where l.tenant = :tenant and l.withdrawn_at is null
-    order by l.link_id
+    with in_force as (
+        select l.link_id, l.kind, m.lead_id, m.side
+        from identity_links l join identity_link_leads m using (link_id)
+        where l.tenant = :tenant and l.withdrawn_at is null
+    ), beside as (
+        select l.link_id, l.kind, d.contact_id, min(l.side) as side
+        from in_force l join deduped_leads d using (lead_id)
+        where l.kind = :cannot
+        group by l.link_id, l.kind, d.contact_id
+        having min(l.side) = max(l.side)
+    )
+    select link_id, kind, lead_id, side from in_force
+    union
+    select b.link_id, b.kind, d.lead_id, b.side from beside b join deduped_leads d using (contact_id)
+    order by link_id
     """
 )
 
@@ -72,7 +90,7 @@ def stream_leads(connection: sa.Connection, tenant: str, *, at_once: int) -> Ite
 def read_all_links(connection: sa.Connection, tenant: str) -> list[LinkSides]:
     """The tenant's links in force."""
     sides: dict[UUID, tuple[str, tuple[set[LeadId], set[LeadId]]]] = {}
-    for row in connection.execute(_LINKS, {"tenant": tenant}):
+    for row in connection.execute(_LINKS, {"tenant": tenant, "cannot": LinkKind.CANNOT.value}):
         sides.setdefault(row.link_id, (row.kind, (set(), set())))[1][row.side].add(LeadId(row.lead_id))
     return [LinkSides(kind, (frozenset(one), frozenset(other))) for kind, (one, other) in sides.values()]
 

@@ -214,6 +214,15 @@ def test_links_are_kept_to_also_between_equal_records(tmp_path: Path) -> None:
     assert groups[2] == groups[3]
 
 
+def test_who_posts_the_same_again_makes_no_side_of_a_cannot_link_larger(tmp_path: Path) -> None:
+    links = LinkedLeads(cannot=[(frozenset(range(60)), frozenset({60, 61}))])
+
+    with resolved([ANNA] * 62, tmp_path, links=links) as resolution:
+        assert resolution.group_of.tolist() == [*[0] * 60, 60, 60]
+        assert resolution.counts["repeated"] == 60
+        assert resolution.counts["refused"] == 0
+
+
 def test_a_must_link_holds_the_leads_of_one_side_together_when_the_other_is_gone(tmp_path: Path) -> None:
     links = LinkedLeads(must=[(frozenset({0, 1}), frozenset({99})), (frozenset({99}), frozenset({98}))])
 

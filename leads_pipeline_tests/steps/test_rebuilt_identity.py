@@ -14,7 +14,8 @@ import sqlalchemy as sa
 
 from leads_pipeline.clock import FrozenClock
 from leads_pipeline.config import MatchingSettings, Settings
-from leads_pipeline.domain.identity_log import DecisionKind
+from leads_pipeline.domain.identity_log import DecisionKind, Link, LinkKind
+from leads_pipeline.domain.ids import uuid7
 from leads_pipeline.domain.match_keys import MatchFields
 from leads_pipeline.domain.regrouping import Summary
 from leads_pipeline.domain.resolution import Reason
@@ -26,6 +27,8 @@ from leads_pipeline.steps import rebuilt_identity
 from leads_pipeline.steps.deduped_leads import dedupe_leads
 from leads_pipeline.steps.rebuilt_identity import Rebuild, Rebuilt, apply, compare
 from leads_pipeline.storage import schema
+from leads_pipeline.storage.contact_links import make_link
+from leads_pipeline.storage.identity_rebuild import LinkSides, read_all_links
 from leads_pipeline.storage.regrouped_contacts import ask
 from leads_pipeline.synthetic.hard_leads import TUNING_SEEDS, hard_leads
 from leads_pipeline_tests.conftest import NOW
@@ -254,6 +257,48 @@ def test_leads_that_a_person_has_kept_apart_stay_apart_and_who_fits_both_is_aske
     assert asked == {frozenset((first, third)), frozenset((second, third))}
     assert overlooking.contact_of()[first] != overlooking.contact_of()[second]
     assert not compare(engine, rebuild)
+
+
+def test_who_fits_any_lead_of_two_contacts_that_a_person_has_kept_apart_joins_neither(
+    mistaken: Play, overlooking: Play, engine: sa.Engine, rebuild: Rebuild
+) -> None:
+    linked = mistaken.arrive(**ANNA_AT_HOME)
+    beside = mistaken.arrive(**ANNA, phone=ANNA_AT_HOME["phone"])
+    other, third, *again = (overlooking.arrive(**payload) for payload in (ANNA, ANNA, ANNA, ANNA))
+    overlooking.unlink(linked, other)
+
+    done = rebuilt(engine, rebuild)
+
+    assert groups(overlooking) == {frozenset({linked, beside}), frozenset({other}), frozenset({third, *again})}
+    asked = {frozenset((row["lead_id"], row["other_lead_id"])) for row in rows_of(engine, schema.match_reviews)}
+    assert asked == {frozenset((beside, third)), frozenset((other, third))}
+    assert done.asked == 2
+    assert not compare(engine, rebuild)
+
+
+def test_a_lead_of_a_contact_that_is_kept_apart_is_not_moved_across_the_link(
+    mistaken: Play, overlooking: Play, engine: sa.Engine, rebuild: Rebuild
+) -> None:
+    marek = mistaken.arrive(**MAREK)
+    anna = mistaken.arrive(**ANNA)
+    other = overlooking.arrive(**ANNA)
+    overlooking.unlink(marek, other)
+
+    rebuilt(engine, rebuild)
+    assert groups(overlooking) == {frozenset({marek}), frozenset({anna}), frozenset({other})}
+    rebuilt(engine, rebuild)
+    assert groups(overlooking) == {frozenset({marek}), frozenset({anna, other})}
+
+
+def test_a_contact_with_leads_of_both_sides_lends_its_others_to_neither(mistaken: Play, engine: sa.Engine) -> None:
+    one, other, _beside = (mistaken.arrive(**payload) for payload in (ANNA, MAREK, ANNA_BOTH))
+    sides = frozenset({one}), frozenset({other})
+    with engine.begin() as connection:
+        link = Link(uuid7(NOW), LinkKind.CANNOT, sides, None, "person:grace")
+        make_link(connection, TENANT, link, reason=None, now=NOW)
+        found = read_all_links(connection, TENANT)
+
+    assert found == [LinkSides(LinkKind.CANNOT, sides)]
 
 
 def test_leads_that_a_person_has_called_one_stay_together(
