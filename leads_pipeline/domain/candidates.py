@@ -1,9 +1,9 @@
 """Which records are compared: those that share a key that few records have.
 
 A key finds its man only while few have it: of forty people of one name at most one is he. So every kind of key has a
-limit. Beyond it a narrow key (an address, a name with a date of birth) yields its newest records: where so many have it,
-they are mostly of one who writes often. Any other yields none: what it could find, a narrower one finds. So what a lead
-is compared with hardly grows with the contacts.
+limit. Beyond it a narrow key (an address, a name with a date of birth) yields its newest records: where so many have
+it, they are mostly of one who writes often. Any other yields none: what it could find, a narrower one finds. So what a
+lead is compared with hardly grows with the contacts.
 
 Keep out: which keys a record has (``match_keys``), and where those of known records are kept.
 """
