@@ -39,7 +39,7 @@ _COUNTRY_LETTERS = 2
 )  # fmt: skip
 @click.option(
     "--model", type=click.Choice(["adapted", "shipped"]), default="adapted", show_default=True,
-    help="The shipped model fitted to the file without its truth, or as it is.",
+    help="The shipped model fitted to the file (of up to 200,000 leads) without its truth, or as it is.",
 )  # fmt: skip
 @click.option("--seed", default=1, show_default=True, help="Of the random pairs that the model is fitted to.")
 @click.option(

@@ -96,6 +96,7 @@ def _values(fields: MatchFields) -> list[tuple[str, str]]:
         ("city_year", _joined(place, year)),
     ]
     works = _works(fields)
+    values += [("name_work", _joined(name, work)) for work in works]
     for part in parts:
         values += [("part_work", _joined(part, work)) for work in works]
         values += [
@@ -110,6 +111,9 @@ def _values(fields: MatchFields) -> list[tuple[str, str]]:
         if len(local) >= _MIN_LOCAL_PART or (len(local) > 2 and not local.isalpha()):
             values.append(("mailbox", local))
         values.append(("mailbox_start", f"{local[:4]}@{domain[:3]}"))
+        if not KNOWN.is_free(domain):
+            # What the one above finds among few records, among many too: it grows with a company, not with them all.
+            values.append(("mailbox_site", f"{local[:2]}@{domain}"))
         digits = "".join(filter(str.isdigit, local))
         if len(digits) > 1:
             values.append(("name_digits", _joined(name, digits)))

@@ -46,6 +46,9 @@ SOURCE = "file"
 _ROWS_AT_ONCE = 5_000
 # A model that is fitted to more learns no more; 100,000 records hold thousands of pairs of one person.
 MOST_SAMPLED = 100_000
+# A sample of a larger file says too little of how many people are in it: fitted to 100,000 of a million invented leads
+# the model joined 7 % of pairs wrongly, as it is shipped 3 %.
+MOST_FITTED = 200_000
 
 Progress = Callable[[str, int, int], None]
 """What is being done, how far it is, and where that ends."""
@@ -170,9 +173,10 @@ def evaluate_matching(
 ) -> EvaluationReport:
     """Tell the leads of ``file`` apart and count how well.
 
-    ``adapt`` fits the model to the file first, without labels; ``None`` leaves ``parameters`` as they are. With
-    ``replay_chunk`` the leads also come to ``dedupe`` in micro-batches of so many, in the order of the file, on a
-    database that ``database`` gives for as long. The seconds of both ways include reading and validating.
+    ``adapt`` fits the model to the file first, without labels; ``None`` leaves ``parameters`` as they are, as does a
+    file of more than ``MOST_FITTED`` leads. With ``replay_chunk`` the leads also come to ``dedupe`` in micro-batches of
+    so many, in the order of the file, on a database that ``database`` gives for as long. The seconds of both ways
+    include reading and validating.
 
     Raises:
         ImportFileError: the file cannot be evaluated; the message says why.
@@ -180,6 +184,8 @@ def evaluate_matching(
     clock = file.clock
     rows = file.counted(progress, sample=MOST_SAMPLED if adapt else 0)
     training: Cost | None = None
+    if rows.accepted > MOST_FITTED:
+        adapt = None
     if adapt is not None:
         progress("adapting the model", 0, 1)
         with measured(clock) as meter:

@@ -27,8 +27,8 @@ _CANDIDATES = sa.text(
     from unnest(cast(:keys as bigint[]), cast(:most as integer[]), cast(:read as integer[]))
         as wanted(key_hash, most, read)
     cross join lateral (
-        select count(*) as records, case when count(*) <= wanted.most then string_agg(cast(newest.lead_id as text), ',')
-            end as lead_ids
+        select count(*) as records,
+            case when count(*) <= wanted.most then array_to_string(array_agg(newest.lead_id), ',') end as lead_ids
         from (
             select k.lead_id from match_keys k
             where k.key_hash = wanted.key_hash

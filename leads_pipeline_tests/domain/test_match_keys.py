@@ -35,7 +35,7 @@ def test_keys_are_distinct_repeatable_and_fit_a_signed_64_bit_column(fields: Mat
     assert len({key.key_hash for key in keys}) == len(keys)
     assert match_keys(fields) == keys
     assert all(-(2**63) <= key.key_hash < 2**63 for key in keys)
-    assert len(keys) <= 26
+    assert len(keys) <= 30
 
 
 def test_nothing_known_has_no_key() -> None:
@@ -176,7 +176,7 @@ def test_a_lead_of_a_usual_form_has_few_keys() -> None:
         city_key="graz",
         job_title_key="head of sales",
     )
-    assert len(match_keys(usual)) <= 12
+    assert len(match_keys(usual)) <= 14
 
 
 def test_who_changes_the_keys_gives_them_another_version() -> None:
@@ -190,4 +190,4 @@ def test_who_changes_the_keys_gives_them_another_version() -> None:
     digest = sha256(repr((keys, [field.name for field in dataclass_fields(MatchFields)])).encode()).hexdigest()[:16]
     # Records of released versions are found by these. After a release, a new digest needs a higher version; then
     # `leads matching reindex` makes the records of every database anew.
-    assert (INDEX_VERSION, digest) == (1, "a87df187bf056d1f")
+    assert (INDEX_VERSION, digest) == (1, "844bab0822da0cdc")

@@ -21,6 +21,7 @@ from leads_pipeline.domain.match_keys import MatchFields
 from leads_pipeline.errors import ImportFileError
 from leads_pipeline.matching.evaluation_report import EvaluationReport
 from leads_pipeline.matching.model import Parameters, shipped_parameters
+from leads_pipeline.steps import evaluated_matching
 from leads_pipeline.steps.deduped_leads import dedupe_leads
 from leads_pipeline.steps.evaluated_matching import LabelledFile, evaluate_matching
 from leads_pipeline.synthetic import TUNING_SEEDS, hard_leads
@@ -168,6 +169,16 @@ def test_the_model_is_adapted_before_anything_is_resolved(
     assert report.training is not None
     assert report.model == "fitted"
     assert report.to_json()["model"]["adapted_to_the_file"] is True
+
+
+def test_a_large_file_is_resolved_by_the_model_as_it_is(
+    tmp_path: Path, settings: Settings, clock: FrozenClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluated_matching, "MOST_FITTED", 20)
+    path = write_csv(tmp_path / "leads.csv", hard_rows(50))
+    report = evaluated(path, settings, clock, adapt=lambda _fields, _drawn_from: pytest.fail("fitted"))
+    assert report.accepted > 20
+    assert (report.is_adapted, report.model) == (False, shipped_parameters().version)
 
 
 def test_progress_is_told_and_ends_where_it_said(
