@@ -2,15 +2,15 @@
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import click
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from leads_pipeline.cli._files import OutputFile
+from leads_pipeline.cli._progress import ProgressLines
 from leads_pipeline.clock import SystemClock
 from leads_pipeline.config import load_settings
 
@@ -85,7 +85,7 @@ def evaluate(
     labelled = LabelledFile.of(opened, truth=truth, own=own, country=country.upper(), clock=clock)
     console = Console()
     _print_columns(console, labelled)
-    with _Bar(console) as bar:
+    with ProgressLines(console) as bar:
         report = evaluate_matching(
             labelled,
             settings=settings.matching,
@@ -131,39 +131,6 @@ def _own_mapping(maps: tuple[str, ...]) -> dict[str, str | None]:
         else:
             own.update(read_map_file(Path(item)))
     return own
-
-
-class _Bar:
-    """The progress bar: one line for each thing that is done."""
-
-    def __init__(self, console: Console) -> None:
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            TaskProgressColumn(),
-            TimeRemainingColumn(elapsed_when_finished=True),
-            console=console,
-            disable=not console.is_terminal,
-        )
-        self._tasks: dict[str, TaskID] = {}
-
-    def __enter__(self) -> Self:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_exception: object) -> None:
-        self._progress.stop()
-
-    def advance(self, doing: str, done: int, total: int) -> None:
-        """Say how far it is; what was begun before is finished."""
-        if doing not in self._tasks:
-            self._finish()
-            self._tasks[doing] = self._progress.add_task(doing, total=total)
-        self._progress.update(self._tasks[doing], completed=done, total=total)
-
-    def _finish(self) -> None:
-        for task in self._progress.tasks:
-            self._progress.update(task.id, completed=task.total)
 
 
 def _print_columns(console: Console, labelled: "LabelledFile") -> None:

@@ -1,11 +1,11 @@
 """``leads matching reindex``: what leads are found by made anew, after a release that makes it otherwise."""
 
-from typing import Self
+from functools import partial
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
+from leads_pipeline.cli._progress import ProgressLines
 from leads_pipeline.cli.matching_models import tenant_of
 from leads_pipeline.config import load_settings
 
@@ -34,29 +34,11 @@ def reindex(config_file: str | None, tenant: str | None) -> None:
             click.echo(f"nothing to do: all records have keys of version {INDEX_VERSION}; --tenant makes one's anew")
     console = Console()
     for name in tenants:
-        with _Bar(console, name) as bar:
-            done = reindexed_records.reindex(engine, name, progress=bar.advance)
+        with ProgressLines(console) as bar:
+            done = reindexed_records.reindex(engine, name, progress=partial(_advance, bar, name))
         click.echo(f"{name}: {done.leads:,} leads gone through, {done.records:,} records")
         click.echo(f"{name}: {done.recount.corrected:,} values had been counted otherwise")
 
 
-class _Bar:
-    """One line for each thing that is made anew; none where nobody watches."""
-
-    def __init__(self, console: Console, tenant: str) -> None:
-        self._tenant = tenant
-        self._tasks: dict[str, TaskID] = {}
-        columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), TaskProgressColumn())
-        self._progress = Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal)
-
-    def __enter__(self) -> Self:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_exception: object) -> None:
-        self._progress.stop()
-
-    def advance(self, doing: str, done: int, total: int) -> None:
-        if doing not in self._tasks:
-            self._tasks[doing] = self._progress.add_task(f"{self._tenant}: {doing}", total=total)
-        self._progress.update(self._tasks[doing], completed=done, total=total)
+def _advance(bar: ProgressLines, tenant: str, doing: str, done: int, total: int) -> None:
+    bar.advance(f"{tenant}: {doing}", done, total)

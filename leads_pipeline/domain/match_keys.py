@@ -137,7 +137,9 @@ def area(postcode: str) -> str:
 
 
 def _joined(*parts: str | None) -> str | None:
-    return None if None in parts or "" in parts else "|".join(parts)  # type: ignore[arg-type]
+    """The parts as one value; nothing if one is missing."""
+    known = [part for part in parts if part]
+    return "|".join(known) if len(known) == len(parts) else None
 
 
 def _hashed(kind: str, value: str) -> int:

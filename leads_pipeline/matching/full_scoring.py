@@ -114,7 +114,7 @@ class BulkScorer:
         for names in fields:
             known = " and ".join(f"{name} is not null" for name in names)
             yield self._columns(
-                f"select case when {known} then hash({', '.join(names)}) else 0 end as identity "  # noqa: S608
+                f"select case when {known} then hash({', '.join(names)}) else 0 end as identity "  # noqa: S608 - names of columns
                 "from raw_record order by record"
             )["identity"]
 
@@ -130,13 +130,13 @@ class BulkScorer:
         for name in FREQUENCY_FIELDS:
             common = COMMON_NAMES.get(name, {})
             self._run(
-                f"create temp table seen_{name} as select {name} as term, count(distinct bearer) as seen, "  # noqa: S608
+                f"create temp table seen_{name} as select {name} as term, count(distinct bearer) as seen, "  # noqa: S608 - names of columns
                 "coalesce(any_value(share), 0) as at_large from raw_record join bearer_view using (record) "
                 "left join (select unnest($1::varchar[]) as term, unnest($2::double[]) as share) as common "
                 f"on common.term = {name} where {name} is not null group by 1",
                 [list(common), list(common.values())],
             )
-            counts = self._run(f"select distinct seen, at_large from seen_{name}")  # noqa: S608
+            counts = self._run(f"select distinct seen, at_large from seen_{name}")  # noqa: S608 - names of columns
             shares = [
                 frequency_share(self._parameters, name, seen=seen, contacts=self.contacts, at_large=at_large)
                 for seen, at_large in counts
@@ -144,14 +144,14 @@ class BulkScorer:
             self._run(f"create temp table share_{name} (seen bigint, at_large double, share double)")
             seen, at_large = np.array(counts, np.float64).reshape(-1, 2).T
             self._connection.register("shares", {"seen": seen, "at_large": at_large, "share": np.array(shares)})
-            self._run(f"insert into share_{name} select seen, at_large, share from shares")  # noqa: S608
+            self._run(f"insert into share_{name} select seen, at_large, share from shares")  # noqa: S608 - names of columns
             self._connection.unregister("shares")
         self._connection.unregister("bearer_view")
         # Of a whole name the commoner of its two orders counts.
         sought = [(name, name, f"found_{name}") for name in FREQUENCY_FIELDS]
         sought += [("first_name", "last_name", "exchanged_first"), ("last_name", "first_name", "exchanged_last")]
         joins = " ".join(
-            f"left join (select term, share from seen_{name} join share_{name} "  # noqa: S608
+            f"left join (select term, share from seen_{name} join share_{name} "  # noqa: S608 - names of columns
             f"using (seen, at_large)) {found} on {found}.term = raw_record.{column}"
             for name, column, found in sought
         )
@@ -166,7 +166,7 @@ class BulkScorer:
             f"{least_full_name_share(self.contacts)}) as tf_full_name"
         )
         self._run(
-            f"create table record as select raw_record.*, {shares_of} from raw_record {joins} "  # noqa: S608
+            f"create table record as select raw_record.*, {shares_of} from raw_record {joins} "  # noqa: S608 - names of columns
             "order by raw_record.record"
         )
         for name in FREQUENCY_FIELDS:
@@ -191,7 +191,7 @@ class BulkScorer:
         evidence = ", ".join(evidence_columns())
         self._offer(older, newer)
         self._run(
-            f"insert into edge select record_l, record_r, match_weight + $1, coalesce(rule, {NO_RULE}), {evidence} "  # noqa: S608
+            f"insert into edge select record_l, record_r, match_weight + $1, coalesce(rule, {NO_RULE}), {evidence} "  # noqa: S608 - names of columns
             f"from ({self._compared}) {with_rule} where match_weight + $1 >= $2 or rule is not null",
             [self._shift, least],
         )
@@ -202,7 +202,7 @@ class BulkScorer:
         """Those of the pairs that weigh less than ``below`` and that no rule joins."""
         self._offer(older, newer)
         found = self._columns(
-            f"select record_l, record_r from ({self._compared}) where match_weight + $1 < $2 "  # noqa: S608
+            f"select record_l, record_r from ({self._compared}) where match_weight + $1 < $2 "  # noqa: S608 - names of columns
             "and not exists (select 1 from edge where edge.older = record_l and edge.newer = record_r)",
             [self._shift, below],
         )
@@ -218,7 +218,7 @@ class BulkScorer:
         older, newer = _arrays(pairs)
         self._connection.register("wanted", {"older": older, "newer": newer})
         rows = self._run(
-            f"select older, newer, {', '.join(_EVIDENCE)} from edge join wanted using (older, newer)"  # noqa: S608
+            f"select older, newer, {', '.join(_EVIDENCE)} from edge join wanted using (older, newer)"  # noqa: S608 - names of columns
         )
         self._connection.unregister("wanted")
         prior = prior_weight(self._parameters) + self._shift
@@ -227,7 +227,7 @@ class BulkScorer:
     def fields(self, places: Places) -> dict[int, MatchFields]:
         """Records as they were added."""
         self._connection.register("wanted", {"record": places})
-        rows = self._run(f"select record, {', '.join(_FIELDS)} from lead_fields join wanted using (record)")  # noqa: S608
+        rows = self._run(f"select record, {', '.join(_FIELDS)} from lead_fields join wanted using (record)")  # noqa: S608 - names of columns
         self._connection.unregister("wanted")
         return {row[0]: MatchFields(*row[1:]) for row in rows}
 
@@ -249,10 +249,10 @@ class BulkScorer:
         """Make these pairs what Splink's SQL compares."""
         self._connection.register("pair", {"older": older, "newer": newer})
         self._run(
-            f"create or replace temp view {_LEFT} as "  # noqa: S608
+            f"create or replace temp view {_LEFT} as "  # noqa: S608 - names of columns
             "select record.*, pair.newer as partner from pair join record on record.record = pair.older"
         )
-        self._run(f"create or replace temp view {_RIGHT} as select * from record")  # noqa: S608
+        self._run(f"create or replace temp view {_RIGHT} as select * from record")  # noqa: S608 - names of columns
 
     def _splink_sql(self) -> str:
         """What Splink runs to compare the rows of ``leads_left`` with their partners in ``leads_right``."""
@@ -263,7 +263,7 @@ class BulkScorer:
                 f"create table {_RIGHT} as select *, {shares} from ({_RECORDS})",  # noqa: S608 - no values
                 ["[]"] * len(GIVEN_COLUMNS),
             ).fetchall()
-            connection.execute(f"create table {_LEFT} as select *, 0 as partner from {_RIGHT}").fetchall()  # noqa: S608
+            connection.execute(f"create table {_LEFT} as select *, 0 as partner from {_RIGHT}").fetchall()  # noqa: S608 - names of columns
             compared = compare_records(
                 _LEFT,
                 _RIGHT,

@@ -25,14 +25,12 @@ ADJUSTED_FIELDS = (*FREQUENCY_FIELDS, "full_name")
 class Level:
     """One degree of agreement. ``condition`` is DuckDB SQL over the two records' columns, ``…_l`` and ``…_r``.
 
-    ``frequency_of``: an equal value weighs by its frequency instead of u; where the level is no equality it weighs as
-    much more as the commoner of the two values is rarer than those that agree by chance.
+    ``frequency_of``: an equal value weighs by its frequency instead of u; exchanged names by that of the whole name.
     """
 
     name: str
     condition: str
     frequency_of: str | None = None
-    frequency_weight: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -335,6 +333,5 @@ def _splink_comparison(comparison: Comparison, probabilities: dict[str, tuple[fl
         }
         if level.frequency_of is not None:
             described["tf_adjustment_column"] = level.frequency_of
-            described["tf_adjustment_weight"] = level.frequency_weight
         levels.append(described)
     return {"output_column_name": comparison.name, "comparison_levels": levels}

@@ -109,12 +109,12 @@ class PairScorer:
         try:
             # Read to the end: DuckDB refuses the next statement while a result is open.
             rows = self._connection.execute(
-                f"select record_l, record_r, match_weight from {table} order by record_l, record_r"  # noqa: S608
+                f"select record_l, record_r, match_weight from {table} order by record_l, record_r"  # noqa: S608 - names of columns
             ).fetchall()
             reasons = {
                 (row[0], row[1]): row[2:]
                 for row in self._connection.execute(
-                    f"select record_l, record_r, {evidence} from {table} "  # noqa: S608
+                    f"select record_l, record_r, {evidence} from {table} "  # noqa: S608 - names of columns
                     "where match_weight >= ? or email_l = email_r or phone_l = phone_r",
                     [explain_from - shift],
                 ).fetchall()
@@ -140,7 +140,7 @@ class PairScorer:
         adjustments = ", ".join(f"mw_tf_adj_{name}" for name in adjusted)
         try:
             found = self._connection.execute(
-                f"select {levels}, {adjustments} from {table} order by record_l, record_r"  # noqa: S608
+                f"select {levels}, {adjustments} from {table} order by record_l, record_r"  # noqa: S608 - names of columns
             ).fetchnumpy()
         finally:
             self._drop_tables()
@@ -182,7 +182,7 @@ class PairScorer:
         seen = Counter(fields.email_key.partition("@")[0] for fields in records if fields.email_key)
         columns = record_columns(records, mailboxes={mailbox for mailbox, count in seen.items() if count > 1})
         connection.execute(
-            f"create temp table leads_record as select *, {_UNKNOWN} from ({records_from(GIVEN_COLUMNS)})",  # noqa: S608
+            f"create temp table leads_record as select *, {_UNKNOWN} from ({records_from(GIVEN_COLUMNS)})",  # noqa: S608 - names of columns
             [as_json(columns[name]) for name in GIVEN_COLUMNS],
         ).fetchall()
         shares = self._shares(
@@ -197,7 +197,7 @@ class PairScorer:
             [as_json([pair[side] for pair in pairs]) for side in (0, 1)],
         ).fetchall()
         connection.execute(
-            f"create temp table leads_left as select leads_record.* replace ({_KNOWN}), r as partner "  # noqa: S608
+            f"create temp table leads_left as select leads_record.* replace ({_KNOWN}), r as partner "  # noqa: S608 - names of columns
             "from leads_pair join leads_record on leads_record.record = l "
             "join leads_frequency on leads_frequency.record = l"
         ).fetchall()
