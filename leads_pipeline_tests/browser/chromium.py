@@ -30,7 +30,7 @@ class ScriptError(Exception):
     """A script that was evaluated in a page threw."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Page:
     """One tab. Everything that it complained about is in ``complaints``: errors, and what its CSP blocked."""
 
@@ -133,8 +133,13 @@ class Page:
     def close(self) -> None:
         """Close the tab, as a person does: the page's pagehide runs."""
         self.call("Page.close")
-        self.connection.close()
+        self.let_go()
         self.browser.wait_until(lambda: self.target_id not in self.browser.targets())
+
+    def let_go(self) -> None:
+        """End the connection to the tab, whatever became of it."""
+        self.connection.close()
+        self.browser.pages.remove(self)
 
     def _note(self, message: dict[str, Any]) -> None:
         parameters = message.get("params", {})
@@ -155,13 +160,16 @@ class Chromium:
     process: subprocess.Popen[bytes]
     profile: Path
     port: int = 0
+    pages: list[Page] = field(default_factory=list)
 
     def tab(self, url: str | None = None) -> Page:
         """A new tab, at an address if one is given."""
         made = self._ask("PUT", "/json/new?about:blank")
         connection = contextlib.ExitStack()
-        socket = connection.enter_context(connect(made["webSocketDebuggerUrl"], max_size=None))
+        # No pings: their thread draws from the global `random`; Hypothesis blames the test that runs just then.
+        socket = connection.enter_context(connect(made["webSocketDebuggerUrl"], max_size=None, ping_interval=None))
         page = Page(socket, connection, made["id"], self)
+        self.pages.append(page)
         for domain in ("Page", "Runtime", "Log", "Network"):
             page.call(f"{domain}.enable")
         if url is not None:

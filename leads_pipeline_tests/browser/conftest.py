@@ -45,8 +45,16 @@ PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>A site</ti
 """
 
 
+@pytest.fixture
+def browser(one_browser: Chromium) -> Iterator[Chromium]:
+    """The browser; a tab that a failed test left open is let go."""
+    yield one_browser
+    for page in list(one_browser.pages):
+        page.let_go()
+
+
 @pytest.fixture(scope="session")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
+def one_browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
     """One browser for all tests: what it keeps is kept by origin, and each test has ports of its own."""
     if executable() is None:
         pytest.skip("no Chromium on this machine: apt-get install chromium")

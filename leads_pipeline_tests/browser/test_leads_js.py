@@ -231,15 +231,14 @@ def test_a_proxy_may_say_when_to_come_back_as_a_date(browser: Chromium, door: Do
 def test_a_status_that_passes_keeps_the_lead(browser: Chromium, door: Door):
     page = opened(browser, door.page())
     page.run("localStorage.clear()")  # a page that was just closed may have kept a lead that must wait
-    answered_by(page, "new Response('', {status: 408})")
+    statuses = [408, 425, 429, 500, 502, 503, 504]
+    page.run(f"window.statuses = {statuses}; 1")
+    answered_by(page, "statuses.length ? new Response('', {status: statuses.shift()}) : new Promise(() => {})")
     page.run("void leads.send({email: 'ada@example.org'})")
-    for tries, status in enumerate([408, 425, 429, 500, 502, 503, 504], start=1):
-        page.wait_for(f"said.length === {tries}")
-        answered_by(page, f"new Response('', {{status: {status}}})")
-        page.run("dispatchEvent(new Event('online'))")  # ends the backoff
-    page.wait_for("said.length === 8")
+    # Going online ends the backoff, which has a random length and may also end by itself.
+    page.wait_for(f"(dispatchEvent(new Event('online')), said.length === {len(statuses)})")
     assert {status for status, *_ in page.run("said")} == {"waiting"}
-    assert page.run(f"{QUEUE}[0].tries") == 8
+    assert page.run(f"{QUEUE}.map((item) => [Boolean(item.body), item.tries >= {len(statuses)}])") == [[True, True]]
     page.run("localStorage.clear()")
     page.close()
 
