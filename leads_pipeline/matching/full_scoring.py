@@ -7,6 +7,7 @@ them wants equal. Keep out: what becomes of the pairs, which is ``full_groups``.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import duckdb
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 from splink import DuckDBAPI
 from splink.internals.realtime import compare_records
 
@@ -28,7 +30,7 @@ from leads_pipeline.matching.model import (
     Parameters,
     splink_settings,
 )
-from leads_pipeline.matching.record_columns import GIVEN_COLUMNS, as_json, record_columns, records_from, unnested
+from leads_pipeline.matching.record_columns import GIVEN_COLUMNS, RECORDS, given, record_columns
 from leads_pipeline.matching.scoring import (
     evidence_columns,
     evidence_of,
@@ -42,13 +44,11 @@ from leads_pipeline.matching.scoring import (
 NO_RULE = -1
 
 _FIELDS = tuple(MatchFields.__dataclass_fields__)
-_FIELD_TYPES = dict.fromkeys(_FIELDS, "VARCHAR") | {
-    "date_of_birth": "DATE",
-    "email_verified": "BOOLEAN",
-    "role_mailbox": "BOOLEAN",
-}
-_RECORDS = records_from(GIVEN_COLUMNS)
-_LEAD_FIELDS = {"record": "INTEGER", **_FIELD_TYPES}
+_LEAD_FIELDS = pa.schema(
+    {"record": pa.int32()}
+    | dict.fromkeys(_FIELDS, pa.string())
+    | {"date_of_birth": pa.date32(), "email_verified": pa.bool_(), "role_mailbox": pa.bool_()}
+)
 _EVIDENCE = tuple(f"weight_{comparison.name}" for comparison in COMPARISONS)
 _LEFT, _RIGHT = "leads_left", "leads_right"
 
@@ -88,8 +88,9 @@ class BulkScorer:
         self.contacts = 0
         self._shift = 0.0
         self._compared = ""
-        self._run(f"create table raw_record as {_RECORDS}", ["[]"] * len(GIVEN_COLUMNS))
-        self._run(f"create table lead_fields as {unnested(_LEAD_FIELDS)}", ["[]"] * len(_LEAD_FIELDS))
+        with _none_given(self._connection):
+            self._run(f"create table raw_record as {RECORDS}")
+            self._run("create table lead_fields as select * from given_fields")
         weights = ", ".join(f"{name} float" for name in _EVIDENCE)
         self._run(f"create table edge (older integer, newer integer, weight double, rule tinyint, {weights})")
 
@@ -99,9 +100,14 @@ class BulkScorer:
     def add(self, records: Sequence[MatchFields]) -> None:
         """The next records; the first of all has place 0."""
         columns = record_columns(records, first=self.records)
-        self._run(f"insert into raw_record {_RECORDS}", [as_json(columns[name]) for name in GIVEN_COLUMNS])
-        fields = [columns["record"], *([getattr(item, name) for item in records] for name in _FIELDS)]
-        self._run(f"insert into lead_fields {unnested(_LEAD_FIELDS)}", [as_json(column) for column in fields])
+        fields = {"record": columns["record"]} | {name: [getattr(item, name) for item in records] for name in _FIELDS}
+        with given(
+            self._connection,
+            given_records=pa.table(columns, schema=GIVEN_COLUMNS),
+            given_fields=pa.table(fields, schema=_LEAD_FIELDS),
+        ):
+            self._run(f"insert into raw_record {RECORDS}")
+            self._run("insert into lead_fields select * from given_fields")
         for name, hashes in self._hash_parts.items():
             values = (getattr(fields, name) for fields in records)
             # Only equality is asked for, within this process; 0 stands for nothing.
@@ -259,10 +265,8 @@ class BulkScorer:
         connection = duckdb.connect(":memory:", config={"autoinstall_known_extensions": "false"})
         try:
             shares = ", ".join(f"cast(null as double) as tf_{name}" for name in ADJUSTED_FIELDS)
-            connection.execute(
-                f"create table {_RIGHT} as select *, {shares} from ({_RECORDS})",  # noqa: S608 - no values
-                ["[]"] * len(GIVEN_COLUMNS),
-            ).fetchall()
+            with _none_given(connection):
+                connection.execute(f"create table {_RIGHT} as select *, {shares} from ({RECORDS})").fetchall()  # noqa: S608 - names of columns
             connection.execute(f"create table {_LEFT} as select *, 0 as partner from {_RIGHT}").fetchall()  # noqa: S608 - names of columns
             compared = compare_records(
                 _LEFT,
@@ -282,6 +286,12 @@ class BulkScorer:
     def _run(self, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         # Read to the end: DuckDB refuses the next statement while a result is open.
         return self._connection.execute(statement, list(values)).fetchall()
+
+
+@contextmanager
+def _none_given(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    with given(connection, given_records=GIVEN_COLUMNS.empty_table(), given_fields=_LEAD_FIELDS.empty_table()):
+        yield
 
 
 def _arrays(pairs: Sequence[tuple[int, int]]) -> tuple[Places, Places]:

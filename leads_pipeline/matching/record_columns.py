@@ -4,37 +4,39 @@ Column by column, since the cost of a record is in every pair that it is compare
 are (``scoring``), and what agrees with what (``model``).
 """
 
-import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
-import msgspec
+import duckdb
+import pyarrow as pa
 
 from leads_pipeline.domain.match_keys import MatchFields, given_name_forms
 from leads_pipeline.domain.spellings import spelling
 from leads_pipeline.matching.pairs import work_domain
 
-# As DuckDB types.
-GIVEN_COLUMNS: dict[str, Any] = {
-    "record": "INTEGER",
-    "first_name": "VARCHAR",
-    "last_name": "VARCHAR",
-    "email": "VARCHAR",
-    "phone": "VARCHAR",
-    "born": "VARCHAR",
-    "company": "VARCHAR",
-    "address": "VARCHAR",
-    "city": "VARCHAR",
-    "postcode": "VARCHAR",
-    "first_name_forms": ["VARCHAR"],
-    "own_mailbox": "VARCHAR",
-    "first_spelling": "VARCHAR",
-    "last_spelling": "VARCHAR",
-    "domain": "VARCHAR",
-    "phone_kind": "VARCHAR",
-    "job_title": "VARCHAR",
-}
+GIVEN_COLUMNS = pa.schema(
+    {
+        "record": pa.int32(),
+        "first_name": pa.string(),
+        "last_name": pa.string(),
+        "email": pa.string(),
+        "phone": pa.string(),
+        "born": pa.string(),
+        "company": pa.string(),
+        "address": pa.string(),
+        "city": pa.string(),
+        "postcode": pa.string(),
+        "first_name_forms": pa.list_(pa.string()),
+        "own_mailbox": pa.string(),
+        "first_spelling": pa.string(),
+        "last_spelling": pa.string(),
+        "domain": pa.string(),
+        "phone_kind": pa.string(),
+        "job_title": pa.string(),
+    }
+)
 # As DuckDB SQL over those.
 DERIVED_COLUMNS: dict[str, str] = {
     "full_name": "first_name || ' ' || last_name",
@@ -47,21 +49,20 @@ DERIVED_COLUMNS: dict[str, str] = {
 }
 
 
-def unnested(columns: dict[str, Any]) -> str:
-    """SQL that makes rows of one JSON array for each column, given as the parameters ``$1``, ``$2`` …
-
-    A third of the cost of one object for each record.
-    """
-    return "select " + ", ".join(
-        f"unnest(from_json(cast(${number} as json), '[{json.dumps(kind)}]')) as {name}"
-        for number, (name, kind) in enumerate(columns.items(), start=1)
-    )
+RECORDS = f"select *, {', '.join(f'{sql} as {name}' for name, sql in DERIVED_COLUMNS.items())} from given_records"  # noqa: S608 - names of columns
+"""SQL that makes records of the table ``given_records`` of the ``GIVEN_COLUMNS``, with those that are derived."""
 
 
-def records_from(columns: dict[str, Any]) -> str:
-    """SQL that makes records of these columns, the given ones among them, with those that are derived."""
-    derived = ", ".join(f"{sql} as {name}" for name, sql in DERIVED_COLUMNS.items())
-    return f"select *, {derived} from ({unnested(columns)})"  # noqa: S608 - no values
+@contextmanager
+def given(connection: duckdb.DuckDBPyConnection, **tables: pa.Table) -> Iterator[None]:
+    """Meanwhile SQL can read these by their names. They are not copied."""
+    for name, table in tables.items():
+        connection.register(name, table)
+    try:
+        yield
+    finally:
+        for name in tables:
+            connection.unregister(name)
 
 
 def record_columns(
@@ -100,11 +101,6 @@ def record_columns(
         "phone_kind": [fields.phone_kind if fields.phone_key else None for fields in records],
         "job_title": [fields.job_title_key or None for fields in records],
     }
-
-
-def as_json(column: Sequence[Any]) -> str:
-    """A column as ``unnested`` reads it."""
-    return msgspec.json.encode(column).decode()
 
 
 def own_mailbox(fields: MatchFields) -> str | None:

@@ -18,6 +18,7 @@ import duckdb
 import msgspec
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 from splink import DuckDBAPI
 from splink.internals.realtime import compare_records
 
@@ -33,7 +34,7 @@ from leads_pipeline.matching.model import (
     splink_settings,
 )
 from leads_pipeline.matching.pairs import Frequencies, ScoredPair
-from leads_pipeline.matching.record_columns import GIVEN_COLUMNS, as_json, record_columns, records_from, unnested
+from leads_pipeline.matching.record_columns import GIVEN_COLUMNS, RECORDS, given, record_columns
 
 # A tenant's own frequencies say little while it has few contacts: they are mixed with the model's, as from this many,
 # and with those of common names among people at large.
@@ -43,9 +44,10 @@ FREQUENCY_PRIOR_CONTACTS = 1_000
 NAMESAKES = 0.008
 
 # Only agreeing values are adjusted. One is as common on one side as on the other, and Splink takes the side that knows.
-_FREQUENCIES = {"record": "INTEGER", **{f"tf_{name}": "DOUBLE" for name in ADJUSTED_FIELDS}}
+_FREQUENCIES = pa.schema({"record": pa.int32()} | {f"tf_{name}": pa.float64() for name in ADJUSTED_FIELDS})
+_PAIRS = pa.schema({"l": pa.int32(), "r": pa.int32()})
 _UNKNOWN = ", ".join(f"cast(null as double) as tf_{name}" for name in ADJUSTED_FIELDS)
-_KNOWN = ", ".join(f"leads_frequency.tf_{name} as tf_{name}" for name in ADJUSTED_FIELDS)
+_KNOWN = ", ".join(f"given_frequencies.tf_{name} as tf_{name}" for name in ADJUSTED_FIELDS)
 _JOIN = "l.partner = r.record"
 
 
@@ -181,26 +183,23 @@ class PairScorer:
         # Whether a mailbox says more than the name is asked of those that another record has as well.
         seen = Counter(fields.email_key.partition("@")[0] for fields in records if fields.email_key)
         columns = record_columns(records, mailboxes={mailbox for mailbox, count in seen.items() if count > 1})
-        connection.execute(
-            f"create temp table leads_record as select *, {_UNKNOWN} from ({records_from(GIVEN_COLUMNS)})",  # noqa: S608 - names of columns
-            [as_json(columns[name]) for name in GIVEN_COLUMNS],
-        ).fetchall()
         shares = self._shares(
             {name: [columns[name][place] for place in lefts] for name in FREQUENCY_FIELDS}, frequencies
         )
-        connection.execute(
-            f"create temp table leads_frequency as {unnested(_FREQUENCIES)}",
-            [as_json(lefts), *(as_json(shares[name]) for name in ADJUSTED_FIELDS)],
-        ).fetchall()
-        connection.execute(
-            f"create temp table leads_pair as {unnested({'l': 'INTEGER', 'r': 'INTEGER'})}",
-            [as_json([pair[side] for pair in pairs]) for side in (0, 1)],
-        ).fetchall()
-        connection.execute(
-            f"create temp table leads_left as select leads_record.* replace ({_KNOWN}), r as partner "  # noqa: S608 - names of columns
-            "from leads_pair join leads_record on leads_record.record = l "
-            "join leads_frequency on leads_frequency.record = l"
-        ).fetchall()
+        frequencies_of = {"record": lefts} | {f"tf_{name}": shares[name] for name in ADJUSTED_FIELDS}
+        sides = {side: [pair[place] for pair in pairs] for place, side in enumerate(_PAIRS.names)}
+        with given(
+            connection,
+            given_records=pa.table(columns, schema=GIVEN_COLUMNS),
+            given_frequencies=pa.table(frequencies_of, schema=_FREQUENCIES),
+            given_pairs=pa.table(sides, schema=_PAIRS),
+        ):
+            connection.execute(f"create temp table leads_record as select *, {_UNKNOWN} from ({RECORDS})").fetchall()  # noqa: S608 - names of columns
+            connection.execute(
+                f"create temp table leads_left as select leads_record.* replace ({_KNOWN}), r as partner "  # noqa: S608 - names of columns
+                "from given_pairs join leads_record on leads_record.record = l "
+                "join given_frequencies on given_frequencies.record = l"
+            ).fetchall()
         # A new interface object for each call: it remembers every table that it was ever shown.
         interface = DuckDBAPI(connection)
         compared = compare_records(
