@@ -121,6 +121,32 @@ def test_destinations_of_one_account_must_state_one_limit():
     parse_settings(MINIMAL + second.replace("LIMIT", "{requests: 250000}"), path=Path("leads.yaml"))
 
 
+def test_a_window_counts_one_of_requests_credits_and_records_for_up_to_a_day():
+    def limits_of(window: str) -> str:
+        return MINIMAL.replace("account: main", f"account: main, limits: {{windows: [{window}]}}")
+
+    settings = parse_settings(limits_of("{credits: 4000, seconds: 86400}"), path=Path("leads.yaml"))
+    [window] = settings.destinations["crm"].limits.windows
+    assert (window.most, window.unit, window.seconds) == (4000, "credits", 86_400)
+    for wrong in ("{seconds: 10}", "{requests: 5, credits: 5, seconds: 10}"):
+        [fault] = faults_of(limits_of(wrong))
+        assert fault == "destinations.crm.limits.windows.0: a window counts one of requests, credits and records"
+    [fault] = faults_of(limits_of("{requests: 5, seconds: 86401}"))
+    assert "less than or equal to 86400" in fault
+
+
+@pytest.mark.parametrize(
+    "part",
+    ["endpoint_classes: {search: {windows: [{requests: 5, seconds: 1}]}}", "reserve: 0.2", "shared_in_flight: 8"],
+)
+def test_every_part_of_what_an_account_allows_must_be_one_for_its_destinations(part: str):
+    second = "  copy: {vendor: hubspot, account: main, token: {env: CRM_TOKEN}, limits: {LIMITS}}\n"
+
+    [fault] = faults_of(MINIMAL + second.replace("LIMITS", part))
+    assert "destinations.copy.limits differ from destinations.crm.limits" in fault
+    parse_settings(MINIMAL + second.replace("LIMITS", "in_flight: 2"), path=Path("leads.yaml"))
+
+
 def test_a_destination_that_is_not_defined_is_named():
     (fault,) = faults_of(MINIMAL.replace("destinations: [crm]", "destinations: [salesforce]"))
 

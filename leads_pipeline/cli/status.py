@@ -195,7 +195,7 @@ def _limits(found: dict[str, Any], settings: Settings) -> "Table":
     accounts = {destination.account: destination.limits for destination in settings.destinations.values()}
     for account, limits in accounts.items():
         used = requests.get(account, {"requests": 0, "throttled": 0})
-        allowed = ", ".join(f"{window.requests} / {window.seconds} s" for window in limits.windows)
+        allowed = ", ".join(f"{window.most} {window.unit} / {window.seconds} s" for window in limits.windows)
         if limits.daily:
             allowed += f", {limits.daily.requests:,} / day"
         until = f"{paused[account]:%Y-%m-%d %H:%M:%S} UTC" if account in paused else ""

@@ -7,11 +7,18 @@ Environment: ``LEADS_CONFIG`` (path of the file), ``LEADS_DATABASE_URL`` (a Post
 one), ``LEADS_LOOKUP_DATABASE_URL`` (the login with which the HTTP door reads contacts), and the names that the file
 refers to.
 
-Add a setting to ``settings`` or ``sources``; docs/configuration.md follows from it (``make docs``). Others import from
-here, not from the modules.
+Add a setting to the module of its part, such as ``destinations``; docs/configuration.md follows from it
+(``make docs``). Others import from here, not from the modules.
 """
 
 from leads_pipeline.config.base import LaneName, Model, SecretRef
+from leads_pipeline.config.destinations import (
+    DELIVERABLE_FIELDS,
+    HUBSPOT_MAPPING,
+    Destination,
+    DestinationSettings,
+    HubSpotSettings,
+)
 from leads_pipeline.config.environment import (
     DATABASE_URL_VARIABLE,
     LOOKUP_DATABASE_URL_VARIABLE,
@@ -22,27 +29,22 @@ from leads_pipeline.config.environment import (
     project_file,
     service_manager,
 )
+from leads_pipeline.config.limits import DailyLimit, EndpointClassLimits, RequestLimits, WindowLimit
 from leads_pipeline.config.loading import CONFIG_VARIABLE, config_path, json_schema, load_settings, parse_settings
 from leads_pipeline.config.matching import MatchingSettings, MatchRuleSettings
 from leads_pipeline.config.settings import (
     DEFAULT_CONFIG_NAME,
-    DELIVERABLE_FIELDS,
-    HUBSPOT_MAPPING,
     BoundsSettings,
     BufferSettings,
     CaptureSettings,
-    DailyLimit,
-    DestinationSettings,
     LookupSettings,
     PipelineSettings,
     RedisSettings,
-    RequestLimits,
     RetentionSettings,
     RetrySettings,
     Settings,
     SloSettings,
     TenantSettings,
-    WindowLimit,
 )
 from leads_pipeline.config.sources import (
     LEAD_FIELDS,
@@ -93,8 +95,11 @@ __all__ = [
     "Condition",
     "ConsentMappingSettings",
     "DailyLimit",
+    "Destination",
     "DestinationSettings",
+    "EndpointClassLimits",
     "FieldMappingSettings",
+    "HubSpotSettings",
     "InRequestSettings",
     "KeyRate",
     "LaneName",

@@ -1,13 +1,13 @@
-"""Everything that leads.yaml may say, beside its sources."""
+"""Everything that leads.yaml may say; its larger parts have modules of their own."""
 
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal, Self
-from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, Field, PrivateAttr, field_validator, model_validator
+from pydantic import Field, PrivateAttr, field_validator, model_validator
 
-from leads_pipeline.config.base import WEB_ADDRESS, Fraction, LaneName, Model, Name, Network, SecretRef, TimeZone
+from leads_pipeline.config.base import Fraction, LaneName, Model, Name, Network, SecretRef
+from leads_pipeline.config.destinations import Destination
 from leads_pipeline.config.matching import MatchingSettings
 from leads_pipeline.config.sources import KeyRate, SourceSettings
 from leads_pipeline.config.survivorship import Rules, SurvivorshipSettings
@@ -15,20 +15,6 @@ from leads_pipeline.config.validation import ValidationSettings
 from leads_pipeline.config.verification import VerificationSettings
 
 DEFAULT_CONFIG_NAME = "leads.yaml"
-
-# The golden contact's fields that a CRM may be sent; a test compares them with the domain's.
-DELIVERABLE_FIELDS = (
-    "email", "phone", "first_name", "last_name", "company", "job_title", "date_of_birth",
-    "address", "city", "state", "postcode", "country", "first_source", "last_source", "first_seen_at", "last_seen_at",
-    "email_verdict", "phone_verdict", "phone_line_type", "risk_score",
-)  # fmt: skip
-
-
-def _deliverable_field(value: str) -> str:
-    if value not in DELIVERABLE_FIELDS:
-        raise ValueError(f"not a field of a golden contact; allowed: {', '.join(DELIVERABLE_FIELDS)}")
-    return value
-
 
 _MAX_PENDING: dict[LaneName, float] = {"real_time": 120.0, "near_real_time": 600.0, "batch": 86_400.0}
 
@@ -46,70 +32,6 @@ class TenantSettings(Model):
     )
     survivorship: SurvivorshipSettings | None = Field(
         None, description="Its own rules of the groups that it names; survivorship of the others."
-    )
-
-
-class WindowLimit(Model):
-    """At most ``requests`` in any ``seconds`` on end, or in each such part of the clock."""
-
-    requests: Annotated[int, Field(gt=0, description="Most requests in any window of so many seconds.")]
-    seconds: Annotated[int, Field(gt=0, le=3600, description="Length of the window; it slides.")]
-    by_the_clock: bool = Field(False, description="It does not slide: it begins at each full minute, or hour.")
-
-
-class DailyLimit(Model):
-    """At most ``requests`` between two midnights of the account's time zone."""
-
-    requests: Annotated[int, Field(gt=0, description="Most requests in a day.")]
-    time_zone: TimeZone = Field("UTC", description="Whose midnight begins the day: the account's.")
-
-    @property
-    def zone(self) -> ZoneInfo:
-        return ZoneInfo(self.time_zone)
-
-
-class RequestLimits(Model):
-    """What an account allows, for all processes together."""
-
-    windows: tuple[WindowLimit, ...] = (WindowLimit(requests=100, seconds=10),)
-    daily: DailyLimit | None = DailyLimit(requests=250_000)
-    in_flight: Annotated[int, Field(gt=0, le=64)] = Field(4, description="Requests under way at once, per process.")
-
-
-# HubSpot's own property names for the canonical fields of a golden contact.
-HUBSPOT_MAPPING: dict[str, str] = {
-    "email": "email",
-    "phone": "phone",
-    "first_name": "firstname",
-    "last_name": "lastname",
-    "company": "company",
-    "job_title": "jobtitle",
-    "address": "address",
-    "city": "city",
-    "state": "state",
-    "postcode": "zip",
-    "country": "country",
-}
-
-
-class DestinationSettings(Model):
-    """One CRM account that contacts are delivered to."""
-
-    vendor: Literal["hubspot"] = Field(description="Whose API it speaks.")
-    account: Annotated[str, Field(min_length=1)] = Field(
-        description="Whose quota is spent: destinations with the same account share one limit."
-    )
-    base_url: Annotated[str, Field(pattern=WEB_ADDRESS)] = Field(
-        "https://api.hubapi.com", description="An http address of this machine is served by `leads dev`: the sandbox."
-    )
-    api_prefix: Annotated[str, Field(pattern=r"^/")] = Field("/crm/v3/objects", description="Before /contacts/….")
-    token: SecretRef
-    key_property: str = Field("lead_key", description="The CRM's unique property that holds our contact id.")
-    batch_size: Annotated[int, Field(gt=0, le=100)] = Field(100, description="Records in one request.")
-    limits: RequestLimits = RequestLimits()
-    timeout_seconds: Annotated[float, Field(gt=0, le=120)] = Field(30, description="For one request.")
-    mapping: dict[Annotated[str, AfterValidator(_deliverable_field)], str] = Field(
-        default_factory=lambda: dict(HUBSPOT_MAPPING), description="Golden contact's field → the CRM's property."
     )
 
 
@@ -255,7 +177,7 @@ class Settings(Model):
     version: Literal[1] = Field(1, description="Of this file's format.")
     state_dir: str = Field(".leads", description="Where embedded servers keep their files; relative to this file.")
     tenants: Annotated[dict[Name, TenantSettings], Field(min_length=1)]
-    destinations: dict[Name, DestinationSettings] = Field(default_factory=dict)
+    destinations: dict[Name, Destination] = Field(default_factory=dict)
     capture: CaptureSettings = CaptureSettings()
     buffer: BufferSettings = BufferSettings()
     pipeline: PipelineSettings = PipelineSettings()
@@ -296,11 +218,10 @@ class Settings(Model):
         first_of: dict[str, str] = {}
         for name, settings in self.destinations.items():
             first = first_of.setdefault(settings.account, name)
-            one, other = self.destinations[first].limits, settings.limits
-            if set(one.windows) != set(other.windows) or one.daily != other.daily:
+            if not settings.limits.same_quota(self.destinations[first].limits):
                 raise ValueError(
                     f"destinations.{name}.limits differ from destinations.{first}.limits, and both spend the quota of "
-                    f"the account {settings.account!r}; allowed: the same windows and the same daily limit"
+                    f"the account {settings.account!r}; allowed: the same limits; only in_flight may differ"
                 )
         return self
 
@@ -331,7 +252,9 @@ class Settings(Model):
 
     def secrets(self) -> dict[str, SecretRef]:
         """Every secret that the file refers to, by the path of its key."""
-        found = {f"destinations.{name}.token": item.token for name, item in self.destinations.items()}
+        found: dict[str, SecretRef] = {}
+        for name, destination in self.destinations.items():
+            found |= {f"destinations.{name}.{key}": secret for key, secret in destination.secrets().items()}
         for tenant, settings in self.tenants.items():
             for name, source in settings.sources.items():
                 for key in ("secret", "verify_token", "access_token"):

@@ -1,6 +1,6 @@
 """The clients of the configured destinations. Add a vendor here, beside its module."""
 
-from leads_pipeline.config import DestinationSettings, Settings
+from leads_pipeline.config import HubSpotSettings, Settings
 from leads_pipeline.crm.hubspot import HubSpot
 from leads_pipeline.crm.port import CrmClient
 from leads_pipeline.outbound.transport import Transport
@@ -15,7 +15,7 @@ def build_clients(settings: Settings) -> dict[str, CrmClient]:
     return {name: _build(destination) for name, destination in settings.destinations.items()}
 
 
-def _build(destination: DestinationSettings) -> CrmClient:
+def _build(destination: HubSpotSettings) -> CrmClient:
     transport = Transport(
         destination.base_url,
         token=destination.token.resolve(),

@@ -7,9 +7,37 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from enum import StrEnum
+from types import MappingProxyType
 from uuid import UUID
 
 from leads_pipeline.domain.stage import Lane, Operation
+
+
+class Unit(StrEnum):
+    """What a vendor's limit counts."""
+
+    REQUESTS = "requests"
+    CREDITS = "credits"
+    RECORDS = "records"
+
+
+# What a request costs unless its client says more.
+ONE_REQUEST: Mapping[Unit, int] = MappingProxyType({Unit.REQUESTS: 1})
+
+
+@dataclass(frozen=True, slots=True)
+class QuotaReading:
+    """What a vendor says is left, of all applications that use the account together.
+
+    ``seconds`` is the window's length, ``None`` for the vendor's day; ``limit`` is ``None`` where it is not told. A
+    vendor that says nothing of a window gives no reading of it: that does not mean that it has no limit.
+    """
+
+    unit: Unit
+    seconds: int | None
+    limit: int | None
+    remaining: int
+    endpoint_class: str = "api"
 
 
 class Verdict(StrEnum):

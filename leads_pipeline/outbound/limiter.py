@@ -285,8 +285,8 @@ def _wait_ms(log: Log, *, window: WindowLimit, stamp: int, margin_ms: int) -> in
         begun = (stamp - margin_ms) // (window.seconds * 1000) * window.seconds * 1000
         # What left just before the full minute may have come in just after it: it counts in both.
         used = sum(count for ms, count in log if ms >= begun - margin_ms)
-        return 0 if used < window.requests else begun + window.seconds * 1000 + margin_ms - stamp
-    too_many = sum(count for _ms, count in log) + 1 - window.requests
+        return 0 if used < window.most else begun + window.seconds * 1000 + margin_ms - stamp
+    too_many = sum(count for _ms, count in log) + 1 - window.most
     if too_many <= 0:
         return 0
     for ms, count in log:
@@ -301,7 +301,7 @@ def _spacing_ms(logs: Mapping[int, Log], windows: tuple[WindowLimit, ...], *, st
     wait = 0
     for window in windows:
         if log := logs[window.seconds]:
-            wait = max(wait, log[-1][0] + -(-(window.seconds * 1000 + margin_ms + 1) // window.requests) - stamp)
+            wait = max(wait, log[-1][0] + -(-(window.seconds * 1000 + margin_ms + 1) // window.most) - stamp)
     return wait
 
 

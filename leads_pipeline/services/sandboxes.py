@@ -14,7 +14,7 @@ import dns.message
 import dns.query
 import httpx
 
-from leads_pipeline.config import DestinationSettings, ProviderSettings, Settings
+from leads_pipeline.config import Destination, ProviderSettings, Settings
 from leads_pipeline.crm.sandbox.hubspot.properties import names_beyond
 from leads_pipeline.errors import ConfigError
 
@@ -54,7 +54,7 @@ def local_sandboxes(settings: Settings) -> list[LocalSandbox]:
     return found
 
 
-def local_crms(settings: Settings) -> dict[str, DestinationSettings]:
+def local_crms(settings: Settings) -> dict[str, Destination]:
     """The destinations whose CRM is a sandbox that we start."""
     return {name: item for name, item in settings.destinations.items() if _is_local(item.base_url)}
 
@@ -90,7 +90,7 @@ def _crms(settings: Settings) -> Iterator[LocalSandbox]:
         port, window = _port(destination.base_url), destination.limits.windows[0]
         arguments = [
             "--vendor", destination.vendor, "--host", "127.0.0.1", "--port", str(port),
-            "--requests", str(window.requests), "--per", str(window.seconds),
+            "--requests", str(window.most), "--per", str(window.seconds),
             "--token-env", destination.token.env,
             "--key-property", destination.key_property,
             *(part for own in names_beyond(destination.mapping.values()) for part in ("--property", own)),

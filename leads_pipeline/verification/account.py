@@ -95,7 +95,7 @@ class Account:
     def lookups_within(self, time: timedelta) -> int:
         """How many look-ups the account's windows allow in so long."""
         windows = limits_of(self.provider, self.settings).windows
-        calls = min(window.requests / window.seconds for window in windows) * time.total_seconds()
+        calls = min(window.most / window.seconds for window in windows) * time.total_seconds()
         return int(calls * self.batch_size)
 
     @property
