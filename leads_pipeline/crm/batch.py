@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 import sqlalchemy as sa
 
 from leads_pipeline.crm.port import CrmRecord, RecordVerdict, Verdict
-from leads_pipeline.domain.delivery import ClaimedRow, as_properties
+from leads_pipeline.domain.delivery import ClaimedRow, PropertyValue, as_properties
 from leads_pipeline.domain.ids import BatchId, uuid7
 from leads_pipeline.domain.retry import RetryPolicy, after_verdict
 from leads_pipeline.domain.stage import Operation, OutboxState
@@ -71,7 +71,7 @@ def claim_batch(
         if row.operation is Operation.ARCHIVE:
             records.append(_record(row, version=row.wanted_version, properties={}))
         elif contact is not None:
-            properties = as_properties(contact, mapping=mapping, delivered_fields=row.delivered_fields)
+            properties = as_properties(contact, mapping=mapping, delivered_fields=tuple(row.snapshot))
             records.append(_record(row, version=contact["version"], properties=properties))
     rows = {row.outbox_id: row for row in claimed}
     gone = list(rows.keys() - {record.outbox_id for record in records})
@@ -113,8 +113,8 @@ def settle_batch(
         verdict = verdicts.get(outbox_id) or RecordVerdict(outbox_id, Verdict.AMBIGUOUS, code="NOT_REPORTED")
         attempts = batch.rows[outbox_id].attempts
         step = after_verdict(verdict, attempts=attempts, policy=policy, now=now, random=jitter)
-        fields = tuple(sorted(name for name, value in record.properties.items() if value))
-        settlements[outbox_id] = Settlement(verdict, step, record.version, fields)
+        snapshot = dict.fromkeys(name for name, value in record.properties.items() if value)
+        settlements[outbox_id] = Settlement(verdict, step, record.version, snapshot)
     settled = settle(connection, list(settlements.values()), token=batch.token, operation=operation, now=now)
     dead = [item.outbox_id for item in settled if item.state is OutboxState.DEAD]
     delivered = [i.outbox_id for i in settled if settlements[i.outbox_id].verdict.verdict is Verdict.DELIVERED]
@@ -126,9 +126,10 @@ def settle_batch(
     return SettledBatch(outcome, Counter(item.verdict for item in given))
 
 
-def _record(row: ClaimedRow, *, version: int, properties: Mapping[str, str]) -> CrmRecord:
+def _record(row: ClaimedRow, *, version: int, properties: Mapping[str, PropertyValue]) -> CrmRecord:
     return CrmRecord(
         outbox_id=row.outbox_id,
+        tenant=row.tenant,
         contact_id=row.contact_id,
         version=version,
         operation=row.operation,

@@ -1,9 +1,16 @@
-"""The clients of the configured destinations. Add a vendor here, beside its module."""
+"""The clients of the configured destinations. Add a vendor here, beside its package."""
 
-from leads_pipeline.config import HubSpotSettings, Settings
-from leads_pipeline.crm.hubspot import HubSpot
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from leads_pipeline.config import Settings
+from leads_pipeline.crm.hubspot import client as hubspot
 from leads_pipeline.crm.port import CrmClient
-from leads_pipeline.outbound.transport import Transport
+
+# By the vendor's name in leads.yaml; each takes that vendor's settings.
+BUILDERS: Mapping[str, Callable[[Any], CrmClient]] = {
+    "hubspot": hubspot.build,
+}
 
 
 def build_clients(settings: Settings) -> dict[str, CrmClient]:
@@ -12,14 +19,4 @@ def build_clients(settings: Settings) -> dict[str, CrmClient]:
     Raises:
         ConfigError: a token's environment variable is not set.
     """
-    return {name: _build(destination) for name, destination in settings.destinations.items()}
-
-
-def _build(destination: HubSpotSettings) -> CrmClient:
-    transport = Transport(
-        destination.base_url,
-        token=destination.token.resolve(),
-        timeout_seconds=destination.timeout_seconds,
-        connections=destination.limits.in_flight,
-    )
-    return HubSpot(transport, api_prefix=destination.api_prefix, key_property=destination.key_property)
+    return {name: BUILDERS[destination.vendor](destination) for name, destination in settings.destinations.items()}

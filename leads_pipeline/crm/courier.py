@@ -13,7 +13,7 @@ from datetime import timedelta
 import sqlalchemy as sa
 
 from leads_pipeline.clock import Clock
-from leads_pipeline.crm.port import CrmClient, CrmRecord, CrmRequest, CrmResponse, Quota
+from leads_pipeline.crm.port import CrmClient, CrmRecord, CrmRequest, CrmResponse, QuotaReading
 from leads_pipeline.domain.ids import BatchId, uuid7
 from leads_pipeline.errors import AccountParked
 from leads_pipeline.outbound.gate import Entry, Gate
@@ -30,7 +30,7 @@ class Tally:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self.counts: Counter[str] = Counter()
-        self.quota = Quota()
+        self.readings: dict[tuple[str, int | None], QuotaReading] = {}  # the last of each class and window
 
     def add(self, **counts: int) -> None:
         with self._lock:
@@ -39,9 +39,9 @@ class Tally:
     def saw(self, response: CrmResponse) -> None:
         with self._lock:
             self.counts["requests"] += 1
-            self.counts["throttled"] += response.status == 429
-            if response.quota != Quota():
-                self.quota = response.quota
+            self.counts["throttled"] += response.throttled
+            for reading in response.readings:
+                self.readings[reading.endpoint_class, reading.seconds] = reading
 
 
 class BatchCourier:
@@ -97,13 +97,14 @@ class BatchCourier:
             self._gate.turn_back(entry)
             raise AccountParked("another worker has claimed records of this batch", until=now, reason=CLAIM_LOST)
         response = self._client.send(request)
-        self._gate.answered(entry, pause_seconds=response.pause_seconds, until_midnight=response.pause_until_midnight)
+        self._gate.answered(entry, pause_seconds=response.pause_seconds, until_midnight=response.until_reset)
         self._tally.saw(response)
         with self._engine.begin() as connection:
             write_answer(
                 connection,
                 row.batch_id,
                 http_status=response.status,
+                throttled=response.throttled,
                 correlation_id=response.correlation_id,
                 now=self._clock.now(),
             )

@@ -3,55 +3,83 @@
 A client turns records into requests and answers into one verdict per record; it holds no state and asks for no time.
 Each request goes through the ``Courier`` that it is given, which waits for the account's quota, writes the request down
 and sends it; so no request can slip past the limiter or the books. Add a destination as a module beside this one that
-passes ``leads_pipeline_tests/crm/test_delivery.py``.
+passes the cases of ``leads_pipeline_tests/crm/contract.py``, and name it in ``clients``.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from leads_pipeline.domain.delivery import CrmRecord, RecordVerdict, Verdict
+from leads_pipeline.domain.delivery import (
+    ONE_REQUEST,
+    CrmRecord,
+    QuotaReading,
+    RecordVerdict,
+    Unit,
+    Verdict,
+)
+from leads_pipeline.domain.stage import Operation
 from leads_pipeline.outbound.transport import NetworkFailure
 
 __all__ = [
-    "Courier", "CrmClient", "CrmRecord", "CrmRequest", "CrmResponse", "NetworkFailure", "Quota", "RecordVerdict",
-    "Verdict",
+    "ONE_REQUEST", "Courier", "CrmClient", "CrmRecord", "CrmRequest", "CrmResponse", "NetworkFailure", "QuotaReading",
+    "RecordVerdict", "Traits", "Unit", "Verdict",
 ]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
-class Quota:
-    """What the vendor's headers say is left; ``None`` where they say nothing."""
-
-    window_remaining: int | None = None
-    daily_remaining: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class CrmRequest:
-    """One HTTP request. ``purpose`` is what the books call it: upsert, archive, link, look_up."""
+    """One HTTP request. ``purpose`` is what the books call it: upsert, archive, link, look_up.
+
+    It has a JSON ``body``, a ``content`` of ``content_type`` (CSV, a form), or neither. ``endpoint_class`` names the
+    limits that hold for it, ``cost`` what it uses up of them.
+    """
 
     purpose: str
     method: str
     path: str
-    body: Mapping[str, Any] = field(repr=False)
     records: int
+    body: Mapping[str, Any] | None = field(default=None, repr=False)
+    content: bytes | None = field(default=None, repr=False)
+    content_type: str | None = None
+    query: Mapping[str, str] = field(default_factory=dict, repr=False)
+    endpoint_class: str = "api"
+    cost: Mapping[Unit, int] = field(default_factory=lambda: ONE_REQUEST)
 
 
 @dataclass(frozen=True, slots=True)
 class CrmResponse:
-    """What came back. Exactly one of ``status`` and ``failure`` is set.
+    """What came back. Exactly one of ``status`` and ``failure`` is set; ``text`` is the body where it is no JSON.
 
-    ``pause_seconds`` is set when the CRM asks us to stop asking, ``pause_until_midnight`` when the day's quota is gone.
+    ``throttled``: refused because a limit is reached, whatever the status. ``credentials_renewed``: refused for
+    credentials of which there are newer ones by now. ``pause_seconds`` is set when the CRM asks us to stop asking,
+    ``until_reset`` when the day's quota is gone. ``readings``: what it says is left.
     """
 
     status: int | None
-    body: Any = field(repr=False)
+    body: Any = field(default=None, repr=False)
+    text: str = field(default="", repr=False)
     failure: NetworkFailure | None = None
     correlation_id: str | None = None
+    throttled: bool = False
+    credentials_renewed: bool = False
     pause_seconds: float | None = None
-    pause_until_midnight: bool = False
-    quota: Quota = Quota()
+    until_reset: bool = False
+    readings: tuple[QuotaReading, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Traits:
+    """What a vendor takes in one request, and what it can do at all.
+
+    ``partial_updates``: it keeps the properties that an upsert does not name, so that a difference is enough;
+    ``always_sent`` names those that it wants even then, because the upsert may turn out to create the record.
+    """
+
+    max_batch: int
+    partial_updates: bool
+    operations: frozenset[Operation]
+    always_sent: frozenset[str] = frozenset()
 
 
 class Courier(Protocol):
@@ -69,6 +97,11 @@ class Courier(Protocol):
 class CrmClient(Protocol):
     """One destination."""
 
+    @property
+    def traits(self) -> Traits:
+        """What the engine must know of the vendor."""
+        ...
+
     def send(self, request: CrmRequest) -> CrmResponse:
         """Send one request as it is. Never raises for what a network or a CRM can do."""
         ...
@@ -76,7 +109,8 @@ class CrmClient(Protocol):
     def deliver(self, records: Sequence[CrmRecord], *, courier: Courier) -> list[RecordVerdict]:
         """Bring the CRM to the state that ``records``, all of one operation, ask for.
 
-        One verdict for each record, in any order. When the courier parks, what has not been sent is ``throttled``.
+        One verdict for each record, in any order. When the courier parks, what has not been sent is ``throttled``. An
+        operation that the vendor does not have is ``invalid`` for each, with an explanation.
         """
         ...
 

@@ -40,6 +40,10 @@ class QuotaReading:
     endpoint_class: str = "api"
 
 
+# What a property may be sent as; ``None`` clears it.
+PropertyValue = str | int | float | bool | None
+
+
 class Verdict(StrEnum):
     """What became of one record. Each class has its own budget; see ``domain.retry``."""
 
@@ -55,14 +59,23 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class CrmRecord:
-    """One contact as a destination is to see it. ``properties`` carry the vendor's names."""
+    """One contact as a destination is to see it. ``properties`` carry the vendor's names.
+
+    ``complete``: they are all that we have to say; otherwise they are the difference to what the destination holds.
+    ``taken_over``: its record there was made by people, not by us; ``None``: not known. ``claims_record``: the record
+    that this contact is to take over, as after a merge.
+    """
 
     outbox_id: int
+    tenant: str
     contact_id: UUID
     version: int
     operation: Operation
-    crm_record_id: str | None
-    properties: Mapping[str, str] = field(repr=False)
+    crm_record_id: str | None = None
+    claims_record: str | None = None
+    taken_over: bool | None = None
+    properties: Mapping[str, PropertyValue] = field(default_factory=dict, repr=False)
+    complete: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +88,10 @@ class RecordVerdict:
     crm_record_id: str | None = None
     explanation: str | None = field(default=None, repr=False)
     retry_after: float | None = None  # seconds that the CRM asked for
+    created: bool | None = None  # whether the CRM made the record anew, where it says so
+    linked: bool = False  # a record that people had made was taken over
+    holder_id: str | None = None  # of a conflict: the CRM's record that stands in the way
+    refused_properties: tuple[str, ...] = ()  # names of those that the CRM does not take
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +107,7 @@ class ClaimedRow:
     delivered_version: int | None
     attempts: int
     crm_record_id: str | None
-    delivered_fields: tuple[str, ...]
+    snapshot: Mapping[str, int | None]  # what is there from us: {property: hash of its value, None where not known}
 
 
 def as_properties(

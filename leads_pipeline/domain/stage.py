@@ -57,6 +57,7 @@ class Operation(StrEnum):
 
     UPSERT = "upsert"
     ARCHIVE = "archive"
+    ERASE = "erase"  # for good, as privacy laws ask for
 
 
 @dataclass(frozen=True, slots=True)

@@ -126,8 +126,8 @@ def _report(runs: Sequence[DestinationRun], *, parked: Mapping[str, Parked]) -> 
     quota: dict[str, int] = {}
     for run in runs:
         counts.update(run.tally.counts)
-        remaining = {"window": run.tally.quota.window_remaining, "daily": run.tally.quota.daily_remaining}
-        quota |= {f"{run.name} {name}": value for name, value in remaining.items() if value is not None}
+        for reading in run.tally.readings.values():
+            quota[f"{run.name} {'daily' if reading.seconds is None else 'window'}"] = reading.remaining
     return SyncReport(
         delivered=counts["delivered"],
         retried=counts["retried"],

@@ -6,7 +6,7 @@ the token behind; after ``claimed_until`` anyone may claim the row again, and se
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -33,12 +33,15 @@ class DueRow:
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """What one record's row becomes. ``version`` is the one that was sent, ``fields`` the properties it carried."""
+    """What one record's row becomes. ``version`` is the one that was sent.
+
+    ``snapshot`` is what the CRM holds from us once it was delivered; see ``ClaimedRow``.
+    """
 
     verdict: RecordVerdict
     step: NextStep
     version: int
-    fields: tuple[str, ...]
+    snapshot: Mapping[str, int | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +90,7 @@ _CLAIM = sa.text(
         state = 'in_flight', claimed_by = :token, claimed_until = :until, updated_at = :now
     from taken where outbox.outbox_id = taken.outbox_id
     returning outbox.outbox_id, outbox.tenant, outbox.contact_id, outbox.operation, outbox.lane, outbox.wanted_version,
-        outbox.delivered_version, outbox.attempts, outbox.crm_record_id, outbox.delivered_fields
+        outbox.delivered_version, outbox.attempts, outbox.crm_record_id, outbox.snapshot
     """  # noqa: S608 - no value is spliced in
 )
 
@@ -130,7 +133,7 @@ _SETTLE = sa.text(
             when s.state = 'delivered' then greatest(coalesce(o.delivered_version, 0), s.version)
             else o.delivered_version end,
         delivered_at = case when s.state = 'delivered' then :now else o.delivered_at end,
-        delivered_fields = case when s.state = 'delivered' then s.fields else o.delivered_fields end,
+        snapshot = case when s.state = 'delivered' then s.snapshot else o.snapshot end,
         crm_record_id = case when s.state = 'delivered' then coalesce(s.crm_record_id, o.crm_record_id)
             else o.crm_record_id end,
         -- Ambiguous until delivered: what may be at the CRM must be archived when the contact is merged away.
@@ -141,7 +144,7 @@ _SETTLE = sa.text(
         updated_at = :now
     from mine join jsonb_to_recordset(cast(:rows as jsonb)) as s(
         outbox_id bigint, version integer, operation text, state text, due_at timestamptz, attempts integer,
-        verdict text, crm_record_id text, fields jsonb
+        verdict text, crm_record_id text, snapshot jsonb
     ) on s.outbox_id = mine.outbox_id
     where o.outbox_id = mine.outbox_id
     returning o.outbox_id, o.state
@@ -200,7 +203,7 @@ def claim(
             delivered_version=r.delivered_version,
             attempts=r.attempts,
             crm_record_id=r.crm_record_id,
-            delivered_fields=tuple(r.delivered_fields or ()),
+            snapshot=r.snapshot or {},
         )
         for r in rows
     ]
@@ -245,7 +248,7 @@ def settle(
             "attempts": item.step.attempts,
             "verdict": item.verdict.verdict,
             "crm_record_id": item.verdict.crm_record_id,
-            "fields": list(item.fields),
+            "snapshot": dict(item.snapshot),
         }
         for item in settlements
     ]

@@ -43,10 +43,10 @@ def deliveries(connection: sa.Connection) -> list[Delivery]:
 
 
 def requests_since(connection: sa.Connection, since: datetime) -> list[tuple[str, int, int]]:
-    """Per account: requests sent since an instant, and those answered with 429."""
+    """Per account: requests sent since an instant, and those refused for a limit of the vendor's."""
     rows = connection.execute(
         sa.text(
-            "select account, count(*) as requests, count(*) filter (where http_status = 429) as throttled "
+            "select account, count(*) as requests, count(*) filter (where throttled) as throttled "
             "from crm_sync_batches where sent_at >= :since group by account order by account"
         ),
         {"since": since},

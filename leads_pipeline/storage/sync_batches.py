@@ -101,13 +101,22 @@ def write_attempts(connection: sa.Connection, request: RequestRow, attempts: Seq
 
 
 def write_answer(
-    connection: sa.Connection, batch_id: BatchId, *, http_status: int | None, correlation_id: str | None, now: datetime
+    connection: sa.Connection,
+    batch_id: BatchId,
+    *,
+    http_status: int | None,
+    throttled: bool,
+    correlation_id: str | None,
+    now: datetime,
 ) -> None:
-    """Write down what a request was answered; ``http_status`` is ``None`` when there was no answer."""
+    """Write down what a request was answered; ``http_status`` is ``None`` when there was no answer.
+
+    ``throttled``: it was refused because a limit of the vendor's was reached, whatever its status.
+    """
     connection.execute(
         crm_sync_batches.update()
         .where(crm_sync_batches.c.batch_id == batch_id)
-        .values(http_status=http_status, correlation_id=correlation_id, answered_at=now)
+        .values(http_status=http_status, throttled=throttled, correlation_id=correlation_id, answered_at=now)
     )
 
 

@@ -9,9 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from leads_pipeline.crm.hubspot import HubSpot
-from leads_pipeline.crm.hubspot_answers import response_of
-from leads_pipeline.crm.port import CrmRecord, CrmRequest, CrmResponse, NetworkFailure, RecordVerdict, Verdict
+from leads_pipeline.crm.hubspot.answers import response_of
+from leads_pipeline.crm.hubspot.client import HubSpot
+from leads_pipeline.crm.port import (
+    CrmRecord,
+    CrmRequest,
+    CrmResponse,
+    NetworkFailure,
+    QuotaReading,
+    RecordVerdict,
+    Unit,
+    Verdict,
+)
 from leads_pipeline.domain.stage import Operation
 from leads_pipeline.errors import AccountParked
 from leads_pipeline.outbound.transport import HttpAnswer, Transport
@@ -26,7 +35,14 @@ Answer = Callable[[CrmRequest], CrmResponse]
 
 def _records(count: int, *, operation: Operation = Operation.UPSERT, **properties: str) -> list[CrmRecord]:
     return [
-        CrmRecord(number, UUID(int=number), 1, operation, None, {"email": f"{number}@example.com", **properties})
+        CrmRecord(
+            number,
+            "acme",
+            UUID(int=number),
+            1,
+            operation,
+            properties={"email": f"{number}@example.com", **properties},
+        )
         for number in range(1, count + 1)
     ]
 
@@ -188,14 +204,30 @@ def test_how_long_hubspot_asks_us_to_stay_away(
     status: int, policy: str | None, headers: dict[str, str], pause: float | None, midnight: bool
 ) -> None:
     response = _status(status, {"policyName": policy} if policy else {}, **headers)
-    assert (response.pause_seconds, response.pause_until_midnight) == (pause, midnight)
+    assert (response.pause_seconds, response.until_reset) == (pause, midnight)
 
 
 def test_the_remaining_quota_is_read_and_nonsense_is_not() -> None:
     response = _status(
         200, {}, x_hubspot_ratelimit_remaining="88", x_hubspot_ratelimit_daily_remaining="lots"
     )  # fmt: skip
-    assert (response.quota.window_remaining, response.quota.daily_remaining) == (88, None)
+    assert response.readings == (QuotaReading(Unit.REQUESTS, 10, None, 88),)
+
+
+def test_what_is_left_is_told_of_the_window_and_of_the_day() -> None:
+    response = _status(
+        200,
+        {},
+        x_hubspot_ratelimit_max="190",
+        x_hubspot_ratelimit_remaining="88",
+        x_hubspot_ratelimit_interval_milliseconds="10000",
+        x_hubspot_ratelimit_daily="625000",
+        x_hubspot_ratelimit_daily_remaining="1200",
+    )
+    assert response.readings == (
+        QuotaReading(Unit.REQUESTS, 10, 190, 88),
+        QuotaReading(Unit.REQUESTS, None, 625_000, 1200),
+    )
 
 
 def test_a_sentence_is_never_a_code() -> None:

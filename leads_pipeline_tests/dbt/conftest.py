@@ -4,6 +4,7 @@ import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import uuid4
 
 import dagster as dg
 import psycopg
@@ -84,5 +85,11 @@ def seed(connection: sa.Connection) -> None:
     values = {"destination": "hubspot", "operation": "upsert", "records": 2, "delivered": 2}
     flow.insert("crm_sync_batches", http_status=200, **values)
     recent = {"sent_at": sa.func.now(), "answered_at": sa.func.now() + sa.text("interval '2 seconds'")}
-    flow.insert("crm_sync_batches", http_status=200, **values, **recent)
-    flow.insert("crm_sync_batches", http_status=429, destination="hubspot", operation="upsert", records=1, **recent)
+    delivered = {"destination": "hubspot", "contact_id": contact, "verdict": "delivered"}
+    own, shared = uuid4(), uuid4()
+    flow.insert("crm_sync_batches", batch_id=own, http_status=200, **values, **recent)
+    flow.insert("crm_sync_batches", batch_id=shared, http_status=200, **values, **{**recent, "tenant": None})
+    for batch_id, outbox_id, tenant in [(own, 1, "acme"), (own, 2, "acme"), (shared, 3, "acme"), (shared, 4, "globex")]:
+        flow.insert("sync_attempts", batch_id=batch_id, outbox_id=outbox_id, **{**delivered, "tenant": tenant})
+    refused = {"destination": "hubspot", "operation": "upsert", "records": 1, "throttled": True}
+    flow.insert("crm_sync_batches", http_status=403, **refused, **recent)

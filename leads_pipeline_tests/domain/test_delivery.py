@@ -27,6 +27,6 @@ def test_a_field_that_left_the_mapping_is_not_touched() -> None:
 
 
 def test_the_lead_s_values_do_not_show_in_representations() -> None:
-    record = CrmRecord(1, UUID(int=1), 1, Operation.UPSERT, None, {"email": "ada@example.com"})
+    record = CrmRecord(1, "acme", UUID(int=1), 1, Operation.UPSERT, None, properties={"email": "ada@example.com"})
     verdict = RecordVerdict(1, Verdict.INVALID, explanation="Email address ada@example.com is invalid")
     assert "ada@example.com" not in repr(record) + repr(verdict)

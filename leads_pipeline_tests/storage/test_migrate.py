@@ -22,7 +22,7 @@ CATALOG = {
         from pg_attribute a
         join pg_class c on c.oid = a.attrelid
         left join pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum
-        where c.relnamespace = 'leads'::regnamespace and c.relkind in ('r', 'p') and a.attnum > 0
+        where c.relnamespace = 'leads'::regnamespace and c.relkind in ('r', 'p') and a.attnum > 0 and not a.attisdropped
     """,
     "constraints": """
         select conrelid::regclass::text, conname, pg_get_constraintdef(oid)

@@ -39,7 +39,7 @@ def _settle(engine: sa.Engine, contact: Contact, verdict: Verdict, *, token: str
         RecordVerdict(contact.outbox_id, verdict, crm_record_id="77"),
         NextStep(state, 0 if verdict is Verdict.DELIVERED else 1, NOW),
         version,
-        ("email",),
+        {"email": None},
     )
     with engine.begin() as connection:
         found = settle(connection, [settlement], token=token, operation=Operation.UPSERT, now=NOW)
@@ -91,7 +91,7 @@ def test_settling_twice_changes_nothing_the_second_time(engine: sa.Engine) -> No
     assert _settle(engine, contact, Verdict.DELIVERED, token="a") == ["delivered"]
     assert _settle(engine, contact, Verdict.INVALID, token="a") == []
     row = row_of(engine, contact)
-    assert (row["state"], row["crm_record_id"], row["delivered_fields"]) == ("delivered", "77", ["email"])
+    assert (row["state"], row["crm_record_id"], row["snapshot"]) == ("delivered", "77", {"email": None})
 
 
 def test_a_refusal_of_an_old_version_does_not_kill_the_new_one(engine: sa.Engine) -> None:

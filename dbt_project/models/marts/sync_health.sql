@@ -14,18 +14,46 @@ with contacts as (
     group by tenant, destination
 ),
 
+recent as (
+    select * from {{ ref('stg_crm_requests') }}
+    where sent_at >= now() - interval '24 hours'
+),
+
+-- A request that carried contacts of several tenants has none of its own: it counts for each of them.
+carried as (
+    select batch_id, tenant from recent
+    where tenant is not null
+    union
+    select r.batch_id, a.tenant
+    from recent as r
+    inner join {{ ref('stg_sync_attempts') }} as a on r.batch_id = a.batch_id
+    where r.tenant is null
+),
+
 requests as (
     select
-        tenant,
-        destination,
+        c.tenant,
+        r.destination,
         count(*) as requests_24h,
-        count(*) filter (where http_status = 429) as throttled_24h,
-        count(*) filter (where http_status >= 500 or http_status is null) as failed_24h,
-        sum(delivered) as delivered_24h,
-        percentile_cont(0.5) within group (order by extract(epoch from answered_at - sent_at)) as median_answer_seconds
-    from {{ ref('stg_crm_requests') }}
-    where sent_at >= now() - interval '24 hours'
-    group by tenant, destination
+        count(*) filter (where r.throttled) as throttled_24h,
+        count(*) filter (where r.http_status >= 500 or r.http_status is null) as failed_24h,
+        percentile_cont(0.5) within group (
+            order by extract(epoch from r.answered_at - r.sent_at)
+        ) as median_answer_seconds
+    from carried as c
+    inner join recent as r on c.batch_id = r.batch_id
+    group by c.tenant, r.destination
+),
+
+arrived as (
+    select
+        a.tenant,
+        a.destination,
+        count(*) as delivered_24h
+    from recent as r
+    inner join {{ ref('stg_sync_attempts') }} as a on r.batch_id = a.batch_id
+    where a.verdict = 'delivered'
+    group by a.tenant, a.destination
 )
 
 select
@@ -43,7 +71,8 @@ select
     coalesce(r.requests_24h, 0) as requests_24h,
     coalesce(r.throttled_24h, 0) as throttled_24h,
     coalesce(r.failed_24h, 0) as failed_24h,
-    coalesce(r.delivered_24h, 0) as delivered_24h,
+    coalesce(a.delivered_24h, 0) as delivered_24h,
     r.median_answer_seconds
 from contacts as c
 left join requests as r on c.tenant = r.tenant and c.destination = r.destination
+left join arrived as a on c.tenant = a.tenant and c.destination = a.destination

@@ -8,6 +8,7 @@ select
     retried,
     dead,
     http_status,
+    throttled,
     sent_at,
     answered_at
 from {{ source('leads', 'crm_sync_batches') }}

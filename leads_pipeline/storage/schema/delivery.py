@@ -70,7 +70,7 @@ outbox = table(
     tenant_column(),
     uuid_column("contact_id"),
     text_column("destination"),
-    text_column("operation"),  # upsert, archive
+    text_column("operation"),  # upsert, archive, erase
     text_column("state"),
     text_column("lane"),
     int_column("wanted_version"),
@@ -78,41 +78,70 @@ outbox = table(
     when_column("waiting_since"),  # since when the wanted version waits; for ages and fairness
     when_column("due_at"),
     int_column("attempts", server_default="0"),  # of the wanted version
+    json_column("failures", server_default="{}"),  # {class of refusal: how often}, of the wanted version
     text_column("claimed_by", nullable=True),
     when_column("claimed_until", nullable=True),
+    sa.Column("claim_owner", sa.BigInteger, nullable=True),  # key of the advisory lock that the claiming process holds
     text_column("last_verdict", nullable=True),
     text_column("crm_record_id", nullable=True),
-    # Names of the properties that the CRM holds from us, so that one which we no longer know can be cleared there.
-    json_column("delivered_fields", nullable=True),
+    sa.Column("taken_over", sa.Boolean, nullable=True),  # the CRM's record was there before us; null: not known
+    text_column("claims_record", nullable=True),  # the CRM's record that this contact is to take over
+    # What the CRM holds from us, so that only differences are sent and what we no longer know can be cleared:
+    # {property: keyed hash of its value, or null where the value is not known}.
+    json_column("snapshot", personal=True, nullable=True),
+    json_column("withheld", nullable=True),  # names of the properties that the destination's schema refuses
+    text_column("suppressed_for", nullable=True),  # why it must not be sent: no_consent, withdrawn, listed
     when_column("delivered_at", nullable=True),
     when_column("updated_at"),
     sa.UniqueConstraint("contact_id", "destination"),
     sa.Index(
         "ix_outbox_due",
         "destination",
-        "tenant",
         "lane",
+        "tenant",
         "due_at",
+        "outbox_id",
         postgresql_where=sa.text("state in ('waiting', 'in_flight')"),
     ),
+    sa.Index(
+        "ix_outbox_fresh",
+        "destination",
+        "lane",
+        "tenant",
+        "waiting_since",
+        postgresql_where=sa.text("state = 'waiting' and attempts = 0"),
+    ),
+    sa.Index(
+        "ix_outbox_removals",
+        "destination",
+        "due_at",
+        postgresql_where=sa.text("operation <> 'upsert' and state in ('waiting', 'in_flight')"),
+    ),
+    sa.Index("ix_outbox_owner", "claim_owner", postgresql_where=sa.text("state = 'in_flight'")),
     sa.Index("ix_outbox_tenant_state", "tenant", "state"),
+    # Every delivery writes a row several times: room for its next version on the page, and vacuumed early.
+    postgresql_with={"fillfactor": 80, "autovacuum_vacuum_scale_factor": 0.01},
 )
 
 # One row per request to a CRM, written before it is sent and settled with its answer.
 crm_sync_batches = table(
     "crm_sync_batches",
     uuid_column("batch_id", primary_key=True),
-    tenant_column(),
+    text_column("tenant", nullable=True),  # null: records of several; sync_attempts has the tenant of each
     text_column("destination"),
     text_column("account"),
     text_column("endpoint"),
     text_column("operation"),
+    text_column("lane", nullable=True),  # null: none in particular
     int_column("records"),
+    int_column("cost", nullable=True),  # credits, where the vendor counts them
     int_column("delivered", server_default="0"),
     int_column("retried", server_default="0"),
     int_column("dead", server_default="0"),
     int_column("http_status", nullable=True),
+    sa.Column("throttled", sa.Boolean, server_default=sa.false(), nullable=False),  # refused for the vendor's limit
     text_column("correlation_id", nullable=True),
+    text_column("finished_as", nullable=True),  # how it ended, where the answer does not say so
     text_column("runner_id"),
     when_column("sent_at", index=True),
     when_column("answered_at", nullable=True),
@@ -159,6 +188,11 @@ rate_limits = table(
     text_column("endpoint_class", primary_key=True),
     json_column("grants"),
     json_column("daily"),
+    json_column("in_flight", server_default="{}"),  # {grant: when it counts as lost}
+    json_column("foreign_use", server_default="{}"),  # {window: what other applications used}
+    json_column("readings", server_default="{}"),  # what the vendor last said is left
+    sa.Column("scale", sa.Double, server_default="1", nullable=False),  # share of the limits that is used
+    when_column("scaled_at", nullable=True),
     when_column("paused_until", nullable=True),
     when_column("updated_at"),
 )

@@ -7,16 +7,26 @@ cannot be read makes its record ``ambiguous``, and an upsert by our key may be r
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-from leads_pipeline.crm.port import CrmRecord, CrmResponse, NetworkFailure, Quota, RecordVerdict, Verdict
+from leads_pipeline.crm.parts import Refusal
+from leads_pipeline.crm.port import (
+    CrmRecord,
+    CrmResponse,
+    NetworkFailure,
+    QuotaReading,
+    RecordVerdict,
+    Unit,
+    Verdict,
+)
 from leads_pipeline.outbound.transport import HttpAnswer
 
 # HubSpot's own SDK waits this long; a 429 of HubSpot carries no documented Retry-After.
 _PAUSE_SECONDS = {"TEN_SECONDLY_ROLLING": 10.0, "SECONDLY": 1.0}
 _PAUSE_UNKNOWN_POLICY = 10.0
 _PAUSE_MIGRATION = 60.0
+_WINDOW_SECONDS = 10  # of X-HubSpot-RateLimit-Remaining, where the header that tells it is missing
 _MAX_PAUSE = 86_400.0  # a migration (477) may ask for up to a day
 
 _DIVISIBLE = {
@@ -47,27 +57,6 @@ _EXISTING_ID = re.compile(r"Existing ID: (\d{1,20})")
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
-    """A request that was refused, or got lost, as a whole. ``divisible``: a part of it might pass."""
-
-    verdict: Verdict
-    code: str | None
-    divisible: bool = False
-    retry_after: float | None = None
-    explanation: str | None = field(default=None, repr=False)
-
-    def of(self, record: CrmRecord) -> RecordVerdict:
-        """This refusal as the verdict on one record."""
-        return RecordVerdict(
-            record.outbox_id,
-            self.verdict,
-            code=self.code,
-            explanation=self.explanation,
-            retry_after=self.retry_after,
-        )
-
-
-@dataclass(frozen=True, slots=True)
 class Found:
     """A record that the CRM has, and the key of ours that it holds (empty: none)."""
 
@@ -83,7 +72,7 @@ def trace_id(record: CrmRecord) -> str:
 def response_of(answer: HttpAnswer | NetworkFailure) -> CrmResponse:
     """What HubSpot's headers say, in the port's words."""
     if isinstance(answer, NetworkFailure):
-        return CrmResponse(status=None, body=None, failure=answer)
+        return CrmResponse(status=None, failure=answer)
     body = answer.body if isinstance(answer.body, dict) else {}
     policy = _text(body, "policyName")
     asked = _seconds(answer.headers.get("retry-after"))
@@ -96,12 +85,10 @@ def response_of(answer: HttpAnswer | NetworkFailure) -> CrmResponse:
         status=answer.status,
         body=answer.body,
         correlation_id=_text(body, "correlationId") or answer.headers.get("x-hubspot-correlation-id"),
+        throttled=answer.status == 429,
         pause_seconds=pause,
-        pause_until_midnight=answer.status == 429 and policy == "DAILY",
-        quota=Quota(
-            window_remaining=_count(answer.headers.get("x-hubspot-ratelimit-remaining")),
-            daily_remaining=_count(answer.headers.get("x-hubspot-ratelimit-daily-remaining")),
-        ),
+        until_reset=answer.status == 429 and policy == "DAILY",
+        readings=_readings(answer.headers),
     )
 
 
@@ -175,8 +162,8 @@ def read_found(response: CrmResponse, *, key_property: str) -> list[Found]:
 
 def existing_id(verdict: RecordVerdict) -> str | None:
     """The CRM record that stands in the way, when HubSpot named it."""
-    if verdict.crm_record_id:
-        return verdict.crm_record_id
+    if verdict.holder_id:
+        return verdict.holder_id
     match = _EXISTING_ID.search(verdict.explanation or "")
     return match[1] if match else None
 
@@ -188,8 +175,21 @@ def _entry_verdict(error: Mapping[str, Any], context: Mapping[str, Any], *, outb
         verdict = Verdict.AUTH
     holder = next(iter(_strings(context.get("existingId"))), None) if verdict is Verdict.CONFLICT else None
     return RecordVerdict(
-        outbox_id, verdict, code=code, crm_record_id=holder, explanation=_text(error, "message")
+        outbox_id, verdict, code=code, holder_id=holder, explanation=_text(error, "message")
     )  # fmt: skip
+
+
+def _readings(headers: Mapping[str, str]) -> tuple[QuotaReading, ...]:
+    """What the headers say is left of the window and of the day. OAuth apps are told no day, searches nothing."""
+    milliseconds = _count(headers.get("x-hubspot-ratelimit-interval-milliseconds"))
+    window = _WINDOW_SECONDS if milliseconds is None else max(1, milliseconds // 1000)
+    told = []
+    for name, seconds in (("", window), ("-daily", None)):
+        remaining = _count(headers.get(f"x-hubspot-ratelimit{name}-remaining"))
+        if remaining is not None:
+            limit = _count(headers.get("x-hubspot-ratelimit" + (name or "-max")))
+            told.append(QuotaReading(Unit.REQUESTS, seconds, limit, remaining))
+    return tuple(told)
 
 
 def _code(body: Mapping[str, Any]) -> str | None:

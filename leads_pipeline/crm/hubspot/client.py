@@ -1,34 +1,28 @@
 """HubSpot contacts: batch upsert by our own unique property, one verdict per record.
 
-Requests and answers as HubSpot documents and sends them; how an answer is read stands in ``hubspot_answers``. Three of
-its habits shape this module. A batch is all-or-nothing unless every input carries its own ``objectWriteTraceId``, and
+Requests and answers as HubSpot documents and sends them; how an answer is read stands in ``answers``. Three of its
+habits shape this module. A batch is all-or-nothing unless every input carries its own ``objectWriteTraceId``, and
 sometimes even then: a batch refused whole is halved until the poison stands alone. Results come in any order and may be
 missing. A contact whose e-mail another CRM record holds is refused; if that record has no key of ours it is taken over,
 because a sales person made it before we came.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
-from leads_pipeline.crm.hubspot_answers import (
-    Refusal,
-    existing_id,
-    read_batch,
-    read_found,
-    refusal_of,
-    response_of,
-    trace_id,
-)
-from leads_pipeline.crm.port import Courier, CrmRecord, CrmRequest, CrmResponse, RecordVerdict, Verdict
+from leads_pipeline.config import HubSpotSettings
+from leads_pipeline.crm import parts
+from leads_pipeline.crm.hubspot.answers import existing_id, read_batch, read_found, refusal_of, response_of, trace_id
+from leads_pipeline.crm.port import Courier, CrmRecord, CrmRequest, CrmResponse, RecordVerdict, Traits, Verdict
+from leads_pipeline.domain.delivery import PropertyValue
 from leads_pipeline.domain.stage import Operation
-from leads_pipeline.errors import AccountParked
 from leads_pipeline.outbound.transport import Transport
 
-MAX_BATCH = 100
+TRAITS = Traits(max_batch=100, partial_updates=True, operations=frozenset({Operation.UPSERT, Operation.ARCHIVE}))
 
-# Not sent because the account was parked, or a neighbour showed that the whole destination refuses.
-NOT_SENT = "NOT_SENT"
+_in_parts = partial(parts.in_parts, refusal_of=refusal_of)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +41,14 @@ class HubSpot:
         self._contacts = f"{api_prefix.rstrip('/')}/contacts/batch"
         self._key = key_property
 
+    @property
+    def traits(self) -> Traits:
+        """See ``CrmClient.traits``."""
+        return TRAITS
+
     def send(self, request: CrmRequest) -> CrmResponse:
         """Send one request as it is."""
-        return response_of(self._transport.send(request.method, request.path, body=request.body))
+        return response_of(self._transport.send(request.method, request.path, query=request.query, body=request.body))
 
     def close(self) -> None:
         """Close the connections."""
@@ -57,9 +56,13 @@ class HubSpot:
 
     def deliver(self, records: Sequence[CrmRecord], *, courier: Courier) -> list[RecordVerdict]:
         """Upsert or archive; see ``CrmClient.deliver``."""
-        if records[0].operation is Operation.ARCHIVE:
-            return self._archive(records, courier=courier)
-        return self._upsert(records, courier=courier)
+        match records[0].operation:
+            case Operation.UPSERT:
+                return self._upsert(records, courier=courier)
+            case Operation.ARCHIVE:
+                return self._archive(records, courier=courier)
+            case Operation.ERASE:
+                return parts.unsupported(records, vendor="HubSpot", advice="delete it in HubSpot, permanently")
 
     def _upsert(self, records: Sequence[CrmRecord], *, courier: Courier) -> list[RecordVerdict]:
         def read(part: Sequence[CrmRecord], response: CrmResponse) -> list[RecordVerdict]:
@@ -98,7 +101,8 @@ class HubSpot:
             return self._request("link", "update", {"inputs": inputs}, part)
 
         def read_update(part: Sequence[CrmRecord], response: CrmResponse) -> list[RecordVerdict]:
-            return read_batch(part, response, key_property=self._key, targets=targets)
+            verdicts = read_batch(part, response, key_property=self._key, targets=targets)
+            return [replace(item, linked=item.verdict is Verdict.DELIVERED) for item in verdicts]
 
         records = [item.record for item in linked]
         failed = _in_parts(records, courier=courier, build=look_up, read=read_keys)
@@ -147,43 +151,31 @@ class HubSpot:
         return self._request("upsert", "upsert", {"inputs": inputs}, part)
 
     def _input(self, record: CrmRecord) -> dict[str, Any]:
-        properties = {**record.properties, self._key: str(record.contact_id)}
+        properties = {name: _text(value) for name, value in record.properties.items()}
+        properties[self._key] = str(record.contact_id)
         return {"properties": properties, "objectWriteTraceId": trace_id(record)}
 
     def _request(self, purpose: str, verb: str, body: Mapping[str, Any], part: Sequence[CrmRecord]) -> CrmRequest:
         return CrmRequest(purpose=purpose, method="POST", path=f"{self._contacts}/{verb}", body=body, records=len(part))
 
 
-def _in_parts(
-    records: Sequence[CrmRecord],
-    *,
-    courier: Courier,
-    build: Callable[[Sequence[CrmRecord]], CrmRequest],
-    read: Callable[[Sequence[CrmRecord], CrmResponse], list[RecordVerdict]],
-) -> list[RecordVerdict]:
-    """Send ``records`` as one request; halve what is refused whole until what is at fault stands alone."""
-    verdicts: list[RecordVerdict] = []
-    parts = [list(records)]
-    while parts:
-        part = parts.pop()
-        try:
-            response = courier(build(part))
-        except AccountParked:
-            verdicts += _not_sent([part, *parts], Refusal(Verdict.THROTTLED, NOT_SENT))
-            break
-        refusal = refusal_of(response)
-        if refusal is None:
-            verdicts += read(part, response)
-        elif refusal.divisible and len(part) > 1:
-            middle = len(part) // 2
-            parts += [part[middle:], part[:middle]]
-        else:
-            verdicts += _not_sent([part], refusal)
-            if refusal.verdict is Verdict.AUTH:
-                verdicts += _not_sent(parts, refusal)
-                break
-    return verdicts
+def build(settings: HubSpotSettings) -> HubSpot:
+    """The client of one account; the caller closes it.
+
+    Raises:
+        ConfigError: the token's environment variable is not set, or the token cannot be sent.
+    """
+    transport = Transport(
+        settings.base_url,
+        token=settings.token.resolve(),
+        timeout_seconds=settings.timeout_seconds,
+        connections=settings.limits.in_flight,
+    )
+    return HubSpot(transport, api_prefix=settings.api_prefix, key_property=settings.key_property)
 
 
-def _not_sent(parts: Sequence[Sequence[CrmRecord]], refusal: Refusal) -> list[RecordVerdict]:
-    return [refusal.of(record) for part in parts for record in part]
+def _text(value: PropertyValue) -> str:
+    """HubSpot takes every value as text; an empty one clears the property."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return "" if value is None else str(value)

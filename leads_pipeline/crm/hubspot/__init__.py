@@ -1,0 +1,1 @@
+"""HubSpot: ``client`` makes its requests, ``answers`` reads what it says."""
