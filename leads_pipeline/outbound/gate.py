@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from leads_pipeline.clock import Clock
+from leads_pipeline.domain.delivery import QuotaReading
 from leads_pipeline.errors import AccountParked
-from leads_pipeline.outbound.limiter import DailyQuotaSpent, Grant, Limiter
+from leads_pipeline.outbound.limiter import ANY_REQUEST, Ask, Grant, Limiter, Seen, WaitReason
 
 # Why a thread is turned away when the run is ending.
 STOPPING = "stopping"
@@ -21,10 +22,10 @@ _NAP_SECONDS = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A grant, and the monotonic second at which it was asked for: before the grant's stamp, never after."""
+    """A grant, and the monotonic second at which it was stamped, or a little before: never after."""
 
     grant: Grant
-    asked_at: float
+    stamped_at: float
 
 
 class Gate:
@@ -39,7 +40,7 @@ class Gate:
         self._turn = threading.Lock()
         self.waited_seconds = 0.0
 
-    def enter(self) -> Entry:
+    def enter(self, ask: Ask = ANY_REQUEST) -> Entry:
         """Wait for a grant.
 
         Raises:
@@ -50,12 +51,13 @@ class Gate:
                 if self._stopping.is_set():
                     raise AccountParked("the run is stopping", until=self._clock.now(), reason=STOPPING)
                 asked_at = self._clock.monotonic()
-                answer = self._limiter.acquire()
+                answer = self._limiter.acquire(ask)
                 if isinstance(answer, Grant):
-                    return Entry(answer, asked_at)
+                    # The wait for the limiter's row came before the stamp.
+                    return Entry(answer, asked_at + answer.waited_seconds)
                 if asked_at + answer.seconds > self._deadline:
                     until = self._clock.now() + timedelta(seconds=answer.seconds)
-                    if isinstance(answer, DailyQuotaSpent):
+                    if answer.reason is WaitReason.DAILY and answer.resets_at is not None:
                         until = answer.resets_at
                     raise AccountParked(
                         f"account {self._limiter.account}: no request before {until.isoformat()} ({answer.reason})",
@@ -66,18 +68,38 @@ class Gate:
 
     def leaving(self, entry: Entry) -> None:
         """Tell the limiter if the request leaves only now, later than its margin covers."""
-        if self._clock.monotonic() - entry.asked_at > self._limiter.margin_seconds:
+        if self._is_late(entry):
             self._limiter.arrived(entry.grant)
 
-    def answered(self, entry: Entry, *, pause_seconds: float | None = None, until_midnight: bool = False) -> None:
-        """Tell the limiter that the answer came, and whether it asks everyone to stop asking."""
-        self.leaving(entry)
-        if pause_seconds is not None or until_midnight:
-            self._limiter.pause(seconds=pause_seconds, until_midnight=until_midnight)
+    def answered(
+        self,
+        entry: Entry,
+        *,
+        pause_seconds: float | None = None,
+        until_midnight: bool = False,
+        throttled: bool = False,
+        readings: tuple[QuotaReading, ...] = (),
+    ) -> None:
+        """Tell the limiter that the answer came, or that none will, and what it says of the account.
+
+        ``pause_seconds`` asks everyone to stop asking, ``until_midnight`` until the quota's reset. Call it for each
+        entry that was sent: where requests under way are limited, it makes room for the next.
+        """
+        seen = Seen(
+            late=self._is_late(entry),
+            throttled=throttled,
+            pause_seconds=pause_seconds,
+            until_reset=until_midnight,
+            readings=readings,
+        )
+        self._limiter.answered(entry.grant, seen)
 
     def turn_back(self, entry: Entry) -> None:
         """Give a grant back for which nothing was sent."""
         self._limiter.give_back(entry.grant)
+
+    def _is_late(self, entry: Entry) -> bool:
+        return self._clock.monotonic() - entry.stamped_at > self._limiter.margin_seconds
 
     def _sleep(self, seconds: float) -> None:
         self.waited_seconds += seconds

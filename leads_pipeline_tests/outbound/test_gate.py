@@ -12,6 +12,7 @@ from leads_pipeline.config import DailyLimit, RequestLimits, WindowLimit
 from leads_pipeline.errors import AccountParked
 from leads_pipeline.outbound.gate import STOPPING, Gate
 from leads_pipeline.outbound.limiter import Limiter, WaitReason
+from leads_pipeline.outbound.limiter_state import SlotLog
 from leads_pipeline_tests.conftest import NOW
 
 
@@ -79,5 +80,5 @@ def test_only_an_answer_later_than_the_margin_moves_the_grant(
     clock.advance(took)
     gate.answered(entry)
     with engine.connect() as connection:
-        [[stamp, _count]] = connection.execute(sa.text("select grants -> '1' from rate_limits")).scalar_one()
-    assert (stamp > entry.grant.stamp) is moved
+        log = connection.execute(sa.text("select grants ->> 'api/requests/1' from rate_limits")).scalar_one()
+    assert (SlotLog.read(log).times[0] > entry.grant.stamp) is moved

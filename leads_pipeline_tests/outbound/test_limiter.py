@@ -17,7 +17,6 @@ from leads_pipeline.config import DailyLimit, RequestLimits, WindowLimit
 from leads_pipeline.outbound.limiter import (
     MARGIN,
     SLOTS_PER_WINDOW,
-    DailyQuotaSpent,
     Grant,
     Limiter,
     LimiterState,
@@ -43,7 +42,7 @@ def _limits(*windows: tuple[int, int], daily: DailyLimit | None = None) -> Reque
 @settings(max_examples=200)
 @given(gaps=st.lists(st.integers(0, 900), min_size=1, max_size=120))
 def test_no_schedule_of_callers_gets_more_than_any_window_allows(gaps: list[int]) -> None:
-    state, now, granted = LimiterState({}), NOW, []
+    state, now, granted = LimiterState(), NOW, []
     for gap in gaps:
         now += timedelta(milliseconds=gap)
         answer, state = decide(state, now=now, limits=RequestLimits(windows=WINDOWS, daily=None))
@@ -55,7 +54,7 @@ def test_no_schedule_of_callers_gets_more_than_any_window_allows(gaps: list[int]
 
 @given(gaps=st.lists(st.integers(0, 300), min_size=1, max_size=60))
 def test_whoever_waits_as_told_gets_a_grant(gaps: list[int]) -> None:
-    state, now = LimiterState({}), NOW
+    state, now = LimiterState(), NOW
     limits = RequestLimits(windows=WINDOWS, daily=None)
     for gap in gaps:
         now += timedelta(milliseconds=gap)
@@ -69,7 +68,7 @@ def test_whoever_waits_as_told_gets_a_grant(gaps: list[int]) -> None:
 @given(gaps=st.lists(st.integers(0, 20_000), min_size=1, max_size=80))
 def test_a_window_of_the_clock_never_gives_more_than_its_part_of_the_clock_allows(gaps: list[int]) -> None:
     limits = RequestLimits(windows=(WindowLimit(requests=5, seconds=60, by_the_clock=True),), daily=None)
-    state, now = LimiterState({}), NOW
+    state, now = LimiterState(), NOW
     granted: Counter[int] = Counter()
     for gap in gaps:
         now += timedelta(milliseconds=gap)
@@ -86,7 +85,7 @@ def test_a_window_of_the_clock_never_gives_more_than_its_part_of_the_clock_allow
 
 def test_a_window_of_the_clock_is_fresh_at_the_full_minute() -> None:
     limits = RequestLimits(windows=(WindowLimit(requests=2, seconds=60, by_the_clock=True),), daily=None)
-    state, now = LimiterState({}), NOW + timedelta(seconds=57)
+    state, now = LimiterState(), NOW + timedelta(seconds=57)
     for _request in range(2):
         answer, state = decide(state, now=now, limits=limits)
         assert isinstance(answer, Grant)
@@ -97,7 +96,7 @@ def test_a_window_of_the_clock_is_fresh_at_the_full_minute() -> None:
 
 def test_spread_grants_are_spaced_evenly_and_use_the_whole_window() -> None:
     limits = RequestLimits(windows=(WindowLimit(requests=30, seconds=60),), daily=None)
-    state, now, granted = LimiterState({}), NOW, []
+    state, now, granted = LimiterState(), NOW, []
     while now < NOW + timedelta(seconds=600):
         answer, state = decide(state, now=now, limits=limits, spread=True)
         if isinstance(answer, Grant):
@@ -120,14 +119,15 @@ def test_a_simulation_s_clock_is_asked_instead_of_the_database_s(engine: sa.Engi
 
 
 def test_the_state_stays_small_however_large_the_limit() -> None:
-    state, limits = LimiterState({}), _limits((1_000_000, 3600))
+    state, limits = LimiterState(), _limits((1_000_000, 3600))
     for step in range(20_000):
         _answer, state = decide(state, now=NOW + timedelta(milliseconds=300 * step), limits=limits)
-    assert len(state.logs[3600]) <= SLOTS_PER_WINDOW + 2
+    [log] = state.logs.values()
+    assert len(log.times) <= SLOTS_PER_WINDOW + 2
 
 
 def test_slots_cost_less_than_a_hundredth_of_the_window() -> None:
-    state, now, granted = LimiterState({}), NOW, 0
+    state, now, granted = LimiterState(), NOW, 0
     end = NOW + timedelta(seconds=100)
     while now < end:
         answer, state = decide(state, now=now, limits=_limits((1000, 10)))
@@ -137,7 +137,7 @@ def test_slots_cost_less_than_a_hundredth_of_the_window() -> None:
 
 
 def test_a_changed_limit_holds_at_once() -> None:
-    state = LimiterState({})
+    state = LimiterState()
     for _ in range(5):
         answer, state = decide(state, now=NOW, limits=_limits((10, 10)))
     assert isinstance(answer, Grant)
@@ -146,7 +146,7 @@ def test_a_changed_limit_holds_at_once() -> None:
 
 
 def test_a_new_window_remembers_what_the_others_saw() -> None:
-    state = LimiterState({})
+    state = LimiterState()
     for _ in range(5):
         _answer, state = decide(state, now=NOW, limits=_limits((10, 10)))
     answer, _state = decide(state, now=NOW + timedelta(seconds=2), limits=_limits((10, 10), (5, 5)))
@@ -154,7 +154,7 @@ def test_a_new_window_remembers_what_the_others_saw() -> None:
 
 
 def test_a_clock_that_is_set_back_blocks_one_window_at_most() -> None:
-    state, limits = LimiterState({}), _limits((1, 10))
+    state, limits = LimiterState(), _limits((1, 10))
     _answer, state = decide(state, now=NOW, limits=limits)
     earlier = NOW - timedelta(hours=1)
     answer, _state = decide(state, now=earlier, limits=limits)
@@ -164,14 +164,15 @@ def test_a_clock_that_is_set_back_blocks_one_window_at_most() -> None:
 
 def test_the_daily_quota_ends_at_the_account_s_own_midnight() -> None:
     daily = DailyLimit(requests=2, time_zone="America/New_York")
-    state, limits = LimiterState({}), _limits((100, 1), daily=daily)
+    state, limits = LimiterState(), _limits((100, 1), daily=daily)
     for _ in range(2):
         answer, state = decide(state, now=NOW, limits=limits)
         assert isinstance(answer, Grant)
     answer, state = decide(state, now=NOW, limits=limits)
-    assert isinstance(answer, DailyQuotaSpent)
+    assert isinstance(answer, Wait)
+    assert answer.reason is WaitReason.DAILY
     assert answer.resets_at == datetime(2026, 1, 16, 5, tzinfo=UTC)
-    assert isinstance(decide(state, now=answer.resets_at - timedelta(seconds=1), limits=limits)[0], DailyQuotaSpent)
+    assert isinstance(decide(state, now=answer.resets_at - timedelta(seconds=1), limits=limits)[0], Wait)
     assert isinstance(decide(state, now=answer.resets_at, limits=limits)[0], Grant)
 
 
@@ -272,7 +273,9 @@ def test_a_request_that_was_under_way_at_midnight_counts_on_both_days(engine: sa
     yesterday = datetime.fromtimestamp(grant.stamp / 1000, tz=UTC) - timedelta(days=1)
     _remember(engine, daily={"day": f"{yesterday.date().isoformat()} UTC", "used": 1})
     limiter.arrived(Grant(grant.stamp - 86_400_000))
-    assert isinstance(limiter.acquire(), DailyQuotaSpent)
+    answer = limiter.acquire()
+    assert isinstance(answer, Wait)
+    assert answer.reason is WaitReason.DAILY
 
 
 def test_a_grant_waits_for_whoever_holds_the_row_and_reads_the_clock_afterwards(engine: sa.Engine) -> None:
