@@ -17,6 +17,7 @@ from pydantic import SecretStr
 from leads_pipeline.clock import Clock
 from leads_pipeline.config import SourceSettings
 from leads_pipeline.errors import AccountParked
+from leads_pipeline.outbound.credentials import StaticKey
 from leads_pipeline.outbound.gate import Gate
 from leads_pipeline.outbound.transport import HttpAnswer, NetworkFailure, Transport
 from leads_pipeline.sources.hubspot import CONTACT_PROPERTIES
@@ -152,9 +153,10 @@ class LeadFetcher:
         self._clock = clock
         self._gate = gate
         self._also = tuple(also)
+        base_url = (settings.api_url or vendor.base_url).rstrip("/")
         self._transport = Transport(
-            (settings.api_url or vendor.base_url).rstrip("/"),
-            token=token,
+            base_url,
+            credentials=StaticKey(token, base_url=base_url),
             timeout_seconds=TIMEOUT_SECONDS,
             connections=CONNECTIONS,
         )

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pydantic import SecretStr
 
 from leads_pipeline.config import ProviderSettings
+from leads_pipeline.outbound.credentials import StaticKey
 from leads_pipeline.outbound.transport import NetworkFailure, Transport
 from leads_pipeline.verification.port import HttpRequest, Outcome, Provider, ProviderAnswer
 
@@ -20,13 +21,13 @@ class ProviderClient:
             ConfigError: the key holds what cannot be sent, such as a line break.
         """
         self._provider = provider
+        base_url = (settings.base_url or provider.quirks.base_url).rstrip("/")
+        key_in, user = provider.quirks.key_in, settings.account
         self._transport = Transport(
-            (settings.base_url or provider.quirks.base_url).rstrip("/"),
-            token=key,
+            base_url,
+            credentials=None if key is None else StaticKey(key, base_url=base_url, key_in=key_in, user=user),
             timeout_seconds=settings.timeout_seconds,
             connections=provider.quirks.in_flight,
-            key_in=provider.quirks.key_in,
-            user=settings.account,
         )
 
     def ask(self, subjects: Sequence[str]) -> ProviderAnswer:

@@ -23,6 +23,7 @@ from leads_pipeline.crm.port import (
 )
 from leads_pipeline.domain.stage import Operation
 from leads_pipeline.errors import AccountParked
+from leads_pipeline.outbound.credentials import StaticKey
 from leads_pipeline.outbound.transport import HttpAnswer, Transport
 from leads_pipeline_tests.conftest import NOW
 
@@ -30,6 +31,7 @@ NAMES = [
     "results", "errors", "context", "id", "properties", "category", "message", "objectWriteTraceId", "ids",
     "existingId", "policyName",
 ]  # fmt: skip
+URL = "http://127.0.0.1:9"
 Answer = Callable[[CrmRequest], CrmResponse]
 
 
@@ -48,7 +50,7 @@ def _records(count: int, *, operation: Operation = Operation.UPSERT, **propertie
 
 
 def _client() -> HubSpot:
-    transport = Transport("http://127.0.0.1:9", token=SecretStr("t"), timeout_seconds=1, connections=1)
+    transport = Transport(URL, credentials=StaticKey(SecretStr("t"), base_url=URL), timeout_seconds=1, connections=1)
     return HubSpot(transport, api_prefix="/crm/v3/objects", key_property="lead_key")
 
 
@@ -272,7 +274,9 @@ def test_no_answer_however_odd_loses_a_record_or_raises(body: Any, status: int) 
 
 
 def test_no_representation_shows_the_token_or_the_lead() -> None:
-    transport = Transport("http://127.0.0.1:9", token=SecretStr("s3cret"), timeout_seconds=1, connections=1)
+    transport = Transport(
+        URL, credentials=StaticKey(SecretStr("s3cret"), base_url=URL), timeout_seconds=1, connections=1
+    )
     client = HubSpot(transport, api_prefix="/x", key_property="lead_key")
     [record] = _records(1, firstname="Ada")
     request = client._upsert_request([record])

@@ -63,7 +63,7 @@ def listening() -> Iterator[Listener]:
             self.end_headers()
             self.wfile.write(listener.content)
 
-        do_GET = do_POST = _answer  # noqa: N815 - the names are the server's
+        do_GET = do_POST = do_PUT = _answer  # noqa: N815 - the names are the server's
 
         def log_message(self, *_args: Any) -> None:
             """Say nothing."""

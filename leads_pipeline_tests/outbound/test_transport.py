@@ -16,6 +16,7 @@ from pydantic import SecretStr
 from leads_pipeline.clock import FrozenClock
 from leads_pipeline.errors import ConfigError
 from leads_pipeline.outbound import transport as transport_module
+from leads_pipeline.outbound.credentials import StaticKey
 from leads_pipeline.outbound.transport import HttpAnswer, NetworkFailure, Transport
 from leads_pipeline_tests.conftest import NOW
 from leads_pipeline_tests.outbound.http_listener import Listener, hang_up, listening
@@ -33,10 +34,8 @@ def listener() -> Iterator[Listener]:
 
 
 def _transport(url: str, *, key_in: str = "bearer", key: str | None = KEY, timeout_seconds: float = 5) -> Transport:
-    token = None if key is None else SecretStr(key)
-    return Transport(
-        url, token=token, timeout_seconds=timeout_seconds, connections=2, key_in=key_in, user="AC1"
-    )  # fmt: skip
+    credentials = None if key is None else StaticKey(SecretStr(key), base_url=url, key_in=key_in, user="AC1")
+    return Transport(url, credentials=credentials, timeout_seconds=timeout_seconds, connections=2)
 
 
 def _ask(transport: Transport, key_in: str) -> HttpAnswer | NetworkFailure:
@@ -82,6 +81,51 @@ def test_a_key_in_the_body_comes_with_a_request_that_has_none(listener: Listener
     assert json.loads(listener.sent[0].content) == {"api_key": KEY}
 
 
+def test_a_file_goes_out_byte_by_byte_under_its_own_type(listener: Listener) -> None:
+    content = b'Id,Name\r\n1,"Ada, Countess"\r\n'
+    _transport(listener.url).send("PUT", "/jobs/1/batches", content=content, content_type="text/csv")
+    [sent] = listener.sent
+    assert (sent.method, sent.content, sent.headers["content-type"]) == ("PUT", content, "text/csv")
+
+
+def test_an_answer_that_is_no_json_is_told_as_text(listener: Listener) -> None:
+    listener.content = b'sf__Id,Email\n"003","ada@example.com"\n'
+    answer = _transport(listener.url).send("GET", "/jobs/1/results")
+    assert isinstance(answer, HttpAnswer)
+    assert (answer.body, answer.text) == (None, 'sf__Id,Email\n"003","ada@example.com"\n')
+    assert "ada@example.com" not in repr(answer)
+
+
+class _Rotating:
+    """Credentials whose first token ran out; ``left`` more can be had."""
+
+    def __init__(self, left: int) -> None:
+        self.left = left
+        self.number = 1
+
+    def apply(self, request: httpx.Request) -> httpx.Request:
+        request.headers["Authorization"] = f"Bearer {self.number}"
+        return request
+
+    def refused(self) -> bool:
+        self.left, self.number = self.left - 1, self.number + 1
+        return self.left >= 0
+
+
+@pytest.mark.parametrize(("status", "left", "renewed"), [(401, 1, True), (401, 0, False), (403, 1, False)])
+def test_credentials_are_renewed_after_a_401_and_the_request_is_not_sent_again_past_the_limiter(
+    listener: Listener, status: int, left: int, renewed: bool
+) -> None:
+    listener.status = status
+    transport = Transport(listener.url, credentials=_Rotating(left), timeout_seconds=5, connections=1)
+    answer = transport.send("GET", "/look-up")
+    assert isinstance(answer, HttpAnswer)
+    assert answer.credentials_renewed is renewed
+    assert len(listener.sent) == 1
+    transport.send("GET", "/look-up")
+    assert listener.sent[1].headers["authorization"] == f"Bearer {1 if status == 403 else 2}"
+
+
 def test_without_a_key_none_is_sent(listener: Listener) -> None:
     _transport(listener.url, key=None).send("GET", "/look-up")
     assert "authorization" not in listener.sent[0].headers
@@ -102,7 +146,8 @@ def test_neither_key_nor_address_is_logged_at_any_level(
     transport.close()
     unreachable = _transport("http://127.0.0.1:9", key_in=key_in)
     assert _ask(unreachable, key_in) is NetworkFailure.NOT_SENT
-    shown = caplog.text + "".join(map(repr, (transport, vars(transport), vars(transport)["_client"].auth)))
+    held = vars(transport)["_client"].auth
+    shown = caplog.text + "".join(map(repr, (transport, vars(transport), held, vars(held))))
     for secret in (KEY, PERSON, "ada%2Bleads", base64.b64encode(f"AC1:{KEY}".encode()).decode()):
         assert secret not in shown
 
@@ -193,7 +238,7 @@ def test_an_answer_that_drips_in_after_the_time_out_is_none(listener: Listener) 
         handler.wfile.write(b"2")
 
     listener.answer_with = drip
-    slow = Transport(listener.url, token=None, timeout_seconds=5, connections=1, clock=clock)
+    slow = Transport(listener.url, credentials=None, timeout_seconds=5, connections=1, clock=clock)
     assert slow.send("GET", "/look-up") is NetworkFailure.NO_ANSWER
 
 

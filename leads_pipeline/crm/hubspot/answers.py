@@ -84,7 +84,9 @@ def response_of(answer: HttpAnswer | NetworkFailure) -> CrmResponse:
     return CrmResponse(
         status=answer.status,
         body=answer.body,
+        text=answer.text,
         correlation_id=_text(body, "correlationId") or answer.headers.get("x-hubspot-correlation-id"),
+        credentials_renewed=answer.credentials_renewed,
         throttled=answer.status == 429,
         pause_seconds=pause,
         until_reset=answer.status == 429 and policy == "DAILY",

@@ -18,6 +18,7 @@ from leads_pipeline.crm.hubspot.answers import existing_id, read_batch, read_fou
 from leads_pipeline.crm.port import Courier, CrmRecord, CrmRequest, CrmResponse, RecordVerdict, Traits, Verdict
 from leads_pipeline.domain.delivery import PropertyValue
 from leads_pipeline.domain.stage import Operation
+from leads_pipeline.outbound.credentials import StaticKey
 from leads_pipeline.outbound.transport import Transport
 
 TRAITS = Traits(max_batch=100, partial_updates=True, operations=frozenset({Operation.UPSERT, Operation.ARCHIVE}))
@@ -167,7 +168,7 @@ def build(settings: HubSpotSettings) -> HubSpot:
     """
     transport = Transport(
         settings.base_url,
-        token=settings.token.resolve(),
+        credentials=StaticKey(settings.token.resolve(), base_url=settings.base_url),
         timeout_seconds=settings.timeout_seconds,
         connections=settings.limits.in_flight,
     )
