@@ -114,6 +114,8 @@ def faults() -> None:
 @click.option("--endpoint", help="Only there, e.g. batch/upsert or validatebatch.")
 @click.option("--match", help="Only where an id, a value or an address contains this, e.g. @example.com.")
 @click.option("--category", help="Category of per_record_error.")
+@click.option("--from-seconds", type=click.FloatRange(min=0), help="Begin so long after now.")
+@click.option("--until-seconds", type=click.FloatRange(min=0, min_open=True), help="End so long after now.")
 @click.option(
     "--rules", "rules_file", type=click.File("rb"), help="A JSON list of rules instead of one (- reads stdin)."
 )
@@ -122,8 +124,8 @@ def set_faults(*, kind: str | None, url: str | None, rules_file: Any, **rule: An
 
     \b
     Kinds of every sandbox: slow, http_500, http_502, http_503, auth, timeout, reset_connection.
-    Of a CRM: http_429, forbidden_403, locked_423, silent_200, written_then_500, written_then_reset,
-    written_then_timeout, per_record_error.
+    Of a CRM: http_429, quota_spent, forbidden_403, locked_423, silent_200, written_then_500,
+    written_then_reset, written_then_timeout, per_record_error, unreported.
     Of a verification provider: throttle, out_of_credit, answered_then_lost.
     """
     from leads_pipeline.sandbox.client import ControlClient

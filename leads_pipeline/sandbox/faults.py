@@ -1,7 +1,9 @@
 """Failures on demand: which request, or which record of a batch, goes wrong, how often and how slowly.
 
 A rule touches only requests that the token and the limits let pass. The first rule that applies and whose dice fall
-wins. Add a kind here, in the gate of the sandbox that knows it, and in docs/sandbox.md.
+wins; so rules with a ``count`` are a script, in their order: twice 500, then a broken connection, then all is well. A
+rule may hold for a time only, counted from when it was given. Add a kind here, in the gate of the sandbox that knows
+it, and in docs/sandbox.md.
 """
 
 from collections.abc import Collection
@@ -12,6 +14,7 @@ from typing import Annotated, Any
 
 import msgspec
 
+from leads_pipeline.clock import Clock
 from leads_pipeline.errors import LeadsError
 
 
@@ -23,6 +26,7 @@ class FaultKind(StrEnum):
     HTTP_502 = "http_502"
     HTTP_503 = "http_503"
     HTTP_429 = "http_429"  # although there is quota left
+    QUOTA_SPENT = "quota_spent"  # the day's, in the vendor's own words, although there is some left
     AUTH = "auth"
     FORBIDDEN_403 = "forbidden_403"
     LOCKED_423 = "locked_423"
@@ -33,10 +37,14 @@ class FaultKind(StrEnum):
     WRITTEN_THEN_RESET = "written_then_reset"
     WRITTEN_THEN_TIMEOUT = "written_then_timeout"
     PER_RECORD_ERROR = "per_record_error"  # one input of a batch is refused; rate, count and match are per record
+    UNREPORTED = "unreported"  # one input of a batch is written and the answer does not speak of it; per record too
     THROTTLE = "throttle"  # in the vendor's own words, although there is quota left
     OUT_OF_CREDIT = "out_of_credit"
     ANSWERED_THEN_LOST = "answered_then_lost"  # looked up and billed, the connection breaks
 
+
+# These befall single inputs of a batch, all others whole requests.
+_OF_RECORDS = (FaultKind.PER_RECORD_ERROR, FaultKind.UNREPORTED)
 
 # The client gets no answer at all from these.
 UNANSWERED = (
@@ -49,7 +57,10 @@ UNANSWERED = (
 
 
 class FaultRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """One way to fail. ``count`` of ``None`` is for ever; ``match`` is looked for in ids and property values."""
+    """One way to fail. ``count`` of ``None`` is for ever; ``match`` is looked for in ids and property values.
+
+    It holds from ``from_seconds`` after it was given and before ``until_seconds``; ``None``: without end.
+    """
 
     kind: FaultKind
     rate: Annotated[float, msgspec.Meta(ge=0, le=1)] = 1.0
@@ -58,6 +69,8 @@ class FaultRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
     endpoint: str | None = None
     match: Annotated[str, msgspec.Meta(min_length=1)] | None = None
     category: str = "VALIDATION_ERROR"
+    from_seconds: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    until_seconds: Annotated[float, msgspec.Meta(gt=0)] | None = None
 
 
 class FaultRuleInvalid(LeadsError):
@@ -67,11 +80,17 @@ class FaultRuleInvalid(LeadsError):
 @dataclass(slots=True)
 class _Armed:
     rule: FaultRule
+    armed_at: float
     fired: int = 0
 
     @property
     def spent(self) -> bool:
         return self.rule.count is not None and self.fired >= self.rule.count
+
+    def in_force(self, tick: float) -> bool:
+        """Whether it is the rule's time. A request at the very end is spared, so that rules can follow each other."""
+        until = self.rule.until_seconds
+        return self.rule.from_seconds <= tick - self.armed_at and (until is None or tick - self.armed_at < until)
 
 
 def parse_rules(body: bytes, *, kinds: Collection[FaultKind], endpoints: Collection[str]) -> list[FaultRule]:
@@ -91,19 +110,23 @@ def parse_rules(body: bytes, *, kinds: Collection[FaultKind], endpoints: Collect
         if rule.endpoint is not None and rule.endpoint not in endpoints:
             known = ", ".join(sorted(endpoints))
             raise FaultRuleInvalid(f"the fault rules were not taken: no endpoint {rule.endpoint!r}; there are: {known}")
+        if rule.until_seconds is not None and rule.until_seconds <= rule.from_seconds:
+            raise FaultRuleInvalid("the fault rules were not taken: until_seconds is not after from_seconds")
     return rules
 
 
 class FaultInjector:
     """The rules in force, with how often each has fired."""
 
-    def __init__(self, random: Random) -> None:
+    def __init__(self, random: Random, *, clock: Clock) -> None:
         self._random = random
+        self._clock = clock
         self._armed: list[_Armed] = []
 
     def arm(self, rules: list[FaultRule]) -> None:
-        """Replace every rule; counts begin anew."""
-        self._armed = [_Armed(rule) for rule in rules]
+        """Replace every rule; counts and times begin anew."""
+        now = self._clock.monotonic()
+        self._armed = [_Armed(rule, now) for rule in rules]
 
     def shown(self) -> list[dict[str, Any]]:
         """The rules as they were given, each with ``fired``."""
@@ -112,7 +135,7 @@ class FaultInjector:
     def for_request(self, endpoint: str, *, body: bytes) -> FaultRule | None:
         """The fault that befalls this request, if any; it counts as fired."""
         for item in self._armed:
-            if item.rule.kind is FaultKind.PER_RECORD_ERROR or not self._applies(item, endpoint):
+            if item.rule.kind in _OF_RECORDS or not self._applies(item, endpoint):
                 continue
             if item.rule.match is not None and item.rule.match.lower() not in body.decode("utf-8", "replace").lower():
                 continue
@@ -123,7 +146,7 @@ class FaultInjector:
     def for_record(self, endpoint: str, values: Collection[str]) -> FaultRule | None:
         """The fault that befalls one input of a batch, if any; it counts as fired."""
         for item in self._armed:
-            if item.rule.kind is not FaultKind.PER_RECORD_ERROR or not self._applies(item, endpoint):
+            if item.rule.kind not in _OF_RECORDS or not self._applies(item, endpoint):
                 continue
             if item.rule.match is not None and not any(item.rule.match.lower() in value.lower() for value in values):
                 continue
@@ -132,7 +155,7 @@ class FaultInjector:
         return None
 
     def _applies(self, item: _Armed, endpoint: str) -> bool:
-        return not item.spent and item.rule.endpoint in (None, endpoint)
+        return not item.spent and item.rule.endpoint in (None, endpoint) and item.in_force(self._clock.monotonic())
 
     def _fires(self, item: _Armed) -> bool:
         if self._random.random() >= item.rule.rate:

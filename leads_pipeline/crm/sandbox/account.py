@@ -49,7 +49,7 @@ class PlayedAccount:
         self.shared = Account(
             options=self.options,
             store=self._store,
-            faults=FaultInjector(self.random),
+            faults=FaultInjector(self.random, clock=self.clock),
             observations=CrmObservations(self.options.window_seconds),
             random=self.random,
         )

@@ -26,6 +26,7 @@ FAULTS = (
     FaultKind.HTTP_502,
     FaultKind.HTTP_503,
     FaultKind.HTTP_429,
+    FaultKind.QUOTA_SPENT,
     FaultKind.AUTH,
     FaultKind.FORBIDDEN_403,
     FaultKind.LOCKED_423,
@@ -36,6 +37,7 @@ FAULTS = (
     FaultKind.WRITTEN_THEN_RESET,
     FaultKind.WRITTEN_THEN_TIMEOUT,
     FaultKind.PER_RECORD_ERROR,
+    FaultKind.UNREPORTED,
 )
 # The operation runs, and the answer is spoilt afterwards or not at all.
 _OPERATION_RUNS = (
@@ -138,6 +140,8 @@ class Gate:
     def _fault(self, rule: FaultRule, admission: Admission, correlation_id: str) -> Answer:
         if rule.kind is FaultKind.HTTP_429:
             return self._too_many(Policy.ROLLING, admission, correlation_id)
+        if rule.kind is FaultKind.QUOTA_SPENT:
+            return self._too_many(Policy.DAILY, admission, correlation_id)
         if rule.kind is FaultKind.SILENT_200:
             now = self._account.clock.now()
             return batch_answer([], [], status=200, started=now, completed=now)

@@ -50,7 +50,7 @@ class ProviderAccount:
         self.limits = Limits(self._limits() if self.options.limited else {})
         self.ledger = Ledger(self.options.credit)
         self.throttled = 0
-        self._faults = FaultInjector(self._random)
+        self._faults = FaultInjector(self._random, clock=self.clock)
         self._observations = Observations()
 
     def _limits(self) -> dict[str, Limit]:

@@ -151,6 +151,52 @@ def test_a_rate_is_kept_and_a_seed_repeats_it(started: Started):
     assert 30 < outcomes[0].count(500) < 90
 
 
+def test_rules_with_a_count_are_a_script(api: Api, sandbox: SandboxServer):
+    kinds = ["http_500", "http_429", "locked_423"]
+    sandbox.set_faults([{"kind": kind, "count": 1, "match": "k1"} for kind in kinds])
+
+    assert api.upsert(entry("k2")).status_code == 200
+    assert [api.upsert(entry("k1")).status_code for _ in range(4)] == [500, 429, 423, 200]
+
+
+def test_a_fault_may_hold_for_a_time_only(started: Started):
+    with started() as (sandbox, api):
+        sandbox.set_faults(
+            [
+                {"kind": "http_500", "from_seconds": 10, "until_seconds": 20},
+                {"kind": "http_502", "from_seconds": 20, "until_seconds": 30},
+            ]
+        )
+        statuses = []
+        for seconds in (9.9, 0.1, 9.9, 0.1, 9.9, 0.1):
+            started.clock.advance(seconds)
+            statuses.append(api.get().status_code)
+        assert statuses == [200, 500, 500, 502, 502, 200]
+
+        sandbox.set_faults([{"kind": "http_500", "until_seconds": 5}])  # its time begins anew
+        assert api.get().status_code == 500
+
+
+def test_the_days_quota_is_spent_although_there_is_some_left(api: Api, sandbox: SandboxServer):
+    sandbox.set_faults([{"kind": "quota_spent", "count": 1}])
+
+    response = api.get()
+
+    assert (response.status_code, response.json()["policyName"]) == (429, "DAILY")
+    assert api.get().status_code == 200
+
+
+def test_a_record_that_the_answer_does_not_speak_of_has_been_written(api: Api, sandbox: SandboxServer):
+    sandbox.set_faults([{"kind": "unreported", "match": "k2"}])
+
+    body = api.upsert(entry("k1", trace="t1"), entry("k2", trace="t2")).json()
+
+    assert [result["objectWriteTraceId"] for result in body["results"]] == ["t1"]
+    assert "errors" not in body
+    assert sandbox.report()["contacts"] == 2
+    assert sandbox.faults()[0]["fired"] == 1
+
+
 def test_a_fault_does_not_touch_what_the_limits_refuse(started: Started):
     with started(requests=1) as (sandbox, api):
         sandbox.set_faults([{"kind": "http_500", "count": 2}])
@@ -181,6 +227,7 @@ def test_rules_are_shown_with_how_often_they_fired_and_dropped(api: Api, sandbox
         ([{"kind": "http_500", "endpoint": "batch/delete"}], "batch/archive"),
         ([{"kind": "http_500", "count": 0}], "count"),
         ([{"kind": "slow", "latency_ms": -1}], "latency_ms"),
+        ([{"kind": "slow", "from_seconds": 5, "until_seconds": 5}], "until_seconds is not after"),
     ],
 )
 def test_a_rule_that_is_not_known_is_refused_and_the_old_ones_stay(

@@ -37,6 +37,7 @@ from leads_pipeline.crm.sandbox.hubspot.writing import (
     upsert_contact,
 )
 from leads_pipeline.sandbox.answers import Answer
+from leads_pipeline.sandbox.faults import FaultKind, FaultRule
 
 MAX_INPUTS = 100
 
@@ -117,13 +118,20 @@ def _write_batch(call: Call, write: _Write, *, keyed: bool, status: int, tells_n
     inputs = _inputs(call, keyed=keyed, has_values=True)
     traced = _all_traced(inputs)
     done: list[tuple[_Input, Written]] = []
+    told: list[tuple[_Input, Written]] = []  # without those that a fault rule keeps back
     errors: list[dict[str, Any]] = []
     fatal: list[Refusal] = []
     with call.account.store.transaction():
         for item in inputs:
-            verdict = _injected(call, item) or write(call, item)
+            verdict: Written | Refusal
+            rule = _fault_of(call, item)
+            if rule is not None and rule.kind is FaultKind.PER_RECORD_ERROR:
+                verdict = Refusal(400, rule.category, "This record was refused by a fault rule of the sandbox")
+            else:
+                verdict = write(call, item)
             if isinstance(verdict, Written):
                 done.append((item, verdict))
+                told += [(item, verdict)] if rule is None else []
             elif traced or verdict.spares_neighbours:
                 errors.append(refused_input(verdict, trace_id=item.trace_id))
             else:
@@ -132,7 +140,7 @@ def _write_batch(call: Call, write: _Write, *, keyed: bool, status: int, tells_n
             raise Refused(_whole_refusal(fatal))
     call.account.observations.records_created += sum(item.new for _, item in done)
     call.account.observations.records_updated += sum(not item.new for _, item in done)
-    results = [_result(call, item, verdict, tells_new=tells_new) for item, verdict in done]
+    results = [_result(call, item, verdict, tells_new=tells_new) for item, verdict in told]
     call.account.random.shuffle(results)
     return batch_answer(results, errors, status=status, started=call.now, completed=call.now)
 
@@ -186,13 +194,12 @@ def _all_traced(inputs: list[_Input]) -> bool:
     return None not in traces and len(traces) == len(inputs)
 
 
-def _injected(call: Call, item: _Input) -> Refusal | None:
+def _fault_of(call: Call, item: _Input) -> FaultRule | None:
     texts = [item.key, *(value for value in item.values.values() if value)]
     rule = call.account.faults.for_record(call.endpoint, texts)
-    if rule is None:
-        return None
-    call.account.observations.faults[rule.kind] += 1
-    return Refusal(400, rule.category, "This record was refused by a fault rule of the sandbox")
+    if rule is not None:
+        call.account.observations.faults[rule.kind] += 1
+    return rule
 
 
 def _whole_refusal(fatal: list[Refusal]) -> Refusal:
