@@ -8,6 +8,8 @@ from leads_pipeline.crm.sandbox.options import SandboxOptions
 from leads_pipeline.crm.sandbox.running import SandboxServer, running_sandbox
 from leads_pipeline_tests.crm.delivering import TOKEN
 
+pytest.register_assert_rewrite("leads_pipeline_tests.crm.contract")
+
 
 @pytest.fixture
 def sandbox() -> Iterator[SandboxServer]:

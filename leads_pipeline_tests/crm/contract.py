@@ -1,0 +1,301 @@
+"""What every destination must do, whatever the vendor: a vendor's test module inherits the contracts that hold for it.
+
+Each case speaks to the vendor's client over real HTTP and looks at what the played vendor then holds. A vendor gives a
+fixture ``vendor`` (see ``Vendor``). Add a case here when it must hold for more than one vendor; keep out what the
+engine does with a verdict, which is the same for all (``test_delivery.py``).
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+from uuid import UUID
+
+import pytest
+
+from leads_pipeline.crm.port import CrmClient, CrmRecord, CrmRequest, CrmResponse, RecordVerdict, Verdict
+from leads_pipeline.domain.delivery import PropertyValue
+from leads_pipeline.domain.stage import Operation
+from leads_pipeline.sandbox.faults import FaultKind
+
+
+@dataclass(frozen=True)
+class Held:
+    """A record that the vendor holds, under the vendor's names; what is empty is left out."""
+
+    crm_record_id: str
+    properties: Mapping[str, str]
+
+
+class Vendor(Protocol):
+    """A vendor that is played for one test."""
+
+    # Our names of fields to the vendor's: email, first_name, last_name and company at least.
+    names: Mapping[str, str]
+
+    def client(self, *, timeout_seconds: float = 5, base_url: str | None = None) -> CrmClient:
+        """A client; the vendor closes it with the test."""
+        ...
+
+    def held(self) -> dict[UUID, Held]:
+        """The records that bear our key, archived ones left out."""
+        ...
+
+    def made_by_people(self, **fields: str) -> str:
+        """Make a record as the vendor's users do, without our key; returns its id."""
+        ...
+
+    def count(self) -> int:
+        """How many records there are, with our key or without."""
+        ...
+
+    def fail(self, *rules: Mapping[str, Any]) -> None:
+        """Arm these fault rules, and no others."""
+        ...
+
+
+@dataclass
+class Sending:
+    """A courier without limiter and books, and what went through it."""
+
+    client: CrmClient
+    asked: list[CrmRequest] = field(default_factory=list)
+    answered: list[CrmResponse] = field(default_factory=list)
+
+    def __call__(self, request: CrmRequest) -> CrmResponse:
+        self.asked.append(request)
+        self.answered.append(self.client.send(request))
+        return self.answered[-1]
+
+
+def contact(
+    vendor: Vendor, number: int = 1, *, operation: Operation = Operation.UPSERT, version: int = 1,
+    crm_record_id: str | None = None, **fields: PropertyValue,
+) -> CrmRecord:  # fmt: skip
+    """A contact of the contract: ``fields`` are named as we name them. One without an e-mail has one of its own."""
+    given: dict[str, PropertyValue] = {}
+    if operation is Operation.UPSERT:
+        given = {"email": f"person{number}@example.com", "first_name": "Ada", "last_name": "Byron", **fields}
+    properties = {vendor.names[name]: value for name, value in given.items()}
+    contact_id = UUID(int=number)
+    return CrmRecord(number, "acme", contact_id, version, operation, crm_record_id, properties=properties)
+
+
+def change(vendor: Vendor, number: int = 1, **fields: PropertyValue) -> CrmRecord:
+    """The next version of that contact: nothing but ``fields`` has changed."""
+    properties = {vendor.names[name]: value for name, value in fields.items()}
+    crm_record_id = vendor.held()[UUID(int=number)].crm_record_id
+    return CrmRecord(
+        number, "acme", UUID(int=number), 2, Operation.UPSERT, crm_record_id, properties=properties, complete=False
+    )
+
+
+def deliver(
+    vendor: Vendor, *records: CrmRecord, sending: Sending | None = None, **options: Any
+) -> dict[int, RecordVerdict]:
+    """Deliver, and hold the client to its promise of one verdict for each record."""
+    sending = sending or Sending(vendor.client(**options))
+    verdicts = sending.client.deliver(records, courier=sending)
+    assert sorted(verdict.outbox_id for verdict in verdicts) == sorted(record.outbox_id for record in records)
+    return {verdict.outbox_id: verdict for verdict in verdicts}
+
+
+def classes(verdicts: Mapping[int, RecordVerdict]) -> set[Verdict]:
+    """The classes that occur."""
+    return {item.verdict for item in verdicts.values()}
+
+
+class RecordContract:
+    """One record and its life."""
+
+    def test_a_contact_that_is_not_there_is_created_with_our_key(self, vendor: Vendor) -> None:
+        verdicts = deliver(vendor, contact(vendor, company="Analytical Engines"))
+        [(contact_id, held)] = vendor.held().items()
+        assert contact_id == UUID(int=1)
+        assert (verdicts[1].verdict, verdicts[1].crm_record_id) == (Verdict.DELIVERED, held.crm_record_id)
+        assert held.properties[vendor.names["email"]] == "person1@example.com"
+        assert held.properties[vendor.names["company"]] == "Analytical Engines"
+
+    def test_a_change_changes_the_same_record(self, vendor: Vendor) -> None:
+        before = deliver(vendor, contact(vendor))[1]
+        after = deliver(vendor, contact(vendor, version=2, first_name="Augusta"))[1]
+        assert (after.verdict, after.crm_record_id) == (Verdict.DELIVERED, before.crm_record_id)
+        assert vendor.held()[UUID(int=1)].properties[vendor.names["first_name"]] == "Augusta"
+        assert vendor.count() == 1
+
+    def test_what_is_none_is_cleared(self, vendor: Vendor) -> None:
+        deliver(vendor, contact(vendor, company="Analytical Engines"))
+        assert classes(deliver(vendor, contact(vendor, version=2, company=None))) == {Verdict.DELIVERED}
+        held = vendor.held()[UUID(int=1)].properties
+        assert vendor.names["company"] not in held
+        assert held[vendor.names["first_name"]] == "Ada"
+
+    def test_what_a_difference_does_not_name_stays(self, vendor: Vendor) -> None:
+        assert vendor.client().traits.partial_updates
+        deliver(vendor, contact(vendor, company="Analytical Engines"))
+        assert classes(deliver(vendor, change(vendor, first_name="Augusta"))) == {Verdict.DELIVERED}
+        held = vendor.held()[UUID(int=1)].properties
+        assert held[vendor.names["first_name"]] == "Augusta"
+        assert held[vendor.names["company"]] == "Analytical Engines"
+
+    def test_the_same_again_changes_nothing(self, vendor: Vendor) -> None:
+        deliver(vendor, contact(vendor))
+        before = vendor.held()
+        assert classes(deliver(vendor, contact(vendor))) == {Verdict.DELIVERED}
+        assert (vendor.held(), vendor.count()) == (before, 1)
+
+    @pytest.mark.parametrize("operation", [Operation.ARCHIVE, Operation.ERASE])
+    def test_what_is_removed_is_gone_or_it_is_said_why_it_is_not(self, vendor: Vendor, operation: Operation) -> None:
+        record_id = deliver(vendor, contact(vendor))[1].crm_record_id
+        deliver(vendor, contact(vendor, 2))
+        for version in (2, 3):  # once more: there is nothing left to do
+            removal = contact(vendor, operation=operation, version=version, crm_record_id=record_id)
+            verdict = deliver(vendor, removal)[1]
+            if operation in vendor.client().traits.operations:
+                assert verdict.verdict is Verdict.DELIVERED
+                assert vendor.held().keys() == {UUID(int=2)}
+            else:
+                assert (verdict.verdict, verdict.code) == (Verdict.INVALID, "OPERATION_NOT_SUPPORTED")
+                assert verdict.explanation
+                assert vendor.held().keys() == {UUID(int=1), UUID(int=2)}
+
+    def test_what_never_was_there_is_archived_in_peace(self, vendor: Vendor) -> None:
+        assert classes(deliver(vendor, contact(vendor, operation=Operation.ARCHIVE))) == {Verdict.DELIVERED}
+
+
+class BatchContract:
+    """A batch, and a verdict of its own for each record of it."""
+
+    def test_a_full_batch_is_one_request_and_each_verdict_bears_its_own_record(self, vendor: Vendor) -> None:
+        sending = Sending(vendor.client())
+        records = [contact(vendor, number) for number in range(1, sending.client.traits.max_batch + 1)]
+        verdicts = deliver(vendor, *records, sending=sending)
+        assert [request.records for request in sending.asked] == [len(records)]
+        held = vendor.held()
+        assert {item.contact_id for item in records} == held.keys()
+        assert {item.outbox_id: held[item.contact_id].crm_record_id for item in records} == {
+            number: verdict.crm_record_id for number, verdict in verdicts.items()
+        }
+
+    def test_one_bad_record_among_many_is_refused_alone(self, vendor: Vendor) -> None:
+        records = [contact(vendor, number) for number in range(1, vendor.client().traits.max_batch)]
+        verdicts = deliver(vendor, *records, contact(vendor, 5000, email="not-an-address"))
+        assert verdicts.pop(5000).verdict is Verdict.INVALID
+        assert classes(verdicts) == {Verdict.DELIVERED}
+        assert vendor.held().keys() == {record.contact_id for record in records}
+
+    def test_what_the_answer_does_not_speak_of_is_ambiguous_and_repeated_without_harm(self, vendor: Vendor) -> None:
+        records = [contact(vendor, number) for number in (1, 2, 3)]
+        vendor.fail({"kind": FaultKind.UNREPORTED, "match": "person2@"})
+        verdicts = deliver(vendor, *records)
+        assert [verdicts[number].verdict for number in (1, 2, 3)] == [
+            Verdict.DELIVERED, Verdict.AMBIGUOUS, Verdict.DELIVERED,
+        ]  # fmt: skip
+        vendor.fail()
+        assert classes(deliver(vendor, records[1])) == {Verdict.DELIVERED}
+        assert vendor.count() == 3
+
+    def test_a_property_that_the_vendor_does_not_have_is_not_left_out_in_silence(self, vendor: Vendor) -> None:
+        record = contact(vendor)
+        record = replace(record, properties={**record.properties, "no_such_property": "x"})
+        [verdict] = deliver(vendor, record).values()
+        assert verdict.verdict in (Verdict.AUTH, Verdict.INVALID)
+        assert verdict.code is not None
+        assert vendor.count() == 0
+
+
+class ConflictContract:
+    """Vendors that let one record only hold an address."""
+
+    def test_an_address_that_another_contact_of_ours_holds_is_a_conflict_that_names_the_holder(
+        self, vendor: Vendor
+    ) -> None:
+        holder = deliver(vendor, contact(vendor, email="ada@example.com"))[1]
+        verdicts = deliver(vendor, contact(vendor, 2, email="ada@example.com"), contact(vendor, 3))
+        assert (verdicts[2].verdict, verdicts[3].verdict) == (Verdict.CONFLICT, Verdict.DELIVERED)
+        assert verdicts[2].holder_id == holder.crm_record_id
+        assert vendor.held().keys() == {UUID(int=1), UUID(int=3)}
+
+    def test_a_record_that_people_made_is_taken_over_and_known_as_theirs(self, vendor: Vendor) -> None:
+        record_id = vendor.made_by_people(email="ada@example.com", company="Analytical Engines")
+        [verdict] = deliver(vendor, contact(vendor, email="ada@example.com")).values()
+        assert (verdict.verdict, verdict.crm_record_id) == (Verdict.DELIVERED, record_id)
+        assert verdict.linked
+        assert vendor.held()[UUID(int=1)].properties[vendor.names["company"]] == "Analytical Engines"
+        assert vendor.count() == 1
+        [again] = deliver(vendor, contact(vendor, 2)).values()
+        assert not again.linked
+
+
+class HttpContract:
+    """What networks and servers do to a request."""
+
+    # The kind, the class that it comes to, and whether the vendor had written.
+    TROUBLES: Sequence[tuple[FaultKind, Verdict, bool]] = (
+        (FaultKind.HTTP_500, Verdict.AMBIGUOUS, False),
+        (FaultKind.HTTP_503, Verdict.TRANSIENT, False),
+        (FaultKind.SILENT_200, Verdict.AMBIGUOUS, False),
+        (FaultKind.RESET_CONNECTION, Verdict.AMBIGUOUS, False),
+        (FaultKind.TIMEOUT, Verdict.AMBIGUOUS, False),
+        (FaultKind.WRITTEN_THEN_500, Verdict.AMBIGUOUS, True),
+        (FaultKind.WRITTEN_THEN_RESET, Verdict.AMBIGUOUS, True),
+        (FaultKind.WRITTEN_THEN_TIMEOUT, Verdict.AMBIGUOUS, True),
+    )
+
+    @pytest.mark.parametrize(("kind", "verdict", "written"), TROUBLES)
+    def test_after_any_trouble_the_same_again_gives_each_record_once(
+        self, vendor: Vendor, kind: FaultKind, verdict: Verdict, written: bool
+    ) -> None:
+        records = [contact(vendor, number) for number in (1, 2, 3)]
+        vendor.fail({"kind": kind, "count": 1})
+        assert classes(deliver(vendor, *records, timeout_seconds=0.5)) == {verdict}
+        assert vendor.count() == (3 if written else 0)
+        assert classes(deliver(vendor, *records)) == {Verdict.DELIVERED}
+        assert vendor.count() == 3
+
+    def test_a_vendor_that_cannot_be_reached_has_written_nothing(self, vendor: Vendor) -> None:
+        assert classes(deliver(vendor, contact(vendor), base_url="http://127.0.0.1:9")) == {Verdict.TRANSIENT}
+
+    @pytest.mark.parametrize("kind", [FaultKind.AUTH, FaultKind.FORBIDDEN_403])
+    def test_refused_credentials_are_nobodys_fault_and_stop_the_batch(self, vendor: Vendor, kind: FaultKind) -> None:
+        sending = Sending(vendor.client())
+        vendor.fail({"kind": kind})
+        verdicts = deliver(vendor, contact(vendor, 1), contact(vendor, 2), sending=sending)
+        assert classes(verdicts) == {Verdict.AUTH}
+        assert len(sending.asked) == 1
+
+    def test_a_lock_of_somebody_else_is_known_as_one(self, vendor: Vendor) -> None:
+        vendor.fail({"kind": FaultKind.LOCKED_423, "count": 1})
+        assert classes(deliver(vendor, contact(vendor))) == {Verdict.LOCKED}
+
+    def test_no_value_shows_in_a_representation_or_in_the_log(
+        self, vendor: Vendor, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level(logging.DEBUG)
+        sending = Sending(vendor.client())
+        records = [
+            contact(vendor, 1, email="ada@example.com", first_name="Augusta"),
+            contact(vendor, 2, email="not-an-address"),
+            contact(vendor, 3, operation=Operation.ARCHIVE),
+        ]
+        shown = [deliver(vendor, *records[:2], sending=sending), deliver(vendor, records[2], sending=sending)]
+        text = repr([records, sending.client, sending.asked, sending.answered, shown]) + caplog.text
+        for value in ("ada@example.com", "Augusta", "not-an-address"):
+            assert value not in text
+
+
+class QuotaContract:
+    """Vendors with limits."""
+
+    @pytest.mark.parametrize(("kind", "until_reset"), [(FaultKind.HTTP_429, False), (FaultKind.QUOTA_SPENT, True)])
+    def test_a_limit_that_is_reached_is_told_as_such_and_says_how_long_to_wait(
+        self, vendor: Vendor, kind: FaultKind, until_reset: bool
+    ) -> None:
+        sending = Sending(vendor.client())
+        vendor.fail({"kind": kind, "count": 1})
+        verdicts = deliver(vendor, contact(vendor, 1), contact(vendor, 2), sending=sending)
+        assert classes(verdicts) == {Verdict.THROTTLED}
+        [response] = sending.answered
+        assert (response.throttled, response.until_reset) == (True, until_reset)
+        assert until_reset or (response.pause_seconds or 0) > 0
+        assert vendor.count() == 0
