@@ -11,7 +11,7 @@ from leads_pipeline.domain.delivery import QuotaReading, Unit
 from leads_pipeline.outbound import foreign_use
 from leads_pipeline.outbound.decision import day_name, day_of, next_midnight
 from leads_pipeline.outbound.grants import Grant, Seen
-from leads_pipeline.outbound.limiter_state import API, Day, LimiterState, WindowKey, instant_of, milliseconds
+from leads_pipeline.outbound.limiter_state import API, Day, LimiterState, SlotLog, WindowKey, instant_of, milliseconds
 from leads_pipeline.outbound.windows import (
     DAY_SECONDS,
     burst_seconds,
@@ -25,6 +25,8 @@ from leads_pipeline.outbound.windows import (
 # After a refusal that no count explains: the limit, or somebody's use of it, is not what we take it to be.
 SLOWED_TO = 0.7
 SLOWEST = 0.1
+# Between an answer and the next request's arrival lie, beside a round trip, a grant and its margin.
+ON_ITS_WAY_MS = 50
 # A refusal of so early a request may still be meant for the day before: the vendor's clock is not ours.
 RESET_SKEW = timedelta(minutes=1)
 # A quota of 24 hours on end frees bit by bit, and nobody says when.
@@ -103,16 +105,21 @@ def _read(
     most = next((window.most for known, window in windows_of(limits, reading.endpoint_class) if known == key), None)
     if most is None or key not in grant.counted:
         return state
+    stamp = milliseconds(now)
     use = foreign_use.measured(
         reading,
         seconds=key.seconds,
         before=state.foreign.get(key),
         ours=grant.counted[key],
+        # With what has just aged out by our stamps: it arrived later than it was stamped.
+        ours_now=state.logs.get(key, SlotLog())
+        .since(grant.stamp - key.seconds * 1000 - ON_ITS_WAY_MS, now=stamp)
+        .total,
         most=most,
-        round_trip_ms=max(0, milliseconds(now) - grant.stamp),
-        now_ms=milliseconds(now),
+        on_its_way_ms=max(0, stamp - grant.stamp) + ON_ITS_WAY_MS,
+        now_ms=stamp,
     )
-    if use.used == 0 and use.limit >= most:
+    if use is None or (use.used == 0 and use.limit >= most):  # alone: nothing to remember
         return replace(state, foreign={other: item for other, item in state.foreign.items() if other != key})
     return replace(state, foreign={**state.foreign, key: use})
 

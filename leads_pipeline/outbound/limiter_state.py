@@ -5,6 +5,7 @@ because the row is rewritten with each grant: 500 slots take 3 kB, as JSON lists
 """
 
 import json
+import math
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -120,11 +121,21 @@ class UnderWay(NamedTuple):
 
 
 class ForeignUse(NamedTuple):
-    """What other applications had used of a window, and its limit, by an answer that came at ``measured_at``."""
+    """What other applications use of a window, and its limit, by an answer that came at ``measured_at``.
 
-    used: int
+    ``usual`` is what they have used on average; ``ahead`` what they may use while a request is on its way.
+    """
+
+    measured: int
     limit: int
     measured_at: int
+    usual: float
+    ahead: int
+
+    @property
+    def used(self) -> int:
+        """What is left to them."""
+        return max(self.measured, math.ceil(self.usual)) + self.ahead
 
 
 @dataclass(frozen=True, slots=True)

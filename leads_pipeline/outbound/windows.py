@@ -118,8 +118,10 @@ class Window:
 
     @property
     def counted(self) -> int:
-        """What we are granted in it, with this request."""
-        return self._used + self._cost
+        """What of it is ours with this request, as the vendor counts: what stays only for our margin is not."""
+        if self._limit.by_the_clock:
+            return self._used + self._cost
+        return self._log.up_to(self._stamp, seconds=self.key.seconds) + self._cost
 
     def wait(self, *, now: datetime, spread: bool) -> Wait | None:
         """How long this window keeps the request waiting, if it does."""
@@ -141,10 +143,11 @@ class Window:
         old = self._measured
         if old is None or self._foreign is not None or old.used == 0:
             return None
-        return foreign_use.probing(old, seconds=self.key.seconds, now_ms=self._stamp)
+        against = self._used + self._cost > old.limit - old.used
+        return foreign_use.probing(old, against=against, seconds=self.key.seconds, now_ms=self._stamp)
 
     def _others_ms(self) -> int:
-        if self._foreign is None or self.counted <= self._for_others:
+        if self._foreign is None or self._used + self._cost <= self._for_others:
             return 0
         forgotten = foreign_use.valid_until(self._foreign, seconds=self.key.seconds) - self._stamp
         if self._cost > self._for_others:
@@ -153,14 +156,14 @@ class Window:
 
     def _full_ms(self, room: int) -> int:
         """Until as much has aged out that the request finds room."""
-        if self.counted <= room:
+        if self._used + self._cost <= room:
             return 0
         length = self.key.seconds * 1000
         if self._limit.by_the_clock:
             return self._begun + length + self._margin_ms - self._stamp
         if self._cost > room:  # what is kept back leaves nothing: ask again when anything has changed
             return length // PARTS_OF_A_DAY
-        return self._log.freed_at(self.counted - room) + length + self._margin_ms + 1 - self._stamp
+        return self._log.freed_at(self._used + self._cost - room) + length + self._margin_ms + 1 - self._stamp
 
     @property
     def _begun(self) -> int:
