@@ -18,6 +18,7 @@ from leads_pipeline.domain.delivery import (
     Unit,
     Verdict,
 )
+from leads_pipeline.domain.destination_schema import DestinationSchema
 from leads_pipeline.domain.stage import Operation
 from leads_pipeline.outbound.transport import NetworkFailure
 
@@ -100,6 +101,15 @@ class CrmClient(Protocol):
     @property
     def traits(self) -> Traits:
         """What the engine must know of the vendor."""
+        ...
+
+    def describe(self, *, courier: Courier) -> DestinationSchema:
+        """Which fields the CRM's contacts have.
+
+        Raises:
+            AccountParked: see ``Courier``.
+            CrmError: it did not tell.
+        """
         ...
 
     def send(self, request: CrmRequest) -> CrmResponse:

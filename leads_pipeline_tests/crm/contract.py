@@ -15,7 +15,9 @@ import pytest
 
 from leads_pipeline.crm.port import CrmClient, CrmRecord, CrmRequest, CrmResponse, RecordVerdict, Verdict
 from leads_pipeline.domain.delivery import PropertyValue
+from leads_pipeline.domain.destination_schema import FieldType
 from leads_pipeline.domain.stage import Operation
+from leads_pipeline.errors import CrmError
 from leads_pipeline.sandbox.faults import FaultKind
 
 
@@ -32,6 +34,8 @@ class Vendor(Protocol):
 
     # Our names of fields to the vendor's: email, first_name, last_name and company at least.
     names: Mapping[str, str]
+    # The vendor's field that holds our contact's id.
+    key: str
 
     def client(self, *, timeout_seconds: float = 5, base_url: str | None = None) -> CrmClient:
         """A client; the vendor closes it with the test."""
@@ -202,6 +206,29 @@ class BatchContract:
         assert verdict.verdict in (Verdict.AUTH, Verdict.INVALID)
         assert verdict.code is not None
         assert vendor.count() == 0
+
+
+class SchemaContract:
+    """Vendors that tell which fields they have."""
+
+    def test_the_fields_that_we_send_are_among_those_that_the_vendor_tells(self, vendor: Vendor) -> None:
+        sending = Sending(vendor.client())
+        fields = sending.client.describe(courier=sending).fields
+        assert {fields[name].type for name in vendor.names.values()} == {FieldType.TEXT}
+        assert not any(fields[name].read_only for name in vendor.names.values())
+        assert fields[vendor.key].unique
+        assert any(field.read_only for field in fields.values())
+        assert any(field.type is FieldType.CHOICE and field.options for field in fields.values())
+        assert {request.purpose for request in sending.asked} == {"describe"}
+
+    @pytest.mark.parametrize("kind", [FaultKind.FORBIDDEN_403, FaultKind.HTTP_503, FaultKind.RESET_CONNECTION])
+    def test_a_vendor_that_does_not_tell_its_fields_is_no_vendor_without_fields(
+        self, vendor: Vendor, kind: FaultKind
+    ) -> None:
+        vendor.fail({"kind": kind})
+        client = vendor.client()
+        with pytest.raises(CrmError, match="did not tell"):
+            client.describe(courier=Sending(client))
 
 
 class ConflictContract:

@@ -20,6 +20,7 @@ from leads_pipeline_tests.crm.contract import (
     HttpContract,
     QuotaContract,
     RecordContract,
+    SchemaContract,
 )
 from leads_pipeline_tests.crm.delivering import TOKEN
 
@@ -30,6 +31,8 @@ class PlayedHubSpot:
     names: Mapping[str, str] = {
         "email": "email", "first_name": "firstname", "last_name": "lastname", "company": "company",
     }  # fmt: skip
+
+    key = "lead_key"
 
     def __init__(self, sandbox: SandboxServer, stack: ExitStack) -> None:
         self._sandbox = sandbox
@@ -48,7 +51,7 @@ class PlayedHubSpot:
     def held(self) -> dict[UUID, Held]:
         found = {}
         for item in self._sandbox.contacts():
-            key = item["properties"].get("lead_key")
+            key = item["properties"].get(self.key)
             properties = {name: item["properties"].get(name) for name in self.names.values()}
             if key:
                 found[UUID(key)] = Held(item["id"], {name: value for name, value in properties.items() if value})
@@ -77,5 +80,5 @@ def vendor(sandbox: SandboxServer) -> Iterator[PlayedHubSpot]:
         yield PlayedHubSpot(sandbox, stack)
 
 
-class TestHubSpot(RecordContract, BatchContract, ConflictContract, HttpContract, QuotaContract):
+class TestHubSpot(RecordContract, BatchContract, SchemaContract, ConflictContract, HttpContract, QuotaContract):
     """Partial updates, addresses that one record only may hold, batches with a verdict for each record."""

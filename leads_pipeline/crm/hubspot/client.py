@@ -15,9 +15,12 @@ from typing import Any
 from leads_pipeline.config import HubSpotSettings
 from leads_pipeline.crm import parts
 from leads_pipeline.crm.hubspot.answers import existing_id, read_batch, read_found, refusal_of, response_of, trace_id
+from leads_pipeline.crm.hubspot.schema import schema_of
 from leads_pipeline.crm.port import Courier, CrmRecord, CrmRequest, CrmResponse, RecordVerdict, Traits, Verdict
 from leads_pipeline.domain.delivery import PropertyValue
+from leads_pipeline.domain.destination_schema import DestinationSchema
 from leads_pipeline.domain.stage import Operation
+from leads_pipeline.errors import CrmError
 from leads_pipeline.outbound.credentials import StaticKey
 from leads_pipeline.outbound.transport import Transport
 
@@ -40,6 +43,7 @@ class HubSpot:
     def __init__(self, transport: Transport, *, api_prefix: str, key_property: str) -> None:
         self._transport = transport
         self._contacts = f"{api_prefix.rstrip('/')}/contacts/batch"
+        self._properties = f"{api_prefix.rstrip('/').replace('/objects', '/properties')}/contacts"
         self._key = key_property
 
     @property
@@ -54,6 +58,18 @@ class HubSpot:
     def close(self) -> None:
         """Close the connections."""
         self._transport.close()
+
+    def describe(self, *, courier: Courier) -> DestinationSchema:
+        """See ``CrmClient.describe``."""
+        response = courier(CrmRequest(purpose="describe", method="GET", path=self._properties, records=0))
+        refusal = refusal_of(response)
+        schema = schema_of(response.body)
+        if refusal is not None or not schema.fields:
+            raise CrmError(
+                f"HubSpot did not tell the properties of its contacts ({refusal.code if refusal else 'EMPTY_ANSWER'}); "
+                "the token needs the scope crm.schemas.contacts.read"
+            )
+        return schema
 
     def deliver(self, records: Sequence[CrmRecord], *, courier: Courier) -> list[RecordVerdict]:
         """Upsert or archive; see ``CrmClient.deliver``."""
