@@ -12,6 +12,7 @@ Add a setting to the module of its part, such as ``destinations``; docs/configur
 """
 
 from leads_pipeline.config.base import LaneName, Model, SecretRef
+from leads_pipeline.config.delivery import RetrySettings
 from leads_pipeline.config.destinations import (
     DELIVERABLE_FIELDS,
     HUBSPOT_MAPPING,
@@ -41,7 +42,6 @@ from leads_pipeline.config.settings import (
     PipelineSettings,
     RedisSettings,
     RetentionSettings,
-    RetrySettings,
     Settings,
     SloSettings,
     TenantSettings,

@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from leads_pipeline.config.base import Fraction, LaneName, Model, Name, Network, SecretRef
+from leads_pipeline.config.delivery import RetrySettings
 from leads_pipeline.config.destinations import Destination
 from leads_pipeline.config.matching import MatchingSettings
 from leads_pipeline.config.sources import KeyRate, SourceSettings
@@ -33,14 +34,6 @@ class TenantSettings(Model):
     survivorship: SurvivorshipSettings | None = Field(
         None, description="Its own rules of the groups that it names; survivorship of the others."
     )
-
-
-class RetrySettings(Model):
-    """How long a refused record is tried again: exponential, with full jitter on the upper half."""
-
-    base_seconds: Annotated[float, Field(gt=0, description="Wait after the first refusal; it doubles.")] = 2
-    max_seconds: Annotated[float, Field(gt=0, description="No wait is longer.")] = 3600
-    max_attempts: Annotated[int, Field(gt=0)] = Field(60, description="Attempts before a record is a dead letter.")
 
 
 class LookupRate(KeyRate):
