@@ -19,6 +19,9 @@ from leads_pipeline.domain.delivery import Unit
 
 API = "api"  # the class of the windows that hold for the whole account
 
+# Nobody holds the row for longer than a commit, unless its process stands still or the network lost it.
+LOCK_TIMEOUT = "10s"
+
 # A slot takes the time of its last grant, so a window is taken to be longer by a slot at most.
 SLOTS_PER_WINDOW = 500
 
@@ -174,7 +177,7 @@ class LockedRow(NamedTuple):
 # The limit on that wait is set before the lock is asked for: rows are locked after the join has found them.
 _LOCK = sa.text(
     """
-    with limited as materialized (select set_config('lock_timeout', '10s', true) as setting),
+    with limited as materialized (select set_config('lock_timeout', :lock_timeout, true) as setting),
     locked as materialized (
         select grants, daily, paused_until, readings, in_flight, foreign_use, scale, scaled_at
         from limited, rate_limits
@@ -263,7 +266,7 @@ def lock(connection: sa.Connection, account: str, endpoint_class: str) -> Locked
     Raises:
         sqlalchemy.exc.OperationalError: whoever holds it does not let go; see ``held_too_long``.
     """
-    key = {"account": account, "endpoint_class": endpoint_class}
+    key = {"account": account, "endpoint_class": endpoint_class, "lock_timeout": LOCK_TIMEOUT}
     row = connection.execute(_LOCK, key).one_or_none()
     if row is None:
         connection.execute(_CREATE, key)

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -9,9 +10,11 @@ import sqlalchemy as sa
 
 from leads_pipeline.clock import FrozenClock
 from leads_pipeline.config import DailyLimit, RequestLimits, WindowLimit
+from leads_pipeline.domain.delivery import QuotaReading, Unit
+from leads_pipeline.domain.stage import Lane
 from leads_pipeline.errors import AccountParked
-from leads_pipeline.outbound.gate import STOPPING, Gate
-from leads_pipeline.outbound.limiter import Limiter, WaitReason
+from leads_pipeline.outbound.gate import STOPPING, Entry, Gate
+from leads_pipeline.outbound.limiter import Ask, Grant, Limiter, Wait, WaitReason
 from leads_pipeline.outbound.limiter_state import SlotLog
 from leads_pipeline_tests.conftest import NOW
 
@@ -82,3 +85,59 @@ def test_only_an_answer_later_than_the_margin_moves_the_grant(
     with engine.connect() as connection:
         log = connection.execute(sa.text("select grants ->> 'api/requests/1' from rate_limits")).scalar_one()
     assert (SlotLog.read(log).times[0] > entry.grant.stamp) is moved
+
+
+def test_what_an_answer_says_is_left_holds_for_everybody(engine: sa.Engine, clock: FrozenClock) -> None:
+    gate, other = _gate(engine, clock, requests=10, run_seconds=0.5), _gate(engine, clock, requests=10, run_seconds=0.5)
+    entry = gate.enter()
+    gate.answered(entry, throttled=True, readings=(QuotaReading(Unit.REQUESTS, 1, 10, 0),))
+    with pytest.raises(AccountParked) as parked:
+        other.enter()
+    assert parked.value.reason == WaitReason.WINDOW
+
+
+def test_a_lane_that_is_kept_back_parks_until_more_is_let_go(engine: sa.Engine, clock: FrozenClock) -> None:
+    limits = RequestLimits(windows=(), daily=DailyLimit(requests=1), reserve=1)
+    limiter = Limiter(engine, account="a", limits=limits, clock=clock)
+    gate = Gate(limiter, clock=clock, deadline=clock.monotonic() + 60, stopping=threading.Event())
+    with pytest.raises(AccountParked) as parked:
+        gate.enter(Ask(lane=Lane.BATCH))
+    assert parked.value.reason == WaitReason.RESERVE
+    assert parked.value.until == NOW + timedelta(hours=1)
+    gate.enter(Ask(lane=Lane.REAL_TIME))
+    with pytest.raises(AccountParked) as spent:
+        gate.enter(Ask(lane=Lane.REAL_TIME))
+    assert (spent.value.reason, spent.value.until) == (WaitReason.DAILY, NOW + timedelta(hours=12))
+
+
+def test_a_request_under_way_keeps_the_next_one_waiting_until_it_is_answered(engine: sa.Engine) -> None:
+    limits = RequestLimits(windows=(), daily=None, shared_in_flight=1)
+    entries: list[Entry] = []
+    # Whoever waits sleeps by this clock, and meanwhile the answer comes.
+    clock = FrozenClock(NOW, on_sleep=lambda _seconds: gate.answered(entries[0]))
+    gate = Gate(Limiter(engine, account="a", limits=limits), clock=clock, deadline=60, stopping=threading.Event())
+    entries.append(gate.enter())
+    gate.enter()
+    assert len(clock.slept) == 1
+
+
+def test_the_wait_for_the_limiter_s_row_makes_no_request_late(
+    engine: sa.Engine, clock: FrozenClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Eight processes queue for the row; the stamp is taken when it was had."""
+    limiter = Limiter(engine, account="a", limits=RequestLimits())
+    gate = Gate(limiter, clock=clock, deadline=60, stopping=threading.Event())
+    taken = limiter.acquire
+
+    def acquire(ask: Ask) -> Grant | Wait:
+        clock.advance(0.3)
+        answer = taken(ask)
+        assert isinstance(answer, Grant)
+        return replace(answer, waited_seconds=0.29)
+
+    monkeypatch.setattr(limiter, "acquire", acquire)
+    entry = gate.enter()
+    gate.answered(entry)
+    with engine.connect() as connection:
+        log = connection.execute(sa.text("select grants ->> 'api/requests/10' from rate_limits")).scalar_one()
+    assert SlotLog.read(log).times == (entry.grant.stamp,)
