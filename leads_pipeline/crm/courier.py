@@ -17,6 +17,7 @@ from leads_pipeline.crm.port import CrmClient, CrmRecord, CrmRequest, CrmRespons
 from leads_pipeline.domain.ids import BatchId, uuid7
 from leads_pipeline.errors import AccountParked
 from leads_pipeline.outbound.gate import Entry, Gate
+from leads_pipeline.outbound.limiter import Ask
 from leads_pipeline.storage.outbox import extend_claims
 from leads_pipeline.storage.sync_batches import RequestRow, write_answer, write_request
 
@@ -85,7 +86,7 @@ class BatchCourier:
             records=request.records,
         )
         if entry is None:
-            entry = self._gate.enter()
+            entry = self._gate.enter(Ask(request.endpoint_class, request.cost))
         now = self._clock.now()
         with self._engine.begin() as connection:
             # A poisoned batch takes many requests; the lease must outlive the last one. The wait for the quota may have
@@ -97,7 +98,13 @@ class BatchCourier:
             self._gate.turn_back(entry)
             raise AccountParked("another worker has claimed records of this batch", until=now, reason=CLAIM_LOST)
         response = self._client.send(request)
-        self._gate.answered(entry, pause_seconds=response.pause_seconds, until_midnight=response.until_reset)
+        self._gate.answered(
+            entry,
+            pause_seconds=response.pause_seconds,
+            until_midnight=response.until_reset,
+            throttled=response.throttled,
+            readings=response.readings,
+        )
         self._tally.saw(response)
         with self._engine.begin() as connection:
             write_answer(

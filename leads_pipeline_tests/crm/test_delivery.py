@@ -7,12 +7,14 @@ import pytest
 import sqlalchemy as sa
 
 from leads_pipeline.clock import FrozenClock
-from leads_pipeline.crm.sandbox.running import SandboxServer
+from leads_pipeline.crm.sandbox.options import SandboxOptions
+from leads_pipeline.crm.sandbox.running import SandboxServer, running_sandbox
 from leads_pipeline.domain.retry import AUTH_PAUSE
 from leads_pipeline.domain.stage import ALL_LANES
 from leads_pipeline.steps.crm_sync_batches import deliver, plan_sync
 from leads_pipeline.storage.outbox import claim
 from leads_pipeline_tests.crm.delivering import (
+    TOKEN,
     add_contacts,
     change,
     merge_away,
@@ -145,6 +147,28 @@ def test_a_429_pauses_the_account_and_burns_no_attempt(
     assert parked.requests == 0  # the account's pause runs by the database's clock and has only begun
     assert parked.parked["hubspot"].reason == "paused"
     assert states(engine, contacts) == {"waiting"}
+
+
+def test_what_an_answer_says_of_the_quota_reaches_the_limiter(engine: sa.Engine, clock: FrozenClock) -> None:
+    def remembered() -> sa.Row:
+        with engine.connect() as connection:
+            return connection.execute(sa.text("select foreign_use, scale, paused_until from rate_limits")).one()
+
+    with running_sandbox(SandboxOptions(token=TOKEN, requests=100, window_seconds=10, daily=5000)) as limited:
+        settings = settings_for(limited.base_url, requests=100, seconds=10, daily=5000)
+        add_contacts(engine)
+        assert sync(engine, settings, clock).quota_remaining == {"hubspot window": 99, "hubspot daily": 4999}
+        assert remembered() == ({}, 1.0, None)
+        for number in range(30):
+            _create(limited, {"email": f"{number}@example.com"})
+        add_contacts(engine)
+        sync(engine, settings, clock)
+        assert remembered().foreign_use  # another application uses the quota as well
+        limited.set_faults([{"kind": "http_429", "count": 1}])
+        add_contacts(engine)
+        sync(engine, settings_for(limited.base_url, requests=100, seconds=10, daily=5000, run_seconds=1), clock)
+    assert remembered().paused_until is not None
+    assert remembered().scale < 1  # nothing that is known explains the refusal
 
 
 @pytest.mark.parametrize("kind", ["auth", "forbidden_403"])
