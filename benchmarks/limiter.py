@@ -1,11 +1,19 @@
-"""The limiter under four processes, beside a token bucket and a perfect limiter, and what one grant costs.
+"""The limiter under eight processes, beside a token bucket and a perfect limiter; beside another application; its cost.
 
     python benchmarks/limiter.py [--quick] [--json PATH]
 
 Every process takes each grant that it can get. "of ideal" compares their number with what a perfect limiter would
 grant; "most in" is the fullest window as the callers saw it. The token bucket is the usual one, burst = limit, in one
-locked row. A grant's cost is compared with an empty transaction (`select 1` and commit) on the same connection, and
-with the least that any shared limiter must pay: the commit of one updated row, which waits for the disk.
+locked row.
+
+Then a vendor in a process of its own counts what arrives (``limiter_beside``): from our eight processes, each of whose
+requests takes 20 ms, and from another application, which takes 30 % of the quota evenly, in bursts or by chance and was
+there before us. The vendor says in each answer what is left of its windows. "of allowed" compares what it took of us
+with what a perfect limiter that knew the other application's requests beforehand could have sent.
+
+A grant's cost is compared with an empty transaction (`select 1` and commit) on the same connection, and with the least
+that any shared limiter must pay: the commit of one updated row, which waits for the disk. CPU is this process's and the
+database's for it.
 """
 
 import argparse
@@ -22,18 +30,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import sqlalchemy as sa
 
 from leads_pipeline.clock import SystemClock
-from leads_pipeline.config import RequestLimits, WindowLimit
+from leads_pipeline.config import DailyLimit, RequestLimits, WindowLimit
+from leads_pipeline.domain.delivery import QuotaReading, Unit
 from leads_pipeline.errors import AccountParked
 from leads_pipeline.outbound.gate import Gate
-from leads_pipeline.outbound.limiter import Grant, Limiter
+from leads_pipeline.outbound.limiter import Grant, Limiter, Seen
+from leads_pipeline.outbound.limiter_state import SlotLog
 from leads_pipeline.storage.database import engine_for
 
-PROCESSES = 4
+PROCESSES = 8
 # Long enough for every process to have imported what it needs.
-HEAD_START_SECONDS = 5.0
+HEAD_START_SECONDS = 8.0
 
 TAKE_TOKEN = sa.text(
     """
@@ -55,14 +66,24 @@ class Scale:
     windows: tuple[WindowLimit, ...]
     seconds: float
     costs: int
+    beside: float
+    others: tuple[str, ...]
 
     @property
     def limits(self) -> RequestLimits:
         return RequestLimits(windows=self.windows, daily=None)
 
 
-FULL = Scale((WindowLimit(requests=100, seconds=2), WindowLimit(requests=300, seconds=10)), 21.0, 2_000)
-QUICK = Scale((WindowLimit(requests=50, seconds=1), WindowLimit(requests=100, seconds=3)), 6.5, 200)
+FULL = Scale(
+    (WindowLimit(requests=100, seconds=2), WindowLimit(requests=300, seconds=10)),
+    21.0,
+    2_000,
+    31.0,
+    ("none", "evenly", "bursts", "chance"),
+)
+QUICK = Scale(
+    (WindowLimit(requests=50, seconds=1), WindowLimit(requests=100, seconds=3)), 6.5, 200, 7.0, ("none", "evenly")
+)
 
 
 def most_in_any(instants: Sequence[float], seconds: float) -> int:
@@ -147,21 +168,42 @@ def worker(name: str, limits: str, starts_at: float, ends_at: float) -> None:
     print(json.dumps(LIMITERS[name](engine, RequestLimits.model_validate_json(limits), ends_at=ends_at)))
 
 
-def milliseconds(call: Callable[[], object], *, times: int) -> dict[str, float]:
-    """Median and 99th percentile of one call."""
+def milliseconds(call: Callable[[], object], *, times: int, backend: int) -> dict[str, float]:
+    """Median and 99th percentile of one call, and its CPU here and in the database's process ``backend``."""
     found = []
+    database = psutil.Process(backend)
+
+    def used() -> float:
+        spent = database.cpu_times()
+        return time.process_time() + spent.user + spent.system
+
+    before = used()
     for _time in range(times):
         started = time.perf_counter()
         call()
         found.append((time.perf_counter() - started) * 1000)
+    cpu = (used() - before) * 1000 / times
     found.sort()
-    return {"p50_ms": statistics.median(found), "p99_ms": found[int(len(found) * 0.99)]}
+    return {"p50_ms": statistics.median(found), "p99_ms": found[int(len(found) * 0.99)], "cpu_ms": cpu}
 
 
-def costs(engine: sa.Engine, *, times: int) -> dict[str, dict[str, float]]:
-    """What a grant costs when nobody waits, empty and with a full log, and what an empty transaction costs."""
-    window = WindowLimit(requests=1_000_000, seconds=10)
-    limiter = Limiter(engine, account="costs", limits=RequestLimits(windows=(window,), daily=None))
+def costs(url: str, *, times: int) -> dict[str, dict[str, float]]:
+    """What a grant costs when nobody waits, empty and with full logs, and what an empty transaction costs."""
+    engine = engine_for(url, pool_size=1)
+    many = 10_000_000
+    short = (WindowLimit(requests=many, seconds=2), WindowLimit(requests=many, seconds=10))
+    rolling = WindowLimit(requests=many, seconds=86_400)
+    limiters = {
+        "grant": Limiter(engine, account="new", limits=RequestLimits(windows=short, daily=None)),
+        "grant, full logs of 2 and 10 s": Limiter(
+            engine, account="full", limits=RequestLimits(windows=short, daily=DailyLimit(requests=many))
+        ),
+        "grant, full logs of 2, 10 s and 24 h": Limiter(
+            engine, account="fuller", limits=RequestLimits(windows=(*short, rolling), daily=DailyLimit(requests=many))
+        ),
+    }
+    with engine.connect() as connection:
+        backend = connection.execute(sa.text("select pg_backend_pid()")).scalar_one()
 
     def nothing() -> None:
         with engine.begin() as connection:
@@ -171,30 +213,67 @@ def costs(engine: sa.Engine, *, times: int) -> dict[str, dict[str, float]]:
         with engine.begin() as connection:
             connection.execute(sa.text("update token_bucket set refilled_at = clock_timestamp()"))
 
-    def grant() -> None:
-        if not isinstance(limiter.acquire(), Grant):
+    def grant(limiter: Limiter) -> Grant:
+        answer = limiter.acquire()
+        if not isinstance(answer, Grant):
             raise SystemExit("the limiter refused although its window was not full")
+        return answer
 
-    now = int(time.time() * 1000)
-    full = json.dumps({"10": [[now - 20 * slot, 100] for slot in range(499, 0, -1)]})
     found = {
-        "empty transaction": milliseconds(nothing, times=times),
-        "one updated row": milliseconds(update, times=times),
-        "grant": milliseconds(grant, times=times),
+        "empty transaction": milliseconds(nothing, times=times, backend=backend),
+        "one updated row": milliseconds(update, times=times, backend=backend),
     }
+    for name, limiter in limiters.items():
+        grant(limiter)
+        if "full" in name:
+            fill(engine, limiter.account)
+        found[name] = milliseconds(lambda: grant(limiter), times=times, backend=backend)  # noqa: B023 - called at once
+        found[name]["log_bytes"] = log_bytes(engine, limiter.account)
+    granted = grant(limiters["grant, full logs of 2, 10 s and 24 h"])
+    told = (QuotaReading(Unit.REQUESTS, 10, many, 100), QuotaReading(Unit.REQUESTS, None, many, 100))
+    found["answer with two readings, the same"] = milliseconds(
+        lambda: limiter.answered(granted, Seen(readings=told)), times=times, backend=backend
+    )
+    engine.dispose()
+    return found
+
+
+def fill(engine: sa.Engine, account: str) -> None:
+    """Put a grant into each slot of each log of an account."""
+    now = int(time.time() * 1000)
     with engine.begin() as connection:
-        connection.execute(
-            sa.text("update rate_limits set grants = cast(:log as jsonb) where account = 'costs'"), {"log": full}
-        )
-    return found | {"grant, after 50,000 in its window": milliseconds(grant, times=times)}
+        update = sa.text("update rate_limits set grants = cast(:logs as jsonb) where account = :account")
+        read = sa.text("select grants from rate_limits where account = :account")
+        logs = {}
+        for key in connection.execute(read, {"account": account}).scalar_one():
+            slot = int(key.rsplit("/", 1)[1]) * 2
+            times = tuple(now - slot * place for place in range(499, -1, -1))
+            logs[key] = SlotLog(times, tuple(100 + place % 100 for place in range(500))).write()
+        connection.execute(update, {"logs": json.dumps(logs), "account": account})
+
+
+def log_bytes(engine: sa.Engine, account: str) -> int:
+    """How large an account's logs are, before PostgreSQL compresses them."""
+    size = sa.text("select octet_length(grants::text) from rate_limits where account = :account")
+    with engine.connect() as connection:
+        return int(connection.execute(size, {"account": account}).scalar_one())
+
+
+def forget(url: str) -> None:
+    """Let every limiter begin anew."""
+    engine = engine_for(url, pool_size=1)
+    with engine.begin() as connection:
+        connection.execute(sa.text("delete from rate_limits"))
+    engine.dispose()
 
 
 def main() -> None:
     """Run, print, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="six seconds instead of 21")
+    parser.add_argument("--quick", action="store_true", help="six seconds instead of 21, and less of all")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     arguments = parser.parse_args()
+    from limiter_beside import beside
     from machine import describe_machine, write_results
 
     from leads_pipeline.storage.embedded import EmbeddedServer
@@ -203,6 +282,7 @@ def main() -> None:
     scale = QUICK if arguments.quick else FULL
     ideal = ideal_grants(scale.windows, seconds=scale.seconds)
     rows: list[dict[str, Any]] = []
+    shared: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as directory:
         server = EmbeddedServer(Path(directory))
         try:
@@ -221,8 +301,20 @@ def main() -> None:
                 rows.append(
                     {"limiter": name, "grants": len(granted), "of_ideal": len(granted) / ideal, "most": fullest}
                 )
-            cost = costs(engine, times=scale.costs)
             engine.dispose()
+            for kind in scale.others:
+                forget(url)
+                shared.append(
+                    beside(
+                        url,
+                        kind,
+                        scale.windows,
+                        processes=PROCESSES,
+                        seconds=scale.beside,
+                        head_start=HEAD_START_SECONDS,
+                    )
+                )
+            cost = costs(url, times=scale.costs)
         finally:
             server.remove()
     print(f"{describe_machine()}; {PROCESSES} processes, {scale.seconds:.0f} s, a perfect limiter grants {ideal}\n")
@@ -231,12 +323,17 @@ def main() -> None:
     for row in rows:
         fullest = "".join(f"{row['most'][str(item.seconds)]:>28}" for item in scale.windows)
         print(f"{row['limiter']:<18}{row['grants']:>8}{row['of_ideal']:>10.2f}{fullest}")
+    print(f"\n{'beside another application':<28}{'of allowed':>12}{'sent':>8}{'refused':>9}{'its own, refused':>24}")
+    for row in shared:
+        its = f"{row['other_accepted']}, {row['other_refused']}"
+        print(f"{row['other']:<28}{row['of_allowed']:>12.3f}{row['accepted']:>8}{row['refused']:>9}{its:>24}")
     floor = cost["empty transaction"]["p50_ms"]
-    print(f"\n{'':<36}{'p50 ms':>8}{'p99 ms':>8}{'of floor':>10}")
+    print(f"\n{'':<40}{'p50 ms':>8}{'p99 ms':>8}{'of floor':>10}{'CPU ms':>8}{'log bytes':>11}")
     for name, found in cost.items():
-        print(f"{name:<36}{found['p50_ms']:>8.2f}{found['p99_ms']:>8.2f}{found['p50_ms'] / floor:>10.1f}")
+        print(f"{name:<40}{found['p50_ms']:>8.2f}{found['p99_ms']:>8.2f}{found['p50_ms'] / floor:>10.1f}"
+              f"{found['cpu_ms']:>8.2f}{found.get('log_bytes', ''):>11}")  # fmt: skip
     if arguments.json:
-        write_results(arguments.json, {"ideal": ideal, "limiters": rows, "costs": cost})
+        write_results(arguments.json, {"ideal": ideal, "limiters": rows, "beside": shared, "costs": cost})
 
 
 if __name__ == "__main__":
