@@ -30,7 +30,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class CrmRequest:
-    """One HTTP request. ``purpose`` is what the books call it: upsert, archive, link, look_up.
+    """One HTTP request. ``purpose`` is what the books call it: upsert, archive, link, look_up, describe.
 
     It has a JSON ``body``, a ``content`` of ``content_type`` (CSV, a form), or neither. ``endpoint_class`` names the
     limits that hold for it, ``cost`` what it uses up of them.

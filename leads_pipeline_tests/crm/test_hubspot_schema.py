@@ -1,13 +1,18 @@
 """HubSpot's properties as fields that a mapping can be checked against."""
 
+from contextlib import closing
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from leads_pipeline.crm.hubspot.client import HubSpot
 from leads_pipeline.crm.hubspot.schema import MAX_TEXT, schema_of
+from leads_pipeline.crm.port import CrmResponse
 from leads_pipeline.domain.destination_schema import FieldSchema, FieldType
+from leads_pipeline.errors import CrmError
+from leads_pipeline.outbound.transport import Transport
 
 
 def _field(**entry: Any) -> FieldSchema:
@@ -47,6 +52,21 @@ def test_options_that_hubspot_keeps_elsewhere_are_not_known() -> None:
     options = [{"label": "Lead", "value": "lead"}]
     assert _field(type="enumeration", fieldType="radio", options=options).options == frozenset({"lead"})
     assert _field(type="enumeration", fieldType="select", options=[], externalOptions=True).options is None
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (CrmResponse(403, {"category": "MISSING_SCOPES"}), r"MISSING_SCOPES.*give the token the scope"),
+        (CrmResponse(503, None), r"HTTP_503.*ask again later"),
+        (CrmResponse(200, {"results": []}), r"EMPTY_ANSWER.*ask again later"),
+    ],
+)
+def test_a_refusal_to_tell_says_what_to_do(answer: CrmResponse, said: str) -> None:
+    transport = Transport("http://127.0.0.1:9", credentials=None, timeout_seconds=1, connections=1)
+    client = HubSpot(transport, api_prefix="/crm/v3/objects", key_property="lead_key")
+    with closing(client), pytest.raises(CrmError, match=said):
+        client.describe(courier=lambda _request: answer)
 
 
 _json = st.recursive(

@@ -64,12 +64,13 @@ class HubSpot:
         response = courier(CrmRequest(purpose="describe", method="GET", path=self._properties, records=0))
         refusal = refusal_of(response)
         schema = schema_of(response.body)
-        if refusal is not None or not schema.fields:
-            raise CrmError(
-                f"HubSpot did not tell the properties of its contacts ({refusal.code if refusal else 'EMPTY_ANSWER'}); "
-                "the token needs the scope crm.schemas.contacts.read"
-            )
-        return schema
+        if refusal is None and schema.fields:
+            return schema
+        refused = refusal is not None and refusal.verdict is Verdict.AUTH
+        raise CrmError(
+            f"HubSpot did not tell the properties of its contacts ({refusal.code if refusal else 'EMPTY_ANSWER'}); "
+            + ("give the token the scope crm.schemas.contacts.read" if refused else "ask again later")
+        )
 
     def deliver(self, records: Sequence[CrmRecord], *, courier: Courier) -> list[RecordVerdict]:
         """Upsert or archive; see ``CrmClient.deliver``."""

@@ -190,7 +190,7 @@ rate_limits = table(
     json_column("daily"),
     json_column("in_flight", server_default="{}"),  # {grant: when it counts as lost}
     json_column("foreign_use", server_default="{}"),  # {window: what other applications used}
-    json_column("readings", server_default="{}"),  # what the vendor last said is left
+    json_column("readings", server_default="{}"),  # what the vendor last said: pauses of classes of endpoints
     sa.Column("scale", sa.Double, server_default="1", nullable=False),  # share of the limits that is used
     when_column("scaled_at", nullable=True),
     when_column("paused_until", nullable=True),
