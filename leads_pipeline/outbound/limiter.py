@@ -19,7 +19,8 @@ Keep out: the decision (``decision``, ``windows``), what answers teach (``answer
 (``limiter_state``).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -43,6 +44,7 @@ from leads_pipeline.outbound.limiter_state import (
     save,
 )
 from leads_pipeline.outbound.windows import current_scale
+from leads_pipeline.telemetry import get_logger
 
 __all__ = [
     "ANY_REQUEST",
@@ -58,6 +60,8 @@ __all__ = [
     "decide",
     "next_midnight",
 ]
+
+log = get_logger(__name__)
 
 # After the row could not be locked for ten seconds.
 _BUSY_SECONDS = 1.0
@@ -141,21 +145,21 @@ class Limiter:
         """
         if seen == Seen() and not self._counts_under_way:
             return
-        with self._engine.begin() as connection:
+        with self._or_later("answered"), self._engine.begin() as connection:
             row = self._lock(connection)
             state = answers.after_answer(row.state, grant, seen, now=row.now, limits=self._limits)
             save(connection, *self._key, before=row.state, now=state)
 
     def arrived(self, grant: Grant) -> None:
         """Move the grant's stamp to now: call it when the request left, or was answered, later than the margin."""
-        with self._engine.begin() as connection:
+        with self._or_later("arrived"), self._engine.begin() as connection:
             row = self._lock(connection)
             state = answers.arrived(row.state, grant, now=row.now, limits=self._limits)
             save(connection, *self._key, before=row.state, now=state)
 
     def give_back(self, grant: Grant) -> None:
         """Undo a grant for which nothing was sent."""
-        with self._engine.begin() as connection:
+        with self._or_later("give_back"), self._engine.begin() as connection:
             row = self._lock(connection)
             state = answers.given_back(row.state, grant, limits=self._limits)
             save(connection, *self._key, before=row.state, now=state)
@@ -170,6 +174,20 @@ class Limiter:
             state = answers.paused(row.state, until=until)
             save(connection, *self._key, before=row.state, now=state)
         return state.paused_until or until
+
+    @contextmanager
+    def _or_later(self, doing: str) -> Iterator[None]:
+        """Do without a report while somebody stands still with the row: the answer that it is about must be settled.
+
+        What was under way expires by itself, a grant that is not given back was one too few, and what the answer said
+        of the quota the next one says.
+        """
+        try:
+            yield
+        except sa.exc.OperationalError as error:
+            if not held_too_long(error):
+                raise
+            log.warning("limiter_row_held", account=self.account, doing=doing)
 
     @property
     def _counts_under_way(self) -> bool:

@@ -102,10 +102,13 @@ def test_whoever_stands_still_with_the_row_holds_up_no_caller_for_ever(
 ) -> None:
     monkeypatch.setattr(limiter_state, "LOCK_TIMEOUT", "20ms")
     limiter = Limiter(engine, account="a", limits=LIMITS)
-    _granted(limiter)
+    grant = _granted(limiter)
     with engine.begin() as holder:
         holder.execute(sa.text("select from rate_limits for update"))
         answer = limiter.acquire(ASK)
+        limiter.answered(grant, Seen(throttled=True))  # the answer itself must be settled all the same
+        limiter.arrived(grant)
+        limiter.give_back(grant)
     assert isinstance(answer, Wait)
     assert answer.reason is WaitReason.BUSY
     _granted(limiter)
