@@ -5,29 +5,39 @@ Each of the two is one transaction of the caller's. Keep out: when a batch may g
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 
-from leads_pipeline.crm.port import CrmRecord, RecordVerdict, Verdict
+from leads_pipeline.crm.port import CrmRecord, RecordVerdict, Traits, Verdict
 from leads_pipeline.domain.delivery import ClaimedRow, PropertyValue, as_properties
 from leads_pipeline.domain.ids import BatchId, uuid7
-from leads_pipeline.domain.retry import RetryPolicy, after_verdict
+from leads_pipeline.domain.retry import NextStep, RetryPolicy, after_verdict
+from leads_pipeline.domain.snapshot import Snapshot, acknowledged, difference, unsure
 from leads_pipeline.domain.stage import Operation, OutboxState
 from leads_pipeline.storage.dead_letters import DeadLetter, supersede, write_dead_letters
-from leads_pipeline.storage.outbox import Settlement, cancel, claim, settle, wanted_contacts
+from leads_pipeline.storage.outbox import Settlement, cancel, claim, note_touched, settle, wanted_contacts
 from leads_pipeline.storage.sync_batches import AttemptRow, Outcome, RequestRow, write_attempts, write_outcome
+
+# The code of a record that needed no request: the destination holds all that is wanted.
+UNCHANGED = "UNCHANGED"
 
 
 @dataclass(frozen=True, slots=True)
 class ClaimedBatch:
-    """What one worker holds. ``cancelled`` rows had nothing to send. ``request`` is the row that its requests share."""
+    """What one worker holds. ``request`` is the row that its requests share.
+
+    ``wanted`` is what the destination will hold of each record once it is delivered, by outbox id. ``cancelled`` rows
+    had nothing to send; of ``unchanged`` ones the destination holds everything, and they are settled.
+    """
 
     token: str
     rows: Mapping[int, ClaimedRow]
     records: tuple[CrmRecord, ...]
+    wanted: Mapping[int, Mapping[str, PropertyValue]] = field(repr=False)
     cancelled: int
+    unchanged: int
     request: RequestRow
 
     def records_of(self, operation: Operation) -> list[CrmRecord]:
@@ -56,27 +66,38 @@ def claim_batch(
     destination: str,
     account: str,
     mapping: Mapping[str, str],
+    traits: Traits,
     batch_id: BatchId,
     runner_id: str,
     lease: timedelta,
     now: datetime,
 ) -> ClaimedBatch:
-    """Take what is still due of ``outbox_ids``, all of ``tenant``, with the contacts as they are now."""
+    """Take what is still due of ``outbox_ids``, all of ``tenant``, with the contacts as they are now.
+
+    A record carries what the destination is not known to hold: the difference to the last snapshot that it took, or
+    everything where a request got lost since. Without a difference the row is delivered here, and nothing is sent.
+    """
     token = f"{runner_id}/{batch_id}"
     claimed = claim(connection, outbox_ids, token=token, until=now + lease, now=now)
+    rows = {row.outbox_id: row for row in claimed}
     contacts = wanted_contacts(connection, [row.contact_id for row in claimed])
-    records = []
+    records: list[CrmRecord] = []
+    unchanged: list[CrmRecord] = []
+    wanted: dict[int, Mapping[str, PropertyValue]] = {}
     for row in claimed:
         contact = contacts.get(row.contact_id)
         if row.operation is Operation.ARCHIVE:
-            records.append(_record(row, version=row.wanted_version, properties={}))
+            records.append(_record(row, version=row.wanted_version))
         elif contact is not None:
             properties = as_properties(contact, mapping=mapping, delivered_fields=tuple(row.snapshot))
-            records.append(_record(row, version=contact["version"], properties=properties))
-    rows = {row.outbox_id: row for row in claimed}
-    gone = list(rows.keys() - {record.outbox_id for record in records})
+            record = _upsert(row, properties, version=contact["version"], traits=traits)
+            (unchanged if _holds_all(row, record) else records).append(record)
+            wanted[row.outbox_id] = properties
+    gone = list(rows.keys() - {record.outbox_id for record in (*records, *unchanged)})
     if gone:
         cancel(connection, gone, token=token, now=now)
+    new = {item.outbox_id: item.properties.keys() - rows[item.outbox_id].snapshot.keys() for item in records}
+    note_touched(connection, {outbox_id: names for outbox_id, names in new.items() if names}, token=token)
     request = RequestRow(
         batch_id=batch_id,
         tenant=tenant,
@@ -91,8 +112,20 @@ def claim_batch(
     attempts = [
         AttemptRow(item.outbox_id, item.contact_id, item.version, rows[item.outbox_id].attempts + 1) for item in records
     ]
+    attempts += [
+        AttemptRow(item.outbox_id, item.contact_id, item.version, 0, Verdict.DELIVERED, UNCHANGED) for item in unchanged
+    ]
     write_attempts(connection, request, attempts)
-    return ClaimedBatch(token=token, rows=rows, records=tuple(records), cancelled=len(gone), request=request)
+    _settle_unchanged(connection, unchanged, wanted, token=token, now=now)
+    return ClaimedBatch(
+        token=token,
+        rows=rows,
+        records=tuple(records),
+        wanted=wanted,
+        cancelled=len(gone),
+        unchanged=len(unchanged),
+        request=request,
+    )
 
 
 def settle_batch(
@@ -113,11 +146,14 @@ def settle_batch(
         verdict = verdicts.get(outbox_id) or RecordVerdict(outbox_id, Verdict.AMBIGUOUS, code="NOT_REPORTED")
         attempts = batch.rows[outbox_id].attempts
         step = after_verdict(verdict, attempts=attempts, policy=policy, now=now, random=jitter)
-        snapshot = dict.fromkeys(name for name, value in record.properties.items() if value)
+        if verdict.verdict is Verdict.DELIVERED and verdict.created and not record.complete:
+            # Somebody deleted its record there, and the CRM made another one of the difference: the rest follows now.
+            step = NextStep(OutboxState.WAITING, attempts, now)
+        snapshot = _snapshot_after(verdict, step, record, batch)
         settlements[outbox_id] = Settlement(verdict, step, record.version, snapshot)
     settled = settle(connection, list(settlements.values()), token=batch.token, operation=operation, now=now)
     dead = [item.outbox_id for item in settled if item.state is OutboxState.DEAD]
-    delivered = [i.outbox_id for i in settled if settlements[i.outbox_id].verdict.verdict is Verdict.DELIVERED]
+    delivered = [i.outbox_id for i in settled if settlements[i.outbox_id].step.state is OutboxState.DELIVERED]
     write_dead_letters(connection, [_dead_letter(batch, records[i], settlements[i], now=now) for i in dead])
     supersede(connection, delivered, now=now)
     outcome = Outcome(len(delivered), len(settled) - len(delivered) - len(dead), len(dead))
@@ -126,7 +162,7 @@ def settle_batch(
     return SettledBatch(outcome, Counter(item.verdict for item in given))
 
 
-def _record(row: ClaimedRow, *, version: int, properties: Mapping[str, PropertyValue]) -> CrmRecord:
+def _record(row: ClaimedRow, *, version: int) -> CrmRecord:
     return CrmRecord(
         outbox_id=row.outbox_id,
         tenant=row.tenant,
@@ -134,8 +170,57 @@ def _record(row: ClaimedRow, *, version: int, properties: Mapping[str, PropertyV
         version=version,
         operation=row.operation,
         crm_record_id=row.crm_record_id,
-        properties=properties,
     )
+
+
+def _upsert(row: ClaimedRow, wanted: Mapping[str, PropertyValue], *, version: int, traits: Traits) -> CrmRecord:
+    known = {} if row.delivered_version is None else row.snapshot
+    if row.uncertain:
+        known = unsure({}, known)
+    left = difference(wanted, known, contact_id=row.contact_id, always=traits.always_sent)
+    # Nothing is known to be there, or the vendor takes a record whole only.
+    if not known or (left and not traits.partial_updates):
+        left = dict(wanted)
+    return replace(_record(row, version=version), properties=left, complete=len(left) == len(wanted))
+
+
+def _holds_all(row: ClaimedRow, record: CrmRecord) -> bool:
+    """Whether the destination holds all that is wanted; not so where it never took the contact, or archived it."""
+    return not record.properties and bool(row.snapshot) and row.delivered_version is not None
+
+
+def _settle_unchanged(
+    connection: sa.Connection,
+    unchanged: Sequence[CrmRecord],
+    wanted: Mapping[int, Mapping[str, PropertyValue]],
+    *,
+    token: str,
+    now: datetime,
+) -> None:
+    if not unchanged:
+        return
+    done = NextStep(OutboxState.DELIVERED, 0, now)
+    settlements = [
+        Settlement(
+            RecordVerdict(item.outbox_id, Verdict.DELIVERED, code=UNCHANGED),
+            done,
+            item.version,
+            acknowledged(item.contact_id, wanted[item.outbox_id]),
+        )
+        for item in unchanged
+    ]
+    settle(connection, settlements, token=token, operation=Operation.UPSERT, now=now)
+    supersede(connection, [item.outbox_id for item in unchanged], now=now)
+
+
+def _snapshot_after(verdict: RecordVerdict, step: NextStep, record: CrmRecord, batch: ClaimedBatch) -> Snapshot:
+    """What is known of the destination once ``verdict`` is there."""
+    before = batch.rows[record.outbox_id].snapshot
+    if step.state is OutboxState.DELIVERED:
+        return acknowledged(record.contact_id, batch.wanted.get(record.outbox_id, {}))
+    if verdict.verdict is Verdict.DELIVERED:  # a new record of a part of it
+        return unsure({}, record.properties)
+    return unsure(before, record.properties) if verdict.verdict is Verdict.AMBIGUOUS else before
 
 
 def _dead_letter(batch: ClaimedBatch, record: CrmRecord, settlement: Settlement, *, now: datetime) -> DeadLetter:

@@ -102,12 +102,13 @@ class DestinationRun:
                 destination=self.name,
                 account=self._destination.account,
                 mapping=self._destination.mapping,
+                traits=self._client.traits,
                 batch_id=BatchId(uuid7(now)),
                 runner_id=self._runner_id,
                 lease=self._lease,
                 now=now,
             )
-        self.tally.add(records=len(batch.records), cancelled=batch.cancelled)
+        self.tally.add(records=len(batch.records), cancelled=batch.cancelled, unchanged=batch.unchanged)
         courier = BatchCourier(
             self._engine,
             self._client,

@@ -27,7 +27,7 @@ class CrmIOManager(dg.ConfigurableIOManager):
         with shielded("crm_sync_batches delivers"):
             report = flows.deliver(self.flow, obj, runner_id=context.run_id)
         context.add_output_metadata(report_metadata(report))
-        if report.delivered + report.retried + report.dead > 0:
+        if report.delivered + report.unchanged + report.retried + report.dead > 0:
             note_progress(context.step_context.instance, context.run_id)
 
     def load_input(self, context: dg.InputContext) -> Never:

@@ -107,7 +107,8 @@ class ClaimedRow:
     delivered_version: int | None
     attempts: int
     crm_record_id: str | None
-    snapshot: Mapping[str, int | None]  # what is there from us: {property: hash of its value, None where not known}
+    snapshot: Mapping[str, int | None]  # what is there from us; see ``domain.snapshot``
+    uncertain: bool = False  # a request with it got lost: what the destination holds is not known
 
 
 def as_properties(

@@ -36,9 +36,13 @@ class SyncPlan:
 
 @dataclass(frozen=True, slots=True)
 class SyncReport:
-    """What one delivery did. Records are counted by what became of them, ``throttled`` counts answers of 429."""
+    """What one delivery did. Records are counted by what became of them; ``throttled`` counts answers.
+
+    ``unchanged`` records were delivered without a request: the destination held all that was wanted.
+    """
 
     delivered: int = 0
+    unchanged: int = 0
     retried: int = 0
     dead: int = 0
     cancelled: int = 0
@@ -130,6 +134,7 @@ def _report(runs: Sequence[DestinationRun], *, parked: Mapping[str, Parked]) -> 
             quota[f"{run.name} {'daily' if reading.seconds is None else 'window'}"] = reading.remaining
     return SyncReport(
         delivered=counts["delivered"],
+        unchanged=counts["unchanged"],
         retried=counts["retried"],
         dead=counts["dead"],
         cancelled=counts["cancelled"],

@@ -35,7 +35,7 @@ class DueRow:
 class Settlement:
     """What one record's row becomes. ``version`` is the one that was sent.
 
-    ``snapshot`` is what the CRM holds from us once it was delivered; see ``ClaimedRow``.
+    ``snapshot`` is what is known of the CRM after it; see ``ClaimedRow``.
     """
 
     verdict: RecordVerdict
@@ -90,7 +90,8 @@ _CLAIM = sa.text(
         state = 'in_flight', claimed_by = :token, claimed_until = :until, updated_at = :now
     from taken where outbox.outbox_id = taken.outbox_id
     returning outbox.outbox_id, outbox.tenant, outbox.contact_id, outbox.operation, outbox.lane, outbox.wanted_version,
-        outbox.delivered_version, outbox.attempts, outbox.crm_record_id, outbox.snapshot
+        outbox.delivered_version, outbox.attempts, outbox.crm_record_id, outbox.snapshot,
+        coalesce(outbox.last_verdict = 'ambiguous', false) as uncertain
     """  # noqa: S608 - no value is spliced in
 )
 
@@ -133,12 +134,12 @@ _SETTLE = sa.text(
             when s.state = 'delivered' then greatest(coalesce(o.delivered_version, 0), s.version)
             else o.delivered_version end,
         delivered_at = case when s.state = 'delivered' then :now else o.delivered_at end,
-        snapshot = case when s.state = 'delivered' then s.snapshot else o.snapshot end,
-        crm_record_id = case when s.state = 'delivered' then coalesce(s.crm_record_id, o.crm_record_id)
+        snapshot = s.snapshot,
+        crm_record_id = case when s.verdict = 'delivered' then coalesce(s.crm_record_id, o.crm_record_id)
             else o.crm_record_id end,
         -- Ambiguous until delivered: what may be at the CRM must be archived when the contact is merged away.
         last_verdict = case
-            when o.last_verdict = 'ambiguous' and s.state <> 'delivered' then o.last_verdict else s.verdict end,
+            when o.last_verdict = 'ambiguous' and s.verdict <> 'delivered' then o.last_verdict else s.verdict end,
         claimed_by = null,
         claimed_until = null,
         updated_at = :now
@@ -151,6 +152,14 @@ _SETTLE = sa.text(
     """
 )
 
+# The claim of the same transaction has locked these rows.
+_NOTE_TOUCHED = sa.text(
+    """
+    update outbox o set snapshot = coalesce(o.snapshot, '{}') || t.touched
+    from jsonb_to_recordset(cast(:rows as jsonb)) as t(outbox_id bigint, touched jsonb)
+    where o.outbox_id = t.outbox_id and o.claimed_by = :token
+    """
+)
 
 _WITHOUT_ADDRESS: dict[str, None] = {"email": None, "email_verdict": None}
 
@@ -204,6 +213,7 @@ def claim(
             attempts=r.attempts,
             crm_record_id=r.crm_record_id,
             snapshot=r.snapshot or {},
+            uncertain=r.uncertain,
         )
         for r in rows
     ]
@@ -255,6 +265,16 @@ def settle(
     ids = [row["outbox_id"] for row in rows]
     found = connection.execute(_SETTLE, {"rows": json.dumps(rows), "ids": ids, "token": token, "now": now})
     return [Settled(r.outbox_id, OutboxState(r.state)) for r in found]
+
+
+def note_touched(connection: sa.Connection, touched: Mapping[int, Iterable[str]], *, token: str) -> None:
+    """Write down, before they are sent, the properties of which the snapshots of these rows know nothing yet.
+
+    A worker that dies leaves no other trace of what it may have written, and nothing of it could be cleared again.
+    """
+    rows = [{"outbox_id": outbox_id, "touched": dict.fromkeys(names)} for outbox_id, names in touched.items()]
+    if rows:
+        connection.execute(_NOTE_TOUCHED, {"rows": json.dumps(rows), "token": token})
 
 
 def cancel(connection: sa.Connection, outbox_ids: Sequence[int], *, token: str, now: datetime) -> None:

@@ -13,7 +13,7 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
-from leads_pipeline.domain.delivery import RecordVerdict
+from leads_pipeline.domain.delivery import RecordVerdict, Verdict
 from leads_pipeline.domain.ids import BatchId
 from leads_pipeline.storage.schema import crm_sync_batches
 
@@ -35,12 +35,17 @@ class RequestRow:
 
 @dataclass(frozen=True, slots=True)
 class AttemptRow:
-    """One record of a request. ``attempt`` counts from 1 for each wanted version."""
+    """One record of a request. ``attempt`` counts from 1 for each wanted version.
+
+    ``verdict`` and ``code`` are of a record that needed no request: its ``attempt`` is 0.
+    """
 
     outbox_id: int
     contact_id: UUID
     version: int
     attempt: int
+    verdict: Verdict | None = None
+    code: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +82,8 @@ def write_attempts(connection: sa.Connection, request: RequestRow, attempts: Seq
             "contact_id": str(item.contact_id),
             "version": item.version,
             "attempt": item.attempt,
+            "verdict": item.verdict,
+            "code": item.code,
         }
         for item in attempts
     ]
@@ -84,10 +91,13 @@ def write_attempts(connection: sa.Connection, request: RequestRow, attempts: Seq
         sa.text(
             """
             insert into sync_attempts
-                (batch_id, outbox_id, tenant, contact_id, destination, version, attempt, sent_at)
-            select :batch_id, t.outbox_id, :tenant, t.contact_id, :destination, t.version, t.attempt, :sent_at
-            from jsonb_to_recordset(cast(:rows as jsonb))
-                as t(outbox_id bigint, contact_id uuid, version integer, attempt integer)
+                (batch_id, outbox_id, tenant, contact_id, destination, version, attempt, verdict, code, sent_at,
+                settled_at)
+            select :batch_id, t.outbox_id, :tenant, t.contact_id, :destination, t.version, t.attempt, t.verdict,
+                t.code, :sent_at, case when t.verdict is not null then cast(:sent_at as timestamptz) end
+            from jsonb_to_recordset(cast(:rows as jsonb)) as t(
+                outbox_id bigint, contact_id uuid, version integer, attempt integer, verdict text, code text
+            )
             """
         ),
         {

@@ -27,6 +27,7 @@ class Dies:
     def __init__(self, client: CrmClient, *, when: str) -> None:
         self._client = client
         self._when = when
+        self.traits = client.traits
 
     def send(self, request: CrmRequest) -> CrmResponse:
         return self._client.send(request)

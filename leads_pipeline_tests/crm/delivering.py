@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
+import httpx
 import sqlalchemy as sa
 
 from leads_pipeline.clock import Clock
 from leads_pipeline.config import Settings, parse_settings
+from leads_pipeline.crm.sandbox.running import SandboxServer
 from leads_pipeline.domain.stage import ALL_LANES, Lane
 from leads_pipeline.steps.crm_sync_batches import SyncReport, deliver, plan_sync
 from leads_pipeline.storage.schema import golden_contacts, outbox
@@ -163,6 +165,14 @@ def merge_away(engine: sa.Engine, contact: Contact) -> None:
             ),
             {"id": contact.outbox_id, "now": NOW},
         )
+
+
+def people_did(sandbox: SandboxServer, verb: str, body: dict[str, Any]) -> dict[str, Any]:
+    """What somebody did in the CRM: ``batch/create``, ``batch/update``, ``batch/archive``, ``merge``; its answer."""
+    url = f"{sandbox.base_url}/crm/v3/objects/contacts/{verb}"
+    answer = httpx.post(url, json=body, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=10)
+    answer.raise_for_status()
+    return answer.json() if answer.content else {}
 
 
 def outbox_rows(engine: sa.Engine) -> dict[int, sa.RowMapping]:

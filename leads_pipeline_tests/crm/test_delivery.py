@@ -317,7 +317,7 @@ def test_the_lease_of_a_batch_that_needs_many_requests_is_extended(
     stolen = []
 
     class TakesAMinuteARequest:
-        deliver, close = client.deliver, client.close
+        deliver, close, traits = client.deliver, client.close, client.traits
 
         def send(self, request):
             clock.advance(60)
@@ -343,7 +343,7 @@ def test_a_batch_whose_lease_another_worker_has_taken_over_sends_nothing_more(
     client = build_clients(settings)["hubspot"]
 
     class TakesAnHour:
-        deliver, close = client.deliver, client.close
+        deliver, close, traits = client.deliver, client.close, client.traits
 
         def send(self, request):
             response = client.send(request)
@@ -442,7 +442,7 @@ def test_a_contact_that_changes_while_it_is_under_way_waits_again_with_a_fresh_b
     client = build_clients(settings)["hubspot"]
 
     class ChangesMeanwhile:
-        send, close = client.send, client.close
+        send, close, traits = client.send, client.close, client.traits
 
         def deliver(self, records, *, courier):
             verdicts = client.deliver(records, courier=courier)

@@ -118,7 +118,7 @@ def test_a_run_takes_no_new_batch_after_its_time(engine: sa.Engine) -> None:
         client = build_clients(settings)["hubspot"]
 
         class TakesThreeSeconds:
-            send, close = client.send, client.close
+            send, close, traits = client.send, client.close, client.traits
 
             def deliver(self, records, *, courier):
                 clock.advance(3)
@@ -141,7 +141,7 @@ def test_with_the_limiter_there_is_no_429_and_without_it_there_are(engine: sa.En
         connection.execute(
             sa.text("update outbox set state = 'waiting', wanted_version = 2, due_at = :now"), {"now": NOW}
         )
-        connection.execute(sa.text("update golden_contacts set version = 2"))
+        connection.execute(sa.text("update golden_contacts set version = 2, first_name = 'Augusta'"))
     with running_sandbox(options) as sandbox:
         limited = settings_for(sandbox.base_url, batch_size=10, requests=10, seconds=2)
         report = sync(engine, limited, SystemClock())

@@ -1,0 +1,56 @@
+"""What a destination is known to hold from us, and what is left to be sent.
+
+A snapshot is ``{property: hash of its value}``; a hash of ``None`` says that something of ours may be there and nobody
+knows what. It holds hashes, not values, so that what must be forgotten stands in one place less (docs/adr/0010). Pure.
+Keep out: when a snapshot is written (``crm.batch``).
+"""
+
+import json
+from collections.abc import Collection, Iterable, Mapping
+from hashlib import blake2b
+from uuid import UUID
+
+from leads_pipeline.domain.delivery import PropertyValue
+
+Snapshot = Mapping[str, int | None]
+
+
+def value_hash(contact_id: UUID, name: str, value: PropertyValue) -> int:
+    """A hash of what was sent, 63 bits. Keyed by the contact: equal values of two contacts do not show as equal."""
+    text = json.dumps([name, value], ensure_ascii=False)
+    return int.from_bytes(blake2b(text.encode(), digest_size=8, key=contact_id.bytes).digest()) >> 1
+
+
+def difference(
+    wanted: Mapping[str, PropertyValue],
+    snapshot: Snapshot,
+    *,
+    contact_id: UUID,
+    always: Collection[str] = (),
+) -> dict[str, PropertyValue]:
+    """Those of the ``wanted`` properties that the destination is not known to hold.
+
+    An empty value asks to clear the property, which is due for as long as the snapshot names it. ``always`` are sent
+    beside any difference, and alone are none.
+    """
+    left = {
+        name: value
+        for name, value in wanted.items()
+        if (name in snapshot if is_empty(value) else snapshot.get(name) != value_hash(contact_id, name, value))
+    }
+    return {name: value for name, value in wanted.items() if name in left or name in always} if left else {}
+
+
+def acknowledged(contact_id: UUID, wanted: Mapping[str, PropertyValue]) -> dict[str, int | None]:
+    """The snapshot once the destination has taken all that was ``wanted``; what was cleared is not there."""
+    return {name: value_hash(contact_id, name, value) for name, value in wanted.items() if not is_empty(value)}
+
+
+def unsure(snapshot: Snapshot, touched: Iterable[str]) -> dict[str, int | None]:
+    """The snapshot after a request with the ``touched`` properties of which nobody knows whether it was carried out."""
+    return {**snapshot, **dict.fromkeys(touched)}
+
+
+def is_empty(value: PropertyValue) -> bool:
+    """Whether it asks to clear its property."""
+    return value is None or value == ""
