@@ -1,5 +1,7 @@
 """``leads dead-letters``: what a CRM will not take, and what to do about it."""
 
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import click
@@ -8,43 +10,59 @@ from rich.console import Console
 from rich.table import Table
 
 from leads_pipeline.cli._audit import ACTOR, WORDS
+from leads_pipeline.cli._selection import Option, assigned_fields, options, utc
 from leads_pipeline.clock import SystemClock
 from leads_pipeline.config import load_settings
+from leads_pipeline.domain.delivery import Verdict
+from leads_pipeline.domain.stage import Lane
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
+
+    from leads_pipeline.steps.dead_letters import Foreseen, Resolution
+    from leads_pipeline.storage.dead_letter_actions import DoneBy
+    from leads_pipeline.storage.dead_letters import Attempt, LetterFilter
+
+_REASONS = [str(verdict) for verdict in Verdict if verdict is not Verdict.DELIVERED]
+
+_SELECTION: tuple[Option, ...] = (
+    click.option("--tenant", help="Only this tenant's."),
+    click.option("--destination", help="Only this destination's."),
+    click.option("--verdict", type=click.Choice(_REASONS), help="Only those that were refused as this."),
+    click.option("--code", help="Only those that the CRM refused with this code."),
+    click.option("--lane", type=click.Choice([str(lane) for lane in Lane]), help="Only contacts of this lane."),
+    click.option("--since", type=click.DateTime(), metavar="TIME", help="Only those that died since then (UTC)."),
+    click.option("--until", type=click.DateTime(), metavar="TIME", help="Only those that died until then (UTC)."),
+)
+_MANY: tuple[Option, ...] = (
+    click.argument("dead_letter_ids", metavar="[DEAD_LETTER_ID]...", type=click.UUID, nargs=-1),
+    *_SELECTION,
+    click.option("--all", "everything", is_flag=True, help="Without a filter: every open letter."),
+    click.option("--limit", type=click.IntRange(min=1), help="At most so many, the oldest first."),
+    click.option("--yes", is_flag=True, help="Do not ask."),
+    ACTOR,
+)
+_REASON = click.option("--reason", type=WORDS, help="Why; it is kept with the letter. No personal data.")
 
 
 @click.group(name="dead-letters")
 def dead_letters() -> None:
-    """What a CRM will not take: list it, look at it, send it again or give it up."""
+    """What a CRM will not take: list it, look at it, mend it, send it again or give it up."""
 
 
 @dead_letters.command(name="list")
-@click.option("--tenant", help="Only this tenant's.")
-@click.option("--destination", help="Only this destination's.")
-@click.option("--code", help="Only those that the CRM refused with this code.")
+@options(_SELECTION)
 @click.option("--all", "include_resolved", is_flag=True, help="Resolved ones too.")
 @click.option("--limit", default=50, show_default=True, type=click.IntRange(min=1), help="At most so many.")
 @click.pass_obj
-def list_letters(
-    config_file: str | None,
-    tenant: str | None,
-    destination: str | None,
-    code: str | None,
-    include_resolved: bool,
-    limit: int,
-) -> None:
+def list_letters(config_file: str | None, /, limit: int, **selection: Any) -> None:
     """Show dead letters, oldest first, without what is in them."""
-    from leads_pipeline.storage.dead_letters import find_dead_letters
-    from leads_pipeline.storage.open import open_database
+    from leads_pipeline.storage.dead_letters import count_dead_letters, find_dead_letters
 
-    with open_database(load_settings(config_file)).connect() as connection:
-        found = find_dead_letters(
-            connection,
-            tenant=tenant,
-            destination=destination,
-            code=code,
-            include_resolved=include_resolved,
-            limit=limit,
-        )
+    wanted = _filter(**selection)
+    with _engine(config_file).connect() as connection:
+        found = find_dead_letters(connection, wanted, limit=limit)
+        letters = count_dead_letters(connection, wanted) if len(found) == limit else len(found)
     if not found:
         click.echo("no dead letters")
         return
@@ -61,7 +79,9 @@ def list_letters(
             f"{letter.died_at:%Y-%m-%d %H:%M}",
             letter.resolution or "open",
         )
-    Console().print(table)
+    Console(markup=False, highlight=False).print(table)
+    if letters > len(found):
+        click.echo(f"{letters:,} letters in all; --limit {letters} shows them")
 
 
 @dead_letters.command()
@@ -69,15 +89,16 @@ def list_letters(
 @click.option("--reveal", is_flag=True, help="Show what was sent and the CRM's words: personal data.")
 @click.pass_obj
 def show(config_file: str | None, dead_letter_id: UUID, reveal: bool) -> None:
-    """Show one dead letter; what was sent only with --reveal."""
+    """Show one dead letter: why, every attempt, what was done; what was sent only with --reveal."""
     from leads_pipeline.errors import NotFound
-    from leads_pipeline.storage.dead_letters import get_dead_letter, payload_json
-    from leads_pipeline.storage.open import open_database
+    from leads_pipeline.storage.dead_letter_actions import actions_of
+    from leads_pipeline.storage.dead_letters import as_json, attempts_of, get_dead_letter
 
-    with open_database(load_settings(config_file)).connect() as connection:
+    with _engine(config_file).connect() as connection:
         letter = get_dead_letter(connection, dead_letter_id)
-    if letter is None:
-        raise NotFound(f"there is no dead letter {dead_letter_id}; `leads dead-letters list` shows what there is")
+        if letter is None:
+            raise NotFound(f"there is no dead letter {dead_letter_id}; `leads dead-letters list` shows what there is")
+        attempts, actions = attempts_of(connection, letter), actions_of(connection, dead_letter_id)
     click.echo(f"dead letter   {letter.dead_letter_id}")
     click.echo(f"contact       {letter.contact_id}, version {letter.version} (tenant {letter.tenant})")
     click.echo(f"destination   {letter.destination}")
@@ -85,41 +106,201 @@ def show(config_file: str | None, dead_letter_id: UUID, reveal: bool) -> None:
     click.echo(f"died          {letter.died_at:%Y-%m-%d %H:%M:%S} UTC")
     resolved = f", {letter.resolved_at:%Y-%m-%d %H:%M:%S} UTC" if letter.resolved_at else ""
     click.echo(f"resolution    {letter.resolution or 'open'}{resolved}")
+    for attempt in attempts:
+        click.echo(f"attempt {attempt.attempt:<5} {_attempt_words(attempt)}")
+    for action in actions:
+        details = "".join(f", {name} {_plain(value)}" for name, value in sorted(action.details.items()))
+        click.echo(f"{action.action:<13} {action.acted_at:%Y-%m-%d %H:%M:%S} UTC by {action.actor}{details}")
+        if action.reason:
+            click.echo(f"              {action.reason}")
     if not reveal:
         click.echo(f"properties    {', '.join(sorted(letter.payload)) or 'none'} (values with --reveal)")
         return
     click.echo(f"the CRM said  {letter.explanation or '(nothing)'}")
-    click.echo(payload_json(letter))
-
-
-@dead_letters.command()
-@click.argument("dead_letter_ids", type=click.UUID, nargs=-1, required=True)
-@ACTOR
-@click.pass_obj
-def redrive(config_file: str | None, dead_letter_ids: tuple[UUID, ...], actor: str) -> None:
-    """Send the contacts of dead letters again, as they are now, with a fresh budget."""
-    from leads_pipeline.steps.dead_letters import redrive as redrive_letters
-    from leads_pipeline.storage.open import open_database
-
-    engine = open_database(load_settings(config_file))
-    for resolution in redrive_letters(engine, dead_letter_ids, actor=actor, now=SystemClock().now()):
-        outcome = "waits to be sent" if resolution.changed else "was resolved already"
-        click.echo(f"{resolution.dead_letter_id}  {outcome}")
+    click.echo(as_json(letter.payload))
 
 
 @dead_letters.command()
 @click.argument("dead_letter_id", type=click.UUID)
+@click.option(
+    "--set",
+    "assignments",
+    multiple=True,
+    required=True,
+    metavar="FIELD=VALUE",
+    help="A field's new value; without a value the field is taken away. Repeat it for several fields.",
+)
 @ACTOR
+@_REASON
+@click.pass_obj
+def fix(
+    config_file: str | None, dead_letter_id: UUID, assignments: tuple[str, ...], actor: str, reason: str | None
+) -> None:
+    """Correct the contact of a dead letter: the leads that its values came from are judged again.
+
+    The corrected contact is sent by itself, and its delivery closes the letter.
+    """
+    from leads_pipeline.steps.fixed_dead_letters import fix as fix_letter
+
+    fields = assigned_fields(assignments)
+    settings = load_settings(config_file)
+    fixed = fix_letter(_engine(config_file), dead_letter_id, fields, settings=settings, done=_done(actor, reason))
+    if fixed.already:
+        click.echo(f"{dead_letter_id}  was resolved already")
+    for lead_id in fixed.leads:
+        click.echo(f"lead {lead_id} waits to be judged with {', '.join(sorted(fields))} corrected")
+
+
+@dead_letters.command()
+@options(_MANY)
+@_REASON
+@click.option(
+    "--rate",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="N",
+    help="At most so many a second to each destination, in the batch lane.",
+)
+@click.option("--dry-run", is_flag=True, help="Only say what would be sent.")
+@click.option("--reveal", is_flag=True, help="With --dry-run: show the values too, which are personal data.")
+@click.pass_obj
+def redrive(
+    config_file: str | None,
+    /,
+    actor: str,
+    reason: str | None,
+    rate: float | None,
+    dry_run: bool,
+    reveal: bool,
+    dead_letter_ids: tuple[UUID, ...],
+    **chosen: Any,
+) -> None:
+    """Send the contacts of dead letters again, as they are now, with a fresh budget: by id, or by a filter."""
+    from leads_pipeline.steps.dead_letters import foresee
+    from leads_pipeline.steps.dead_letters import redrive as redrive_letters
+
+    settings, engine, done = load_settings(config_file), _engine(config_file), _done(actor, reason)
+    if dry_run:
+        wanted = _wanted(engine, "looked at", dead_letter_ids, **{**chosen, "yes": True})
+        for foreseen in foresee(engine, wanted, settings=settings, done=done):
+            _print_foreseen(foreseen, reveal=reveal)
+        return
+    wanted = _wanted(engine, "sent again", dead_letter_ids, **chosen)
+    resolutions = redrive_letters(engine, wanted, done=done, per_second=rate)
+    _report(resolutions, "wait to be sent" if not dead_letter_ids else "waits to be sent", by_id=bool(dead_letter_ids))
+
+
+@dead_letters.command()
+@options(_MANY)
 @click.option("--reason", required=True, type=WORDS, help="Why; it is kept with the leads. No personal data.")
 @click.pass_obj
-def discard(config_file: str | None, dead_letter_id: UUID, actor: str, reason: str) -> None:
-    """Give a dead letter up; the leads that waited for it count as discarded."""
-    from leads_pipeline.steps.dead_letters import discard as discard_letter
+def discard(
+    config_file: str | None, /, actor: str, reason: str, dead_letter_ids: tuple[UUID, ...], **chosen: Any
+) -> None:
+    """Give dead letters up, by id or by a filter; the leads that waited for them count as discarded."""
+    from leads_pipeline.steps.dead_letters import discard as discard_letters
+
+    engine = _engine(config_file)
+    wanted = _wanted(engine, "discarded", dead_letter_ids, **chosen)
+    resolutions = discard_letters(engine, wanted, done=_done(actor, reason))
+    _report(resolutions, "discarded", by_id=bool(dead_letter_ids))
+
+
+def _wanted(
+    engine: "sa.Engine",
+    fate: str,
+    dead_letter_ids: Sequence[UUID],
+    *,
+    everything: bool,
+    limit: int | None,
+    yes: bool,
+    **selection: Any,
+) -> Iterable[UUID]:
+    """The letters that are named by their ids, or by a filter that somebody has said yes to."""
+    from leads_pipeline.storage.dead_letters import count_dead_letters, each_dead_letter
+
+    narrowed = any(value is not None for value in selection.values())
+    if dead_letter_ids:
+        if narrowed or everything or limit is not None:
+            raise click.UsageError("name dead letters by their ids or by a filter, not by both")
+        return list(dict.fromkeys(dead_letter_ids))
+    if not narrowed and not everything:
+        raise click.UsageError("name dead letters by their ids or by a filter; --all means every open one")
+    wanted = _filter(**selection)
+    with engine.connect() as connection:
+        letters = count_dead_letters(connection, wanted)
+    letters = letters if limit is None else min(letters, limit)
+    if not letters:
+        click.echo("no dead letters")
+        return []
+    if not yes:
+        click.confirm(f"{letters:,} dead letters will be {fate}. Go on?", abort=True)
+    return each_dead_letter(engine, wanted, limit=letters)
+
+
+def _report(resolutions: "Sequence[Resolution]", outcome: str, *, by_id: bool) -> None:
+    if by_id:
+        for item in resolutions:
+            leads = f", with {item.leads_discarded} lead(s)" if item.leads_discarded else ""
+            click.echo(f"{item.dead_letter_id}  {outcome + leads if item.changed else 'was resolved already'}")
+        return
+    changed = [item for item in resolutions if item.changed]
+    with_leads = sum(item.leads_discarded for item in changed)
+    if changed:
+        click.echo(f"{len(changed):,} dead letters: {outcome}{f', with {with_leads:,} leads' if with_leads else ''}")
+    if len(changed) < len(resolutions):
+        click.echo(f"{len(resolutions) - len(changed):,} dead letters were resolved already")
+
+
+def _print_foreseen(foreseen: "Foreseen", *, reveal: bool) -> None:
+    letter = foreseen.letter
+    if foreseen.version is None:
+        why = "was resolved already" if letter.resolved_at else "has no contact, or no destination, any more"
+        click.echo(f"{letter.dead_letter_id}  {why}: nothing would be sent")
+        return
+    names = ", ".join(sorted(foreseen.properties)) or "nothing"
+    refused = f"{letter.reason} {letter.code or ''}".strip()
+    changed = f"changed since: {', '.join(foreseen.changed)}" if foreseen.changed else "nothing changed since"
+    click.echo(f"{letter.dead_letter_id}  would send version {foreseen.version}: {names}")
+    click.echo(f"{'':36}  refused as {refused}; {changed}")
+    if reveal:
+        from leads_pipeline.storage.dead_letters import as_json
+
+        click.echo(as_json(foreseen.properties))
+
+
+def _attempt_words(attempt: "Attempt") -> str:
+    answer = f"HTTP {attempt.http_status}" if attempt.http_status is not None else "no answer"
+    verdict = f"{attempt.verdict or 'not settled'} {attempt.code or ''}".strip()
+    request = f", request {attempt.correlation_id}" if attempt.correlation_id else ""
+    return f"{attempt.sent_at:%Y-%m-%d %H:%M:%S} UTC: {verdict} ({answer}{request})"
+
+
+def _plain(value: Any) -> str:
+    return ", ".join(str(item) for item in value) if isinstance(value, list) else str(value)
+
+
+def _filter(
+    *, verdict: str | None, lane: str | None, since: Any, until: Any, include_resolved: bool = False, **equals: Any
+) -> "LetterFilter":
+    from leads_pipeline.storage.dead_letters import LetterFilter
+
+    return LetterFilter(
+        **equals,
+        reason=verdict,
+        lane=Lane(lane) if lane else None,
+        since=utc(since),
+        until=utc(until),
+        include_resolved=include_resolved,
+    )
+
+
+def _done(actor: str, reason: str | None) -> "DoneBy":
+    from leads_pipeline.storage.dead_letter_actions import DoneBy
+
+    return DoneBy(actor, SystemClock().now(), reason)
+
+
+def _engine(config_file: str | None) -> "sa.Engine":
     from leads_pipeline.storage.open import open_database
 
-    engine = open_database(load_settings(config_file))
-    resolution = discard_letter(engine, dead_letter_id, actor=actor, reason=reason, now=SystemClock().now())
-    if not resolution.changed:
-        click.echo(f"{dead_letter_id}  was resolved already")
-        return
-    click.echo(f"{dead_letter_id}  discarded, with {resolution.leads_discarded} lead(s)")
+    return open_database(load_settings(config_file))

@@ -4,14 +4,14 @@ import json
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
-from functools import reduce
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import click
 
 from leads_pipeline.cli._audit import ACTOR, WORDS
+from leads_pipeline.cli._selection import assigned_fields, options, utc
 from leads_pipeline.clock import SystemClock
 from leads_pipeline.config import load_settings
 from leads_pipeline.domain.lead import FIELD_NAMES
@@ -49,18 +49,13 @@ _RELEASE = click.option("--release", is_flag=True, help="Also what the door had 
 _REASON = click.option("--reason", type=WORDS, help="Why; it is kept with the lead. No personal data.")
 
 
-def _options(options: tuple[Callable[[Any], Any], ...]) -> Callable[[Any], Any]:
-    """A decorator that gives a command all of ``options``."""
-    return lambda command: reduce(lambda made, option: option(made), reversed(options), command)
-
-
 @click.group()
 def rejected() -> None:
     """What validation rejected: list it, look at it, fix it, have it judged again or give it up."""
 
 
 @rejected.command(name="list")
-@_options(_SELECTION)
+@options(_SELECTION)
 @click.option("--limit", default=50, show_default=True, type=click.IntRange(min=1), help="At most so many.")
 @click.option("--after", type=click.UUID, metavar="LEAD_ID", help="Go on behind this lead.")
 @click.option("--by-rule", is_flag=True, help="Count them by rule instead.")
@@ -173,7 +168,7 @@ def fix(
     from leads_pipeline.steps.rejected_leads import checked
     from leads_pipeline.steps.rejected_leads import fix as fix_lead
 
-    fields = _fields(assignments)
+    fields = assigned_fields(assignments)
     checked(fields)
     if dry_run:
         _foresee(config_file, lead_id, fields, release=release, values=values)
@@ -185,7 +180,7 @@ def fix(
 
 
 @rejected.command()
-@_options(_MANY)
+@options(_MANY)
 @_REASON
 @_RELEASE
 @click.pass_obj
@@ -207,7 +202,7 @@ def retry(
 
 
 @rejected.command()
-@_options(_MANY)
+@options(_MANY)
 @click.option("--reason", required=True, type=WORDS, help="Why; it is kept with the leads. No personal data.")
 @click.pass_obj
 def discard(config_file: str | None, /, actor: str, reason: str, lead_ids: tuple[UUID, ...], **chosen: Any) -> None:
@@ -320,25 +315,7 @@ def _filter(
 ) -> "RejectedFilter":
     from leads_pipeline.storage.rejected import RejectedFilter
 
-    return RejectedFilter(**equals, since=_utc(since), until=_utc(until), but_not=but_not)
-
-
-def _utc(at: datetime | None) -> datetime | None:
-    return None if at is None else at.replace(tzinfo=UTC)
-
-
-def _fields(assignments: Sequence[str]) -> dict[str, str | None]:
-    """``FIELD=VALUE`` as a correction. A value is personal: no message quotes it."""
-    fields: dict[str, str | None] = {}
-    for number, assignment in enumerate(assignments, start=1):
-        name, is_given, value = assignment.partition("=")
-        name = name.strip()
-        if not is_given:
-            raise click.BadParameter(f"number {number} is not FIELD=VALUE", param_hint="--set")
-        if name in fields:
-            raise click.BadParameter(f"{name} is set twice", param_hint="--set")
-        fields[name] = value.strip() or None
-    return fields
+    return RejectedFilter(**equals, since=utc(since), until=utc(until), but_not=but_not)
 
 
 def _telling(reasons: Sequence[dict[str, str]]) -> Sequence[dict[str, str]]:

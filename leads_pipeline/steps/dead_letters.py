@@ -1,25 +1,32 @@
-"""What an operator does with a dead letter: send it again, or take it out for good.
+"""What an operator does with dead letters: see what would be sent, send them again, or take them out for good.
 
-Each call is one transaction per letter and safe to repeat: a letter that is resolved already is left alone. Keep out:
-how letters come to be; see ``crm.batch``.
+Safe to repeat: a letter that is resolved already is left alone. Each action is written down in the transaction of what
+it did. Keep out: how letters come to be (``crm.batch``), and what changes a contact (``steps.fixed_dead_letters``).
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from itertools import islice
 from uuid import UUID
 
 import sqlalchemy as sa
 
+from leads_pipeline.config import Settings
+from leads_pipeline.domain.delivery import PropertyValue, as_properties
 from leads_pipeline.errors import NotFound
+from leads_pipeline.storage.dead_letter_actions import Action, DoneBy, redrive_letters, write_actions
 from leads_pipeline.storage.dead_letters import (
+    PAGE,
     DeadLetter,
     dispose_undelivered_leads,
     get_dead_letter,
+    get_dead_letters,
     resolve,
     take_out,
-    wait_again,
+    unknown_letters,
 )
+from leads_pipeline.storage.outbox import wanted_contacts
 from leads_pipeline.telemetry import get_logger
 
 log = get_logger(__name__)
@@ -34,46 +41,109 @@ class Resolution:
     leads_discarded: int = 0
 
 
-def redrive(engine: sa.Engine, dead_letter_ids: Iterable[UUID], *, actor: str, now: datetime) -> list[Resolution]:
+@dataclass(frozen=True, slots=True)
+class Foreseen:
+    """What a redrive would send of one letter; ``None`` where it would send nothing. The properties are personal.
+
+    ``changed``: names of what is not as it was when it was refused.
+    """
+
+    letter: DeadLetter
+    version: int | None
+    properties: Mapping[str, PropertyValue] = field(default_factory=dict, repr=False)
+    changed: tuple[str, ...] = ()
+
+
+def redrive(
+    engine: sa.Engine, dead_letter_ids: Iterable[UUID], *, done: DoneBy, per_second: float | None = None
+) -> list[Resolution]:
     """Let the letters' contacts be sent again, as they are now, with a fresh budget.
 
+    ``per_second``: come due one after the other at this rate, each destination by itself, behind what was paced before,
+    and in the batch lane. The times stand in the outbox: no process has to live on for them, and a command that was
+    killed can be given again.
+
     Raises:
-        NotFound: there is no such letter; those before it were redriven.
+        NotFound: there is no such letter; what came before its page was redriven.
     """
-    return [_redrive(engine, letter_id, actor=actor, now=now) for letter_id in dead_letter_ids]
+    step = None if per_second is None else timedelta(seconds=1 / per_second)
+    resolutions: list[Resolution] = []
+    for page in _pages(dead_letter_ids):
+        with engine.begin() as connection:
+            _must_exist(connection, page)
+            open_letters = redrive_letters(connection, page, done=done, step=step)
+        resolutions += [Resolution(letter_id, letter_id in open_letters) for letter_id in page]
+    log.info("dead_letters_redriven", actor=done.actor, letters=sum(item.changed for item in resolutions))
+    return resolutions
 
 
-def discard(engine: sa.Engine, dead_letter_id: UUID, *, actor: str, reason: str, now: datetime) -> Resolution:
-    """Give up on the letter's version of its contact.
-
-    The leads that waited for it become ``discarded``, so that they stay accounted for; leads that an earlier version
-    delivered stay delivered. A new lead of the same person is delivered as usual.
+def foresee(
+    engine: sa.Engine, dead_letter_ids: Iterable[UUID], *, settings: Settings, done: DoneBy
+) -> Iterator[Foreseen]:
+    """What a redrive would send now. Sends nothing and changes nothing; that somebody looked is written down.
 
     Raises:
         NotFound: there is no such letter.
     """
+    for page in _pages(dead_letter_ids):
+        with engine.begin() as connection:
+            _must_exist(connection, page)
+            letters = get_dead_letters(connection, page)
+            contacts = wanted_contacts(connection, [letter.contact_id for letter in letters])
+            write_actions(
+                connection, ((item.dead_letter_id, item.tenant) for item in letters), Action.DRY_RUN, done=done
+            )
+        for letter in letters:
+            destination = settings.destinations.get(letter.destination)
+            contact = contacts.get(letter.contact_id)
+            if letter.resolved_at is not None or contact is None or destination is None:
+                yield Foreseen(letter, None)
+                continue
+            properties = as_properties(contact, mapping=destination.mapping, delivered_fields=())
+            # An empty value clears, which is what leaving the property out asks for by now.
+            changed = [name for name, was in letter.payload.items() if (properties.get(name) or "") != (was or "")]
+            yield Foreseen(letter, contact["version"], properties, tuple(sorted(changed)))
+
+
+def discard(engine: sa.Engine, dead_letter_ids: Iterable[UUID], *, done: DoneBy) -> list[Resolution]:
+    """Give up on the letters' versions of their contacts; ``done`` has a reason.
+
+    The leads that waited for them become ``discarded``, so that they stay accounted for; leads that an earlier version
+    delivered stay delivered. A new lead of the same person is delivered as usual.
+
+    Raises:
+        NotFound: there is no such letter; those before it were discarded.
+    """
+    resolutions = [_discard(engine, letter_id, done=done) for letter_id in dead_letter_ids]
+    log.info("dead_letters_discarded", actor=done.actor, letters=sum(item.changed for item in resolutions))
+    return resolutions
+
+
+def _discard(engine: sa.Engine, dead_letter_id: UUID, *, done: DoneBy) -> Resolution:
     with engine.begin() as connection:
-        letter = _locked(connection, dead_letter_id)
-        if letter.resolved_at is not None or not take_out(connection, letter.outbox_id, now=now):
+        letter = get_dead_letter(connection, dead_letter_id, for_update=True)
+        if letter is None:
+            raise _not_found(dead_letter_id)
+        if letter.resolved_at is not None or not take_out(connection, letter.outbox_id, now=done.at):
             return Resolution(dead_letter_id, changed=False)
-        leads = dispose_undelivered_leads(connection, letter, actor=actor, reason=reason, now=now)
-        resolve(connection, dead_letter_id, resolution=f"discarded by {actor}", now=now)
-    log.info("dead_letter_discarded", dead_letter_id=str(dead_letter_id), actor=actor, leads=len(leads))
+        leads = dispose_undelivered_leads(connection, letter, actor=done.actor, reason=done.reason or "", now=done.at)
+        resolve(connection, dead_letter_id, resolution=f"discarded by {done.actor}", now=done.at)
+        write_actions(
+            connection, [(dead_letter_id, letter.tenant)], Action.DISCARD, done=done, details={"leads": len(leads)}
+        )
     return Resolution(dead_letter_id, changed=True, leads_discarded=len(leads))
 
 
-def _redrive(engine: sa.Engine, dead_letter_id: UUID, *, actor: str, now: datetime) -> Resolution:
-    with engine.begin() as connection:
-        letter = _locked(connection, dead_letter_id)
-        if letter.resolved_at is not None or not wait_again(connection, letter.outbox_id, now=now):
-            return Resolution(dead_letter_id, changed=False)
-        resolve(connection, dead_letter_id, resolution=f"redriven by {actor}", now=now)
-    log.info("dead_letter_redriven", dead_letter_id=str(dead_letter_id), actor=actor)
-    return Resolution(dead_letter_id, changed=True)
+def _pages(dead_letter_ids: Iterable[UUID]) -> Iterator[list[UUID]]:
+    ids = iter(dict.fromkeys(dead_letter_ids) if isinstance(dead_letter_ids, list | tuple) else dead_letter_ids)
+    while page := list(islice(ids, PAGE)):
+        yield page
 
 
-def _locked(connection: sa.Connection, dead_letter_id: UUID) -> DeadLetter:
-    letter = get_dead_letter(connection, dead_letter_id, for_update=True)
-    if letter is None:
-        raise NotFound(f"there is no dead letter {dead_letter_id}; `leads dead-letters list` shows what there is")
-    return letter
+def _must_exist(connection: sa.Connection, dead_letter_ids: list[UUID]) -> None:
+    if missing := unknown_letters(connection, dead_letter_ids):
+        raise _not_found(missing[0])
+
+
+def _not_found(dead_letter_id: UUID) -> NotFound:
+    return NotFound(f"there is no dead letter {dead_letter_id}; `leads dead-letters list` shows what there is")

@@ -5,7 +5,7 @@ delivery, or what an operator decided, with the operator's name.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -13,10 +13,30 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
-from leads_pipeline.domain.stage import OutboxState
-from leads_pipeline.storage.schema import dead_letters, outbox
+from leads_pipeline.domain.stage import Lane, OutboxState
+from leads_pipeline.storage.schema import crm_sync_batches, dead_letters, outbox, sync_attempts
 
 _COLUMNS = [column for column in dead_letters.c if column.name not in ("payload", "explanation")]
+
+# Letters that one statement reads when somebody acts on whatever a filter names.
+PAGE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class LetterFilter:
+    """Which letters are meant. ``since`` and ``until`` are about when they died, both included.
+
+    ``reason`` is the class of the refusal, ``code`` the vendor's own; ``lane`` is the one that the contact waited in.
+    """
+
+    tenant: str | None = None
+    destination: str | None = None
+    reason: str | None = None
+    code: str | None = None
+    lane: Lane | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    include_resolved: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +57,21 @@ class DeadLetter:
     resolution: str | None = None
     payload: Mapping[str, Any] = field(default_factory=dict, repr=False)
     explanation: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One time that a contact was sent. ``verdict`` is ``None`` while nobody knows what became of it.
+
+    ``http_status`` and ``correlation_id``, the vendor's name for the request, are those of the batch it went in.
+    """
+
+    sent_at: datetime
+    attempt: int
+    verdict: str | None
+    code: str | None
+    http_status: int | None
+    correlation_id: str | None
 
 
 def write_dead_letters(connection: sa.Connection, letters: Sequence[DeadLetter]) -> None:
@@ -78,25 +113,63 @@ def supersede(connection: sa.Connection, outbox_ids: Sequence[int], *, now: date
 
 
 def find_dead_letters(
-    connection: sa.Connection,
-    *,
-    tenant: str | None = None,
-    destination: str | None = None,
-    code: str | None = None,
-    include_resolved: bool = False,
-    limit: int,
+    connection: sa.Connection, wanted: LetterFilter | None = None, *, after: DeadLetter | None = None, limit: int
 ) -> list[DeadLetter]:
-    """Letters without their personal columns, oldest first."""
-    statement = sa.select(*_COLUMNS).order_by(dead_letters.c.died_at, dead_letters.c.dead_letter_id).limit(limit)
-    if tenant is not None:
-        statement = statement.where(dead_letters.c.tenant == tenant)
-    if destination is not None:
-        statement = statement.where(dead_letters.c.destination == destination)
-    if code is not None:
-        statement = statement.where(dead_letters.c.code == code)
-    if not include_resolved:
-        statement = statement.where(dead_letters.c.resolved_at.is_(None))
+    """Letters without their personal columns, oldest first, from the one behind ``after``."""
+    order = (dead_letters.c.died_at, dead_letters.c.dead_letter_id)
+    statement = sa.select(*_COLUMNS).where(*_conditions(wanted or LetterFilter())).order_by(*order).limit(limit)
+    if after is not None:
+        statement = statement.where(sa.tuple_(*order) > sa.tuple_(after.died_at, after.dead_letter_id))
     return [DeadLetter(**row) for row in connection.execute(statement).mappings()]
+
+
+def count_dead_letters(connection: sa.Connection, wanted: LetterFilter) -> int:
+    """How many letters a filter names."""
+    statement = sa.select(sa.func.count()).select_from(dead_letters).where(*_conditions(wanted))
+    return int(connection.execute(statement).scalar_one())
+
+
+def each_dead_letter(engine: sa.Engine, wanted: LetterFilter, *, limit: int) -> Iterator[UUID]:
+    """The ids of at most ``limit`` letters, oldest first, page by page."""
+    after: DeadLetter | None = None
+    while limit > 0:
+        with engine.connect() as connection:
+            page = find_dead_letters(connection, wanted, after=after, limit=min(PAGE, limit))
+        if not page:
+            return
+        yield from (letter.dead_letter_id for letter in page)
+        after = page[-1]
+        limit -= len(page)
+
+
+def get_dead_letters(connection: sa.Connection, dead_letter_ids: Sequence[UUID]) -> list[DeadLetter]:
+    """These letters, whole, in the order in which they are asked for."""
+    statement = sa.select(dead_letters).where(dead_letters.c.dead_letter_id.in_(dead_letter_ids))
+    found = {row["dead_letter_id"]: DeadLetter(**row) for row in connection.execute(statement).mappings()}
+    return [found[letter_id] for letter_id in dead_letter_ids if letter_id in found]
+
+
+def unknown_letters(connection: sa.Connection, dead_letter_ids: Sequence[UUID]) -> list[UUID]:
+    """Those of the ids that no letter has."""
+    known = sa.select(dead_letters.c.dead_letter_id).where(dead_letters.c.dead_letter_id.in_(dead_letter_ids))
+    found: set[UUID] = set(connection.execute(known).scalars())
+    return [letter_id for letter_id in dead_letter_ids if letter_id not in found]
+
+
+def attempts_of(connection: sa.Connection, letter: DeadLetter) -> list[Attempt]:
+    """Every time that the letter's version was sent, the first one first."""
+    tried, request = sync_attempts.c, crm_sync_batches.c
+    statement = (
+        sa.select(tried.sent_at, tried.attempt, tried.verdict, tried.code, request.http_status, request.correlation_id)
+        .select_from(sync_attempts.outerjoin(crm_sync_batches, request.batch_id == tried.batch_id))
+        .where(
+            tried.contact_id == letter.contact_id,
+            tried.outbox_id == letter.outbox_id,
+            tried.version == letter.version,
+        )
+        .order_by(tried.sent_at, tried.attempt)
+    )
+    return [Attempt(**row) for row in connection.execute(statement).mappings()]
 
 
 def get_dead_letter(connection: sa.Connection, dead_letter_id: UUID, *, for_update: bool = False) -> DeadLetter | None:
@@ -120,16 +193,6 @@ def resolve(connection: sa.Connection, dead_letter_id: UUID, *, resolution: str,
         .where(dead_letters.c.dead_letter_id == dead_letter_id, dead_letters.c.resolved_at.is_(None))
         .values(resolved_at=now, resolution=resolution)
     )
-
-
-def wait_again(connection: sa.Connection, outbox_id: int, *, now: datetime) -> bool:
-    """Let a dead row be sent again with a fresh budget; ``False`` when it is not dead any more."""
-    updated = connection.execute(
-        outbox.update()
-        .where(outbox.c.outbox_id == outbox_id, outbox.c.state == OutboxState.DEAD)
-        .values(state=OutboxState.WAITING, due_at=now, attempts=0, updated_at=now)
-    )
-    return updated.rowcount == 1
 
 
 def take_out(connection: sa.Connection, outbox_id: int, *, now: datetime) -> bool:
@@ -189,6 +252,27 @@ def dead_letter_counts(connection: sa.Connection) -> dict[tuple[str, str, str], 
     return {(row.tenant, row.destination, row.reason): row.letters for row in rows}
 
 
-def payload_json(letter: DeadLetter) -> str:
-    """What was sent, for a person to read."""
-    return json.dumps(dict(letter.payload), indent=2, ensure_ascii=False, sort_keys=True)
+def as_json(properties: Mapping[str, Any]) -> str:
+    """What was or would be sent, for a person to read."""
+    return json.dumps(dict(properties), indent=2, ensure_ascii=False, sort_keys=True)
+
+
+def _conditions(wanted: LetterFilter) -> list[sa.ColumnElement[bool]]:
+    this = dead_letters.c
+    equal = {
+        this.tenant: wanted.tenant,
+        this.destination: wanted.destination,
+        this.reason: wanted.reason,
+        this.code: wanted.code,
+    }
+    conditions: list[sa.ColumnElement[bool]] = [column == value for column, value in equal.items() if value is not None]
+    if wanted.lane is not None:
+        same = sa.exists().where(outbox.c.outbox_id == this.outbox_id, outbox.c.lane == wanted.lane)
+        conditions.append(same.correlate(dead_letters))
+    if wanted.since is not None:
+        conditions.append(this.died_at >= wanted.since)
+    if wanted.until is not None:
+        conditions.append(this.died_at <= wanted.until)
+    if not wanted.include_resolved:
+        conditions.append(this.resolved_at.is_(None))
+    return conditions

@@ -12,8 +12,8 @@ from leads_pipeline.cli import cli
 from leads_pipeline.clock import FrozenClock
 from leads_pipeline.config import DATABASE_URL_VARIABLE
 from leads_pipeline.errors import NotFound
-from leads_pipeline_tests.conftest import LEADS_YAML
-from leads_pipeline_tests.defs.rows import Flow
+from leads_pipeline_tests.conftest import LEADS_YAML, NOW
+from leads_pipeline_tests.defs.rows import Flow, insert
 
 Leads = Callable[..., Result]
 
@@ -30,8 +30,9 @@ def leads(
     monkeypatch.setenv(DATABASE_URL_VARIABLE, database_url)
     monkeypatch.setenv("COLUMNS", "200")
 
-    def run(*arguments: str) -> Result:
-        return CliRunner().invoke(cli, ["--config", str(tmp_path / "leads.yaml"), "dead-letters", *arguments])
+    def run(*arguments: str, answer: str | None = None) -> Result:
+        arguments = ("--config", str(tmp_path / "leads.yaml"), "dead-letters", *arguments)
+        return CliRunner().invoke(cli, arguments, input=answer)
 
     return run
 
@@ -76,6 +77,75 @@ def test_nothing_is_decided_without_a_name(leads: Leads, engine: sa.Engine) -> N
     refused = leads("discard", str(_letter(engine)), "--reason", "gone")
     assert refused.exit_code == 2
     assert "--actor" in refused.output
+
+
+def test_every_attempt_and_what_was_done_is_shown(leads: Leads, engine: sa.Engine) -> None:
+    letter = str(_letter(engine))
+    with engine.begin() as connection:
+        row = connection.execute(sa.text("select outbox_id, contact_id, version from dead_letters")).one()
+        insert(
+            connection, "sync_attempts", now=NOW, batch_id=UUID(int=7), attempt=3, verdict="invalid",
+            code="BAD_EMAIL", **row._mapping,
+        )  # fmt: skip
+        insert(connection, "crm_sync_batches", now=NOW, batch_id=UUID(int=7), http_status=207, correlation_id="abc")
+    leads("redrive", letter, "--actor", "grace", "--reason", "TICKET-7", "--rate", "2")
+    shown = leads("show", letter).output
+    assert "attempt 3     2026-01-15 12:00:00 UTC: invalid BAD_EMAIL (HTTP 207, request abc)" in shown
+    assert "by grace" in shown
+    assert "per_second 2" in shown
+    assert "TICKET-7" in shown
+
+
+def test_letters_are_chosen_by_a_filter_and_somebody_says_yes(leads: Leads, engine: sa.Engine) -> None:
+    by_filter = ("--actor", "grace", "--tenant", "acme")
+    refused = leads("redrive", *by_filter, answer="n\n")
+    assert "1 dead letters will be sent again. Go on?" in refused.output
+    assert "open" in leads("list").output
+    assert "no dead letters" in leads("redrive", "--actor", "grace", "--tenant", "globex").output
+    assert "1 dead letters: wait to be sent" in leads("redrive", *by_filter, answer="y\n").output
+
+
+def test_letters_are_discarded_by_a_filter(leads: Leads, engine: sa.Engine) -> None:
+    done = leads("discard", "--all", "--yes", "--actor", "grace", "--reason", "gone")
+    assert "1 dead letters: discarded, with 1 leads" in done.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("redrive",), "--all means every open one"),
+        (("discard", "--reason", "gone"), "--all means every open one"),
+        (("redrive", str(UUID(int=1)), "--tenant", "acme"), "not by both"),
+        (("redrive", str(UUID(int=1)), "--rate", "0"), "--rate"),
+        (("fix", str(UUID(int=1)), "--set", "city"), "number 1 is not FIELD=VALUE"),
+    ],
+)
+def test_what_is_not_said_clearly_is_refused(arguments: tuple[str, ...], words: str, leads: Leads) -> None:
+    refused = leads(*arguments, "--actor", "grace")
+    assert refused.exit_code == 2
+    assert words in refused.output
+
+
+def test_a_dry_run_tells_names_and_values_only_on_demand(leads: Leads, engine: sa.Engine) -> None:
+    with engine.begin() as connection:
+        connection.execute(sa.text("update golden_contacts set city = 'Graz'"))
+        connection.execute(sa.text("update dead_letters set destination = 'hubspot'"))
+    dry = ("redrive", "--all", "--actor", "grace", "--dry-run")
+    told, revealed = leads(*dry), leads(*dry, "--reveal")
+    assert "would send version" in told.output
+    assert "changed since: email" in told.output
+    assert "Graz" not in told.output
+    assert "Graz" in revealed.output
+    assert "open" in leads("list").output
+
+
+def test_a_fix_names_the_leads_that_are_judged_again(leads: Leads, engine: sa.Engine) -> None:
+    with engine.begin() as connection:
+        connection.execute(sa.text("""update raw_leads set payload = '{"email": "ada@example.com"}'"""))
+    done = leads("fix", str(_letter(engine)), "--set", "city=Graz", "--actor", "grace")
+    assert "waits to be judged with city corrected" in done.output
+    assert "Graz" not in done.output
+    assert "fields city" in leads("show", str(_letter(engine))).output
 
 
 @pytest.mark.parametrize("command", ["show", "redrive"])

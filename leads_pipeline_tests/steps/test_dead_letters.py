@@ -1,18 +1,35 @@
 """What an operator does with dead letters, and that no lead gets lost by it."""
 
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 import sqlalchemy as sa
 
 from leads_pipeline.clock import FrozenClock
-from leads_pipeline.domain.stage import LeadState
+from leads_pipeline.config import Settings
+from leads_pipeline.domain.stage import Lane, LeadState
 from leads_pipeline.errors import NotFound
-from leads_pipeline.steps.dead_letters import discard, redrive
+from leads_pipeline.steps.dead_letters import discard, foresee, redrive
 from leads_pipeline.storage.conservation import Conservation, conservation
-from leads_pipeline.storage.dead_letters import find_dead_letters, get_dead_letter, payload_json
+from leads_pipeline.storage.dead_letter_actions import ActionRow, DoneBy, actions_of
+from leads_pipeline.storage.dead_letters import (
+    PAGE,
+    LetterFilter,
+    as_json,
+    attempts_of,
+    count_dead_letters,
+    each_dead_letter,
+    find_dead_letters,
+    get_dead_letter,
+)
 from leads_pipeline_tests.conftest import NOW
-from leads_pipeline_tests.defs.rows import Flow
+from leads_pipeline_tests.defs.rows import Flow, insert
+
+SECOND = timedelta(seconds=1)
+GRACE = DoneBy("grace", NOW, "the mailbox exists")
 
 
 @pytest.fixture
@@ -52,7 +69,7 @@ def test_a_discarded_letter_s_leads_are_discarded_and_everything_still_adds_up(
 ) -> None:
     before, letter = _account(engine), _letter(engine)
     assert before.states[LeadState.DEAD] == 1
-    resolution = discard(engine, letter, actor="grace", reason="no such person", now=NOW)
+    [resolution] = discard(engine, [letter], done=DoneBy("grace", NOW, "no such person"))
     assert (resolution.changed, resolution.leads_discarded) == (True, 1)
     after = _account(engine)
     assert after.conserved
@@ -77,7 +94,7 @@ def test_what_an_earlier_version_delivered_stays_delivered_when_a_later_one_is_d
         )  # fmt: skip
         connection.execute(sa.text("update dead_letters set version = version + 1"))
         connection.execute(sa.text("update golden_contacts set version = version + 1"))
-    assert discard(engine, letter, actor="grace", reason="x", now=NOW).leads_discarded == 0
+    assert discard(engine, [letter], done=GRACE)[0].leads_discarded == 0
     row = _row(engine, letter)
     assert (row.state, row.wanted_version) == ("delivered", row.delivered_version)
     assert _account(engine).conserved
@@ -85,7 +102,7 @@ def test_what_an_earlier_version_delivered_stays_delivered_when_a_later_one_is_d
 
 def test_a_redriven_letter_s_contact_waits_with_a_fresh_budget(engine: sa.Engine, leads: dict[str, UUID]) -> None:
     letter = _letter(engine)
-    [resolution] = redrive(engine, [letter], actor="grace", now=NOW)
+    [resolution] = redrive(engine, [letter], done=GRACE)
     row = _row(engine, letter)
     assert resolution.changed
     assert (row.state, row.attempts, row.due_at, row.resolution) == ("waiting", 0, NOW, "redriven by grace")
@@ -95,18 +112,18 @@ def test_a_redriven_letter_s_contact_waits_with_a_fresh_budget(engine: sa.Engine
 
 def test_a_letter_is_resolved_once(engine: sa.Engine, leads: dict[str, UUID]) -> None:
     letter = _letter(engine)
-    redrive(engine, [letter], actor="grace", now=NOW)
-    assert not redrive(engine, [letter], actor="ada", now=NOW)[0].changed
-    assert not discard(engine, letter, actor="ada", reason="x", now=NOW).changed
+    redrive(engine, [letter], done=GRACE)
+    assert not redrive(engine, [letter], done=DoneBy("ada", NOW))[0].changed
+    assert not discard(engine, [letter], done=DoneBy("ada", NOW, "x"))[0].changed
     assert _row(engine, letter).resolution == "redriven by grace"
 
 
 def test_a_letter_that_does_not_exist_is_named(engine: sa.Engine) -> None:
     missing = uuid4()
     with pytest.raises(NotFound, match=str(missing)):
-        redrive(engine, [missing], actor="grace", now=NOW)
+        redrive(engine, [missing], done=GRACE)
     with pytest.raises(NotFound, match=str(missing)):
-        discard(engine, missing, actor="grace", reason="x", now=NOW)
+        discard(engine, [missing], done=GRACE)
 
 
 def test_lists_hold_no_personal_data_and_one_letter_does(engine: sa.Engine, leads: dict[str, UUID]) -> None:
@@ -118,20 +135,180 @@ def test_lists_hold_no_personal_data_and_one_letter_does(engine: sa.Engine, lead
         whole = get_dead_letter(connection, letter)
     assert (listed.payload, listed.explanation) == ({}, None)
     assert whole is not None
-    assert "ada@example.com" in payload_json(whole)
+    assert "ada@example.com" in as_json(whole.payload)
     assert "ada@example.com" not in repr(whole)
 
 
-def test_lists_can_be_narrowed(engine: sa.Engine, leads: dict[str, UUID]) -> None:
+def _letters(engine: sa.Engine, **wanted: Any) -> int:
+    with engine.connect() as connection:
+        found = find_dead_letters(connection, LetterFilter(**wanted), limit=10)
+        assert len(found) == count_dead_letters(connection, LetterFilter(**wanted))
+    return len(found)
+
+
+def test_letters_can_be_narrowed(engine: sa.Engine, leads: dict[str, UUID]) -> None:
     letter = _letter(engine)
+    with engine.begin() as connection:
+        connection.execute(sa.text("update dead_letters set reason = 'invalid', code = 'BAD_EMAIL'"))
+    matching: dict[str, Any] = {
+        "tenant": "acme", "destination": "any", "reason": "invalid", "code": "BAD_EMAIL", "lane": Lane.REAL_TIME,
+        "since": NOW, "until": NOW,
+    }  # fmt: skip
+    other: dict[str, Any] = {
+        "tenant": "globex", "destination": "elsewhere", "reason": "conflict", "code": "OTHER", "lane": Lane.BATCH,
+        "since": NOW + SECOND, "until": NOW - SECOND,
+    }  # fmt: skip
+    assert _letters(engine, **matching) == 1
+    assert {name: _letters(engine, **{name: value}) for name, value in other.items()} == dict.fromkeys(other, 0)
+    redrive(engine, [letter], done=GRACE)
+    assert (_letters(engine), _letters(engine, include_resolved=True)) == (0, 1)
+
+
+def _die(engine: sa.Engine, count: int, destination: str = "hubspot") -> list[UUID]:
+    """Dead contacts, one after the other; their letters, oldest first."""
+    with engine.begin() as connection:
+        flow = Flow(connection, NOW, destinations=(destination,))
+        for _ in range(count):
+            flow.dead()
+        # In the order of their ids.
+        connection.execute(
+            sa.text(
+                "update dead_letters l set destination = o.destination, tenant = o.tenant, "
+                "died_at = died_at + l.outbox_id * interval '1 millisecond' "
+                "from outbox o where o.outbox_id = l.outbox_id and o.destination = :destination"
+            ),
+            {"destination": destination},
+        )
+    return list(each_dead_letter(engine, LetterFilter(destination=destination), limit=count))
+
+
+def test_whatever_a_filter_names_is_met_page_by_page_and_once(engine: sa.Engine) -> None:
+    letters = _die(engine, PAGE + 3)
+    assert len(set(letters)) == len(letters) == PAGE + 3
+    assert list(each_dead_letter(engine, LetterFilter(), limit=PAGE + 1)) == letters[: PAGE + 1]
+    resolutions = redrive(engine, each_dead_letter(engine, LetterFilter(), limit=PAGE + 3), done=GRACE)
+    assert [item.dead_letter_id for item in resolutions if item.changed] == letters
+
+
+def _due(engine: sa.Engine, letters: list[UUID]) -> list[float]:
+    """When the letters' contacts are due, in seconds from now."""
+    rows = [_row(engine, letter) for letter in letters]
+    assert {(row.state, row.lane) for row in rows} == {("waiting", "batch")}
+    return [(row.due_at - NOW).total_seconds() for row in rows]
+
+
+def test_a_rate_spaces_the_letters_of_each_destination_and_goes_on_behind_what_was_spaced_before(
+    engine: sa.Engine,
+) -> None:
+    letters, elsewhere = _die(engine, 5), _die(engine, 2, "elsewhere")
+    redrive(engine, letters[:3], done=GRACE, per_second=4)
+    redrive(engine, [*letters, *elsewhere], done=GRACE, per_second=2)
+    assert _due(engine, letters) == [0, 0.25, 0.5, 1.0, 1.5]
+    assert _due(engine, elsewhere) == [0, 0.5]
+    later = DoneBy("grace", NOW + 60 * SECOND)
+    [last] = _die(engine, 1)
+    redrive(engine, [last], done=later, per_second=2)
+    assert _due(engine, [last]) == [60]
+
+
+def test_two_commands_at_once_do_not_add_up_their_rates(engine: sa.Engine) -> None:
+    letters = _die(engine, 40)
+    with ThreadPoolExecutor(2) as pool:
+        halves = [letters[::2], letters[1::2]]
+        list(pool.map(lambda half: redrive(engine, half, done=GRACE, per_second=10), halves))
+    assert sorted(_due(engine, letters)) == pytest.approx([number / 10 for number in range(40)])
+
+
+def test_letters_that_are_redriven_by_two_at_once_are_redriven_once(engine: sa.Engine) -> None:
+    letters = _die(engine, 60)
+    with ThreadPoolExecutor(2) as pool:
+        orders = [letters, letters[::-1]]
+        done = list(pool.map(lambda order: redrive(engine, order, done=GRACE), orders))
+    assert sum(item.changed for resolutions in done for item in resolutions) == 60
+    assert _count(engine, "dead_letter_actions") == 60
+
+
+def _count(engine: sa.Engine, table: str) -> int:
     with engine.connect() as connection:
-        found = get_dead_letter(connection, letter)
-        assert found is not None
-        assert len(find_dead_letters(connection, tenant="acme", destination=found.destination, limit=10)) == 1
-        assert find_dead_letters(connection, tenant="globex", limit=10) == []
-        assert find_dead_letters(connection, destination="elsewhere", limit=10) == []
-        assert find_dead_letters(connection, code="NO_SUCH_CODE", limit=10) == []
-    redrive(engine, [letter], actor="grace", now=NOW)
+        return connection.execute(sa.text(f"select count(*) from {table}")).scalar_one()
+
+
+def _actions(engine: sa.Engine, letter: UUID) -> list[ActionRow]:
     with engine.connect() as connection:
-        assert find_dead_letters(connection, limit=10) == []
-        assert len(find_dead_letters(connection, include_resolved=True, limit=10)) == 1
+        return actions_of(connection, letter)
+
+
+def test_each_action_is_written_down_with_who_when_and_why(
+    engine: sa.Engine, leads: dict[str, UUID], settings: Settings
+) -> None:
+    letter = _letter(engine)
+    list(foresee(engine, [letter], settings=settings, done=DoneBy("ada", NOW)))
+    redrive(engine, [letter], done=GRACE, per_second=2)
+    redrive(engine, [letter], done=GRACE, per_second=2)
+    looked, sent = _actions(engine, letter)
+    assert (looked.action, looked.actor, looked.reason) == ("dry_run", "ada", None)
+    assert (sent.action, sent.actor, sent.reason, sent.acted_at) == ("redrive", "grace", "the mailbox exists", NOW)
+    assert sent.details["per_second"] == 2
+    with engine.begin() as connection:
+        connection.execute(sa.text("update outbox set state = 'dead' where state = 'waiting' and lane = 'batch'"))
+        connection.execute(sa.text("update dead_letters set resolved_at = null"))
+    discard(engine, [letter], done=GRACE)
+    assert (_actions(engine, letter)[-1].action, _actions(engine, letter)[-1].details) == ("discard", {"leads": 1})
+
+
+def test_an_action_that_fails_leaves_neither_its_effect_nor_a_word_of_it(
+    engine: sa.Engine, leads: dict[str, UUID]
+) -> None:
+    letter = _letter(engine)
+    with engine.begin() as connection:
+        connection.execute(sa.text("alter table dead_letter_actions add check (actor <> 'grace')"))
+    for act in (redrive, discard):
+        with pytest.raises(sa.exc.IntegrityError):
+            act(engine, [letter], done=GRACE)
+    assert _row(engine, letter).state == "dead"
+    assert _row(engine, letter).resolution is None
+    assert _actions(engine, letter) == []
+
+
+def test_a_dry_run_says_what_would_be_sent_and_what_has_changed_since_and_sends_nothing(
+    engine: sa.Engine, settings: Settings
+) -> None:
+    [letter] = _die(engine, 1)
+    with engine.begin() as connection:
+        connection.execute(sa.text("update golden_contacts set first_name = 'Ada', city = 'Graz', version = 4"))
+        payload = """'{"firstname": "Ada", "city": "Wien", "phone": ""}'"""
+        connection.execute(sa.text(f"update dead_letters set payload = {payload}"))
+    [foreseen] = foresee(engine, [letter], settings=settings, done=GRACE)
+    assert foreseen.version == 4
+    assert (foreseen.properties["city"], foreseen.changed) == ("Graz", ("city",))
+    assert "Graz" not in repr(foreseen)
+    assert _row(engine, letter).state == "dead"
+    redrive(engine, [letter], done=GRACE)
+    [resolved] = foresee(engine, [letter], settings=settings, done=GRACE)
+    assert (resolved.version, resolved.properties) == (None, {})
+
+
+def test_a_letter_has_every_attempt_of_its_version_and_what_the_requests_were_answered(
+    engine: sa.Engine, leads: dict[str, UUID]
+) -> None:
+    with engine.connect() as connection:
+        letter = get_dead_letter(connection, _letter(engine))
+    assert letter is not None
+    with engine.begin() as connection:
+        for number, version in ((1, letter.version), (2, letter.version), (1, letter.version + 1)):
+            batch = uuid4()
+            insert(
+                connection, "sync_attempts", now=NOW, batch_id=batch, outbox_id=letter.outbox_id, attempt=number,
+                contact_id=letter.contact_id, version=version, verdict="transient", code="HTTP_503",
+                sent_at=NOW + number * SECOND,
+            )  # fmt: skip
+            if number == 2:
+                insert(
+                    connection, "crm_sync_batches", now=NOW, batch_id=batch, http_status=503, correlation_id="abc"
+                )  # fmt: skip
+    with engine.connect() as connection:
+        first, second = attempts_of(connection, letter)
+    assert (first.attempt, first.sent_at, first.http_status) == (1, NOW + SECOND, None)
+    assert (second.verdict, second.code, second.http_status, second.correlation_id) == (
+        "transient", "HTTP_503", 503, "abc",
+    )  # fmt: skip
