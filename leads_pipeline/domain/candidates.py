@@ -11,6 +11,7 @@ Keep out: which keys a record has (``match_keys``), and where those of known rec
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from leads_pipeline.domain.match_keys import MatchKey
 
@@ -44,6 +45,7 @@ class Candidates:
     capped_keys: int
 
 
+@lru_cache(maxsize=1_024)
 def limit_of(kind: str, cap: int) -> int:
     """How many earlier records a key of this kind may have; ``cap`` bounds it for all kinds."""
     return min(LIMITS.get(kind, LIMIT), cap)
