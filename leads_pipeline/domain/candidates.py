@@ -11,15 +11,16 @@ Keep out: which keys a record has (``match_keys``), and where those of known rec
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from leads_pipeline.domain.match_keys import MatchKey
 
 # Of so many earlier records a key is worth comparing them all, by kind. Chosen by how many true pairs each step up adds
 # for every stranger that it costs (the documentation has the table).
 LIMITS: Mapping[str, int] = {
-    "email": 8, "external_id": 8, "phone": 5, "mailbox": 8, "mailbox_start": 3, "mailbox_site": 8,
+    "email": 8, "external_id": 8, "phone": 5, "mailbox": 8, "part_mailbox": 10,
     "name": 10, "name_year": 15, "name_title": 10, "name_phone": 5, "name_digits": 5, "name_work": 15,
-    "part_work": 15, "part_city": 15, "part_area": 15, "part_born": 15, "part_year": 5, "part_city_year": 20,
+    "part_work": 12, "part_city": 15, "part_area": 15, "part_born": 15, "part_year": 5, "part_city_year": 20,
     "born": 5, "area": 15, "city_born": 10, "city_year": 5,
 }  # fmt: skip
 # Of a kind that is not named there.
@@ -44,6 +45,7 @@ class Candidates:
     capped_keys: int
 
 
+@lru_cache(maxsize=1_024)
 def limit_of(kind: str, cap: int) -> int:
     """How many earlier records a key of this kind may have; ``cap`` bounds it for all kinds."""
     return min(LIMITS.get(kind, LIMIT), cap)

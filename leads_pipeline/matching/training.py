@@ -114,11 +114,14 @@ def adapt(
     version: str,
     max_candidates_per_key: int,
     drawn_from: int | None = None,
+    contacts: int | None = None,
 ) -> Parameters:
     """Fit ``base`` to records of which nobody says whose they are. The same arguments give the same parameters.
 
     Of more than ``MOST_RECORDS`` a sample is learned from. ``drawn_from``: ``records`` are themselves a sample, taken
-    lead by lead, of so many. Memory and time follow the sample: two gigabytes and some minutes at most.
+    lead by lead, of so many. ``contacts``: so many people are in all of them; where nobody knows, they are taken to
+    grow with the records, which is too many of a sample that is a small part. Memory and time follow the sample: two
+    gigabytes and some minutes at most.
     """
     rng = random.Random(seed)  # noqa: S311 - a sample, no secret
     population = drawn_from or len(records)
@@ -145,8 +148,8 @@ def adapt(
         "seed": seed,
     }
     # Records drawn one by one match each other as often as all do; there are only fewer people among them.
-    contacts = max(round(frequencies.contacts * population / len(records)), FREQUENCY_PRIOR_CONTACTS)
-    return Parameters(version, prior, contacts, table.levels(), trained)
+    people = contacts or round(frequencies.contacts * population / len(records))
+    return Parameters(version, prior, max(people, FREQUENCY_PRIOR_CONTACTS), table.levels(), trained)
 
 
 @dataclass(frozen=True, slots=True)

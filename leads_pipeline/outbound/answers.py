@@ -42,6 +42,8 @@ def after_answer(
         state = _read(state, grant, reading, now=now, limits=limits)
     if seen.late:
         state = arrived(state, grant, now=now, limits=limits)
+    elif state.late_ms:
+        state = replace(state, late_ms=state.late_ms * 9 // 10)
     if seen.throttled and not seen.until_reset and not _explained(seen):
         state = _slowed(state, now=now, limits=limits)
     if seen.until_reset:
@@ -65,7 +67,8 @@ def arrived(state: LimiterState, grant: Grant, *, now: datetime, limits: Request
         # It came in on one of two days, and nobody knows which: both count it.
         today = day_of(state, now=now, limits=limits) or Day(day_name(now, limits.daily))
         day = replace(today, used=today.used + grant.ask.cost.get(Unit.REQUESTS, 0))
-    return replace(state, logs=logs, day=day)
+    late_ms = max(stamp - grant.stamp, state.late_ms * 9 // 10)
+    return replace(state, logs=logs, day=day, late_ms=late_ms)
 
 
 def given_back(state: LimiterState, grant: Grant, *, limits: RequestLimits) -> LimiterState:

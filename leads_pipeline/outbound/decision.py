@@ -113,15 +113,24 @@ def budgets(state: LimiterState, *, now: datetime, limits: RequestLimits, ask: A
 
 
 def day_of(state: LimiterState, *, now: datetime, limits: RequestLimits) -> Day | None:
-    """The account's day at ``now``: as remembered, or a new one."""
+    """The account's day at ``now``: as remembered, or a new one.
+
+    When the time zone has been changed, what was used of a day that is not over yet counts in the new zone's day.
+    """
     if limits.daily is None:
         return state.day
     name = day_name(now, limits.daily)
-    return state.day if state.day is not None and state.day.name == name else Day(name)
+    if state.day is None or state.day.name == name:
+        return state.day or Day(name)
+    zone = state.day.name.partition(" ")[2]
+    before = DailyLimit(requests=1, time_zone=zone)
+    if zone != limits.daily.time_zone and day_name(now, before) == state.day.name:
+        return replace(state.day, name=name)
+    return Day(name)
 
 
 def day_name(now: datetime, daily: DailyLimit) -> str:
-    """``2026-01-15 Europe/Vienna``: a changed zone begins a new day."""
+    """``2026-01-15 Europe/Vienna``."""
     return f"{now.astimezone(daily.zone).date().isoformat()} {daily.time_zone}"
 
 

@@ -20,12 +20,16 @@ STOPPING = "stopping"
 _NAP_SECONDS = 0.5
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Entry:
-    """A grant, and the monotonic second at which it was stamped, or a little before: never after."""
+    """A grant, and the monotonic second at which it was stamped, or a little before: never after.
+
+    ``has_left``: when its request left is known, so that a late answer says nothing of when it arrived.
+    """
 
     grant: Grant
     stamped_at: float
+    has_left: bool = False
 
 
 class Gate:
@@ -67,9 +71,13 @@ class Gate:
                 self._sleep(answer.seconds)
 
     def leaving(self, entry: Entry) -> None:
-        """Tell the limiter if the request leaves only now, later than its margin covers."""
+        """Tell the limiter if the request leaves only now, later than its margin covers.
+
+        For vendors that may take long to answer what they received at once: when the answer comes then says nothing.
+        """
         if self._is_late(entry):
             self._limiter.arrived(entry.grant)
+        entry.has_left = True
 
     def answered(
         self,
@@ -86,7 +94,7 @@ class Gate:
         entry that was sent: where requests under way are limited, it makes room for the next.
         """
         seen = Seen(
-            late=self._is_late(entry),
+            late=not entry.has_left and self._is_late(entry),
             throttled=throttled,
             pause_seconds=pause_seconds,
             until_reset=until_midnight,

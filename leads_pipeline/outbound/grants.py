@@ -49,8 +49,8 @@ class Grant:
     """Leave to send one request now.
 
     ``stamp`` is the database's time of it, in Unix milliseconds; ``waited_seconds`` of the database's clock had passed
-    before it, since the limiter was asked. ``counted``: what we had been granted in each window then, this included;
-    ``counted_today``: in requests.
+    before it, since the limiter was asked. ``counted``: what of each window was ours then for certain, this included;
+    ``counted_today``: of the day's requests.
     """
 
     stamp: int

@@ -22,16 +22,16 @@ Keep out: the decision (``decision``, ``windows``), what answers teach (``answer
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 import sqlalchemy as sa
 
 from leads_pipeline.clock import Clock
-from leads_pipeline.config import DailyLimit, RequestLimits
+from leads_pipeline.config import RequestLimits
 from leads_pipeline.domain.quota_budget import NO_FORECAST, BudgetPlan, Forecast, allowances
 from leads_pipeline.domain.stage import ALL_LANES, Lane
 from leads_pipeline.outbound import answers
-from leads_pipeline.outbound.decision import budgets, decide, next_midnight
+from leads_pipeline.outbound.decision import budgets, decide
 from leads_pipeline.outbound.grants import ANY_REQUEST, EXPIRES_AFTER, MARGIN, Ask, Grant, Seen, Wait, WaitReason
 from leads_pipeline.outbound.limiter_state import (
     API,
@@ -58,7 +58,6 @@ __all__ = [
     "Wait",
     "WaitReason",
     "decide",
-    "next_midnight",
 ]
 
 log = get_logger(__name__)
@@ -163,17 +162,6 @@ class Limiter:
             row = self._lock(connection)
             state = answers.given_back(row.state, grant, limits=self._limits)
             save(connection, *self._key, before=row.state, now=state)
-
-    def pause(self, *, seconds: float | None = None, until_midnight: bool = False) -> datetime:
-        """Let nobody ask for ``seconds``, or until the account's midnight. The longest pause wins; returns its end."""
-        with self._engine.begin() as connection:
-            row = self._lock(connection)
-            until = row.now + timedelta(seconds=seconds or 0)
-            if until_midnight:
-                until = max(until, next_midnight(row.now, self._limits.daily or DailyLimit(requests=1)))
-            state = answers.paused(row.state, until=until)
-            save(connection, *self._key, before=row.state, now=state)
-        return state.paused_until or until
 
     @contextmanager
     def _or_later(self, doing: str) -> Iterator[None]:

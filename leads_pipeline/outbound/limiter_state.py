@@ -87,10 +87,9 @@ class SlotLog:
                 )
         return self
 
-    def up_to(self, stamp: int, *, seconds: int) -> int:
-        """How much was granted in the ``seconds`` that end at ``stamp``."""
-        first = bisect_right(self.times, stamp - seconds * 1000)
-        return sum(self.counts[first : bisect_right(self.times, stamp)])
+    def after(self, oldest: int) -> int:
+        """How much was granted after ``oldest``."""
+        return sum(self.counts[bisect_right(self.times, oldest) :])
 
     def freed_at(self, too_many: int) -> int:
         """The time of the slot with whose end ``too_many`` less are counted; they must be in the log."""
@@ -153,7 +152,11 @@ class Day:
 
 @dataclass(frozen=True, slots=True)
 class LimiterState:
-    """What the row remembers. ``scale`` is what refusals left of the short windows at ``scaled_at``."""
+    """What the row remembers.
+
+    ``scale`` is what refusals left of the short windows at ``scaled_at``; ``late_ms`` by how much stamps were moved
+    lately.
+    """
 
     logs: Mapping[WindowKey, SlotLog] = field(default_factory=dict)
     day: Day | None = None
@@ -163,6 +166,7 @@ class LimiterState:
     foreign: Mapping[WindowKey, ForeignUse] = field(default_factory=dict)
     scale: float = 1.0
     scaled_at: datetime | None = None
+    late_ms: int = 0
 
 
 class LockedRow(NamedTuple):
@@ -240,6 +244,7 @@ def state_of(row: Any) -> LimiterState:
         foreign={WindowKey.read(key): ForeignUse(*item) for key, item in row.foreign_use.items()},
         scale=row.scale,
         scaled_at=row.scaled_at,
+        late_ms=row.readings.get("late_ms", 0),
     )
 
 
@@ -249,10 +254,13 @@ def _written(state: LimiterState) -> dict[str, Any]:
         daily = {"day": state.day.name, "used": state.day.used}
         if state.day.foreign or state.day.stated is not None:
             daily |= {"foreign": state.day.foreign, "stated": state.day.stated}
+    readings: dict[str, Any] = {"pauses": dict(state.class_pauses)} if state.class_pauses else {}
+    if state.late_ms:
+        readings["late_ms"] = state.late_ms
     return {
         "daily": json.dumps(daily),
         "paused_until": state.paused_until,
-        "readings": json.dumps({"pauses": dict(state.class_pauses)} if state.class_pauses else {}),
+        "readings": json.dumps(readings),
         "in_flight": json.dumps(state.in_flight),
         "foreign_use": json.dumps({str(key): item for key, item in state.foreign.items()}),
         "scale": state.scale,

@@ -97,6 +97,7 @@ class Window:
         self._stamp, self._margin_ms = stamp, margin_ms
         self._log = state.logs[key]
         self._measured = state.foreign.get(key)
+        self._late_ms = state.late_ms
         self._foreign = foreign_use.in_window(state.foreign, key, most=limit.most, now_ms=stamp)
         if self._cost > limit.most:
             raise ConfigError(
@@ -118,10 +119,15 @@ class Window:
 
     @property
     def counted(self) -> int:
-        """What of it is ours with this request, as the vendor counts: what stays only for our margin is not."""
+        """What of it is ours with this request for certain, also as the vendor counts.
+
+        What stays in our log only for its margin, or because its stamp was moved, may have left the vendor's window. A
+        time-out moves a stamp by more than a window; it is one request, and for its sake not all others are left out.
+        """
         if self._limit.by_the_clock:
             return self._used + self._cost
-        return self._log.up_to(self._stamp, seconds=self.key.seconds) + self._cost
+        length = self.key.seconds * 1000
+        return self._log.after(self._stamp - length + min(self._late_ms, length // 4)) + self._cost
 
     def wait(self, *, now: datetime, spread: bool) -> Wait | None:
         """How long this window keeps the request waiting, if it does."""

@@ -56,7 +56,7 @@ class Learn(Protocol):
         seed: int,
         version: str,
         max_candidates_per_key: int,
-        drawn_from: int,
+        contacts: int,
     ) -> Parameters: ...
 
 
@@ -105,6 +105,8 @@ def train_match_model(
         progress(f"reading {min(in_all, most_records):,} of {in_all:,} records")
         sampled = match_models.sample_records(connection, tenant, held_out=False, limit=most_records, seed=seed)
         records = list(sampled)
+        # Those that are not held out.
+        contacts = round(identity.read_size(connection, tenant).contacts * (1 - match_models.HELD_OUT_SHARE))
     base = shipped_parameters()
     progress(f"learning from {len(records):,} records")
     learned = learn(
@@ -113,8 +115,7 @@ def train_match_model(
         seed=seed,
         version="new",
         max_candidates_per_key=settings.max_candidates_per_key,
-        # Of those that are not held out.
-        drawn_from=max(len(records), round(in_all * (1 - match_models.HELD_OUT_SHARE))),
+        contacts=contacts,
     )
     with engine.connect() as connection:
         active = parameters_for(connection, tenant)

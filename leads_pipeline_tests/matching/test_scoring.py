@@ -13,8 +13,10 @@ from leads_pipeline.matching.pairs import Frequencies, ScoredPair, count_terms, 
 from leads_pipeline.matching.record_columns import own_mailbox
 from leads_pipeline.matching.scoring import (
     FREQUENCY_PRIOR_CONTACTS,
+    LOST_PER_DOUBLING,
     PairScorer,
     least_full_name_share,
+    prior_shift,
 )
 
 MANY = Frequencies(contacts=50_000)
@@ -42,7 +44,7 @@ def level(scorer: PairScorer, comparison: str, name: str) -> float:
 
 def prior(scorer: PairScorer, contacts: int) -> float:
     odds = scorer.parameters.prior / (1 - scorer.parameters.prior)
-    return math.log2(odds) + math.log2(scorer.parameters.prior_contacts / contacts)
+    return math.log2(odds) - LOST_PER_DOUBLING * math.log2(contacts / scorer.parameters.prior_contacts)
 
 
 def test_a_weight_is_the_prior_and_the_sum_of_the_levels(scorer: PairScorer) -> None:
@@ -80,11 +82,17 @@ def test_a_name_that_is_common_at_large_is_no_rare_one_among_few_contacts(scorer
         assert found.evidence["last_name"] == pytest.approx(math.log2(m / frequency), abs=0.01)
 
 
-def test_twice_the_contacts_take_one_from_every_weight(scorer: PairScorer) -> None:
+def test_twice_the_contacts_take_a_little_more_than_one_from_every_weight(scorer: PairScorer) -> None:
     other = MatchFields(first_name_key="annna")
     some = scored(scorer, MatchFields(first_name_key="anna"), other, Frequencies(20_000))
     more = scored(scorer, MatchFields(first_name_key="anna"), other, Frequencies(40_000))
-    assert some.match_weight - more.match_weight == pytest.approx(1.0, abs=1e-6)
+    assert some.match_weight - more.match_weight == pytest.approx(LOST_PER_DOUBLING, abs=1e-6)
+    assert LOST_PER_DOUBLING > 1
+
+
+def test_fewer_contacts_than_it_was_trained_on_give_one_for_each_halving(scorer: PairScorer) -> None:
+    parameters = replace(scorer.parameters, prior_contacts=16_000)
+    assert [prior_shift(parameters, contacts=count) for count in (16_000, 8_000, 4_000)] == [0.0, 1.0, 2.0]
 
 
 def test_the_order_within_a_pair_does_not_matter(scorer: PairScorer) -> None:

@@ -91,6 +91,8 @@ def test_a_sample_of_more_leads_knows_that_there_are_more_people(leads: list[Lab
     part = adapt(some, shipped_parameters(), seed=1, version="own", max_candidates_per_key=CAP, drawn_from=30_000)
     assert part.prior == whole.prior
     assert part.prior_contacts == pytest.approx(10 * whole.prior_contacts, rel=0.01)
+    told = adapt(some, shipped_parameters(), seed=1, version="own", max_candidates_per_key=CAP, contacts=12_000)
+    assert (told.prior, told.prior_contacts) == (whole.prior, 12_000)
 
 
 def test_more_leads_than_are_needed_are_sampled(leads: list[Labelled], monkeypatch: pytest.MonkeyPatch) -> None:

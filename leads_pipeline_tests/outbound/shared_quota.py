@@ -35,7 +35,8 @@ class Outcome:
 class SharedQuota:
     """The simulation. ``others``: the seconds at which the other application asks. ``told``: windows with a header.
 
-    A request of ours is on its way for 1 to 20 ms, its answer for 2 to 25; each of the callers asks again at once.
+    ``way`` and ``answer``: the least and most seconds that a request of ours and its answer take. Each of the callers
+    asks again at once.
     """
 
     others: Sequence[float] = ()
@@ -44,6 +45,8 @@ class SharedQuota:
     callers: int = 8
     told: tuple[int, ...] = (2, 10)
     seed: int = 1
+    way: tuple[float, float] = (0.001, 0.02)
+    answer: tuple[float, float] = (0.002, 0.025)
 
     def __post_init__(self) -> None:
         self._random = random.Random(self.seed)
@@ -77,7 +80,7 @@ class SharedQuota:
             self._at(now + answer.seconds, self._ask)
             return
         self._state = state
-        self._at(now + self._random.uniform(0.001, 0.02), lambda at: self._arrives(at, answer))
+        self._at(now + self._random.uniform(*self.way), lambda at: self._arrives(at, answer))
 
     def _other_asks(self, now: float) -> None:
         taken = self._take(now)
@@ -95,7 +98,7 @@ class SharedQuota:
             )
             for seconds in self.told
         )
-        self._at(now + self._random.uniform(0.002, 0.025), lambda at: self._answered(at, grant, not taken, readings))
+        self._at(now + self._random.uniform(*self.answer), lambda at: self._answered(at, grant, not taken, readings))
 
     def _answered(self, now: float, grant: Grant, refused: bool, readings: tuple[QuotaReading, ...]) -> None:
         late = now - (grant.stamp / 1000 - BEGIN.timestamp()) > MARGIN.total_seconds()

@@ -54,6 +54,29 @@ def test_beside_an_application_that_takes_30_percent_the_rest_is_used_and_nobody
     assert outcome.others_refused / asked <= (0.15 if others is _by_chance else 0.005)
 
 
+@pytest.mark.parametrize("callers", [8, 16])
+@pytest.mark.parametrize("others", [_steady, _by_chance])
+def test_a_vendor_that_takes_its_time_refuses_nothing_either(
+    others: Callable[[random.Random], list[float]], callers: int
+) -> None:
+    """A late answer moves its grant's stamp; what the vendor no longer counts must not hide others' use."""
+    slow = SharedQuota(others(random.Random(1)), callers=callers, way=(0.01, 0.06), answer=(0.1, 0.3))
+    outcome = slow.run()
+    assert outcome.refused == 0
+    assert outcome.accepted / (IDEAL - outcome.others) >= 0.94
+
+
+def test_one_request_that_timed_out_does_not_make_ours_look_like_others() -> None:
+    lost, state = _granted(LimiterState(), LIMITS, seconds=0)
+    grant, state = _granted(state, LIMITS, seconds=29)
+    state = _answered(state, grant, LIMITS, used=11, seconds=29.02)
+    state = after_answer(state, lost, Seen(late=True), now=NOW + timedelta(seconds=30), limits=LIMITS)
+    for _request in range(30):
+        grant, state = _granted(state, LIMITS, seconds=31)
+    state = _answered(state, grant, LIMITS, used=42, seconds=31.02)
+    assert state.foreign[TEN_SECONDS].measured in (10, 11)
+
+
 def _answered(state: LimiterState, grant: Grant, limits: RequestLimits, *, used: int, seconds: float) -> LimiterState:
     """The state after an answer that came ``seconds`` after NOW, by which ``used`` of 100 were used."""
     reading = QuotaReading(Unit.REQUESTS, 10, 100, 100 - used)

@@ -87,6 +87,25 @@ def test_only_an_answer_later_than_the_margin_moves_the_grant(
     assert (SlotLog.read(log).times[0] > entry.grant.stamp) is moved
 
 
+def test_a_request_that_left_late_is_moved_once_and_moves_no_other(engine: sa.Engine, clock: FrozenClock) -> None:
+    limiter = Limiter(
+        engine,
+        account="a",
+        limits=RequestLimits(windows=(WindowLimit(requests=9, seconds=1),), daily=None),
+        clock=clock,
+    )
+    gate = Gate(limiter, clock=clock, deadline=60, stopping=threading.Event())
+    gate.enter()
+    entry = gate.enter()
+    clock.advance(0.1)
+    gate.leaving(entry)
+    clock.advance(0.3)
+    gate.answered(entry, throttled=True)
+    with engine.connect() as connection:
+        log = connection.execute(sa.text("select grants ->> 'api/requests/1' from rate_limits")).scalar_one()
+    assert SlotLog.read(log) == SlotLog((entry.grant.stamp, entry.grant.stamp + 100), (1, 1))
+
+
 def test_what_an_answer_says_is_left_holds_for_everybody(engine: sa.Engine, clock: FrozenClock) -> None:
     gate, other = _gate(engine, clock, requests=10, run_seconds=0.5), _gate(engine, clock, requests=10, run_seconds=0.5)
     entry = gate.enter()

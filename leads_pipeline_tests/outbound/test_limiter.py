@@ -14,16 +14,17 @@ from hypothesis import strategies as st
 
 from leads_pipeline.clock import FrozenClock
 from leads_pipeline.config import DailyLimit, RequestLimits, WindowLimit
+from leads_pipeline.outbound.decision import next_midnight
 from leads_pipeline.outbound.limiter import (
     MARGIN,
     SLOTS_PER_WINDOW,
     Grant,
     Limiter,
     LimiterState,
+    Seen,
     Wait,
     WaitReason,
     decide,
-    next_midnight,
 )
 
 # The test and the published figures are one program.
@@ -189,8 +190,8 @@ def test_a_day_with_a_change_of_the_clocks_has_its_own_length(day: datetime, hou
 
 def test_a_pause_holds_for_everyone_and_the_longest_wins(engine: sa.Engine) -> None:
     limiter = Limiter(engine, account="a", limits=_limits((100, 10)))
-    limiter.pause(seconds=60)
-    limiter.pause(seconds=5)
+    for seconds in (60, 5):
+        limiter.answered(Grant(0), Seen(pause_seconds=seconds))
     answer = Limiter(engine, account="a", limits=_limits((100, 10))).acquire()
     assert isinstance(answer, Wait)
     assert answer.reason is WaitReason.PAUSED

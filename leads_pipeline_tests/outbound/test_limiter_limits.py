@@ -251,6 +251,23 @@ def test_a_day_with_a_change_of_the_clocks_ends_and_lets_go_of_its_reserve_by_it
     assert state.day.used == 1
 
 
+def _used_in(zone: str, state: LimiterState, *, now: datetime) -> tuple[int, LimiterState]:
+    limits = RequestLimits(windows=(), daily=DailyLimit(requests=240, time_zone=zone))
+    answer, state = decide(state, now=now, limits=limits)
+    assert isinstance(answer, Grant)
+    return answer.counted_today, state
+
+
+def test_a_changed_time_zone_gives_no_second_quota_for_the_same_hours() -> None:
+    _used, state = _used_in("UTC", LimiterState(), now=NOW)
+    used, state = _used_in("Pacific/Auckland", state, now=NOW)  # where it is the 16th already
+    assert used == 2
+    used, state = _used_in("Pacific/Auckland", state, now=NOW + timedelta(hours=23))
+    assert used == 1
+    used, _state = _used_in("UTC", state, now=NOW + timedelta(hours=48))
+    assert used == 1
+
+
 def test_requests_under_way_are_limited_until_they_are_answered() -> None:
     limits = RequestLimits(windows=(), daily=None, shared_in_flight=2)
     first, state = _ask(limits, LimiterState(), Ask())

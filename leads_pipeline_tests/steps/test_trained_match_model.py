@@ -15,7 +15,7 @@ from leads_pipeline.errors import LeadsError
 from leads_pipeline.matching.model import Parameters, shipped_parameters
 from leads_pipeline.steps.match_models import activate, list_models
 from leads_pipeline.steps.trained_match_model import TrainedModel, train_match_model
-from leads_pipeline.storage import schema
+from leads_pipeline.storage import identity, schema
 from leads_pipeline.storage.match_models import sample_records
 from leads_pipeline_tests.conftest import NOW
 from leads_pipeline_tests.matching.known_people import invented, make_known
@@ -42,9 +42,9 @@ class Learner:
         seed: int,
         version: str,
         max_candidates_per_key: int,
-        drawn_from: int,
+        contacts: int,
     ) -> Parameters:
-        self.records, self.seed, self.cap, self.drawn_from = records, seed, max_candidates_per_key, drawn_from
+        self.records, self.seed, self.cap, self.contacts = records, seed, max_candidates_per_key, contacts
         m, u = base.levels["company"]["same"]
         levels = {**base.levels, "company": {**base.levels["company"], "same": (m, u / 8)}}
         prior = base.prior / 2**20
@@ -113,7 +113,9 @@ def test_no_more_records_are_read_than_asked_for_and_the_same_ones_for_the_same_
 
     read = [set(learner.records) for learner in learners]
     assert 250 < len(learners[0].records) <= 400
-    assert 0.85 < learners[0].drawn_from / len(PEOPLE) < 0.95
+    with known.connect() as connection:  # of a sample too it is told how many people there are
+        contacts = identity.read_size(connection, "acme").contacts
+    assert [learner.contacts for learner in learners] == [pytest.approx(0.9 * contacts, rel=0.01)] * 3
     assert read[0] == read[1] != read[2]
 
 
