@@ -6,12 +6,15 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from leads_pipeline.config import load_settings
 from leads_pipeline.errors import ConfigError
+
+if TYPE_CHECKING:
+    from leads_pipeline.crm.sandbox.options import Window
 
 _CRM = "hubspot"
 _DNS = "dns"
@@ -22,7 +25,19 @@ _PORTS_SHOWN = ", ".join(f"{vendor} {port}" for vendor, port in _PORTS.items())
 # Options that only some vendors know.
 _KNOWN_TO = {
     **dict.fromkeys(
-        ("requests", "window_seconds", "daily", "time_zone", "store", "key_property", "properties", "retry_after"),
+        (
+            "requests",
+            "window_seconds",
+            "windows",
+            "daily",
+            "time_zone",
+            "store",
+            "key_property",
+            "properties",
+            "retry_after",
+            "other_token_envs",
+            "others_per_second",
+        ),
         (_CRM,),
     ),
     **dict.fromkeys(("account", "credit", "calls_per_minute", "batch_size"), _PROVIDERS),
@@ -57,6 +72,8 @@ def sandbox() -> None:
     "--per", "window_seconds", type=click.FloatRange(min=0, min_open=True), default=10.0, show_default=True,
     metavar="SECONDS", help="CRM: length of the sliding window.",
 )  # fmt: skip
+@click.option("--window", "windows", multiple=True, metavar="REQUESTS/SECONDS",
+              help="CRM: a further window that holds at the same time, e.g. 300/10.")  # fmt: skip
 @click.option("--daily", type=click.IntRange(min=1), default=250_000, show_default=True,
               help="CRM: requests in a day.")  # fmt: skip
 @click.option("--time-zone", default="UTC", show_default=True, help="CRM: whose midnight ends the day.")
@@ -66,6 +83,10 @@ def sandbox() -> None:
 @click.option("--key-property", default="lead_key", show_default=True, help="CRM: custom unique property that exists.")
 @click.option("--property", "properties", multiple=True, metavar="NAME", help="CRM: custom text property that exists.")
 @click.option("--retry-after", is_flag=True, help="CRM: send Retry-After with a 429 (HubSpot documents none).")
+@click.option("--other-token-env", "other_token_envs", multiple=True, metavar="NAME",
+              help="CRM: environment variable with the token of another application of the account.")  # fmt: skip
+@click.option("--others-per-second", type=click.FloatRange(min=0), default=0.0, show_default=True,
+              help="CRM: requests of one more application, which is played.")  # fmt: skip
 @click.option("--account", help="Twilio: the account SID to demand; without it any will do.")
 @click.option("--credit", type=click.IntRange(min=0), help="Provider: look-ups that are paid for; else they never end.")
 @click.option("--calls-per-minute", type=click.IntRange(min=1), help="Provider: instead of the vendor's own limit.")
@@ -199,6 +220,9 @@ def _serve_crm(host: str, port: int, options: Mapping[str, Any]) -> None:
         token=_token(options["token_env"] or "LEADS_HUBSPOT_TOKEN"),
         requests=options["requests"],
         window_seconds=options["window_seconds"],
+        more_windows=tuple(map(_window, options["windows"])),
+        other_tokens=tuple(_set_token(name) for name in options["other_token_envs"]),
+        others_per_second=options["others_per_second"],
         daily=options["daily"],
         time_zone=options["time_zone"],
         store=options["store"],
@@ -206,7 +230,8 @@ def _serve_crm(host: str, port: int, options: Mapping[str, Any]) -> None:
         custom_properties=options["properties"],
         retry_after=options["retry_after"],
     )
-    limit = f"{account.requests} requests / {account.window_seconds:g} s, {account.daily:,} a day"
+    windows = ", ".join(f"{window.most} requests / {window.seconds:g} s" for window in account.windows)
+    limit = f"{windows}, {account.daily:,} a day"
     if options["no_limits"]:
         account, limit = account.without_limits(), "no limits"
     bound = listen(host, port)
@@ -260,6 +285,26 @@ def _refuse_what_is_not_known(context: click.Context, vendor: str) -> None:
         given = context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
         if given and vendor not in _KNOWN_TO.get(name, (vendor,)):
             raise click.UsageError(f"{parameter.opts[0]} is not for {vendor}, only for {', '.join(_KNOWN_TO[name])}")
+
+
+def _window(text: str) -> "Window":
+    from leads_pipeline.crm.sandbox.options import Window
+
+    most, _, seconds = text.partition("/")
+    try:
+        window = Window(int(most), float(seconds))
+    except ValueError:
+        window = Window(0, 0)
+    if not (window.most and window.most > 0 and 0 < window.seconds < float("inf")):
+        raise click.BadParameter(f"{text!r} is not REQUESTS/SECONDS, such as 300/10", param_hint="--window")
+    return window
+
+
+def _set_token(name: str) -> str:
+    token = _token(name)
+    if token is None:
+        raise click.BadParameter(f"{name} is not set in the environment", param_hint="--other-token-env")
+    return token
 
 
 def _token(name: str) -> str | None:

@@ -87,10 +87,12 @@ def answers_dns(host: str, port: int) -> bool:
 
 def _crms(settings: Settings) -> Iterator[LocalSandbox]:
     for name, destination in local_crms(settings).items():
-        port, window = _port(destination.base_url), destination.limits.windows[0]
+        port, windows = _port(destination.base_url), destination.limits.windows
+        window = windows[0]
         arguments = [
             "--vendor", destination.vendor, "--host", "127.0.0.1", "--port", str(port),
             "--requests", str(window.most), "--per", str(window.seconds),
+            *(part for more in windows[1:] for part in ("--window", f"{more.most}/{more.seconds}")),
             "--token-env", destination.token.env,
             "--key-property", destination.key_property,
             *(part for own in names_beyond(destination.mapping.values()) for part in ("--property", own)),

@@ -11,7 +11,6 @@ from leads_pipeline.clock import Clock
 from leads_pipeline.crm.sandbox.account import PlayedAccount
 from leads_pipeline.crm.sandbox.control import CrmControl
 from leads_pipeline.crm.sandbox.gate import Gate
-from leads_pipeline.crm.sandbox.hubspot.endpoints import ENDPOINTS, NO_SUCH_ADDRESS
 from leads_pipeline.crm.sandbox.options import SandboxOptions
 
 
@@ -32,9 +31,9 @@ def create_app(options: SandboxOptions, *, clock: Clock, random: Random) -> Star
             account.close()
 
     vendor = [
-        Route(prefix + endpoint.path, gate.to(endpoint), methods=[endpoint.method])
-        for endpoint in ENDPOINTS
-        for prefix in endpoint.prefixes
+        Route(path, gate.to(endpoint), methods=[endpoint.method])
+        for endpoint in account.vendor.endpoints
+        for path in endpoint.paths
     ]
-    rest = Route("/{path:path}", gate.to(NO_SUCH_ADDRESS), methods=["GET", "POST", "PUT", "PATCH", "DELETE"])
+    rest = Route("/{path:path}", gate.to(account.vendor.elsewhere), methods=["GET", "POST", "PUT", "PATCH", "DELETE"])
     return Starlette(routes=[*CrmControl(account).routes(), *vendor, rest], lifespan=lifespan)

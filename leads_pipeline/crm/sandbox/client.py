@@ -26,3 +26,27 @@ class SandboxClient(ControlClient):
             writes |= page["writes"]
             after = page["after"]
         return writes
+
+    def arrivals(self) -> Iterator[dict[str, Any]]:
+        """Every request of the log, oldest first; docs/sandbox.md explains the fields."""
+        after: int | None = 0
+        while after is not None:
+            page = self._ask("GET", "/_sandbox/arrivals", params={"after": after})
+            yield from page["arrivals"]
+            after = page["after"]
+
+    def fullest_windows(
+        self, *seconds: float, application: int | None = None, endpoint: str | None = None
+    ) -> list[dict[str, Any]]:
+        """The most ``requests`` and ``accepted`` ones in any window of so many ``seconds``, from the log."""
+        params: dict[str, str | int] = {"seconds": ",".join(map(str, seconds))}
+        if application is not None:
+            params["application"] = application
+        if endpoint is not None:
+            params["endpoint"] = endpoint
+        found: list[dict[str, Any]] = self._ask("GET", "/_sandbox/windows", params=params)["windows"]
+        return found
+
+    def expire_tokens(self) -> int:
+        """End every token that the sandbox gave out; returns how many there were."""
+        return int(self._ask("POST", "/_sandbox/tokens/expire")["expired"])

@@ -1,5 +1,6 @@
-"""The sandbox CRM's own side: that of every sandbox, and its page, its contacts and its writes."""
+"""The sandbox CRM's own side: that of every sandbox, and its page, its contacts, its writes and its log of arrivals."""
 
+from dataclasses import asdict
 from functools import partial
 
 from starlette.requests import Request
@@ -7,22 +8,22 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
 from leads_pipeline.crm.sandbox.account import PlayedAccount
-from leads_pipeline.crm.sandbox.gate import FAULTS
-from leads_pipeline.crm.sandbox.hubspot.endpoints import ENDPOINTS
 from leads_pipeline.crm.sandbox.page import render_page
 from leads_pipeline.crm.sandbox.report import report
 from leads_pipeline.sandbox.answers import json_response
 from leads_pipeline.sandbox.control import MAX_PAGE, Control, numbers_of
 
 _PAGE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'"
+_MAX_WINDOWS = 10
 
 
 class CrmControl(Control):
     """Handlers that look at an account, arm its faults or empty it."""
 
     def __init__(self, account: PlayedAccount) -> None:
-        endpoints = {endpoint.name for endpoint in ENDPOINTS}
-        super().__init__(account, report=partial(report, account), kinds=FAULTS, endpoints=endpoints)
+        vendor = account.vendor
+        endpoints = {endpoint.name for endpoint in vendor.endpoints if endpoint.limited_as is not None}
+        super().__init__(account, report=partial(report, account), kinds=vendor.faults, endpoints=endpoints)
         self._account = account
 
     def routes(self) -> list[Route]:
@@ -31,6 +32,9 @@ class CrmControl(Control):
             Route("/", self.page, methods=["GET"]),
             Route("/_sandbox/contacts", self.contacts, methods=["GET"]),
             Route("/_sandbox/writes", self.writes, methods=["GET"]),
+            Route("/_sandbox/arrivals", self.arrivals, methods=["GET"]),
+            Route("/_sandbox/windows", self.windows, methods=["GET"]),
+            Route("/_sandbox/tokens/expire", self.expire_tokens, methods=["POST"]),
             *super().routes(),
         ]
 
@@ -40,7 +44,7 @@ class CrmControl(Control):
         with played.lock:
             html = render_page(
                 report(played),
-                contacts=played.shared.store.newest(12),
+                contacts=played.vendor.newest(12),
                 history=played.observations.per_second(tick=played.clock.monotonic()),
                 faults=played.faults.shown(),
                 now=played.clock.now(),
@@ -54,11 +58,9 @@ class CrmControl(Control):
             return _no_numbers("after")
         archived = request.query_params.get("archived") == "true"
         with self._account.lock:
-            found = self._account.shared.store.page(
-                after=numbers["after"], limit=numbers["limit"] + 1, archived=archived
-            )
+            found = self._account.vendor.page(after=numbers["after"], limit=numbers["limit"] + 1, archived=archived)
         shown = [
-            {"id": contact.id, "properties": contact.properties, "archived": archived}
+            {"id": contact.crm_record_id, "properties": contact.properties, "archived": archived}
             for contact in found[: numbers["limit"]]
         ]
         return json_response({"contacts": shown, "after": shown[-1]["id"] if len(found) > len(shown) else None})
@@ -69,10 +71,53 @@ class CrmControl(Control):
         if numbers is None:
             return _no_numbers("at_least")
         with self._account.lock:
-            writes = self._account.shared.store.writes(
+            writes = self._account.vendor.writes(
                 at_least=numbers["at_least"], after=request.query_params.get("after", ""), limit=numbers["limit"]
             )
         return json_response({"writes": writes, "after": list(writes)[-1] if len(writes) == numbers["limit"] else None})
+
+    async def arrivals(self, request: Request) -> Response:
+        """A page of the log of requests: ``?after=NUMBER&limit=N``."""
+        numbers = numbers_of(request, after=0, limit=MAX_PAGE)
+        if numbers is None:
+            return _no_numbers("after")
+        with self._account.lock:
+            self._account.catch_up()
+            log = self._account.arrivals
+            found = log.page(after=numbers["after"], limit=numbers["limit"])
+            last = log.dropped + len(log)
+        more = bool(found) and found[-1].number < last
+        return json_response(
+            {
+                "arrivals": [asdict(arrival) for arrival in found],
+                "after": found[-1].number if more else None,
+                "dropped": log.dropped,
+            }
+        )
+
+    async def windows(self, request: Request) -> Response:
+        """The fullest windows, from the log: ``?seconds=2,10&application=N&endpoint=NAME``."""
+        try:
+            lengths = [float(part) for part in request.query_params["seconds"].split(",")]
+            application = int(number) if (number := request.query_params.get("application")) else None
+        except (KeyError, ValueError):
+            lengths, application = [], None
+        if not 0 < len(lengths) <= _MAX_WINDOWS or not all(0 < length < float("inf") for length in lengths):
+            return json_response(
+                {"error": "seconds is a list of one to ten lengths, as in ?seconds=2,10, application a number"},
+                status=400,
+            )
+        with self._account.lock:
+            self._account.catch_up()
+            log = self._account.arrivals
+            endpoint = request.query_params.get("endpoint")
+            found = [log.fullest(length, application=application, endpoint=endpoint) for length in lengths]
+        return json_response({"windows": [asdict(item) for item in found], "logged": len(log), "dropped": log.dropped})
+
+    async def expire_tokens(self, _request: Request) -> Response:
+        """End every token that was given out."""
+        with self._account.lock:
+            return json_response({"expired": self._account.shared.tokens.expire()})
 
 
 def _no_numbers(name: str) -> Response:

@@ -1,71 +1,93 @@
-"""The account's quota: a true sliding window, a window of its own for search, and a day that ends at local midnight.
+"""An account's quota: true sliding windows for each class of endpoints, and a day that ends at local midnight.
 
-Only admitted requests count.
+Only admitted requests count. Add what every vendor's limits share; what a vendor says of them stands in its package.
 """
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
-from enum import StrEnum
 from zoneinfo import ZoneInfo
 
-from leads_pipeline.crm.sandbox.options import SandboxOptions
+from leads_pipeline.crm.sandbox.options import Window
 from leads_pipeline.sandbox.windows import SlidingWindow
 
+API = "api"  # the class of endpoints that have no limits of their own
 
-class Policy(StrEnum):
-    """Which limit refused, in HubSpot's words."""
 
-    ROLLING = "TEN_SECONDLY_ROLLING"
-    SECONDLY = "SECONDLY"
-    DAILY = "DAILY"
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What a window has left."""
+
+    window: Window
+    remaining: int
 
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """Whether a request may pass, and what the account has left afterwards."""
+    """Whether a request may pass, and what the account has left afterwards.
 
-    refused_by: Policy | None
+    ``tightest``: of the windows that hold for the request, the one with the least left.
+    """
+
+    limited_as: str
+    refused_by: Window | None
+    day_spent: bool
     retry_after_seconds: int
-    remaining: int | None
+    tightest: Left | None
     daily_remaining: int | None
+
+    @property
+    def refused(self) -> bool:
+        return self.day_spent or self.refused_by is not None
 
 
 class AccountLimits:
-    """What one account allows, for everyone who uses its token."""
+    """What one account allows, for everyone who uses it. A class of endpoints has windows of its own."""
 
-    def __init__(self, options: SandboxOptions) -> None:
-        self.requests = options.requests
-        self.daily = options.daily
-        self.search_per_second = options.search_per_second
-        self.window = SlidingWindow(options.window_seconds)
-        self._search = SlidingWindow(1.0)
-        self._zone = ZoneInfo(options.time_zone)
+    def __init__(self, classes: Mapping[str, Sequence[Window]], *, daily: int | None, time_zone: str) -> None:
+        self.daily = daily
+        self._windows = {
+            name: [(window, SlidingWindow(window.seconds)) for window in windows] for name, windows in classes.items()
+        }
+        self._zone = ZoneInfo(time_zone)
         self._day: date | None = None
         self._spent_today = 0
 
-    def admit(self, *, now: datetime, tick: float, search: bool) -> Admission:
+    def admit(self, *, now: datetime, tick: float, limited_as: str) -> Admission:
         """Let one request pass and count it, or say which limit refuses it. A refused request costs nothing."""
         spent = self.spent_today(now)
-        refused_by: Policy | None = None
-        wait = 0.0
-        if self.daily is not None and spent >= self.daily:
-            refused_by, wait = Policy.DAILY, self._seconds_until_midnight(now)
-        elif search:
-            if self.search_per_second is not None and self._search.held(tick) >= self.search_per_second:
-                refused_by, wait = Policy.SECONDLY, self._search.seconds_until_free(tick)
-        elif self.requests is not None and self.window.held(tick) >= self.requests:
-            refused_by, wait = Policy.ROLLING, self.window.seconds_until_free(tick)
-        if refused_by is None:
-            # Search has its own limit and stays out of the rolling one.
-            (self._search if search else self.window).add(tick)
+        windows = self._windows[limited_as]
+        full = [(window, held) for window, held in windows if _remaining(window, held, tick) == 0]
+        # The window that opens last: when it does, all of them have room.
+        refused_by, wait = max(
+            ((window, held.seconds_until_free(tick)) for window, held in full), key=lambda item: item[1],
+            default=(None, 0.0),
+        )  # fmt: skip
+        day_spent = self.daily is not None and spent >= self.daily
+        if day_spent:
+            refused_by, wait = None, self._seconds_until_midnight(now)
+        elif refused_by is None:
+            for _, held in windows:
+                held.add(tick)
             self._spent_today += 1
+        left = [
+            Left(window, remaining)
+            for window, held in windows
+            if (remaining := _remaining(window, held, tick)) is not None
+        ]
         return Admission(
+            limited_as=limited_as,
             refused_by=refused_by,
+            day_spent=day_spent,
             retry_after_seconds=max(1, math.ceil(wait)),
-            remaining=None if self.requests is None else max(0, self.requests - self.window.held(tick)),
+            tightest=min(left, key=lambda item: item.remaining, default=None),
             daily_remaining=None if self.daily is None else max(0, self.daily - self._spent_today),
         )
+
+    def peaks(self, limited_as: str) -> list[int]:
+        """The most that each window of a class ever held, in their order."""
+        return [held.peak for _, held in self._windows[limited_as]]
 
     def spent_today(self, now: datetime) -> int:
         """Requests admitted since the last midnight of the account's time zone."""
@@ -78,3 +100,7 @@ class AccountLimits:
         tomorrow = now.astimezone(self._zone).date() + timedelta(days=1)
         midnight = datetime.combine(tomorrow, time.min, tzinfo=self._zone)
         return midnight.timestamp() - now.timestamp()
+
+
+def _remaining(window: Window, held: SlidingWindow, tick: float) -> int | None:
+    return None if window.most is None else max(0, window.most - held.held(tick))

@@ -4,7 +4,7 @@ from datetime import datetime
 from html import escape
 from typing import Any
 
-from leads_pipeline.crm.sandbox.hubspot.store import Contact
+from leads_pipeline.crm.sandbox.vendor import ShownContact
 
 _STYLE = """
 :root{--ink:#1d2733;--soft:#66727f;--line:#e3e8ee;--paper:#f6f8fa;--card:#fff;--accent:#e8613c;--good:#1f9d63;--bad:#c93a3a}
@@ -53,7 +53,7 @@ document.querySelector("main").replaceWith(d.querySelector("main"));document.tit
 def render_page(
     report: dict[str, Any],
     *,
-    contacts: list[Contact],
+    contacts: list[ShownContact],
     history: list[tuple[int, int]],
     faults: list[dict[str, Any]],
     now: datetime,
@@ -115,10 +115,11 @@ def _chart(history: list[tuple[int, int]]) -> str:
 
 
 def _gauges(report: dict[str, Any]) -> str:
-    window = f"Most in any {report['window_seconds']:g} s"
-    return _gauge(window, report["max_accepted_in_any_window"], report["limit"]) + _gauge(
-        "Today", report["accepted_today"], report["daily_limit"]
+    windows = "".join(
+        _gauge(f"Most in any {window['seconds']:g} s", window["max_accepted"], window["limit"])
+        for window in report["windows"]
     )
+    return windows + _gauge("Today", report["accepted_today"], report["daily_limit"])
 
 
 def _gauge(label: str, value: int, limit: int | None) -> str:
@@ -152,15 +153,16 @@ def _faults(faults: list[dict[str, Any]]) -> str:
     return f"<table>{rows}</table>"
 
 
-def _contacts(contacts: list[Contact]) -> str:
+def _contacts(contacts: list[ShownContact]) -> str:
     if not contacts:
         return '<p class="soft">No contact yet. Post a lead, and it appears here.</p>'
     rows = ""
     for contact in contacts:
-        held = contact.properties
-        name = " ".join(part for part in (held.get("firstname"), held.get("lastname")) if part)
-        cells = (contact.id, name, held.get("email"), held.get("phone"), held.get("company"), contact.updated_at[11:19])
-        gone = ' class="gone"' if contact.archived_at is not None else ""
+        cells = (
+            contact.crm_record_id, contact.name, contact.email, contact.phone, contact.company,
+            contact.written_at[11:19],
+        )  # fmt: skip
+        gone = ' class="gone"' if contact.archived else ""
         row = "".join(f"<td>{escape(cell or '–')}</td>" for cell in cells)
         rows += f"<tr{gone}>{row}</tr>"
     head = "<tr><th>Id</th><th>Name</th><th>E-mail</th><th>Phone</th><th>Company</th><th>Written</th></tr>"

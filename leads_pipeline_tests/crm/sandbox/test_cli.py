@@ -63,6 +63,11 @@ def test_several_rules_come_from_a_file(sandbox: SandboxServer, tmp_path: Path, 
         (("serve", "--token-env", "not a name"), "environment variable"),
         (("serve", "--requests", "0"), "--requests"),
         (("serve", "--vendor", "nobody"), "hubspot"),
+        (("serve", "--window", "300"), "REQUESTS/SECONDS"),
+        (("serve", "--window", "0/10"), "REQUESTS/SECONDS"),
+        (("serve", "--window", "300/nan"), "REQUESTS/SECONDS"),
+        (("serve", "--other-token-env", "LEADS_NO_SUCH_TOKEN"), "LEADS_NO_SUCH_TOKEN"),
+        (("serve", "--vendor", "dns", "--window", "300/10"), "only for hubspot"),
     ],
 )
 def test_what_cannot_be_is_refused_by_name(arguments: tuple[str, ...], said: str):

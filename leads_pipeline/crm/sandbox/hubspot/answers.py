@@ -6,14 +6,22 @@ Success and error bodies follow recorded answers and HubSpot's reference pages; 
 import json
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from enum import StrEnum
 from typing import Any
 
-from leads_pipeline.crm.sandbox.limits import Policy
 from leads_pipeline.sandbox.answers import Answer
 
 VALIDATION_ERROR = "VALIDATION_ERROR"
 CONFLICT = "CONFLICT"
 OBJECT_NOT_FOUND = "OBJECT_NOT_FOUND"
+
+
+class Policy(StrEnum):
+    """Which limit refused, in HubSpot's words."""
+
+    ROLLING = "TEN_SECONDLY_ROLLING"
+    SECONDLY = "SECONDLY"
+    DAILY = "DAILY"
 
 
 @dataclass(frozen=True, slots=True)

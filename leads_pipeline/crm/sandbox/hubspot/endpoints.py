@@ -5,9 +5,11 @@ from dataclasses import dataclass
 from leads_pipeline.crm.sandbox.hubspot import batches, records, schema, search
 from leads_pipeline.crm.sandbox.hubspot.answers import failure
 from leads_pipeline.crm.sandbox.hubspot.calls import Call, Operation
+from leads_pipeline.crm.sandbox.limits import API
 from leads_pipeline.sandbox.answers import Answer
 
 CONTACTS = frozenset({"contacts", "contact", "0-1"})
+SEARCH = "search"  # the class of endpoints with limits of its own
 OBJECT_PREFIXES = ("/crm/v3/objects/{object_type}", "/crm/objects/{version}/{object_type}")
 PROPERTY_PREFIXES = ("/crm/v3/properties/{object_type}", "/crm/properties/{version}/{object_type}")
 
@@ -21,6 +23,7 @@ class Endpoint:
     path: str
     operation: Operation
     prefixes: tuple[str, ...] = OBJECT_PREFIXES
+    limited_as: str = API
 
 
 # Order matters: the first path that fits answers.
@@ -30,7 +33,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint("batch/update", "POST", "/batch/update", batches.update_batch),
     Endpoint("batch/archive", "POST", "/batch/archive", batches.archive_batch),
     Endpoint("batch/read", "POST", "/batch/read", batches.read_batch),
-    Endpoint("search", "POST", "/search", search.search_records),
+    Endpoint("search", "POST", "/search", search.search_records, limited_as=SEARCH),
     Endpoint("merge", "POST", "/merge", records.merge_records),
     Endpoint("gdpr-delete", "POST", "/gdpr-delete", records.erase_record),
     Endpoint("create", "POST", "", records.create_record),

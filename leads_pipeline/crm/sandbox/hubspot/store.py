@@ -18,6 +18,7 @@ from leads_pipeline.crm.sandbox.hubspot import identities
 from leads_pipeline.crm.sandbox.hubspot.answers import timestamp
 from leads_pipeline.crm.sandbox.hubspot.identities import Identities
 from leads_pipeline.crm.sandbox.hubspot.properties import EMAIL, Property, built_in
+from leads_pipeline.crm.sandbox.vendor import Tally
 from leads_pipeline.errors import LeadsError
 
 _VERSION = 1
@@ -48,17 +49,6 @@ class Contact:
     updated_at: str
     archived_at: str | None = None
     merges: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Tally:
-    """Numbers about all records. A duplicate is a living contact beyond the first with its e-mail or key."""
-
-    contacts: int
-    archived: int
-    duplicates: int
-    lead_keys: int
-    writes_per_lead_key: dict[int, int]
 
 
 class ContactStore:
@@ -185,7 +175,10 @@ class ContactStore:
         self._db.execute("insert into custom_properties values (?, ?)", (item.name, msgspec.json.encode(item).decode()))
 
     def tally(self) -> Tally:
-        """Count everything, from the rows themselves and not from the constraints."""
+        """Count everything, from the rows themselves and not from the constraints.
+
+        A duplicate is a living contact beyond the first with its e-mail or key.
+        """
         living, archived = self._db.execute(
             "select count(*) filter (where archived_at is null), count(*) filter (where archived_at is not null) "
             "from contacts"

@@ -1,0 +1,50 @@
+"""The sandboxes that stand in for the vendors of a configuration."""
+
+from pathlib import Path
+
+import httpx
+
+from leads_pipeline.config import parse_settings
+from leads_pipeline.crm.sandbox.client import SandboxClient
+from leads_pipeline.services.sandboxes import local_sandboxes
+from leads_pipeline_tests.crm.sandbox.test_persistence import serving
+
+_YAML = """
+version: 1
+state_dir: {state}
+tenants:
+  acme: {{sources: {{website: {{}}}}, destinations: [hubspot]}}
+destinations:
+  hubspot:
+    vendor: hubspot
+    account: sandbox
+    base_url: http://127.0.0.1:8090
+    token: {{env: LEADS_HUBSPOT_TOKEN}}
+    limits:
+      windows: [{{requests: 100, seconds: 2}}, {{requests: 300, seconds: 10}}]
+"""
+
+
+def test_the_sandbox_has_every_window_of_the_account(tmp_path: Path):
+    settings = parse_settings(_YAML.format(state=tmp_path), path=tmp_path / "leads.yaml")
+    [sandbox] = local_sandboxes(settings)
+    arguments = list(sandbox.arguments)
+    del arguments[arguments.index("--port") : arguments.index("--port") + 2]  # a free one instead
+
+    with serving(*arguments, environment={"LEADS_HUBSPOT_TOKEN": "t"}) as (_process, url):
+        windows = SandboxClient(url).report()["windows"]
+
+    assert [(window["limit"], window["seconds"]) for window in windows] == [(100, 2), (300, 10)]
+
+
+def test_another_application_of_the_account_has_a_token_of_its_own():
+    environment = {"LEADS_HUBSPOT_TOKEN": "ours", "OTHER_TOKEN": "theirs"}
+    arguments = ("--other-token-env", "OTHER_TOKEN", "--requests", "2", "--window", "100/60")
+    with serving(*arguments, environment=environment) as (_process, url):
+        statuses = [
+            httpx.get(f"{url}/crm/v3/objects/contacts", headers={"Authorization": f"Bearer {token}"}).status_code
+            for token in ("ours", "theirs", "nobody", "theirs")
+        ]
+        applications = [item["application"] for item in SandboxClient(url).arrivals()]
+
+    assert (statuses, applications) == ([200, 200, 401, 429], [1, 2, 0, 2])
