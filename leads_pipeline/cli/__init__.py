@@ -36,6 +36,7 @@ _GROUPS: dict[str, tuple[str, str, str]] = {
     "sandbox": ("leads_pipeline.cli.sandbox", "sandbox", "Serve a sandbox: a CRM, a provider, DNS."),
     "sources": ("leads_pipeline.cli.sources", "sources", "The ways in; what a payload becomes; which fields came."),
     "status": ("leads_pipeline.cli.status", "status", "Queues, ages, states and limits on one screen."),
+    "suppressions": ("leads_pipeline.cli.suppressions", "suppressions", "Those who must not be sent to a CRM."),
     "verification": ("leads_pipeline.cli.verification", "verification", "What is looked up, what it costs."),
 }
 

@@ -28,6 +28,16 @@ def _deliverable_field(value: str) -> str:
 GoldenField = Annotated[str, AfterValidator(_deliverable_field)]
 
 
+class GateSettings(Model):
+    """Who may be sent, asked at the last moment. The suppression list (`leads suppressions`) always holds."""
+
+    require: Literal["granted", "not_withdrawn", "nothing"] = Field(
+        "not_withdrawn", description="What must be known of consent; `not_withdrawn`: silence passes."
+    )
+    purpose: Annotated[str, Field(min_length=1)] = Field("marketing", description="Consent to what.")
+    channel: Annotated[str, Field(min_length=1)] = Field("email", description="By which way; `any` stands for all.")
+
+
 class DestinationSettings(Model):
     """What every destination has: one account that contacts are delivered to."""
 
@@ -41,6 +51,7 @@ class DestinationSettings(Model):
     mapping: dict[GoldenField, str] = Field(
         default_factory=dict, description="Golden contact's field → the CRM's property."
     )
+    gate: GateSettings = Field(GateSettings(), description="Who may be sent.")
 
     def secrets(self) -> dict[str, SecretRef]:
         """Every secret that it refers to, by its key."""

@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
 
 import sqlalchemy as sa
 
@@ -14,10 +16,12 @@ from leads_pipeline.crm.port import CrmRecord, RecordVerdict, Traits, Verdict
 from leads_pipeline.domain.delivery import ClaimedRow, PropertyValue, as_properties
 from leads_pipeline.domain.ids import BatchId, uuid7
 from leads_pipeline.domain.retry import NextStep, RetryPolicy, after_verdict
+from leads_pipeline.domain.sending_gate import GateRule, Unsendable, refusal, subjects_of
 from leads_pipeline.domain.snapshot import Snapshot, acknowledged, difference, unsure
 from leads_pipeline.domain.stage import Operation, OutboxState
 from leads_pipeline.storage.dead_letters import DeadLetter, supersede, write_dead_letters
-from leads_pipeline.storage.outbox import Settlement, cancel, claim, note_touched, settle, wanted_contacts
+from leads_pipeline.storage.outbox import Settlement, cancel, claim, note_touched, settle, suppress, wanted_contacts
+from leads_pipeline.storage.suppressions import listed
 from leads_pipeline.storage.sync_batches import AttemptRow, Outcome, RequestRow, write_attempts, write_outcome
 
 # The code of a record that needed no request: the destination holds all that is wanted.
@@ -28,16 +32,16 @@ UNCHANGED = "UNCHANGED"
 class ClaimedBatch:
     """What one worker holds. ``request`` is the row that its requests share.
 
-    ``wanted`` is what the destination will hold of each record once it is delivered, by outbox id. ``cancelled`` rows
-    had nothing to send; of ``unchanged`` ones the destination holds everything, and they are settled.
+    ``wanted`` is what the destination will hold of each record once it is delivered, by outbox id. ``spared`` counts
+    the rows that need no request, by why: ``cancelled`` (nothing to send), ``suppressed`` (must not be sent),
+    ``unchanged`` (the destination holds everything). They are settled.
     """
 
     token: str
     rows: Mapping[int, ClaimedRow]
     records: tuple[CrmRecord, ...]
     wanted: Mapping[int, Mapping[str, PropertyValue]] = field(repr=False)
-    cancelled: int
-    unchanged: int
+    spared: Mapping[str, int]
     request: RequestRow
 
     def records_of(self, operation: Operation) -> list[CrmRecord]:
@@ -67,6 +71,7 @@ def claim_batch(
     account: str,
     mapping: Mapping[str, str],
     traits: Traits,
+    gate: GateRule,
     batch_id: BatchId,
     runner_id: str,
     lease: timedelta,
@@ -75,27 +80,35 @@ def claim_batch(
     """Take what is still due of ``outbox_ids``, all of ``tenant``, with the contacts as they are now.
 
     A record carries what the destination is not known to hold: the difference to the last snapshot that it took, or
-    everything where a request got lost since. Without a difference the row is delivered here, and nothing is sent.
+    everything where a request got lost since. Without a difference the row is delivered here, and nothing is sent. A
+    contact that must not be sent is suppressed; to archive one is never refused.
     """
     token = f"{runner_id}/{batch_id}"
     claimed = claim(connection, outbox_ids, token=token, until=now + lease, now=now)
     rows = {row.outbox_id: row for row in claimed}
     contacts = wanted_contacts(connection, [row.contact_id for row in claimed])
+    refused = _refused(connection, contacts, gate=gate, destination=destination)
     records: list[CrmRecord] = []
     unchanged: list[CrmRecord] = []
+    suppressed: dict[int, Unsendable] = {}
     wanted: dict[int, Mapping[str, PropertyValue]] = {}
     for row in claimed:
         contact = contacts.get(row.contact_id)
         if row.operation is Operation.ARCHIVE:
             records.append(_record(row, version=row.wanted_version))
+        elif row.contact_id in refused:
+            suppressed[row.outbox_id] = refused[row.contact_id]
         elif contact is not None:
             properties = as_properties(contact, mapping=mapping, delivered_fields=tuple(row.snapshot))
             record = _upsert(row, properties, version=contact["version"], traits=traits)
             (unchanged if _holds_all(row, record) else records).append(record)
             wanted[row.outbox_id] = properties
-    gone = list(rows.keys() - {record.outbox_id for record in (*records, *unchanged)})
+    gone = list(rows.keys() - suppressed.keys() - {record.outbox_id for record in (*records, *unchanged)})
     if gone:
         cancel(connection, gone, token=token, now=now)
+    if suppressed:
+        suppress(connection, suppressed, token=token, now=now)
+        supersede(connection, list(suppressed), now=now)
     new = {item.outbox_id: item.properties.keys() - rows[item.outbox_id].snapshot.keys() for item in records}
     note_touched(connection, {outbox_id: names for outbox_id, names in new.items() if names}, token=token)
     request = RequestRow(
@@ -122,8 +135,7 @@ def claim_batch(
         rows=rows,
         records=tuple(records),
         wanted=wanted,
-        cancelled=len(gone),
-        unchanged=len(unchanged),
+        spared={"cancelled": len(gone), "suppressed": len(suppressed), "unchanged": len(unchanged)},
         request=request,
     )
 
@@ -160,6 +172,19 @@ def settle_batch(
     given = [item.verdict for item in settlements.values()]
     write_outcome(connection, batch.request.batch_id, given, outcome, now=now)
     return SettledBatch(outcome, Counter(item.verdict for item in given))
+
+
+def _refused(
+    connection: sa.Connection, contacts: Mapping[UUID, Mapping[str, Any]], *, gate: GateRule, destination: str
+) -> dict[UUID, Unsendable]:
+    """The contacts that must not be sent, each with why."""
+    subjects = {contact_id: (contact["tenant"], subjects_of(contact)) for contact_id, contact in contacts.items()}
+    on_list = listed(connection, subjects, destination=destination)
+    judged = {
+        contact_id: refusal(contact["consent"], listed=contact_id in on_list, rule=gate)
+        for contact_id, contact in contacts.items()
+    }
+    return {contact_id: reason for contact_id, reason in judged.items() if reason is not None}
 
 
 def _record(row: ClaimedRow, *, version: int) -> CrmRecord:

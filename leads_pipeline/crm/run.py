@@ -21,6 +21,7 @@ from leads_pipeline.crm.parking import AUTH, Parked, park_destination
 from leads_pipeline.crm.port import CrmClient
 from leads_pipeline.domain.ids import BatchId, uuid7
 from leads_pipeline.domain.retry import AUTH_PAUSE, RetryPolicy
+from leads_pipeline.domain.sending_gate import GateRule
 from leads_pipeline.domain.stage import Operation
 from leads_pipeline.errors import AccountParked
 from leads_pipeline.outbound.gate import STOPPING, Entry, Gate
@@ -66,6 +67,7 @@ class DestinationRun:
         self._jitter = jitter
         self._deadline = clock.monotonic() + settings.pipeline.run_seconds
         self._policy = RetryPolicy(**settings.retry.model_dump())
+        self._rule = GateRule(**self._destination.gate.model_dump())
         self._lease = lease_for(self._destination.timeout_seconds)
         limiter = Limiter(engine, account=self._destination.account, limits=self._destination.limits)
         self.gate = Gate(limiter, clock=clock, deadline=self._deadline, stopping=stopping)
@@ -103,12 +105,13 @@ class DestinationRun:
                 account=self._destination.account,
                 mapping=self._destination.mapping,
                 traits=self._client.traits,
+                gate=self._rule,
                 batch_id=BatchId(uuid7(now)),
                 runner_id=self._runner_id,
                 lease=self._lease,
                 now=now,
             )
-        self.tally.add(records=len(batch.records), cancelled=batch.cancelled, unchanged=batch.unchanged)
+        self.tally.add(records=len(batch.records), **batch.spared)
         courier = BatchCourier(
             self._engine,
             self._client,

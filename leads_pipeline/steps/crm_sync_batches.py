@@ -38,7 +38,8 @@ class SyncPlan:
 class SyncReport:
     """What one delivery did. Records are counted by what became of them; ``throttled`` counts answers.
 
-    ``unchanged`` records were delivered without a request: the destination held all that was wanted.
+    ``unchanged`` records were delivered without a request, because the destination held all that was wanted; the
+    ``suppressed`` ones must not be sent.
     """
 
     delivered: int = 0
@@ -46,6 +47,7 @@ class SyncReport:
     retried: int = 0
     dead: int = 0
     cancelled: int = 0
+    suppressed: int = 0
     records: int = 0
     requests: int = 0
     throttled: int = 0
@@ -138,6 +140,7 @@ def _report(runs: Sequence[DestinationRun], *, parked: Mapping[str, Parked]) -> 
         retried=counts["retried"],
         dead=counts["dead"],
         cancelled=counts["cancelled"],
+        suppressed=counts["suppressed"],
         records=counts["records"],
         requests=counts["requests"],
         throttled=counts["throttled"],

@@ -197,6 +197,7 @@ _CHAPTERS: dict[str, str] = {
         select updated_at as at, 'outbox as of now: ' || state as event,
                jsonb_build_object('destination', destination, 'operation', operation, 'wanted_version', wanted_version,
                                   'delivered_version', delivered_version, 'lane', lane, 'attempts', attempts,
+                                  'suppressed_for', suppressed_for,
                                   'due_at', case when state = 'waiting' then due_at end,
                                   'crm_record', crm_record_id) as details
         from outbox where contact_id = :contact_id""",

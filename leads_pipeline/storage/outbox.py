@@ -161,6 +161,15 @@ _NOTE_TOUCHED = sa.text(
     """
 )
 
+_SUPPRESS = sa.text(
+    """
+    update outbox o set state = 'suppressed', suppressed_for = t.reason, claimed_by = null, claimed_until = null,
+        updated_at = :now
+    from jsonb_to_recordset(cast(:rows as jsonb)) as t(outbox_id bigint, reason text)
+    where o.outbox_id = t.outbox_id and o.claimed_by = :token
+    """
+)
+
 _WITHOUT_ADDRESS: dict[str, None] = {"email": None, "email_verdict": None}
 
 
@@ -275,6 +284,12 @@ def note_touched(connection: sa.Connection, touched: Mapping[int, Iterable[str]]
     rows = [{"outbox_id": outbox_id, "touched": dict.fromkeys(names)} for outbox_id, names in touched.items()]
     if rows:
         connection.execute(_NOTE_TOUCHED, {"rows": json.dumps(rows), "token": token})
+
+
+def suppress(connection: sa.Connection, reasons: Mapping[int, str], *, token: str, now: datetime) -> None:
+    """Hold rows back that must not be sent, each with the code of its reason, until somebody wants them again."""
+    rows = [{"outbox_id": outbox_id, "reason": reason} for outbox_id, reason in reasons.items()]
+    connection.execute(_SUPPRESS, {"rows": json.dumps(rows), "token": token, "now": now})
 
 
 def cancel(connection: sa.Connection, outbox_ids: Sequence[int], *, token: str, now: datetime) -> None:

@@ -69,7 +69,7 @@ _WITHDRAW = sa.text(
 )
 
 # A row that waits already keeps its place: a contact that changes again and again must not be put off again and again.
-# Dead is waiting again, since what was refused has changed. What must not be sent stays so.
+# Dead is waiting again, since what was refused has changed; so is what must not be sent: the gate judges it anew.
 _DEMAND = sa.text(
     """
     insert into outbox as o (
@@ -83,7 +83,8 @@ _DEMAND = sa.text(
     order by t.contact_id, t.destination
     on conflict (contact_id, destination) do update set
         operation = 'upsert',
-        state = case when o.state in ('in_flight', 'suppressed') then o.state else 'waiting' end,
+        state = case when o.state = 'in_flight' then o.state else 'waiting' end,
+        suppressed_for = null,
         lane = case
             when o.state in ('waiting', 'in_flight')
                 and array_position(array['real_time', 'near_real_time', 'batch'], o.lane)

@@ -200,11 +200,11 @@ def test_a_delivery_under_way_keeps_its_claim_while_more_is_wanted(engine: sa.En
     ("before", "after"),
     [
         (OutboxState.DEAD, OutboxState.WAITING),  # what was refused has changed
-        (OutboxState.SUPPRESSED, OutboxState.SUPPRESSED),
+        (OutboxState.SUPPRESSED, OutboxState.WAITING),  # the gate judges it anew
         (OutboxState.DELIVERED, OutboxState.WAITING),
     ],
 )
-def test_a_new_version_wakes_what_is_dead_and_not_what_is_suppressed(
+def test_a_new_version_wakes_what_is_dead_and_what_is_suppressed(
     engine: sa.Engine, settings: Settings, before: OutboxState, after: OutboxState
 ) -> None:
     person = contact(engine)
