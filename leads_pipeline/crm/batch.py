@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from leads_pipeline.crm.port import CrmRecord, RecordVerdict, Traits, Verdict
 from leads_pipeline.domain.delivery import ClaimedRow, PropertyValue, as_properties
 from leads_pipeline.domain.ids import BatchId, uuid7
-from leads_pipeline.domain.retry import NextStep, RetryPolicy, after_verdict
+from leads_pipeline.domain.retry import NextStep, RetryBudgets, after_verdict
 from leads_pipeline.domain.sending_gate import GateRule, Unsendable, refusal, subjects_of
 from leads_pipeline.domain.snapshot import Snapshot, acknowledged, difference, unsure
 from leads_pipeline.domain.stage import Operation, OutboxState
@@ -66,7 +66,6 @@ def claim_batch(
     connection: sa.Connection,
     outbox_ids: Sequence[int],
     *,
-    tenant: str,
     destination: str,
     account: str,
     mapping: Mapping[str, str],
@@ -77,7 +76,7 @@ def claim_batch(
     lease: timedelta,
     now: datetime,
 ) -> ClaimedBatch:
-    """Take what is still due of ``outbox_ids``, all of ``tenant``, with the contacts as they are now.
+    """Take what is still due of ``outbox_ids`` with the contacts as they are now; they may be of several tenants.
 
     A record carries what the destination is not known to hold: the difference to the last snapshot that it took, or
     everything where a request got lost since. Without a difference the row is delivered here, and nothing is sent. A
@@ -113,7 +112,7 @@ def claim_batch(
     note_touched(connection, {outbox_id: names for outbox_id, names in new.items() if names}, token=token)
     request = RequestRow(
         batch_id=batch_id,
-        tenant=tenant,
+        tenant=claimed[0].tenant if len({row.tenant for row in claimed}) == 1 else None,
         destination=destination,
         account=account,
         endpoint="",
@@ -123,10 +122,12 @@ def claim_batch(
         sent_at=now,
     )
     attempts = [
-        AttemptRow(item.outbox_id, item.contact_id, item.version, rows[item.outbox_id].attempts + 1) for item in records
+        AttemptRow(item.outbox_id, item.tenant, item.contact_id, item.version, rows[item.outbox_id].attempts + 1)
+        for item in records
     ]
     attempts += [
-        AttemptRow(item.outbox_id, item.contact_id, item.version, 0, Verdict.DELIVERED, UNCHANGED) for item in unchanged
+        AttemptRow(item.outbox_id, item.tenant, item.contact_id, item.version, 0, Verdict.DELIVERED, UNCHANGED)
+        for item in unchanged
     ]
     write_attempts(connection, request, attempts)
     _settle_unchanged(connection, unchanged, wanted, token=token, now=now)
@@ -146,7 +147,7 @@ def settle_batch(
     answered: Iterable[RecordVerdict],
     *,
     operation: Operation,
-    policy: RetryPolicy,
+    budgets: RetryBudgets,
     jitter: Callable[[], float],
     now: datetime,
 ) -> SettledBatch:
@@ -156,11 +157,13 @@ def settle_batch(
     settlements: dict[int, Settlement] = {}
     for outbox_id, record in records.items():
         verdict = verdicts.get(outbox_id) or RecordVerdict(outbox_id, Verdict.AMBIGUOUS, code="NOT_REPORTED")
-        attempts = batch.rows[outbox_id].attempts
-        step = after_verdict(verdict, attempts=attempts, policy=policy, now=now, random=jitter)
+        row = batch.rows[outbox_id]
+        step = after_verdict(
+            verdict, attempts=row.attempts, failures=row.failures, budgets=budgets, now=now, random=jitter
+        )
         if verdict.verdict is Verdict.DELIVERED and verdict.created and not record.complete:
             # Somebody deleted its record there, and the CRM made another one of the difference: the rest follows now.
-            step = NextStep(OutboxState.WAITING, attempts, now)
+            step = NextStep(OutboxState.WAITING, row.attempts, now, row.failures)
         snapshot = _snapshot_after(verdict, step, record, batch)
         settlements[outbox_id] = Settlement(verdict, step, record.version, snapshot)
     settled = settle(connection, list(settlements.values()), token=batch.token, operation=operation, now=now)
@@ -251,7 +254,7 @@ def _snapshot_after(verdict: RecordVerdict, step: NextStep, record: CrmRecord, b
 def _dead_letter(batch: ClaimedBatch, record: CrmRecord, settlement: Settlement, *, now: datetime) -> DeadLetter:
     return DeadLetter(
         dead_letter_id=uuid7(now),
-        tenant=batch.request.tenant,
+        tenant=record.tenant,
         contact_id=record.contact_id,
         destination=batch.request.destination,
         outbox_id=record.outbox_id,

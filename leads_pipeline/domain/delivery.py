@@ -108,6 +108,7 @@ class ClaimedRow:
     attempts: int
     crm_record_id: str | None
     snapshot: Mapping[str, int | None]  # what is there from us; see ``domain.snapshot``
+    failures: Mapping[str, int] = field(default_factory=dict)  # of the attempts, by the class of the refusal
     uncertain: bool = False  # a request with it got lost: what the destination holds is not known
 
 

@@ -25,7 +25,7 @@ from leads_pipeline.domain.consent import ParsedConsent, parse_consent
 from leads_pipeline.domain.consent_mapping import consent_statements
 from leads_pipeline.domain.lane_rules import lane_of
 from leads_pipeline.domain.posted_lead import storage_fault
-from leads_pipeline.domain.retry import RetryPolicy, backoff_ceiling
+from leads_pipeline.domain.retry import RetryPolicy, backoff_ceiling, budgets_of
 from leads_pipeline.domain.stage import Chunk, ChunkReport, Stage
 from leads_pipeline.errors import ConfigError
 from leads_pipeline.outbound.gate import Gate
@@ -102,7 +102,7 @@ def fetch_leads(
         asked = list(leads)
         gate = None if source is None else _gate(engine, settings, source, clock=clock, ends=ends)
         answers = _answers(asked, source, gate=gate, clock=clock, ends=ends, also=keys)
-        policy = RetryPolicy(**settings.retry.model_dump())
+        policy = budgets_of(settings.retry.model_dump()).default
         _judge(outcome, asked, answers, source, policy=policy, chunk=chunk, now=clock.now(), random=random, keys=keys)
     with engine.begin() as connection:
         passed = _settle(connection, outcome, chunk, now=clock.now())

@@ -90,7 +90,7 @@ _CLAIM = sa.text(
         state = 'in_flight', claimed_by = :token, claimed_until = :until, updated_at = :now
     from taken where outbox.outbox_id = taken.outbox_id
     returning outbox.outbox_id, outbox.tenant, outbox.contact_id, outbox.operation, outbox.lane, outbox.wanted_version,
-        outbox.delivered_version, outbox.attempts, outbox.crm_record_id, outbox.snapshot,
+        outbox.delivered_version, outbox.attempts, outbox.crm_record_id, outbox.snapshot, outbox.failures,
         coalesce(outbox.last_verdict = 'ambiguous', false) as uncertain
     """  # noqa: S608 - no value is spliced in
 )
@@ -130,6 +130,9 @@ _SETTLE = sa.text(
         attempts = case
             when o.wanted_version > s.version or o.operation <> s.operation then 0
             else s.attempts end,
+        failures = case
+            when o.wanted_version > s.version or o.operation <> s.operation then '{}'
+            else s.failures end,
         delivered_version = case
             when s.state = 'delivered' then greatest(coalesce(o.delivered_version, 0), s.version)
             else o.delivered_version end,
@@ -145,7 +148,7 @@ _SETTLE = sa.text(
         updated_at = :now
     from mine join jsonb_to_recordset(cast(:rows as jsonb)) as s(
         outbox_id bigint, version integer, operation text, state text, due_at timestamptz, attempts integer,
-        verdict text, crm_record_id text, snapshot jsonb
+        verdict text, crm_record_id text, snapshot jsonb, failures jsonb
     ) on s.outbox_id = mine.outbox_id
     where o.outbox_id = mine.outbox_id
     returning o.outbox_id, o.state
@@ -222,6 +225,7 @@ def claim(
             attempts=r.attempts,
             crm_record_id=r.crm_record_id,
             snapshot=r.snapshot or {},
+            failures=r.failures,
             uncertain=r.uncertain,
         )
         for r in rows
@@ -265,6 +269,7 @@ def settle(
             "state": item.step.state,
             "due_at": item.step.due_at.isoformat(),
             "attempts": item.step.attempts,
+            "failures": dict(item.step.failures),
             "verdict": item.verdict.verdict,
             "crm_record_id": item.verdict.crm_record_id,
             "snapshot": dict(item.snapshot),

@@ -228,6 +228,21 @@ def test_a_dead_contact_that_changes_is_sent_again_and_its_letter_is_closed(
         assert connection.execute(sa.text("select resolution from dead_letters")).scalars().all() == ["superseded"]
 
 
+def test_refusals_of_one_class_do_not_use_up_another_s_budget(
+    engine: sa.Engine, clock: FrozenClock, sandbox: SandboxServer
+) -> None:
+    [contact] = add_contacts(engine)
+    settings = settings_for(sandbox.base_url, max_attempts=2)
+    for kind in ("http_503", "locked_423"):
+        sandbox.set_faults([{"kind": kind, "count": 1}])
+        assert sync(engine, settings, clock).retried == 1
+        clock.advance(3600)
+    row = row_of(engine, contact)
+    assert (row["attempts"], row["failures"]) == (2, {"transient": 1, "locked": 1})
+    assert sync(engine, settings, clock).delivered == 1
+    assert row_of(engine, contact)["failures"] == {}
+
+
 def test_a_record_that_fails_for_ever_dies_when_its_budget_is_spent(
     engine: sa.Engine, clock: FrozenClock, sandbox: SandboxServer
 ) -> None:
@@ -284,7 +299,7 @@ def test_an_email_that_another_of_our_contacts_holds_is_never_taken_over(
     change(engine, holder)
     clock.advance(4)
     sync(engine, settings, clock, jitter=lambda: 0.0)
-    clock.advance(10)
+    clock.advance(90)  # a conflict's first wait
     sync(engine, settings, clock)
     assert {key: stored["email"] for key, stored in _by_key(sandbox).items()} == {
         str(holder.contact_id): "new@example.com",

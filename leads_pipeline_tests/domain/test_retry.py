@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 
 from leads_pipeline.config import RetrySettings
 from leads_pipeline.domain.delivery import RecordVerdict, Verdict
-from leads_pipeline.domain.retry import RetryPolicy, after_verdict, backoff_ceiling, schedule
+from leads_pipeline.domain.retry import RetryBudgets, RetryPolicy, after_verdict, backoff_ceiling, budgets_of, schedule
 from leads_pipeline.domain.stage import OutboxState
 
 NOW = datetime(2026, 1, 15, 12, tzinfo=UTC)
-DEFAULT = RetryPolicy(**RetrySettings().model_dump())
+BUDGETS = budgets_of(RetrySettings().model_dump())
+DEFAULT = BUDGETS.default
 
 policies = st.builds(
     RetryPolicy,
@@ -26,18 +27,68 @@ dice = st.floats(0, 1, exclude_max=True)
 RETRIED = [Verdict.TRANSIENT, Verdict.CONFLICT, Verdict.LOCKED, Verdict.AMBIGUOUS]
 
 
-def _step(verdict: Verdict, *, attempts: int = 0, policy: RetryPolicy = DEFAULT, roll: float = 0.5, asked=None):
+def _step(
+    verdict: Verdict,
+    *,
+    attempts: int = 0,
+    failures: dict[str, int] | None = None,
+    budgets: RetryBudgets = BUDGETS,
+    roll: float = 0.5,
+    asked=None,
+):
     return after_verdict(
-        RecordVerdict(1, verdict, retry_after=asked), attempts=attempts, policy=policy, now=NOW, random=lambda: roll
+        RecordVerdict(1, verdict, retry_after=asked),
+        attempts=attempts,
+        failures={verdict: attempts} if failures is None else failures,
+        budgets=budgets,
+        now=NOW,
+        random=lambda: roll,
     )
 
 
-def test_the_default_schedule_tries_for_more_than_a_day_however_the_dice_fall() -> None:
-    assert timedelta(seconds=sum(shortest for shortest, _longest in schedule(DEFAULT))) > timedelta(hours=24)
+@pytest.mark.parametrize("verdict", RETRIED)
+def test_every_class_is_tried_for_more_than_a_day_however_the_dice_fall(verdict: Verdict) -> None:
+    waits = schedule(BUDGETS.of(verdict))
+    assert timedelta(seconds=sum(shortest for shortest, _longest in waits)) > timedelta(hours=24)
 
 
-def test_the_default_schedule_ends_within_three_days() -> None:
-    assert timedelta(seconds=sum(longest for _shortest, longest in schedule(DEFAULT))) < timedelta(days=3)
+@pytest.mark.parametrize("verdict", RETRIED)
+def test_every_class_ends_within_three_days(verdict: Verdict) -> None:
+    waits = schedule(BUDGETS.of(verdict))
+    assert timedelta(seconds=sum(longest for _shortest, longest in waits)) < timedelta(days=3)
+
+
+def test_a_class_takes_what_it_does_not_say_from_all() -> None:
+    settings = RetrySettings(base_seconds=5, max_attempts=7, budgets={"conflict": {"max_attempts": 3}})
+    budgets = budgets_of(settings.model_dump())
+    assert budgets.of(Verdict.TRANSIENT) == RetryPolicy(5, 3600, 7)
+    assert budgets.of(Verdict.LOCKED) == RetryPolicy(4, 1800, 110)
+    assert budgets.of(Verdict.CONFLICT) == RetryPolicy(90, 86_400, 3)
+
+
+@given(rolls=st.lists(st.tuples(st.sampled_from(RETRIED), dice), min_size=1))
+def test_each_class_is_paid_from_its_own_budget_and_a_record_dies_of_the_first_that_is_spent(rolls) -> None:
+    budgets = RetryBudgets(RetryPolicy(1, 60, 4), {Verdict.CONFLICT: RetryPolicy(1, 60, 2)})
+    attempts, failures, refused = 0, {}, dict.fromkeys(RETRIED, 0)
+    for verdict, roll in rolls:
+        step = _step(verdict, attempts=attempts, failures=failures, budgets=budgets, roll=roll)
+        refused[verdict] += 1
+        attempts, failures = step.attempts, step.failures
+        assert (attempts, sum(failures.values())) == (sum(refused.values()), attempts)
+        assert (step.state is OutboxState.DEAD) == (refused[verdict] >= budgets.of(verdict).max_attempts)
+        if step.state is OutboxState.DEAD:
+            break
+
+
+@given(verdict=st.sampled_from(RETRIED), attempts=st.integers(1, 9), pause=st.sampled_from(["throttled", "auth"]))
+def test_a_pause_between_refusals_changes_no_budget(verdict: Verdict, attempts: int, pause: str) -> None:
+    step = _step(Verdict(pause), attempts=attempts, failures={verdict: attempts})
+    assert (step.attempts, step.failures) == (attempts, {verdict: attempts})
+
+
+def test_a_row_whose_attempts_were_forgiven_has_all_its_budgets() -> None:
+    step = _step(Verdict.CONFLICT, attempts=0, failures={"conflict": 11})
+    assert (step.state, step.failures) == (OutboxState.WAITING, {"conflict": 1})
 
 
 @given(policy=policies)
@@ -53,10 +104,10 @@ def test_a_large_count_of_failures_does_not_overflow(failures: int, policy: Retr
     assert 0 < backoff_ceiling(failures, policy=policy) <= policy.max_seconds
 
 
-@given(verdict=st.sampled_from(RETRIED), attempts=st.integers(0, 58), roll=dice)
+@given(verdict=st.sampled_from(RETRIED), attempts=st.integers(0, 10), roll=dice)
 def test_a_retry_is_due_within_the_upper_half_of_its_backoff(verdict: Verdict, attempts: int, roll: float) -> None:
     step = _step(verdict, attempts=attempts, roll=roll)
-    ceiling = backoff_ceiling(attempts + 1, policy=DEFAULT)
+    ceiling = backoff_ceiling(attempts + 1, policy=BUDGETS.of(verdict))
     wait = (step.due_at - NOW).total_seconds()
     assert (step.state, step.attempts) == (OutboxState.WAITING, attempts + 1)
     assert max(ceiling / 2, 2.0 if verdict is Verdict.LOCKED else 0) - 1e-3 <= wait <= max(ceiling, 2.0) + 1e-3
@@ -84,8 +135,9 @@ def test_a_pause_or_refused_credentials_burn_no_attempt(verdict: Verdict, attemp
 
 @pytest.mark.parametrize("verdict", RETRIED)
 def test_the_last_attempt_of_the_budget_is_final(verdict: Verdict) -> None:
-    assert _step(verdict, attempts=DEFAULT.max_attempts - 2).state is OutboxState.WAITING
-    assert _step(verdict, attempts=DEFAULT.max_attempts - 1).state is OutboxState.DEAD
+    most = BUDGETS.of(verdict).max_attempts
+    assert _step(verdict, attempts=most - 2).state is OutboxState.WAITING
+    assert _step(verdict, attempts=most - 1).state is OutboxState.DEAD
 
 
 @pytest.mark.parametrize("verdict", [Verdict.TRANSIENT, Verdict.THROTTLED])
@@ -99,9 +151,11 @@ def test_a_delivered_record_has_its_budget_back() -> None:
     assert (step.state, step.attempts) == (OutboxState.DELIVERED, 0)
 
 
-def test_the_schedule_in_the_docs_is_the_one_that_is_computed() -> None:
+@pytest.mark.parametrize("verdict", RETRIED)
+def test_the_schedules_in_the_docs_are_those_that_are_computed(verdict: Verdict) -> None:
     written = (Path(__file__).resolve().parents[2] / "docs/delivery.md").read_text(encoding="utf-8")
-    assert "\n".join(_table(DEFAULT)) in written
+    title = next(part for part in written.partition("## Retries")[2].split("\n**")[1:] if f"`{verdict}`" in part)
+    assert "\n".join(_table(BUDGETS.of(verdict))) in title
 
 
 def _table(policy: RetryPolicy) -> list[str]:
