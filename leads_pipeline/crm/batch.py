@@ -66,6 +66,7 @@ def claim_batch(
     connection: sa.Connection,
     outbox_ids: Sequence[int],
     *,
+    tenant: str,
     destination: str,
     account: str,
     mapping: Mapping[str, str],
@@ -76,7 +77,7 @@ def claim_batch(
     lease: timedelta,
     now: datetime,
 ) -> ClaimedBatch:
-    """Take what is still due of ``outbox_ids`` with the contacts as they are now; they may be of several tenants.
+    """Take what is still due of ``outbox_ids``, all of ``tenant``, with the contacts as they are now.
 
     A record carries what the destination is not known to hold: the difference to the last snapshot that it took, or
     everything where a request got lost since. Without a difference the row is delivered here, and nothing is sent. A
@@ -112,7 +113,7 @@ def claim_batch(
     note_touched(connection, {outbox_id: names for outbox_id, names in new.items() if names}, token=token)
     request = RequestRow(
         batch_id=batch_id,
-        tenant=claimed[0].tenant if len({row.tenant for row in claimed}) == 1 else None,
+        tenant=tenant,
         destination=destination,
         account=account,
         endpoint="",
@@ -122,12 +123,10 @@ def claim_batch(
         sent_at=now,
     )
     attempts = [
-        AttemptRow(item.outbox_id, item.tenant, item.contact_id, item.version, rows[item.outbox_id].attempts + 1)
-        for item in records
+        AttemptRow(item.outbox_id, item.contact_id, item.version, rows[item.outbox_id].attempts + 1) for item in records
     ]
     attempts += [
-        AttemptRow(item.outbox_id, item.tenant, item.contact_id, item.version, 0, Verdict.DELIVERED, UNCHANGED)
-        for item in unchanged
+        AttemptRow(item.outbox_id, item.contact_id, item.version, 0, Verdict.DELIVERED, UNCHANGED) for item in unchanged
     ]
     write_attempts(connection, request, attempts)
     _settle_unchanged(connection, unchanged, wanted, token=token, now=now)
@@ -254,7 +253,7 @@ def _snapshot_after(verdict: RecordVerdict, step: NextStep, record: CrmRecord, b
 def _dead_letter(batch: ClaimedBatch, record: CrmRecord, settlement: Settlement, *, now: datetime) -> DeadLetter:
     return DeadLetter(
         dead_letter_id=uuid7(now),
-        tenant=record.tenant,
+        tenant=batch.request.tenant,
         contact_id=record.contact_id,
         destination=batch.request.destination,
         outbox_id=record.outbox_id,
