@@ -145,7 +145,7 @@ def set_faults(*, kind: str | None, url: str | None, rules_file: Any, **rule: An
 
     \b
     Kinds of every sandbox: slow, http_500, http_502, http_503, auth, timeout, reset_connection.
-    Of a CRM: http_429, quota_spent, forbidden_403, locked_423, silent_200, written_then_500,
+    Of a CRM: refused_400, http_429, quota_spent, forbidden_403, locked_423, silent_200, written_then_500,
     written_then_reset, written_then_timeout, per_record_error, unreported.
     Of a verification provider: throttle, out_of_credit, answered_then_lost.
     """

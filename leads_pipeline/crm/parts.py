@@ -23,6 +23,7 @@ class Refusal:
     divisible: bool = False
     retry_after: float | None = None
     explanation: str | None = field(default=None, repr=False)
+    refused_properties: tuple[str, ...] = ()
 
     def of(self, record: CrmRecord) -> RecordVerdict:
         """This refusal as the verdict on one record."""
@@ -32,6 +33,7 @@ class Refusal:
             code=self.code,
             explanation=self.explanation,
             retry_after=self.retry_after,
+            refused_properties=self.refused_properties,
         )
 
 
@@ -42,14 +44,18 @@ def in_parts(
     build: Callable[[Sequence[CrmRecord]], CrmRequest],
     read: Callable[[Sequence[CrmRecord], CrmResponse], list[RecordVerdict]],
     refusal_of: Callable[[CrmResponse], Refusal | None],
+    largest: int | None = None,
 ) -> list[RecordVerdict]:
-    """Send ``records`` as one request; halve what is refused whole until what is at fault stands alone.
+    """Send ``records`` as one request, or as several of ``largest``.
+
+    What is refused whole is halved until what is at fault stands alone.
 
     ``refusal_of`` says why an answer did nothing at all, or ``None`` when it speaks of each record; then ``read`` makes
     verdicts of it. A part that the vendor refused for credentials which have been renewed since is sent once more.
     """
     verdicts: list[RecordVerdict] = []
-    parts = [list(records)]
+    size = largest or len(records) or 1
+    parts = [list(records[first : first + size]) for first in range(0, len(records), size)][::-1]
     renewed = False
     while parts:
         part = parts.pop()

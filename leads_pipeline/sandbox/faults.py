@@ -22,6 +22,7 @@ class FaultKind(StrEnum):
     """What goes wrong."""
 
     SLOW = "slow"  # nothing but latency
+    REFUSED_400 = "refused_400"  # a whole request, without saying what is wrong with it
     HTTP_500 = "http_500"
     HTTP_502 = "http_502"
     HTTP_503 = "http_503"

@@ -74,7 +74,8 @@ class Sending:
 
 def contact(
     vendor: Vendor, number: int = 1, *, operation: Operation = Operation.UPSERT, version: int = 1,
-    crm_record_id: str | None = None, **fields: PropertyValue,
+    crm_record_id: str | None = None, claims_record: str | None = None, taken_over: bool | None = None,
+    **fields: PropertyValue,
 ) -> CrmRecord:  # fmt: skip
     """A contact of the contract: ``fields`` are named as we name them. One without an e-mail has one of its own."""
     given: dict[str, PropertyValue] = {}
@@ -82,7 +83,9 @@ def contact(
         given = {"email": f"person{number}@example.com", "first_name": "Ada", "last_name": "Byron", **fields}
     properties = {vendor.names[name]: value for name, value in given.items()}
     contact_id = UUID(int=number)
-    return CrmRecord(number, "acme", contact_id, version, operation, crm_record_id, properties=properties)
+    return CrmRecord(
+        number, "acme", contact_id, version, operation, crm_record_id, claims_record, taken_over, properties=properties
+    )
 
 
 def change(vendor: Vendor, number: int = 1, **fields: PropertyValue) -> CrmRecord:
@@ -107,6 +110,12 @@ def deliver(
 def classes(verdicts: Mapping[int, RecordVerdict]) -> set[Verdict]:
     """The classes that occur."""
     return {item.verdict for item in verdicts.values()}
+
+
+def at_request(place: int, kind: FaultKind) -> list[dict[str, Any]]:
+    """Rules that let ``place`` requests pass, and make one fail."""
+    spared = [{"kind": FaultKind.SLOW, "count": place}] if place else []
+    return [*spared, {"kind": kind, "count": 1}]
 
 
 class RecordContract:
@@ -163,6 +172,21 @@ class RecordContract:
                 assert verdict.explanation
                 assert vendor.held().keys() == {UUID(int=1), UUID(int=2)}
 
+    def test_a_vendor_that_tells_whether_it_created_a_record_tells_the_truth(self, vendor: Vendor) -> None:
+        first = deliver(vendor, contact(vendor))[1]
+        second = deliver(vendor, contact(vendor, version=2, first_name="Augusta"), contact(vendor, 2))
+        assert first.created is not False
+        assert second[1].created is not True
+        assert second[2].created is first.created
+
+    def test_an_archived_contact_that_is_wanted_again_is_there_again(self, vendor: Vendor) -> None:
+        record_id = deliver(vendor, contact(vendor))[1].crm_record_id
+        deliver(vendor, contact(vendor, operation=Operation.ARCHIVE, version=2, crm_record_id=record_id))
+        again = deliver(vendor, contact(vendor, version=3, crm_record_id=record_id, first_name="Augusta"))[1]
+        assert again.verdict is Verdict.DELIVERED
+        held = vendor.held()[UUID(int=1)]
+        assert (held.crm_record_id, held.properties[vendor.names["first_name"]]) == (again.crm_record_id, "Augusta")
+
     def test_what_never_was_there_is_archived_in_peace(self, vendor: Vendor) -> None:
         assert classes(deliver(vendor, contact(vendor, operation=Operation.ARCHIVE))) == {Verdict.DELIVERED}
 
@@ -188,6 +212,17 @@ class BatchContract:
         assert classes(verdicts) == {Verdict.DELIVERED}
         assert vendor.held().keys() == {record.contact_id for record in records}
 
+    @pytest.mark.parametrize("bad", [1, 7, 8])
+    def test_of_a_batch_that_is_refused_whole_only_what_is_at_fault_is_refused(self, vendor: Vendor, bad: int) -> None:
+        records = [contact(vendor, number) for number in range(1, 9)]
+        vendor.fail({"kind": FaultKind.REFUSED_400, "match": f"person{bad}@"})
+        sending = Sending(vendor.client())
+        verdicts = deliver(vendor, *records, sending=sending)
+        assert verdicts.pop(bad).verdict is Verdict.INVALID
+        assert classes(verdicts) == {Verdict.DELIVERED}
+        assert vendor.count() == 7
+        assert [request.records for request in sending.asked].count(1) == 2  # the last half and its neighbour
+
     def test_what_the_answer_does_not_speak_of_is_ambiguous_and_repeated_without_harm(self, vendor: Vendor) -> None:
         records = [contact(vendor, number) for number in (1, 2, 3)]
         vendor.fail({"kind": FaultKind.UNREPORTED, "match": "person2@"})
@@ -205,6 +240,7 @@ class BatchContract:
         [verdict] = deliver(vendor, record).values()
         assert verdict.verdict in (Verdict.AUTH, Verdict.INVALID)
         assert verdict.code is not None
+        assert verdict.refused_properties == ("no_such_property",)
         assert vendor.count() == 0
 
 
@@ -254,6 +290,78 @@ class ConflictContract:
         assert not again.linked
 
 
+class MergeContract:
+    """Vendors whose records can be given to another contact of ours, after contacts were merged."""
+
+    def test_a_contact_takes_over_the_record_of_one_that_was_merged_into_it(self, vendor: Vendor) -> None:
+        theirs = deliver(vendor, contact(vendor, company="Analytical Engines"))[1].crm_record_id
+        verdict = deliver(vendor, contact(vendor, 2, claims_record=theirs, first_name="Augusta"))[2]
+        assert (verdict.verdict, verdict.crm_record_id) == (Verdict.DELIVERED, theirs)
+        [(contact_id, held)] = vendor.held().items()
+        assert (contact_id, held.crm_record_id) == (UUID(int=2), theirs)
+        assert held.properties[vendor.names["first_name"]] == "Augusta"
+        assert held.properties[vendor.names["company"]] == "Analytical Engines"
+        assert vendor.count() == 1
+
+    def test_the_record_that_we_made_for_it_before_gives_way(self, vendor: Vendor) -> None:
+        delivered = deliver(vendor, contact(vendor), contact(vendor, 2), contact(vendor, 3))
+        theirs, own = delivered[1].crm_record_id, delivered[2].crm_record_id
+        claim = contact(vendor, 2, version=2, crm_record_id=own, claims_record=theirs, taken_over=False)
+        for _ in range(2):  # again, as after a kill before the answer was read
+            verdict = deliver(vendor, claim)[2]
+            assert (verdict.verdict, verdict.crm_record_id) == (Verdict.DELIVERED, theirs)
+            held = vendor.held()
+            assert (held.keys(), held[UUID(int=2)].crm_record_id) == ({UUID(int=2), UUID(int=3)}, theirs)
+
+    def test_a_record_that_is_gone_by_then_is_no_hindrance(self, vendor: Vendor) -> None:
+        theirs = deliver(vendor, contact(vendor))[1].crm_record_id
+        deliver(vendor, contact(vendor, operation=Operation.ARCHIVE, version=2, crm_record_id=theirs))
+        verdicts = deliver(vendor, contact(vendor, 2, claims_record=theirs), contact(vendor, 3))
+        assert classes(verdicts) == {Verdict.DELIVERED}
+        assert vendor.held().keys() == {UUID(int=2), UUID(int=3)}
+
+    @pytest.mark.parametrize("taken_over", [True, None])
+    def test_of_two_records_that_people_made_none_is_touched(self, vendor: Vendor, taken_over: bool | None) -> None:
+        delivered = deliver(vendor, contact(vendor), contact(vendor, 2))
+        before = vendor.held()
+        verdict = deliver(
+            vendor,
+            contact(
+                vendor, 2, version=2, crm_record_id=delivered[2].crm_record_id,
+                claims_record=delivered[1].crm_record_id, taken_over=taken_over, first_name="Augusta",
+            ),
+        )[2]  # fmt: skip
+        assert (verdict.verdict, verdict.holder_id) == (Verdict.CONFLICT, delivered[1].crm_record_id)
+        assert verdict.explanation
+        assert vendor.held() == before
+
+    def test_a_record_that_people_made_is_let_go_and_not_archived(self, vendor: Vendor) -> None:
+        record_id = vendor.made_by_people(email="ada@example.com", company="Analytical Engines")
+        assert deliver(vendor, contact(vendor, email="ada@example.com"), contact(vendor, 2))[1].linked
+        removal = contact(vendor, operation=Operation.ARCHIVE, version=2, crm_record_id=record_id, taken_over=True)
+        for _ in range(2):
+            assert classes(deliver(vendor, removal)) == {Verdict.DELIVERED}
+            assert (vendor.held().keys(), vendor.count()) == ({UUID(int=2)}, 2)
+
+    @pytest.mark.parametrize("kind", [FaultKind.HTTP_503, FaultKind.SILENT_200, FaultKind.WRITTEN_THEN_RESET])
+    @pytest.mark.parametrize("place", range(5))
+    def test_a_take_over_that_is_interrupted_anywhere_is_finished_by_the_same_again(
+        self, vendor: Vendor, kind: FaultKind, place: int
+    ) -> None:
+        delivered = deliver(vendor, contact(vendor), contact(vendor, 2))
+        theirs, own = delivered[1].crm_record_id, delivered[2].crm_record_id
+        claim = contact(vendor, 2, version=2, crm_record_id=own, claims_record=theirs, taken_over=False)
+        vendor.fail(*at_request(place, kind))
+        interrupted = deliver(vendor, claim)[2]
+        held = vendor.held()
+        if interrupted.verdict is Verdict.DELIVERED:
+            assert held[UUID(int=2)].crm_record_id == theirs
+        vendor.fail()
+        assert deliver(vendor, claim)[2].crm_record_id == theirs
+        held = vendor.held()
+        assert (held.keys(), held[UUID(int=2)].crm_record_id, vendor.count()) == ({UUID(int=2)}, theirs, 1)
+
+
 class HttpContract:
     """What networks and servers do to a request."""
 
@@ -279,6 +387,23 @@ class HttpContract:
         assert vendor.count() == (3 if written else 0)
         assert classes(deliver(vendor, *records)) == {Verdict.DELIVERED}
         assert vendor.count() == 3
+
+    @pytest.mark.parametrize("operation", [Operation.ARCHIVE, Operation.ERASE])
+    @pytest.mark.parametrize("kind", [FaultKind.HTTP_503, FaultKind.SILENT_200, FaultKind.WRITTEN_THEN_RESET])
+    @pytest.mark.parametrize("place", range(4))
+    def test_nothing_is_taken_for_removed_while_it_is_there(
+        self, vendor: Vendor, operation: Operation, kind: FaultKind, place: int
+    ) -> None:
+        if operation not in vendor.client().traits.operations:
+            pytest.skip(f"this vendor cannot {operation}")
+        record_id = deliver(vendor, contact(vendor))[1].crm_record_id
+        removal = contact(vendor, operation=operation, version=2, crm_record_id=record_id)
+        vendor.fail(*at_request(place, kind))
+        if deliver(vendor, removal)[1].verdict is Verdict.DELIVERED:
+            assert vendor.held() == {}
+        vendor.fail()
+        assert deliver(vendor, removal)[1].verdict is Verdict.DELIVERED
+        assert vendor.held() == {}
 
     def test_a_vendor_that_cannot_be_reached_has_written_nothing(self, vendor: Vendor) -> None:
         assert classes(deliver(vendor, contact(vendor), base_url="http://127.0.0.1:9")) == {Verdict.TRANSIENT}

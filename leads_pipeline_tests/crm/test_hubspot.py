@@ -279,7 +279,7 @@ def test_no_representation_shows_the_token_or_the_lead() -> None:
     )
     client = HubSpot(transport, api_prefix="/x", key_property="lead_key")
     [record] = _records(1, firstname="Ada")
-    request = client._upsert_request([record])
+    request = client._requests.upsert([record])
     shown = "".join(map(repr, (transport, vars(transport), client, vars(client), request, record)))
     shown += repr(_status(400, {"message": "Ada"}))
     transport.close()

@@ -18,6 +18,7 @@ from leads_pipeline_tests.crm.contract import (
     ConflictContract,
     Held,
     HttpContract,
+    MergeContract,
     QuotaContract,
     RecordContract,
     SchemaContract,
@@ -80,5 +81,7 @@ def vendor(sandbox: SandboxServer) -> Iterator[PlayedHubSpot]:
         yield PlayedHubSpot(sandbox, stack)
 
 
-class TestHubSpot(RecordContract, BatchContract, SchemaContract, ConflictContract, HttpContract, QuotaContract):
+class TestHubSpot(
+    RecordContract, BatchContract, SchemaContract, ConflictContract, MergeContract, HttpContract, QuotaContract
+):
     """Partial updates, addresses that one record only may hold, batches with a verdict for each record."""

@@ -52,8 +52,13 @@ _CATEGORIES = {
 _SETUP_CODES = frozenset({"PROPERTY_DOESNT_EXIST", "READ_ONLY_VALUE"})
 
 _CODE = re.compile(r"[A-Z][A-Z0-9_]{1,63}")
+# The account's set-up as well, although HubSpot gives it no code.
+_SETUP_MESSAGES = {"Unable to infer object type from": "UNKNOWN_OBJECT_TYPE"}
+
 _CODE_IN_MESSAGE = re.compile(r'"error":"([A-Z][A-Z0-9_]{1,63})"')
+_NAME_IN_MESSAGE = re.compile(r'"name":"([A-Za-z0-9_]{1,100})"')
 _EXISTING_ID = re.compile(r"Existing ID: (\d{1,20})")
+_NAME = re.compile(r"[A-Za-z0-9_]{1,100}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +111,11 @@ def refusal_of(response: CrmResponse) -> Refusal | None:
     code = _code(body) or f"HTTP_{status}"
     explanation = _text(body, "message")
     if status in _DIVISIBLE:
-        if code in _SETUP_CODES:
-            return Refusal(Verdict.AUTH, code, explanation=explanation)
-        return Refusal(_DIVISIBLE[status], code, divisible=True, explanation=explanation)
+        names = _property_names(body)
+        setup = next((known for words, known in _SETUP_MESSAGES.items() if (explanation or "").startswith(words)), None)
+        if setup is not None or code in _SETUP_CODES:
+            return Refusal(Verdict.AUTH, setup or code, explanation=explanation, refused_properties=names)
+        return Refusal(_DIVISIBLE[status], code, divisible=True, explanation=explanation, refused_properties=names)
     if status in _THROTTLED:
         return Refusal(Verdict.THROTTLED, _text(body, "policyName") or code, retry_after=response.pause_seconds)
     if status in _LOCKED:
@@ -119,6 +126,11 @@ def refusal_of(response: CrmResponse) -> Refusal | None:
         return Refusal(Verdict.TRANSIENT, code, retry_after=response.pause_seconds)
     # 401 and 403, but also 404, 405 or a redirect: the address, the token or its scopes are wrong, not the record.
     return Refusal(Verdict.AUTH, code, explanation=explanation)
+
+
+def refusal_of_one(response: CrmResponse) -> Refusal | None:
+    """The same for a request about one record, where a 404 says that it is not there. Ask only below a known path."""
+    return None if response.status == 404 else refusal_of(response)
 
 
 def read_batch(
@@ -139,27 +151,51 @@ def read_batch(
             names, [result.get("objectWriteTraceId"), _properties(result).get(key_property), result.get("id")]
         )
         if record is not None:
-            crm_record_id = _text(result, "id")
-            verdicts[record.outbox_id] = RecordVerdict(record.outbox_id, Verdict.DELIVERED, crm_record_id=crm_record_id)
+            new = result.get("new")  # an upsert says it
+            verdicts[record.outbox_id] = RecordVerdict(
+                record.outbox_id,
+                Verdict.DELIVERED,
+                crm_record_id=_text(result, "id"),
+                created=new if isinstance(new, bool) else None,
+            )
     for error in _entries(response.body, "errors"):
-        context = error.get("context")
-        context = context if isinstance(context, dict) else {}
+        context = _context(error)
         for name in [*_strings(context.get("objectWriteTraceId")), *_strings(context.get("ids"))]:
             if name in names:
                 outbox_id = names[name].outbox_id
                 verdicts[outbox_id] = _entry_verdict(error, context, outbox_id=outbox_id)
-    missing = (record for record in part if record.outbox_id not in verdicts)
-    lost = [RecordVerdict(record.outbox_id, Verdict.AMBIGUOUS, code="NOT_REPORTED") for record in missing]
-    return [*verdicts.values(), *lost]
+    return [*verdicts.values(), *not_reported([record for record in part if record.outbox_id not in verdicts])]
+
+
+def not_reported(records: Sequence[CrmRecord]) -> list[RecordVerdict]:
+    """The verdict on records that an answer does not speak of."""
+    return [RecordVerdict(record.outbox_id, Verdict.AMBIGUOUS, code="NOT_REPORTED") for record in records]
 
 
 def read_found(response: CrmResponse, *, key_property: str) -> list[Found]:
-    """The records of an answer to batch/read; what is missing there does not exist."""
+    """The records of an answer to batch/read."""
     return [
         Found(entry["id"], _properties(entry).get(key_property) or "")
         for entry in _entries(response.body, "results")
         if isinstance(entry.get("id"), str)
     ]
+
+
+def read_missing(response: CrmResponse) -> set[str]:
+    """The ids or keys of which an answer to batch/read says that they are not there."""
+    return {
+        name
+        for error in _entries(response.body, "errors")
+        if error.get("category") == "OBJECT_NOT_FOUND"
+        for name in _strings(_context(error).get("ids"))
+    }
+
+
+def read_one(response: CrmResponse, *, key_property: str) -> Found | None:
+    """The record of an answer that tells one, by its present id; ``None``: it is not there."""
+    body = response.body if response.status == 200 and isinstance(response.body, dict) else {}
+    crm_record_id = _text(body, "id")
+    return Found(crm_record_id, _properties(body).get(key_property) or "") if crm_record_id else None
 
 
 def existing_id(verdict: RecordVerdict) -> str | None:
@@ -177,8 +213,13 @@ def _entry_verdict(error: Mapping[str, Any], context: Mapping[str, Any], *, outb
         verdict = Verdict.AUTH
     holder = next(iter(_strings(context.get("existingId"))), None) if verdict is Verdict.CONFLICT else None
     return RecordVerdict(
-        outbox_id, verdict, code=code, holder_id=holder, explanation=_text(error, "message")
-    )  # fmt: skip
+        outbox_id,
+        verdict,
+        code=code,
+        holder_id=holder,
+        explanation=_text(error, "message"),
+        refused_properties=_property_names(error),
+    )
 
 
 def _readings(headers: Mapping[str, str]) -> tuple[QuotaReading, ...]:
@@ -204,9 +245,21 @@ def _code(body: Mapping[str, Any]) -> str | None:
     return None
 
 
+def _property_names(body: Mapping[str, Any]) -> tuple[str, ...]:
+    """The properties that a refusal names, each once. HubSpot may leave out some in one of the two places."""
+    named = [name for entry in _entries(body, "errors") for name in _strings(_context(entry).get("propertyName"))]
+    named += _NAME_IN_MESSAGE.findall(_text(body, "message") or "")
+    return tuple(dict.fromkeys(name for name in named if _NAME.fullmatch(name)))
+
+
 def _entries(body: Any, name: str) -> list[dict[str, Any]]:
     entries = body.get(name) if isinstance(body, dict) else None
     return [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
+
+
+def _context(entry: Mapping[str, Any]) -> Mapping[str, Any]:
+    context = entry.get("context")
+    return context if isinstance(context, dict) else {}
 
 
 def _properties(entry: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -20,6 +20,7 @@ _logger = get_logger(__name__)
 
 FAULTS = (
     FaultKind.SLOW,
+    FaultKind.REFUSED_400,
     FaultKind.HTTP_500,
     FaultKind.HTTP_502,
     FaultKind.HTTP_503,
@@ -39,6 +40,7 @@ FAULTS = (
 )
 # status, message, category
 _FAILURES: dict[FaultKind, tuple[int, str, str | None]] = {
+    FaultKind.REFUSED_400: (400, "This request was refused by a fault rule of the sandbox", "VALIDATION_ERROR"),
     FaultKind.HTTP_500: (500, "internal error", None),
     FaultKind.HTTP_502: (502, "Bad gateway", None),
     FaultKind.HTTP_503: (503, "Service unavailable", None),
