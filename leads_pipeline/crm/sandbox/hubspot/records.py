@@ -24,7 +24,7 @@ def create_record(call: Call) -> Answer:
 
 def read_record(call: Call) -> Answer:
     """A contact by record id or by ``idProperty``; archived ones only with ``archived=true``."""
-    if call.query.get("archived") == "true":
+    if _asks_for_archived(call):
         contact = call.account.store.by_id(call.path["id"], archived=True)
         if contact is None:
             return call.refuse(_no_such(call.path["id"]))
@@ -59,7 +59,7 @@ def list_records(call: Call) -> Answer:
     limit = whole_number(call.query.get("limit"), default=10, most=MAX_PAGE)
     after = whole_number(call.query.get("after"), default=0, most=None)
     store = call.account.store
-    found = store.page(after=after, limit=limit + 1, archived=call.query.get("archived") == "true")
+    found = store.page(after=after, limit=limit + 1, archived=_asks_for_archived(call))
     body = {"results": [selected(contact, _names(call), store.properties) for contact in found[:limit]]}
     if len(found) > limit:
         return Answer(200, body | {"paging": {"next": {"after": found[limit - 1].id}}})
@@ -121,6 +121,10 @@ def whole_number(value: object, *, default: int, most: int | None) -> int:
     if not text.isdigit() or len(text) > 18 or (most is not None and not 0 < int(text) <= most):
         raise Refused(invalid(f"{text} is not a number between 1 and {most}" if most else f"{text} is not a number"))
     return int(text)
+
+
+def _asks_for_archived(call: Call) -> bool:
+    return call.query.get("archived", "").lower() == "true"  # HubSpot's client for Python writes True
 
 
 def _addressed(call: Call) -> Contact:
