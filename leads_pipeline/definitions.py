@@ -11,6 +11,7 @@ from leads_pipeline.defs.assets import ASSETS
 from leads_pipeline.defs.automation import JOBS, SCHEDULES, SENSORS
 from leads_pipeline.defs.checks import SLO_CHECKS
 from leads_pipeline.defs.crm_io_manager import CrmIOManager
+from leads_pipeline.defs.delivery_checks import DELIVERY_CHECKS
 from leads_pipeline.defs.expectations import expectations
 from leads_pipeline.defs.maintenance import maintenance, maintenance_daily, reverification, reverification_hourly
 from leads_pipeline.defs.resources import CRM_IO_MANAGER, FLOW, FlowResource
@@ -26,7 +27,7 @@ def build_defs(flow: FlowResource | FlowContext | None = None) -> dg.Definitions
     flow = flow or FlowResource()
     return dg.Definitions(
         assets=(*ASSETS, verifications),
-        asset_checks=(*SLO_CHECKS, *VALIDATION_CHECKS, *VERIFICATION_CHECKS, expectations),
+        asset_checks=(*SLO_CHECKS, *VALIDATION_CHECKS, *VERIFICATION_CHECKS, *DELIVERY_CHECKS, expectations),
         jobs=(*JOBS, maintenance, reverification),
         sensors=SENSORS,
         schedules=(*SCHEDULES, maintenance_daily, reverification_hourly),

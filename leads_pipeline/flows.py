@@ -22,6 +22,7 @@ from leads_pipeline.domain.stage import Chunk, ChunkReport, Lane, Stage
 from leads_pipeline.domain.verification import LookupKind
 from leads_pipeline.errors import DatabaseError, DatabaseUnavailable, LeadsError
 from leads_pipeline.matching.scorer_source import ScorerSource
+from leads_pipeline.steps.checked_mappings import check_mappings
 from leads_pipeline.steps.crm_sync_batches import SyncPlan, SyncReport
 from leads_pipeline.steps.crm_sync_batches import deliver as deliver_plan
 from leads_pipeline.steps.crm_sync_batches import plan_sync as plan_due
@@ -340,8 +341,18 @@ def plan_sync(context: FlowContext, *, lanes: Sequence[Lane]) -> SyncPlan:
 
 
 def deliver(context: FlowContext, plan: SyncPlan, *, runner_id: str) -> SyncReport:
-    """Send what ``plan`` names, inside every account's limits; each record is settled on its own verdict."""
+    """Send what ``plan`` names, inside every account's limits; each record is settled on its own verdict.
+
+    A destination that nobody has asked for its fields for an hour is asked first.
+    """
     with translated_errors("crm_sync_batches delivers"):
+        check_mappings(
+            context.engine,
+            settings=context.settings,
+            clock=context.clock,
+            runner_id=runner_id,
+            destinations=plan.by_destination,
+        )
         return deliver_plan(context.engine, plan, settings=context.settings, clock=context.clock, runner_id=runner_id)
 
 

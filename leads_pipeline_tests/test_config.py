@@ -18,6 +18,9 @@ from leads_pipeline.config import (
     parse_settings,
     project_file,
 )
+from leads_pipeline.crm.mapping import mapping_rules
+from leads_pipeline.domain.destination_schema import FieldType
+from leads_pipeline.domain.mapping import MappingRule
 from leads_pipeline.domain.survivorship import GOLDEN_FIELDS
 from leads_pipeline.errors import ConfigError
 from leads_pipeline.storage.schema import golden_contacts
@@ -105,6 +108,39 @@ def test_a_field_that_no_golden_contact_has_is_named_and_not_left_out_of_what_is
     assert fault.startswith("destinations.crm.mapping.fisrt_name")
     assert "allowed: email, phone, first_name" in fault
     assert set(GOLDEN_FIELDS) - {"email_key"} < set(DELIVERABLE_FIELDS) < set(golden_contacts.columns.keys())
+
+
+def test_a_property_may_say_what_its_values_become():
+    rule = "{to: country_name, as: text, values: {AT: Austria}, otherwise: elsewhere}"
+    mapping = f"{{country: {rule}, consent.marketing.email: optin}}"
+    settings = parse_settings(
+        MINIMAL.replace("account: main", f"account: main, mapping: {mapping}, constants: {{stage: lead, new: true}}"),
+        path=Path("leads.yaml"),
+    )
+    crm = settings.destinations["crm"]
+    assert crm.properties() == ("country_name", "optin", "stage", "new")
+    assert crm.constants == {"stage": "lead", "new": True}
+    assert mapping_rules(crm) == (
+        MappingRule("country_name", "country", kind=FieldType.TEXT, values={"AT": "Austria"}, otherwise="elsewhere"),
+        MappingRule("optin", "consent.marketing.email"),
+        MappingRule("stage", constant="lead"),
+        MappingRule("new", constant=True),
+    )
+
+
+@pytest.mark.parametrize(
+    ("mapping", "said"),
+    [
+        ("{email: email, phone: email}", "email: filled in more than once"),
+        ("{email: lead_key}", "lead_key: filled in more than once"),
+        ("{email: stage}, constants: {stage: lead}", "stage: filled in more than once"),
+        ("{email: {to: x, as: colour}}", "text"),
+        ("{email: {to: x, otherwise: y}}", "give `values` too"),
+        ("{consent.marketing: optin}", "consent.PURPOSE.CHANNEL"),
+    ],
+)
+def test_a_mapping_that_cannot_be_meant_is_refused(mapping: str, said: str):
+    assert said in " ".join(faults_of(MINIMAL.replace("account: main", f"account: main, mapping: {mapping}")))
 
 
 def test_a_lane_whose_limit_is_not_stated_keeps_its_own():

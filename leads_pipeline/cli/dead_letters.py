@@ -262,6 +262,8 @@ def _print_foreseen(foreseen: "Foreseen", *, reveal: bool) -> None:
     changed = f"changed since: {', '.join(foreseen.changed)}" if foreseen.changed else "nothing changed since"
     click.echo(f"{letter.dead_letter_id}  would send version {foreseen.version}: {names}")
     click.echo(f"{'':36}  refused as {refused}; {changed}")
+    for name, fault in foreseen.withheld.items():
+        click.echo(f"{'':36}  without {name}: {fault}")
     if reveal:
         from leads_pipeline.storage.dead_letters import as_json
 

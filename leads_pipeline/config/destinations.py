@@ -4,9 +4,10 @@ Every destination has what ``DestinationSettings`` says; a vendor's own settings
 ``Destination`` is any of them. Keep out: what an account allows (``limits``).
 """
 
-from typing import Annotated, Literal
+import re
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from leads_pipeline.config.base import WEB_ADDRESS, Model, SecretRef
 from leads_pipeline.config.limits import RequestLimits
@@ -19,13 +20,36 @@ DELIVERABLE_FIELDS = (
 )  # fmt: skip
 
 
-def _deliverable_field(value: str) -> str:
-    if value not in DELIVERABLE_FIELDS:
-        raise ValueError(f"not a field of a golden contact; allowed: {', '.join(DELIVERABLE_FIELDS)}")
+_CONSENT = re.compile(r"consent\.[^.\s]+\.[^.\s]+")
+
+
+def _mapped_field(value: str) -> str:
+    if value not in DELIVERABLE_FIELDS and not _CONSENT.fullmatch(value):
+        fields = ", ".join(DELIVERABLE_FIELDS)
+        raise ValueError(f"not a field of a golden contact; allowed: {fields}, consent.PURPOSE.CHANNEL")
     return value
 
 
-GoldenField = Annotated[str, AfterValidator(_deliverable_field)]
+MappedField = Annotated[str, AfterValidator(_mapped_field)]
+
+
+class PropertySettings(Model):
+    """One property of a CRM, where a name alone does not say enough."""
+
+    to: Annotated[str, Field(min_length=1)] = Field(description="The CRM's property.")
+    as_: Literal["text", "number", "boolean", "date", "datetime"] | None = Field(
+        None, alias="as", description="What the value is read and sent as; what the field is if unset."
+    )
+    values: dict[str, str] | None = Field(None, description="What becomes of each value, by its text.")
+    otherwise: str | None = Field(
+        None, description="What becomes of a value that `values` lacks; without it the property is left out and named."
+    )
+
+    @model_validator(mode="after")
+    def _otherwise_belongs_to_values(self) -> Self:
+        if self.otherwise is not None and self.values is None:
+            raise ValueError("otherwise says what becomes of values that `values` lacks: give `values` too")
+        return self
 
 
 class GateSettings(Model):
@@ -48,10 +72,31 @@ class DestinationSettings(Model):
     batch_size: Annotated[int, Field(gt=0)] = Field(100, description="Records in one request.")
     limits: RequestLimits = RequestLimits()
     timeout_seconds: Annotated[float, Field(gt=0, le=120)] = Field(30, description="For one request.")
-    mapping: dict[GoldenField, str] = Field(
-        default_factory=dict, description="Golden contact's field → the CRM's property."
+    mapping: dict[MappedField, str | PropertySettings] = Field(
+        default_factory=dict,
+        description="Golden contact's field, or consent.PURPOSE.CHANNEL → the CRM's property; "
+        "`field: property` is short for {to: property}.",
+    )
+    constants: dict[str, bool | int | float | str] = Field(
+        default_factory=dict, description="The CRM's property → what every contact has there."
     )
     gate: GateSettings = Field(GateSettings(), description="Who may be sent.")
+
+    def key(self) -> str | None:
+        """The CRM's property that holds our contact id, where it has one."""
+        return None
+
+    def properties(self) -> tuple[str, ...]:
+        """The CRM's properties that are filled in."""
+        targets = (item if isinstance(item, str) else item.to for item in self.mapping.values())
+        return (*targets, *self.constants)
+
+    @model_validator(mode="after")
+    def _a_property_is_filled_in_once(self) -> Self:
+        names = [name for name in (*self.properties(), self.key()) if name is not None]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"{', '.join(twice)}: filled in more than once by mapping, constants and key_property")
+        return self
 
     def secrets(self) -> dict[str, SecretRef]:
         """Every secret that it refers to, by its key."""
@@ -59,7 +104,7 @@ class DestinationSettings(Model):
 
 
 # HubSpot's own property names for the canonical fields of a golden contact.
-HUBSPOT_MAPPING: dict[str, str] = {
+HUBSPOT_MAPPING: dict[str, str | PropertySettings] = {
     "email": "email",
     "phone": "phone",
     "first_name": "firstname",
@@ -85,9 +130,15 @@ class HubSpotSettings(DestinationSettings):
     token: SecretRef
     key_property: str = Field("lead_key", description="The CRM's unique property that holds our contact id.")
     batch_size: Annotated[int, Field(gt=0, le=100)] = Field(100, description="Records in one request.")
-    mapping: dict[GoldenField, str] = Field(
-        default_factory=lambda: dict(HUBSPOT_MAPPING), description="Golden contact's field → the CRM's property."
+    mapping: dict[MappedField, str | PropertySettings] = Field(
+        default_factory=lambda: {**HUBSPOT_MAPPING},
+        description="Golden contact's field, or consent.PURPOSE.CHANNEL → the CRM's property; "
+        "`field: property` is short for {to: property}.",
     )
+
+    def key(self) -> str:
+        """See ``DestinationSettings.key``."""
+        return self.key_property
 
 
 # A vendor's settings are told by ``vendor``.

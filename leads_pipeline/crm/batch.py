@@ -13,13 +13,15 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from leads_pipeline.crm.port import CrmRecord, RecordVerdict, Traits, Verdict
-from leads_pipeline.domain.delivery import ClaimedRow, PropertyValue, as_properties
+from leads_pipeline.domain.delivery import ClaimedRow, PropertyValue
 from leads_pipeline.domain.ids import BatchId, uuid7
+from leads_pipeline.domain.mapping import DestinationMapping, Fault
 from leads_pipeline.domain.retry import NextStep, RetryBudgets, after_verdict
 from leads_pipeline.domain.sending_gate import GateRule, Unsendable, refusal, subjects_of
 from leads_pipeline.domain.snapshot import Snapshot, acknowledged, difference, unsure
 from leads_pipeline.domain.stage import Operation, OutboxState
 from leads_pipeline.storage.dead_letters import DeadLetter, supersede, write_dead_letters
+from leads_pipeline.storage.destination_schemas import note_withheld
 from leads_pipeline.storage.outbox import Settlement, cancel, claim, note_touched, settle, suppress, wanted_contacts
 from leads_pipeline.storage.suppressions import listed
 from leads_pipeline.storage.sync_batches import AttemptRow, Outcome, RequestRow, write_attempts, write_outcome
@@ -41,6 +43,7 @@ class ClaimedBatch:
     rows: Mapping[int, ClaimedRow]
     records: tuple[CrmRecord, ...]
     wanted: Mapping[int, Mapping[str, PropertyValue]] = field(repr=False)
+    withheld: Mapping[int, Mapping[str, Fault]]
     spared: Mapping[str, int]
     request: RequestRow
 
@@ -69,7 +72,7 @@ def claim_batch(
     tenant: str,
     destination: str,
     account: str,
-    mapping: Mapping[str, str],
+    mapping: DestinationMapping,
     traits: Traits,
     gate: GateRule,
     batch_id: BatchId,
@@ -92,6 +95,7 @@ def claim_batch(
     unchanged: list[CrmRecord] = []
     suppressed: dict[int, Unsendable] = {}
     wanted: dict[int, Mapping[str, PropertyValue]] = {}
+    withheld: dict[int, Mapping[str, Fault]] = {}
     for row in claimed:
         contact = contacts.get(row.contact_id)
         if row.operation is Operation.ARCHIVE:
@@ -99,16 +103,18 @@ def claim_batch(
         elif row.contact_id in refused:
             suppressed[row.outbox_id] = refused[row.contact_id]
         elif contact is not None:
-            properties = as_properties(contact, mapping=mapping, delivered_fields=tuple(row.snapshot))
-            record = _upsert(row, properties, version=contact["version"], traits=traits)
+            mapped = mapping.properties_of(contact, delivered=row.snapshot.keys())
+            record = _upsert(row, mapped.properties, version=contact["version"], traits=traits)
             (unchanged if _holds_all(row, record) else records).append(record)
-            wanted[row.outbox_id] = properties
+            wanted[row.outbox_id] = mapped.properties
+            withheld[row.outbox_id] = mapped.withheld
     gone = list(rows.keys() - suppressed.keys() - {record.outbox_id for record in (*records, *unchanged)})
     if gone:
         cancel(connection, gone, token=token, now=now)
     if suppressed:
         suppress(connection, suppressed, token=token, now=now)
         supersede(connection, list(suppressed), now=now)
+    note_withheld(connection, withheld, token=token)
     new = {item.outbox_id: item.properties.keys() - rows[item.outbox_id].snapshot.keys() for item in records}
     note_touched(connection, {outbox_id: names for outbox_id, names in new.items() if names}, token=token)
     request = RequestRow(
@@ -129,15 +135,17 @@ def claim_batch(
         AttemptRow(item.outbox_id, item.contact_id, item.version, 0, Verdict.DELIVERED, UNCHANGED) for item in unchanged
     ]
     write_attempts(connection, request, attempts)
-    _settle_unchanged(connection, unchanged, wanted, token=token, now=now)
-    return ClaimedBatch(
+    batch = ClaimedBatch(
         token=token,
         rows=rows,
         records=tuple(records),
         wanted=wanted,
+        withheld=withheld,
         spared={"cancelled": len(gone), "suppressed": len(suppressed), "unchanged": len(unchanged)},
         request=request,
     )
+    _settle_unchanged(connection, batch, unchanged, now=now)
+    return batch
 
 
 def settle_batch(
@@ -217,12 +225,7 @@ def _holds_all(row: ClaimedRow, record: CrmRecord) -> bool:
 
 
 def _settle_unchanged(
-    connection: sa.Connection,
-    unchanged: Sequence[CrmRecord],
-    wanted: Mapping[int, Mapping[str, PropertyValue]],
-    *,
-    token: str,
-    now: datetime,
+    connection: sa.Connection, batch: ClaimedBatch, unchanged: Sequence[CrmRecord], *, now: datetime
 ) -> None:
     if not unchanged:
         return
@@ -232,11 +235,11 @@ def _settle_unchanged(
             RecordVerdict(item.outbox_id, Verdict.DELIVERED, code=UNCHANGED),
             done,
             item.version,
-            acknowledged(item.contact_id, wanted[item.outbox_id]),
+            _all_acknowledged(item, batch),
         )
         for item in unchanged
     ]
-    settle(connection, settlements, token=token, operation=Operation.UPSERT, now=now)
+    settle(connection, settlements, token=batch.token, operation=Operation.UPSERT, now=now)
     supersede(connection, [item.outbox_id for item in unchanged], now=now)
 
 
@@ -244,16 +247,23 @@ def _snapshot_after(verdict: RecordVerdict, step: NextStep, record: CrmRecord, b
     """What is known of the destination once ``verdict`` is there."""
     before = batch.rows[record.outbox_id].snapshot
     if step.state is OutboxState.DELIVERED:
-        return acknowledged(record.contact_id, batch.wanted.get(record.outbox_id, {}))
+        return _all_acknowledged(record, batch)
     if verdict.verdict is Verdict.DELIVERED:  # a new record of a part of it
         return unsure({}, record.properties)
     return unsure(before, record.properties) if verdict.verdict is Verdict.AMBIGUOUS else before
 
 
+def _all_acknowledged(record: CrmRecord, batch: ClaimedBatch) -> Snapshot:
+    """All that is wanted is there, beside what is withheld now and was there before."""
+    before, withheld = batch.rows[record.outbox_id].snapshot, batch.withheld.get(record.outbox_id, {})
+    kept = {name: known for name, known in before.items() if name in withheld}
+    return kept | acknowledged(record.contact_id, batch.wanted.get(record.outbox_id, {}))
+
+
 def _dead_letter(batch: ClaimedBatch, record: CrmRecord, settlement: Settlement, *, now: datetime) -> DeadLetter:
     return DeadLetter(
         dead_letter_id=uuid7(now),
-        tenant=batch.request.tenant,
+        tenant=record.tenant,
         contact_id=record.contact_id,
         destination=batch.request.destination,
         outbox_id=record.outbox_id,

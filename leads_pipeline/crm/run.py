@@ -17,6 +17,7 @@ from leads_pipeline.clock import Clock
 from leads_pipeline.config import DestinationSettings, Settings
 from leads_pipeline.crm.batch import SettledBatch, claim_batch, settle_batch
 from leads_pipeline.crm.courier import BatchCourier, Tally, lease_for
+from leads_pipeline.crm.mapping import destination_mapping
 from leads_pipeline.crm.parking import AUTH, Parked, park_destination
 from leads_pipeline.crm.port import CrmClient
 from leads_pipeline.domain.ids import BatchId, uuid7
@@ -26,6 +27,7 @@ from leads_pipeline.domain.stage import Operation
 from leads_pipeline.errors import AccountParked
 from leads_pipeline.outbound.gate import STOPPING, Entry, Gate
 from leads_pipeline.outbound.limiter import Limiter, WaitReason
+from leads_pipeline.storage.destination_schemas import doubt_schema
 from leads_pipeline.storage.outbox import DueRow
 from leads_pipeline.telemetry import get_logger
 
@@ -68,6 +70,8 @@ class DestinationRun:
         self._deadline = clock.monotonic() + settings.pipeline.run_seconds
         self._budgets = budgets_of(settings.retry.model_dump())
         self._rule = GateRule(**self._destination.gate.model_dump())
+        with engine.connect() as connection:
+            self._mapping = destination_mapping(connection, name, self._destination)
         self._lease = lease_for(self._destination.timeout_seconds)
         limiter = Limiter(engine, account=self._destination.account, limits=self._destination.limits)
         self.gate = Gate(limiter, clock=clock, deadline=self._deadline, stopping=stopping)
@@ -103,7 +107,7 @@ class DestinationRun:
                 tenant=planned.tenant,
                 destination=self.name,
                 account=self._destination.account,
-                mapping=self._destination.mapping,
+                mapping=self._mapping,
                 traits=self._client.traits,
                 gate=self._rule,
                 batch_id=BatchId(uuid7(now)),
@@ -160,6 +164,7 @@ class DestinationRun:
             until = now + AUTH_PAUSE
             with self._engine.begin() as connection:
                 park_destination(connection, self.name, account=self._destination.account, until=until, now=now)
+                doubt_schema(connection, self.name)  # a property may be gone that was there when it was asked
             self._park(AUTH, until)
 
     def _park(self, reason: str, until: datetime) -> None:

@@ -25,6 +25,7 @@ from leads_pipeline.defs.checks import (
     rejection_rate,
     schema_drift,
 )
+from leads_pipeline.defs.delivery_checks import DELIVERY_CHECKS
 from leads_pipeline.defs.expectations import LANES_TAG, expectations
 from leads_pipeline.defs.runs import SERIAL_TAG, has_unfinished_run, reason_to_wait
 from leads_pipeline.defs.shield import shielded
@@ -48,7 +49,14 @@ SECONDS_BESIDE_THE_CHAIN = 20.0
 _ALL = dg.AssetSelection.assets(*ASSETS)
 # The SLO checks read whole tables: twelve times an hour is enough, a micro-batch does not repeat them.
 _SCHEDULED_ONLY = dg.AssetSelection.checks(
-    conservation, *OLDEST_PENDING, rejection_rate, schema_drift, record_keys, delivery_success, quality_holds
+    conservation,
+    *OLDEST_PENDING,
+    rejection_rate,
+    schema_drift,
+    record_keys,
+    delivery_success,
+    quality_holds,
+    *DELIVERY_CHECKS,
 )
 _VERIFICATION_CHECKS = dg.AssetSelection.checks(*VERIFICATION_CHECKS)
 # One set of rules: Great Expectations for the batch lane, SQL for the hot chain.
@@ -101,7 +109,7 @@ verification = dg.define_asset_job(
 
 slo_checks = dg.define_asset_job(
     "slo_checks",
-    selection=dg.AssetSelection.checks(*SLO_CHECKS, quality_holds, *VERIFICATION_CHECKS),
+    selection=dg.AssetSelection.checks(*SLO_CHECKS, quality_holds, *VERIFICATION_CHECKS, *DELIVERY_CHECKS),
     tags=_serial("slo_checks"),
     description="Only the checks that hold the pipeline to its SLOs; they fail when it has stopped.",
 )

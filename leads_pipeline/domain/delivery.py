@@ -5,7 +5,6 @@ Add what every destination shares. Keep out: how a vendor says it (``crm``), wha
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import date
 from enum import StrEnum
 from types import MappingProxyType
 from uuid import UUID
@@ -110,22 +109,3 @@ class ClaimedRow:
     snapshot: Mapping[str, int | None]  # what is there from us; see ``domain.snapshot``
     failures: Mapping[str, int] = field(default_factory=dict)  # of the attempts, by the class of the refusal
     uncertain: bool = False  # a request with it got lost: what the destination holds is not known
-
-
-def as_properties(
-    contact: Mapping[str, object], *, mapping: Mapping[str, str], delivered_fields: tuple[str, ...]
-) -> dict[str, str]:
-    """The contact's fields under the vendor's names.
-
-    A field that we do not know is left out, because the CRM's users may have filled it in. One that we delivered before
-    and no longer know is sent empty, which clears it.
-    """
-    properties: dict[str, str] = {}
-    for ours, theirs in mapping.items():
-        value = contact.get(ours)
-        if value is not None and value != "":
-            properties[theirs] = value.isoformat() if isinstance(value, date) else str(value)
-    for theirs in delivered_fields:
-        if theirs in mapping.values():
-            properties.setdefault(theirs, "")
-    return properties

@@ -95,7 +95,7 @@ def _crms(settings: Settings) -> Iterator[LocalSandbox]:
             *(part for more in windows[1:] for part in ("--window", f"{more.most}/{more.seconds}")),
             "--token-env", destination.token.env,
             "--key-property", destination.key_property,
-            *(part for own in names_beyond(destination.mapping.values()) for part in ("--property", own)),
+            *(part for own in names_beyond(destination.properties()) for part in ("--property", own)),
             "--store", str(_store(settings.state_path, name)),
         ]  # fmt: skip
         if destination.limits.daily:

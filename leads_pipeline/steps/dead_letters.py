@@ -13,7 +13,9 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from leads_pipeline.config import Settings
-from leads_pipeline.domain.delivery import PropertyValue, as_properties
+from leads_pipeline.crm.mapping import destination_mapping
+from leads_pipeline.domain.delivery import PropertyValue
+from leads_pipeline.domain.mapping import DestinationMapping, Fault
 from leads_pipeline.errors import NotFound
 from leads_pipeline.storage.dead_letter_actions import Action, DoneBy, redrive_letters, write_actions
 from leads_pipeline.storage.dead_letters import (
@@ -45,12 +47,13 @@ class Resolution:
 class Foreseen:
     """What a redrive would send of one letter; ``None`` where it would send nothing. The properties are personal.
 
-    ``changed``: names of what is not as it was when it was refused.
+    ``withheld``: what would be left out, and why; ``changed``: names of what is not as it was when it was refused.
     """
 
     letter: DeadLetter
     version: int | None
     properties: Mapping[str, PropertyValue] = field(default_factory=dict, repr=False)
+    withheld: Mapping[str, Fault] = field(default_factory=dict)
     changed: tuple[str, ...] = ()
 
 
@@ -85,6 +88,7 @@ def foresee(
     Raises:
         NotFound: there is no such letter.
     """
+    mappings: dict[str, DestinationMapping] = {}
     for page in _pages(dead_letter_ids):
         with engine.begin() as connection:
             _must_exist(connection, page)
@@ -93,16 +97,19 @@ def foresee(
             write_actions(
                 connection, ((item.dead_letter_id, item.tenant) for item in letters), Action.DRY_RUN, done=done
             )
+            for name in {letter.destination for letter in letters} & settings.destinations.keys() - mappings.keys():
+                mappings[name] = destination_mapping(connection, name, settings.destinations[name])
         for letter in letters:
-            destination = settings.destinations.get(letter.destination)
-            contact = contacts.get(letter.contact_id)
-            if letter.resolved_at is not None or contact is None or destination is None:
+            contact, mapping = contacts.get(letter.contact_id), mappings.get(letter.destination)
+            if letter.resolved_at is not None or contact is None or mapping is None:
                 yield Foreseen(letter, None)
                 continue
-            properties = as_properties(contact, mapping=destination.mapping, delivered_fields=())
+            mapped = mapping.properties_of(contact)
             # An empty value clears, which is what leaving the property out asks for by now.
-            changed = [name for name, was in letter.payload.items() if (properties.get(name) or "") != (was or "")]
-            yield Foreseen(letter, contact["version"], properties, tuple(sorted(changed)))
+            changed = [
+                name for name, was in letter.payload.items() if (mapped.properties.get(name) or "") != (was or "")
+            ]
+            yield Foreseen(letter, contact["version"], mapped.properties, mapped.withheld, tuple(sorted(changed)))
 
 
 def discard(engine: sa.Engine, dead_letter_ids: Iterable[UUID], *, done: DoneBy) -> list[Resolution]:

@@ -87,7 +87,7 @@ _CLAIM = sa.text(
     update outbox set
         -- What became of a claim that ran out is unknown, and must not be forgotten when the next attempt fails.
         last_verdict = case when state = 'in_flight' then 'ambiguous' else last_verdict end,
-        state = 'in_flight', claimed_by = :token, claimed_until = :until, updated_at = :now
+        state = 'in_flight', claimed_by = :token, claimed_until = :until, withheld = null, updated_at = :now
     from taken where outbox.outbox_id = taken.outbox_id
     returning outbox.outbox_id, outbox.tenant, outbox.contact_id, outbox.operation, outbox.lane, outbox.wanted_version,
         outbox.delivered_version, outbox.attempts, outbox.crm_record_id, outbox.snapshot, outbox.failures,

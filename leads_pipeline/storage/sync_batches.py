@@ -23,7 +23,7 @@ class RequestRow:
     """One request, as it is written down before it is sent."""
 
     batch_id: BatchId
-    tenant: str
+    tenant: str | None  # of none in particular
     destination: str
     account: str
     endpoint: str

@@ -6,11 +6,13 @@ import dagster as dg
 import pytest
 import sqlalchemy as sa
 
+from leads_pipeline.steps.checked_mappings import check_mappings
 from leads_pipeline_tests.defs.conftest import verdicts
 
 ALL = {
     "crm_sync_batches.conservation",
     "crm_sync_batches.delivery_success",
+    "crm_sync_batches.mapping",
     "deduped_leads.record_keys",
     "golden_contacts.duplicate_emails",
     "validated_leads.quality_holds",
@@ -213,3 +215,27 @@ def test_the_window_of_a_check_is_judged_by_the_clock_of_the_run(check, seeding,
     with seeding() as flow:
         flow.buffered()
     assert check() == set()
+
+
+def test_a_property_that_cannot_be_sent_is_named_with_what_to_do(run, engine, flow_context, seeding):
+    hubspot = flow_context.settings.destinations["hubspot"]
+    wrong = hubspot.model_copy(update={"mapping": {**hubspot.mapping, "first_source": "sauce"}})
+    settings = flow_context.settings.model_copy(update={"destinations": {"hubspot": wrong}})
+    check_mappings(engine, settings=settings, clock=flow_context.clock, runner_id="test")
+    with seeding() as flow:
+        flow.delivered(withheld={"sauce": "unknown_property"})
+    result = run("slo_checks")
+    assert [name for name, passed in verdicts(result).items() if not passed] == ["crm_sync_batches.mapping"]
+    [judged] = [item for item in result.get_asset_check_evaluations() if item.check_name == "mapping"]
+    assert judged.severity is dg.AssetCheckSeverity.WARN
+    assert "hubspot.sauce unknown_property: make it at the destination, or map first_source" in judged.description
+    assert "1 contacts are at hubspot without sauce" in judged.description
+
+
+def test_a_destination_that_can_take_nobody_is_an_error(run, engine, flow_context):
+    hubspot = flow_context.settings.destinations["hubspot"]
+    wrong = hubspot.model_copy(update={"key_property": "company_key"})
+    settings = flow_context.settings.model_copy(update={"destinations": {"hubspot": wrong}})
+    check_mappings(engine, settings=settings, clock=flow_context.clock, runner_id="test")
+    [judged] = [item for item in run("slo_checks").get_asset_check_evaluations() if item.check_name == "mapping"]
+    assert (judged.passed, judged.severity) == (False, dg.AssetCheckSeverity.ERROR)

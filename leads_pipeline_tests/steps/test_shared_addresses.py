@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from leads_pipeline.config import Settings
-from leads_pipeline.domain.delivery import as_properties
+from leads_pipeline.domain.mapping import DestinationMapping, MappingRule
 from leads_pipeline.domain.stage import ChunkReport, Lane
 from leads_pipeline.steps.golden_contacts import refresh_golden_contacts
 from leads_pipeline.storage import address_holders, schema
@@ -80,8 +80,9 @@ def test_only_the_holder_is_delivered_with_the_address(
     refresh(engine, settings)
     with engine.connect() as connection:
         contacts = wanted_contacts(connection, three)
-    mapping = {"email": "email", "phone": "phone", "email_verdict": "email_state"}
-    sent = {who: as_properties(row, mapping=mapping, delivered_fields=()) for who, row in contacts.items()}
+    fields = {"email": "email", "phone": "phone", "email_verdict": "email_state"}
+    mapping = DestinationMapping([MappingRule(theirs, ours) for ours, theirs in fields.items()])
+    sent = {who: mapping.properties_of(row).properties for who, row in contacts.items()}
     assert sent[three[0]] == {"email": INFO, "phone": "+14155552671", "email_state": "unverified"}
     assert sent[three[1]] == sent[three[2]] == {"phone": "+14155552671"}
 
@@ -102,7 +103,8 @@ def test_who_loses_the_address_to_an_older_contact_is_sent_again_so_that_the_crm
     assert lanes[newer] == Lane.REAL_TIME, "the CRM refuses it to the one until the other has let it go"
     with engine.connect() as connection:
         row = wanted_contacts(connection, [newer])[newer]
-    assert as_properties(row, mapping={"email": "email"}, delivered_fields=("email",)) == {"email": ""}
+    mapping = DestinationMapping([MappingRule("email", "email")])
+    assert mapping.properties_of(row, delivered=("email",)).properties == {"email": ""}
 
 
 def test_a_new_lead_of_who_lost_the_address_is_not_counted_as_sent_by_that(

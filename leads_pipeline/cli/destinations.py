@@ -1,0 +1,90 @@
+"""``leads destinations``: where contacts are delivered, and whether the mapping fits what is there."""
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from leads_pipeline.cli._lines import echo_lines
+from leads_pipeline.clock import SystemClock
+from leads_pipeline.config import Settings, load_settings
+from leads_pipeline.errors import NotFound
+
+if TYPE_CHECKING:
+    from leads_pipeline.steps.checked_mappings import CheckedMapping
+    from leads_pipeline.storage.destination_schemas import WithheldCount
+
+
+@click.group()
+def destinations() -> None:
+    """Where contacts are delivered: what there is, and whether the mapping fits."""
+
+
+@destinations.command(name="list")
+@click.pass_obj
+def list_destinations(config_file: str | None) -> None:
+    """Show the destinations of leads.yaml."""
+    settings = load_settings(config_file)
+    if not settings.destinations:
+        click.echo("no destinations")
+    for name, destination in settings.destinations.items():
+        tenants = [tenant for tenant, its in settings.tenants.items() if name in its.destinations]
+        click.echo(
+            f"{name}  {destination.vendor}, account {destination.account}, of {', '.join(tenants) or 'no tenant'}"
+        )
+
+
+@destinations.command()
+@click.argument("name", required=False)
+@click.pass_obj
+def check(config_file: str | None, name: str | None) -> None:
+    """Ask a destination, or all, for its fields and hold the mapping against them.
+
+    Ends with 1 if something must be mended, or if a destination does not tell.
+    """
+    from datetime import timedelta
+
+    from leads_pipeline.steps.checked_mappings import check_mappings
+    from leads_pipeline.storage.destination_schemas import withheld_counts
+    from leads_pipeline.storage.open import open_database
+
+    settings = load_settings(config_file)
+    names = _chosen(settings, name)
+    engine = open_database(settings)
+    checked = check_mappings(
+        engine,
+        settings=settings,
+        clock=SystemClock(),
+        runner_id="leads destinations check",
+        destinations=names,
+        max_age=timedelta(0),
+    )
+    with engine.connect() as connection:
+        withheld = withheld_counts(connection, names)
+    for item in checked:
+        echo_lines(_lines(item, [count for count in withheld if count.destination == item.destination]))
+    if any(item.faults or item.problem for item in checked):
+        sys.exit(1)
+
+
+def _chosen(settings: Settings, name: str | None) -> list[str]:
+    if name is not None and name not in settings.destinations:
+        known = ", ".join(settings.destinations) or "none"
+        raise NotFound(f"leads.yaml has no destination {name}; it has: {known}")
+    return list(settings.destinations) if name is None else [name]
+
+
+def _lines(checked: "CheckedMapping", withheld: "list[WithheldCount]") -> list[str]:
+    if checked.told_at is None:
+        return [f"{checked.destination}: nothing is checked, everything is sent", f"  problem  {checked.problem}"]
+    told = f"told its fields {checked.told_at:%Y-%m-%d %H:%M} UTC"
+    lines = [f"{checked.destination}: {told}; {'the mapping fits' if not checked.faults else 'to be mended:'}"]
+    if checked.problem:
+        lines.append(f"  problem  {checked.problem}")
+    for fault in checked.faults:
+        stops = "; nothing can be delivered until then" if fault.blocks else ""
+        lines.append(f"  {fault.name}  {fault.fault.replace('_', ' ')}: {fault.advice}{stops}")
+    lines += [f"  {item.contacts:,} contacts are there without {item.name} ({item.fault})" for item in withheld]
+    if checked.wanted_again:
+        lines.append(f"  {checked.wanted_again:,} contacts wait to be sent again with what was mended")
+    return lines

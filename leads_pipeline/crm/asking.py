@@ -1,0 +1,76 @@
+"""Carries requests that are about no record: through the gate, into the books, to the CRM and back.
+
+What it sends counts against the account like a delivery. Keep out: requests for claimed records; see ``courier``.
+"""
+
+import sqlalchemy as sa
+
+from leads_pipeline.clock import Clock
+from leads_pipeline.config import DestinationSettings
+from leads_pipeline.crm.port import CrmClient, CrmRequest, CrmResponse
+from leads_pipeline.domain.ids import BatchId, uuid7
+from leads_pipeline.outbound.gate import Gate
+from leads_pipeline.outbound.limiter import Ask
+from leads_pipeline.storage.sync_batches import RequestRow, write_answer, write_request
+
+
+class PlainCourier:
+    """The ``Courier`` of whoever asks a destination something."""
+
+    def __init__(
+        self,
+        engine: sa.Engine,
+        client: CrmClient,
+        *,
+        destination: str,
+        settings: DestinationSettings,
+        gate: Gate,
+        clock: Clock,
+        runner_id: str,
+    ) -> None:
+        self._engine = engine
+        self._client = client
+        self._destination = destination
+        self._account = settings.account
+        self._gate = gate
+        self._clock = clock
+        self._runner_id = runner_id
+
+    def __call__(self, request: CrmRequest) -> CrmResponse:
+        """See ``Courier``."""
+        entry = self._gate.enter(Ask(request.endpoint_class, request.cost))
+        now = self._clock.now()
+        batch_id = BatchId(uuid7(now))
+        with self._engine.begin() as connection:
+            write_request(
+                connection,
+                RequestRow(
+                    batch_id=batch_id,
+                    tenant=None,
+                    destination=self._destination,
+                    account=self._account,
+                    endpoint=request.path,
+                    operation=request.purpose,
+                    records=request.records,
+                    runner_id=self._runner_id,
+                    sent_at=now,
+                ),
+            )
+        response = self._client.send(request)
+        self._gate.answered(
+            entry,
+            pause_seconds=response.pause_seconds,
+            until_midnight=response.until_reset,
+            throttled=response.throttled,
+            readings=response.readings,
+        )
+        with self._engine.begin() as connection:
+            write_answer(
+                connection,
+                batch_id,
+                http_status=response.status,
+                throttled=response.throttled,
+                correlation_id=response.correlation_id,
+                now=self._clock.now(),
+            )
+        return response

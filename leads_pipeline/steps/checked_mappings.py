@@ -1,0 +1,141 @@
+"""Each destination's mapping, held against what the destination says that it has.
+
+A destination is asked when nobody has asked it for an hour, when it refused what it was thought to take, or when a
+person wants to know. What it would refuse is then left out of what is sent and named; once it is mended, the contacts
+that are there without it are wanted again. Keep out: the rules themselves (``domain.mapping``).
+"""
+
+import threading
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import sqlalchemy as sa
+
+from leads_pipeline.clock import Clock
+from leads_pipeline.config import Settings
+from leads_pipeline.crm.asking import PlainCourier
+from leads_pipeline.crm.clients import BUILDERS
+from leads_pipeline.crm.mapping import mapping_rules, marks_of, with_schema
+from leads_pipeline.crm.port import CrmClient
+from leads_pipeline.domain.destination_schema import DestinationSchema
+from leads_pipeline.domain.mapping import MappingFault
+from leads_pipeline.errors import AccountParked, CrmError
+from leads_pipeline.outbound.gate import Gate
+from leads_pipeline.outbound.limiter import Limiter
+from leads_pipeline.storage.destination_schemas import StoredSchema, read_schema, want_withheld, write_schema
+from leads_pipeline.telemetry import get_logger
+
+log = get_logger(__name__)
+
+MAX_AGE = timedelta(hours=1)
+
+# Whoever waits for the answer waits with a delivery behind it: it goes on with what is known.
+_PATIENCE_SECONDS = 30
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedMapping:
+    """What is known of one destination's mapping.
+
+    ``told_at``: when the destination told its fields; ``None``: never, and nothing is checked. ``problem``: why it did
+    not tell now, with what to do. ``wanted_again``: contacts that lacked what was mended since.
+    """
+
+    destination: str
+    told_at: datetime | None
+    faults: tuple[MappingFault, ...] = ()
+    problem: str | None = None
+    wanted_again: int = 0
+
+
+def check_mappings(
+    engine: sa.Engine,
+    *,
+    settings: Settings,
+    clock: Clock,
+    runner_id: str,
+    destinations: Collection[str] | None = None,
+    max_age: timedelta = MAX_AGE,
+    clients: Mapping[str, CrmClient] | None = None,
+) -> list[CheckedMapping]:
+    """Check the mappings of ``destinations``, or of all; ask those of which nothing younger than ``max_age`` is known.
+
+    A destination that does not tell is checked by what it told before.
+
+    Raises:
+        ConfigError: a token's environment variable is not set.
+    """
+    names = [name for name in settings.destinations if destinations is None or name in destinations]
+    return [
+        _check(
+            engine,
+            name,
+            settings=settings,
+            clock=clock,
+            runner_id=runner_id,
+            max_age=max_age,
+            client=None if clients is None else clients[name],
+        )
+        for name in names
+    ]
+
+
+def _check(
+    engine: sa.Engine,
+    name: str,
+    *,
+    settings: Settings,
+    clock: Clock,
+    runner_id: str,
+    max_age: timedelta,
+    client: CrmClient | None,
+) -> CheckedMapping:
+    destination = settings.destinations[name]
+    with engine.connect() as connection:
+        stored = read_schema(connection, name)
+    now = clock.now()
+    schema = None if stored is None else stored.schema
+    told_at = None if stored is None else stored.fetched_at
+    problem = None
+    if stored is None or now - stored.fetched_at >= max_age:
+        told = _ask(engine, name, settings=settings, clock=clock, runner_id=runner_id, client=client)
+        if isinstance(told, str):
+            problem = told
+            log.warning("destination_schema_not_told", destination=name)
+        else:
+            schema, told_at = told, now
+    if schema is None or told_at is None:
+        return CheckedMapping(name, None, problem=problem)
+    faults = tuple(with_schema(destination, schema).faults())
+    marks = marks_of(mapping_rules(destination), schema)
+    with engine.begin() as connection:
+        changed = [item for item, mark in marks.items() if stored is not None and stored.marks.get(item) != mark]
+        wanted = want_withheld(connection, name, changed, now=now) if changed else 0
+        write_schema(connection, name, StoredSchema(schema, faults, marks, told_at))
+    if faults and (stored is None or stored.faults != faults):
+        log.warning("mapping_faults_found", destination=name, faults=[f"{item.name}: {item.fault}" for item in faults])
+    return CheckedMapping(name, told_at, faults, problem, wanted)
+
+
+def _ask(
+    engine: sa.Engine, name: str, *, settings: Settings, clock: Clock, runner_id: str, client: CrmClient | None
+) -> DestinationSchema | str:
+    """The destination's fields, or why it does not tell them."""
+    destination = settings.destinations[name]
+    limiter = Limiter(engine, account=destination.account, limits=destination.limits)
+    deadline = clock.monotonic() + min(_PATIENCE_SECONDS, settings.pipeline.run_seconds)
+    gate = Gate(limiter, clock=clock, deadline=deadline, stopping=threading.Event())
+    asked = BUILDERS[destination.vendor](destination) if client is None else client
+    courier = PlainCourier(
+        engine, asked, destination=name, settings=destination, gate=gate, clock=clock, runner_id=runner_id
+    )
+    try:
+        return asked.describe(courier=courier)
+    except AccountParked as parked:
+        return f"its account is parked until {parked.until:%Y-%m-%d %H:%M} UTC ({parked.reason}): ask again then"
+    except CrmError as error:
+        return str(error)
+    finally:
+        if client is None:
+            asked.close()

@@ -1,0 +1,75 @@
+"""`leads destinations`, as an operator uses it."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from click.testing import CliRunner, Result
+
+from leads_pipeline.cli import cli
+from leads_pipeline.config import DATABASE_URL_VARIABLE
+from leads_pipeline.crm.sandbox.options import SandboxOptions
+from leads_pipeline.crm.sandbox.running import SandboxServer, running_sandbox
+from leads_pipeline.errors import NotFound
+from leads_pipeline_tests.conftest import LEADS_YAML, NOW
+from leads_pipeline_tests.defs.rows import Flow
+
+Leads = Callable[..., Result]
+
+
+@pytest.fixture
+def sandbox() -> Iterator[SandboxServer]:
+    with running_sandbox(SandboxOptions(token="test-token").without_limits()) as server:
+        yield server
+
+
+@pytest.fixture
+def leads(
+    engine: sa.Engine, database_url: str, sandbox: SandboxServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Leads:
+    """Run ``leads destinations`` with further settings of the destination."""
+    monkeypatch.setenv(DATABASE_URL_VARIABLE, database_url)
+
+    def run(*arguments: str, more: str = "") -> Result:
+        text = LEADS_YAML.replace("http://127.0.0.1:9", sandbox.base_url) + more
+        (tmp_path / "leads.yaml").write_text(text)
+        return CliRunner().invoke(cli, ("--config", str(tmp_path / "leads.yaml"), "destinations", *arguments))
+
+    return run
+
+
+def test_the_destinations_are_listed_with_whose_they_are(leads: Leads) -> None:
+    assert leads("list").output == "hubspot  hubspot, account sandbox, of acme, globex\n"
+
+
+def test_a_mapping_that_fits_is_said_to(leads: Leads) -> None:
+    checked = leads("check")
+    assert checked.exit_code == 0
+    assert "the mapping fits" in checked.output
+
+
+def test_what_must_be_mended_is_named_with_what_to_do(leads: Leads, engine: sa.Engine) -> None:
+    with engine.begin() as connection:
+        Flow(connection, NOW).delivered(withheld={"firstnme": "unknown_property"})
+    checked = leads("check", "hubspot", more="    mapping: {first_name: firstnme}\n    key_property: company\n")
+    assert checked.exit_code == 1
+    said = " ".join(checked.output.split())
+    assert "firstnme unknown property: make it at the destination, or map first_name to one that it has" in said
+    assert "did you mean firstname?" in said
+    assert "company key not unique" in said
+    assert "nothing can be delivered until then" in said
+    assert "1 contacts are there without firstnme" in said
+
+
+def test_a_destination_that_does_not_tell_says_what_to_do(leads: Leads, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LEADS_HUBSPOT_TOKEN", "revoked")
+    checked = leads("check")
+    assert checked.exit_code == 1
+    assert "give the token the scope crm.schemas.contacts.read" in " ".join(checked.output.split())
+
+
+def test_a_destination_that_is_not_there_is_refused(leads: Leads) -> None:
+    refused = leads("check", "salesforce")
+    assert isinstance(refused.exception, NotFound)
+    assert "it has: hubspot" in str(refused.exception)

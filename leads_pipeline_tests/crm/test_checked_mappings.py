@@ -1,0 +1,196 @@
+"""A mapping held against what a CRM says that it has, and what is sent of contacts then."""
+
+from datetime import timedelta
+from typing import Any
+
+import httpx
+import pytest
+import sqlalchemy as sa
+
+from leads_pipeline.clock import FrozenClock
+from leads_pipeline.config import Settings
+from leads_pipeline.config.destinations import PropertySettings
+from leads_pipeline.crm.sandbox.options import SandboxOptions
+from leads_pipeline.crm.sandbox.running import SandboxServer, running_sandbox
+from leads_pipeline.domain.mapping import Fault
+from leads_pipeline.steps.checked_mappings import MAX_AGE, CheckedMapping, check_mappings
+from leads_pipeline.storage.destination_schemas import WithheldCount, read_schema, withheld_counts
+from leads_pipeline_tests.crm.delivering import TOKEN, add_contacts, change, row_of, settings_for, sync
+
+
+def _settings(sandbox: SandboxServer, **changes: Any) -> Settings:
+    """With these mapped fields beside the usual ones, and with these constants."""
+    settings = settings_for(sandbox.base_url)
+    hubspot = settings.destinations["hubspot"]
+    constants = changes.pop("constants", {})
+    update = {"mapping": {**hubspot.mapping, **changes}, "constants": constants}
+    return settings.model_copy(update={"destinations": {"hubspot": hubspot.model_copy(update=update)}})
+
+
+def _check(engine: sa.Engine, settings: Settings, clock: FrozenClock, **options: Any) -> CheckedMapping:
+    [checked] = check_mappings(engine, settings=settings, clock=clock, runner_id="test", **options)
+    return checked
+
+
+def _make_property(sandbox: SandboxServer, name: str) -> None:
+    made = httpx.post(
+        f"{sandbox.base_url}/crm/v3/properties/contacts",
+        headers={"Authorization": f"Bearer {TOKEN}"},
+        json={"name": name, "label": name, "type": "string", "fieldType": "text", "groupName": "contactinformation"},
+    )
+    assert made.status_code == 201, made.text
+
+
+def _properties(sandbox: SandboxServer) -> dict[str, Any]:
+    [stored] = sandbox.contacts()
+    found: dict[str, Any] = stored["properties"]
+    return found
+
+
+def _asked(engine: sa.Engine) -> int:
+    """How often the CRM was asked for its fields, by the books."""
+    with engine.connect() as connection:
+        statement = sa.text("select count(*) from crm_sync_batches where operation = 'describe'")
+        return connection.execute(statement).scalar_one()
+
+
+def test_an_unknown_property_is_left_out_and_named_and_sent_once_it_is_there(
+    engine: sa.Engine, clock: FrozenClock, sandbox: SandboxServer
+) -> None:
+    settings = _settings(sandbox, first_source="source_of_lead")
+    [contact] = add_contacts(engine)
+    [fault] = _check(engine, settings, clock).faults
+    assert (fault.name, fault.fault, fault.blocks) == ("source_of_lead", Fault.UNKNOWN_PROPERTY, False)
+    assert sync(engine, settings, clock).delivered == 1
+    assert "source_of_lead" not in _properties(sandbox)
+    assert row_of(engine, contact)["withheld"] == {"source_of_lead": "unknown_property"}
+    with engine.connect() as connection:
+        found = withheld_counts(connection, ["hubspot"])
+    assert found == [WithheldCount("hubspot", "source_of_lead", "unknown_property", 1)]
+
+    _make_property(sandbox, "source_of_lead")
+    assert _check(engine, settings, clock).wanted_again == 0
+    clock.advance(MAX_AGE.total_seconds())
+    checked = _check(engine, settings, clock)
+    assert (checked.faults, checked.wanted_again) == ((), 1)
+    assert row_of(engine, contact)["lane"] == "batch"
+    assert sync(engine, settings, clock).delivered == 1
+    assert _properties(sandbox)["source_of_lead"] == "website"
+    assert row_of(engine, contact)["withheld"] is None
+    clock.advance(MAX_AGE.total_seconds())
+    assert _check(engine, settings, clock).wanted_again == 0
+
+
+def test_a_mended_mapping_has_the_contacts_sent_again_without_asking_the_crm(
+    engine: sa.Engine, clock: FrozenClock, sandbox: SandboxServer
+) -> None:
+    wrong = _settings(sandbox, constants={"lifecyclestage": "led"})
+    [contact] = add_contacts(engine)
+    [fault] = _check(engine, wrong, clock).faults
+    assert fault.fault is Fault.NOT_AN_OPTION
+    assert "lead" in fault.advice
+    sync(engine, wrong, clock)
+    assert row_of(engine, contact)["withheld"] == {"lifecyclestage": "not_an_option"}
+    mended = _settings(sandbox, constants={"lifecyclestage": "lead"})
+    assert _check(engine, mended, clock).wanted_again == 1
+    sync(engine, mended, clock)
+    assert _properties(sandbox)["lifecyclestage"] == "lead"
+    assert _asked(engine) == 1
+
+
+def test_a_value_that_is_withheld_later_leaves_what_is_there_and_can_still_be_cleared(
+    engine: sa.Engine, clock: FrozenClock, sandbox: SandboxServer
+) -> None:
+    table = PropertySettings.model_validate({"to": "industry", "values": {"AT": "Alpine"}})
+    settings = _settings(sandbox, country=table)
+    [contact] = add_contacts(engine, country="AT")
+    _check(engine, settings, clock)
+    sync(engine, settings, clock)
+    change(engine, contact, country="FR", city="Paris")
+    sync(engine, settings, clock)
+    assert (_properties(sandbox)["industry"], _properties(sandbox)["city"]) == ("Alpine", "Paris")
+    assert row_of(engine, contact)["withheld"] == {"industry": "no_value_mapped"}
+    change(engine, contact, country=None)
+    sync(engine, settings, clock)
+    assert "industry" not in _properties(sandbox)
+
+
+def test_a_crm_is_asked_once_an_hour_and_at_once_when_a_person_wants_to_know(
+    engine: sa.Engine, clock: FrozenClock, sandbox: SandboxServer
+) -> None:
+    settings = _settings(sandbox)
+    for expected in (1, 1):
+        assert _check(engine, settings, clock).problem is None
+        assert _asked(engine) == expected
+    clock.advance(MAX_AGE.total_seconds())
+    _check(engine, settings, clock)
+    assert _asked(engine) == 2
+    _check(engine, settings, clock, max_age=timedelta(0))
+    assert _asked(engine) == 3
+
+
+def test_a_crm_that_refuses_what_it_was_thought_to_have_is_asked_again_before_the_next_delivery(
+    engine: sa.Engine, clock: FrozenClock, sandbox: SandboxServer
+) -> None:
+    _make_property(sandbox, "source_of_lead")
+    settings = _settings(sandbox, first_source="source_of_lead")
+    [contact] = add_contacts(engine)
+    _check(engine, settings, clock)
+    with running_sandbox(SandboxOptions(token=TOKEN).without_limits()) as other:  # as if somebody had removed it
+        moved = _settings(other, first_source="source_of_lead")
+        assert sync(engine, moved, clock).retried == 1
+        clock.advance(120)
+        assert [item.fault for item in _check(engine, moved, clock).faults] == [Fault.UNKNOWN_PROPERTY]
+        assert sync(engine, moved, clock).delivered == 1
+    assert row_of(engine, contact)["withheld"] == {"source_of_lead": "unknown_property"}
+
+
+def test_a_crm_that_does_not_tell_is_checked_by_what_it_told_before(
+    engine: sa.Engine, clock: FrozenClock, sandbox: SandboxServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = _settings(sandbox, first_source="source_of_lead")
+    _check(engine, settings, clock)
+    with engine.connect() as connection:
+        before = read_schema(connection, "hubspot")
+    clock.advance(MAX_AGE.total_seconds())
+    monkeypatch.setenv("LEADS_HUBSPOT_TOKEN", "revoked")
+    checked = _check(engine, settings, clock)
+    assert checked.problem is not None
+    assert "HubSpot did not tell" in checked.problem
+    assert [item.name for item in checked.faults] == ["source_of_lead"]
+    with engine.connect() as connection:
+        after = read_schema(connection, "hubspot")
+    assert before == after
+
+
+def test_without_an_answer_nothing_is_checked_and_everything_is_sent(
+    engine: sa.Engine, clock: FrozenClock, sandbox: SandboxServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = _settings(sandbox)
+    [contact] = add_contacts(engine, city="Graz")
+    monkeypatch.setenv("LEADS_HUBSPOT_TOKEN", "revoked")
+    checked = _check(engine, settings, clock)
+    assert (checked.told_at, checked.faults) == (None, ())
+    monkeypatch.setenv("LEADS_HUBSPOT_TOKEN", TOKEN)
+    sync(engine, settings, clock)
+    assert _properties(sandbox)["city"] == "Graz"
+    assert row_of(engine, contact)["withheld"] is None
+
+
+def test_each_type_of_field_arrives_in_a_property_of_its_type(
+    engine: sa.Engine, clock: FrozenClock, sandbox: SandboxServer
+) -> None:
+    rules = {
+        "risk_score": {"to": "company", "as": "text"},
+        "first_seen_at": {"to": "date_of_birth", "as": "date"},
+        "consent.marketing.email": {"to": "message", "values": {"true": "agreed", "false": "refused"}},
+    }
+    settings = _settings(sandbox, **{name: PropertySettings.model_validate(rule) for name, rule in rules.items()})
+    add_contacts(engine)
+    with engine.begin() as connection:
+        consent = """'{"marketing": {"email": {"granted": true}}}'"""
+        connection.execute(sa.text(f"update golden_contacts set risk_score = 7, consent = {consent}"))
+    assert _check(engine, settings, clock).faults == ()
+    sync(engine, settings, clock)
+    sent = _properties(sandbox)
+    assert (sent["company"], sent["date_of_birth"], sent["message"]) == ("7", "2026-01-15", "agreed")
