@@ -11,6 +11,7 @@ we would be refused (simulated: 30 times a minute beside one that takes 30 %).
 
 import math
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from leads_pipeline.domain.delivery import QuotaReading
 from leads_pipeline.outbound.limiter_state import ForeignUse, WindowKey
@@ -24,6 +25,14 @@ _PROBE_MS = 5_000
 # Their usual use is an average over some windows, of a budget of hours it is what was measured last.
 _LONGEST_AVERAGED_SECONDS = 3_600
 _AVERAGED_WINDOWS = 2
+
+
+class Estimate(NamedTuple):
+    """What is taken to be other applications' of a window, of which limit, and until when; Unix milliseconds."""
+
+    used: int
+    limit: int
+    until: int
 
 
 def measured(
@@ -68,31 +77,32 @@ def valid_until(use: ForeignUse, *, seconds: int) -> int:
     return use.measured_at + min(seconds * 1000, _LONGEST_VALIDITY_MS)
 
 
-def in_window(known: Mapping[WindowKey, ForeignUse], key: WindowKey, *, most: int, now_ms: int) -> ForeignUse | None:
+def in_window(known: Mapping[WindowKey, ForeignUse], key: WindowKey, *, most: int, now_ms: int) -> Estimate | None:
     """Others' use of a window: as measured, else as windows of other lengths suggest; ``None`` where nothing is known.
 
-    What a longer window holds is taken to be spread by chance; what a shorter one holds, the longer one holds too.
+    What a longer window holds is taken to be spread by chance; what a shorter one holds, the longer one holds too. What
+    is lent holds for as long as the measurement that it comes from.
     """
     if key in known:
-        use = known[key]
-        return use if now_ms < valid_until(use, seconds=key.seconds) else None
+        use, until = known[key], valid_until(known[key], seconds=key.seconds)
+        return Estimate(use.used, use.limit, until) if now_ms < until else None
     related = {
-        other.seconds: use
+        other.seconds: (use.used, until)
         for other, use in known.items()
-        if other[:2] == key[:2] and now_ms < valid_until(use, seconds=other.seconds)
+        if other[:2] == key[:2] and now_ms < (until := valid_until(use, seconds=other.seconds))
     }
     longer = min((seconds for seconds in related if seconds > key.seconds), default=None)
     shorter = max((seconds for seconds in related if seconds < key.seconds), default=None)
     found = []
     if longer is not None:
-        share = _with_chance(related[longer].used * key.seconds / longer)
-        found.append((share, related[longer].measured_at))
+        used, until = related[longer]
+        found.append((_with_chance(used * key.seconds / longer), until))
     if shorter is not None:
-        found.append((related[shorter].used, related[shorter].measured_at))
+        found.append(related[shorter])
     if not found:
         return None
-    count, measured_at = max(found)
-    return ForeignUse(count, most, measured_at, usual=count, ahead=0)
+    count, until = max(found)
+    return Estimate(count, most, until)
 
 
 def probing(use: ForeignUse, *, against: bool, seconds: int, now_ms: int) -> ForeignUse:

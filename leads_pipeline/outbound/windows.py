@@ -155,10 +155,8 @@ class Window:
     def _others_ms(self) -> int:
         if self._foreign is None or self._used + self._cost <= self._for_others:
             return 0
-        forgotten = foreign_use.valid_until(self._foreign, seconds=self.key.seconds) - self._stamp
-        if self._cost > self._for_others:
-            return max(1, forgotten)
-        return max(1, min(forgotten, self._full_ms(self._for_others)))
+        forgotten = self._foreign.until - self._stamp
+        return forgotten if self._cost > self._for_others else min(forgotten, self._full_ms(self._for_others))
 
     def _full_ms(self, room: int) -> int:
         """Until as much has aged out that the request finds room."""
@@ -184,7 +182,7 @@ class Window:
         return self._log.since(self._begun - self._margin_ms, now=self._stamp).total
 
 
-def window_budget(window: WindowLimit, log: SlotLog, foreign: ForeignUse | None) -> Budget:
+def window_budget(window: WindowLimit, log: SlotLog, foreign: foreign_use.Estimate | None) -> Budget:
     """A window of 24 hours as a budget that rolls."""
     count, stated = (0, None) if foreign is None else (foreign.used, foreign.limit)
     return Budget(window.most, log.total, count, stated)

@@ -22,12 +22,16 @@ LIMITS = RequestLimits(
 
 @dataclass
 class Outcome:
-    """What the vendor saw of each application, and the most of both in any window. ``others``: accepted of them."""
+    """What the vendor saw of each application, and the most of both in any window. ``others``: accepted of them.
+
+    ``hurried``: how often a caller of ours was told to come back within a millisecond.
+    """
 
     accepted: int = 0
     refused: int = 0
     others: int = 0
     others_refused: int = 0
+    hurried: int = 0
     most: dict[int, int] = field(default_factory=dict)
 
 
@@ -77,6 +81,7 @@ class SharedQuota:
     def _ask(self, now: float) -> None:
         answer, state = decide(self._state, now=_instant(now), limits=self.limits)
         if isinstance(answer, Wait):
+            self.outcome.hurried += answer.seconds <= 0.001
             self._at(now + answer.seconds, self._ask)
             return
         self._state = state

@@ -66,6 +66,13 @@ def test_a_vendor_that_takes_its_time_refuses_nothing_either(
     assert outcome.accepted / (IDEAL - outcome.others) >= 0.94
 
 
+def test_nobody_is_told_to_come_back_at_once_while_a_window_is_full() -> None:
+    """Beside answers slower than the short window, and headers of the long one alone."""
+    outcome = SharedQuota(_steady(random.Random(1)), callers=100, told=(10,), answer=(2.0, 2.5)).run()
+    assert outcome.accepted > 900
+    assert outcome.hurried < 1_000  # of 34,000
+
+
 def test_one_request_that_timed_out_does_not_make_ours_look_like_others() -> None:
     lost, state = _granted(LimiterState(), LIMITS, seconds=0)
     grant, state = _granted(state, LIMITS, seconds=29)
@@ -163,6 +170,31 @@ def test_a_window_without_a_header_is_judged_by_the_others_of_its_kind() -> None
     assert used("search", Unit.REQUESTS, 2) is None
     assert used("api", Unit.REQUESTS, 10, ms=10_001) is None
     assert used("api", Unit.REQUESTS, 2, ms=10_001) is None
+
+
+@pytest.mark.parametrize(
+    ("told", "windows", "passed", "waited"),
+    [
+        (QuotaReading(Unit.REQUESTS, 10, 300, 150), ((100, 2), (300, 10)), 4.0, 2.051),
+        (QuotaReading(Unit.REQUESTS, 86_400, 100_000, 70_000), ((100, 10), (100_000, 86_400)), 11.0, 10.051),
+        (QuotaReading(Unit.REQUESTS, 10, 100, 50), ((100, 10), (70, 60)), 0.1, 9.92),
+    ],
+)
+def test_what_another_window_s_measurement_suggests_holds_for_as_long_as_that_measurement(
+    told: QuotaReading, windows: tuple[tuple[int, int], ...], passed: float, waited: float
+) -> None:
+    """A full window that no answer speaks of: neither is it asked again each millisecond, nor long after it is free."""
+    limits = RequestLimits(
+        windows=tuple(WindowLimit(requests=most, seconds=seconds) for most, seconds in windows), daily=None
+    )
+    grant, state = _granted(LimiterState(), limits, seconds=0)
+    state = after_answer(state, grant, Seen(readings=(told,)), now=NOW + timedelta(seconds=0.02), limits=limits)
+    while isinstance((decided := decide(state, now=NOW + timedelta(seconds=passed), limits=limits))[0], Grant):
+        state = decided[1]
+    wait = decided[0]
+    assert isinstance(wait, Wait)
+    assert wait.seconds == pytest.approx(waited, abs=0.02)
+    _granted(state, limits, seconds=passed + wait.seconds)
 
 
 def test_of_24_hours_it_is_asked_again_after_a_quarter_of_an_hour() -> None:

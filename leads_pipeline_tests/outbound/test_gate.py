@@ -160,3 +160,28 @@ def test_the_wait_for_the_limiter_s_row_makes_no_request_late(
     with engine.connect() as connection:
         log = connection.execute(sa.text("select grants ->> 'api/requests/10' from rate_limits")).scalar_one()
     assert SlotLog.read(log).times == (entry.grant.stamp,)
+
+
+def test_whoever_waits_for_a_window_that_no_answer_speaks_of_locks_the_limiter_s_row_a_few_times_only(
+    engine: sa.Engine, clock: FrozenClock
+) -> None:
+    """100 in 2 s are full, and it is the 300 in 10 s of which answers say that others use half."""
+    limits = RequestLimits(
+        windows=(WindowLimit(requests=100, seconds=2), WindowLimit(requests=300, seconds=10)), daily=None
+    )
+    limiter = Limiter(engine, account="a", limits=limits, clock=clock)
+    gate = Gate(limiter, clock=clock, deadline=60, stopping=threading.Event())
+    gate.answered(gate.enter(), readings=(QuotaReading(Unit.REQUESTS, 10, 300, 149),))
+    clock.advance(3)
+    while isinstance(limiter.peek(), Grant):
+        gate.enter()
+    locked: list[str] = []
+
+    def count(_connection: object, _cursor: object, statement: str, *_more: object) -> None:
+        if "for update" in statement:
+            locked.append(statement)
+
+    sa.event.listen(engine, "before_cursor_execute", count)
+    gate.enter()
+    assert gate.waited_seconds == pytest.approx(2.05, abs=0.01)
+    assert len(locked) == 2
