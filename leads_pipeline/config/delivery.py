@@ -9,7 +9,6 @@ from pydantic import Field
 
 from leads_pipeline.config.base import Model
 
-
 Seconds = Annotated[float, Field(gt=0)]
 Attempts = Annotated[int, Field(gt=0)]
 

@@ -84,7 +84,7 @@ def claim_batch(
 
     A record carries what the destination is not known to hold: the difference to the last snapshot that it took, or
     everything where a request got lost since. Without a difference the row is delivered here, and nothing is sent. A
-    contact that must not be sent is suppressed; to archive one is never refused.
+    contact that must not be sent is suppressed; to archive or to erase one is never refused.
     """
     token = f"{runner_id}/{batch_id}"
     claimed = claim(connection, outbox_ids, token=token, until=now + lease, now=now)
@@ -98,7 +98,7 @@ def claim_batch(
     withheld: dict[int, Mapping[str, Fault]] = {}
     for row in claimed:
         contact = contacts.get(row.contact_id)
-        if row.operation is Operation.ARCHIVE:
+        if row.operation is not Operation.UPSERT:
             records.append(_record(row, version=row.wanted_version))
         elif row.contact_id in refused:
             suppressed[row.outbox_id] = refused[row.contact_id]
@@ -172,7 +172,8 @@ def settle_batch(
             # Somebody deleted its record there, and the CRM made another one of the difference: the rest follows now.
             step = NextStep(OutboxState.WAITING, row.attempts, now, row.failures)
         snapshot = _snapshot_after(verdict, step, record, batch)
-        settlements[outbox_id] = Settlement(verdict, step, record.version, snapshot)
+        taken_over = _taken_over_after(verdict, row, operation)
+        settlements[outbox_id] = Settlement(verdict, step, record.version, snapshot, taken_over)
     settled = settle(connection, list(settlements.values()), token=batch.token, operation=operation, now=now)
     dead = [item.outbox_id for item in settled if item.state is OutboxState.DEAD]
     delivered = [i.outbox_id for i in settled if settlements[i.outbox_id].step.state is OutboxState.DELIVERED]
@@ -205,6 +206,7 @@ def _record(row: ClaimedRow, *, version: int) -> CrmRecord:
         version=version,
         operation=row.operation,
         crm_record_id=row.crm_record_id,
+        taken_over=row.taken_over,
     )
 
 
@@ -236,6 +238,7 @@ def _settle_unchanged(
             done,
             item.version,
             _all_acknowledged(item, batch),
+            item.taken_over,
         )
         for item in unchanged
     ]
@@ -258,6 +261,22 @@ def _all_acknowledged(record: CrmRecord, batch: ClaimedBatch) -> Snapshot:
     before, withheld = batch.rows[record.outbox_id].snapshot, batch.withheld.get(record.outbox_id, {})
     kept = {name: known for name, known in before.items() if name in withheld}
     return kept | acknowledged(record.contact_id, batch.wanted.get(record.outbox_id, {}))
+
+
+def _taken_over_after(verdict: RecordVerdict, row: ClaimedRow, operation: Operation) -> bool | None:
+    """Whether people made the record that the contact has after ``verdict``.
+
+    A record that came to be under our key is ours. One that was there already, although nothing of ours was known to be
+    there, may be one that a request which got lost had taken over.
+    """
+    if verdict.verdict is not Verdict.DELIVERED:
+        return row.taken_over
+    if operation is not Operation.UPSERT:
+        return None
+    if verdict.linked:
+        return True
+    made_now = verdict.created if verdict.created is not None else not row.snapshot and not row.uncertain
+    return False if made_now else row.taken_over
 
 
 def _dead_letter(batch: ClaimedBatch, record: CrmRecord, settlement: Settlement, *, now: datetime) -> DeadLetter:

@@ -78,8 +78,8 @@ class DestinationRun:
         self._batches: deque[PlannedBatch] = deque()
 
     def deliver(self, rows: Sequence[DueRow]) -> None:
-        """Send ``rows``; archives first, because a contact that was merged away may hold its survivor's e-mail."""
-        for operation in (Operation.ARCHIVE, Operation.UPSERT):
+        """Send ``rows``; what is taken away goes first, as a merged-away contact may hold its survivor's e-mail."""
+        for operation in (Operation.ERASE, Operation.ARCHIVE, Operation.UPSERT):
             chosen = [row for row in rows if row.operation is operation]
             self._batches.extend(batches(chosen, size=self._destination.batch_size))
             workers = min(self._destination.limits.in_flight, len(self._batches))
@@ -128,7 +128,7 @@ class DestinationRun:
             tally=self.tally,
         )
         try:
-            for operation in (Operation.ARCHIVE, Operation.UPSERT):
+            for operation in (Operation.ERASE, Operation.ARCHIVE, Operation.UPSERT):
                 if records := batch.records_of(operation):
                     courier.take(records)
                     answered = self._client.deliver(records, courier=courier)

@@ -108,4 +108,5 @@ class ClaimedRow:
     crm_record_id: str | None
     snapshot: Mapping[str, int | None]  # what is there from us; see ``domain.snapshot``
     failures: Mapping[str, int] = field(default_factory=dict)  # of the attempts, by the class of the refusal
+    taken_over: bool | None = None  # the CRM's record was made by people; ``None``: not known
     uncertain: bool = False  # a request with it got lost: what the destination holds is not known

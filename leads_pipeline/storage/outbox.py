@@ -35,13 +35,14 @@ class DueRow:
 class Settlement:
     """What one record's row becomes. ``version`` is the one that was sent.
 
-    ``snapshot`` is what is known of the CRM after it; see ``ClaimedRow``.
+    ``snapshot`` and ``taken_over`` are what is known of the CRM after it; see ``ClaimedRow``.
     """
 
     verdict: RecordVerdict
     step: NextStep
     version: int
     snapshot: Mapping[str, int | None]
+    taken_over: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +92,7 @@ _CLAIM = sa.text(
     from taken where outbox.outbox_id = taken.outbox_id
     returning outbox.outbox_id, outbox.tenant, outbox.contact_id, outbox.operation, outbox.lane, outbox.wanted_version,
         outbox.delivered_version, outbox.attempts, outbox.crm_record_id, outbox.snapshot, outbox.failures,
+        outbox.taken_over,
         coalesce(outbox.last_verdict = 'ambiguous', false) as uncertain
     """  # noqa: S608 - no value is spliced in
 )
@@ -138,7 +140,10 @@ _SETTLE = sa.text(
             else o.delivered_version end,
         delivered_at = case when s.state = 'delivered' then :now else o.delivered_at end,
         snapshot = s.snapshot,
-        crm_record_id = case when s.verdict = 'delivered' then coalesce(s.crm_record_id, o.crm_record_id)
+        taken_over = s.taken_over,
+        crm_record_id = case
+            when s.state = 'delivered' and s.operation = 'erase' then null
+            when s.verdict = 'delivered' then coalesce(s.crm_record_id, o.crm_record_id)
             else o.crm_record_id end,
         -- Ambiguous until delivered: what may be at the CRM must be archived when the contact is merged away.
         last_verdict = case
@@ -148,7 +153,8 @@ _SETTLE = sa.text(
         updated_at = :now
     from mine join jsonb_to_recordset(cast(:rows as jsonb)) as s(
         outbox_id bigint, version integer, operation text, state text, due_at timestamptz, attempts integer,
-        verdict text, crm_record_id text, snapshot jsonb, failures jsonb
+        verdict text, crm_record_id text, snapshot jsonb, failures jsonb,
+        taken_over boolean
     ) on s.outbox_id = mine.outbox_id
     where o.outbox_id = mine.outbox_id
     returning o.outbox_id, o.state
@@ -226,6 +232,7 @@ def claim(
             crm_record_id=r.crm_record_id,
             snapshot=r.snapshot or {},
             failures=r.failures,
+            taken_over=r.taken_over,
             uncertain=r.uncertain,
         )
         for r in rows
@@ -273,6 +280,7 @@ def settle(
             "verdict": item.verdict.verdict,
             "crm_record_id": item.verdict.crm_record_id,
             "snapshot": dict(item.snapshot),
+            "taken_over": item.taken_over,
         }
         for item in settlements
     ]

@@ -37,18 +37,22 @@ _LOCK = sa.text(
     """
 )
 
-# Never sent: nothing is there to take back. Otherwise the destination must forget the record; an unanswered or
-# ambiguous request counts as sent. An archive is as urgent as the survivor: until it is done, the destination may
-# refuse the survivor for an address that the other record still holds.
+# An unanswered or ambiguous request counts as sent.
+_MAY_BE_THERE = """
+    o.delivered_version is not null or o.crm_record_id is not null or o.claimed_by is not null
+        or coalesce(o.last_verdict = 'ambiguous', false)
+"""
+
+# Never sent: nothing is there to take back. Otherwise the destination must forget the record. An archive is as urgent
+# as the survivor: until it is done, the destination may refuse the survivor for an address that the other record holds.
 _WITHDRAW = sa.text(
-    """
+    f"""
     with gone as materialized (
         select o.outbox_id,
             case when array_position(array['real_time', 'near_real_time', 'batch'], t.lane)
                     < array_position(array['real_time', 'near_real_time', 'batch'], o.lane)
                 then t.lane else o.lane end as lane,
-            o.delivered_version is not null or o.crm_record_id is not null or o.claimed_by is not null
-                or coalesce(o.last_verdict = 'ambiguous', false) as sent
+            {_MAY_BE_THERE} as sent
         from jsonb_to_recordset(cast(:rows as jsonb)) as t(contact_id uuid, lane text)
         -- A look-up for each contact: after a bulk load, without statistics, a join read the tenant's rows for each.
         cross join lateral (select * from outbox where outbox.contact_id = t.contact_id offset 0) o
@@ -65,11 +69,12 @@ _WITHDRAW = sa.text(
         updated_at = :now
     from gone where o.outbox_id = gone.outbox_id
     returning o.outbox_id, gone.sent
-    """
+    """  # noqa: S608 - no value is spliced in
 )
 
 # A row that waits already keeps its place: a contact that changes again and again must not be put off again and again.
-# Dead is waiting again, since what was refused has changed; so is what must not be sent: the gate judges it anew.
+# Dead is waiting again, since what was refused has changed; so is what must not be sent: the gate judges it anew. What
+# is to be erased is never wanted again: the contact of somebody who comes back is another one.
 _DEMAND = sa.text(
     """
     insert into outbox as o (
@@ -96,7 +101,37 @@ _DEMAND = sa.text(
         due_at = case when o.state = 'in_flight' then o.due_at else excluded.due_at end,
         attempts = case when o.state = 'in_flight' then o.attempts else 0 end,
         updated_at = excluded.updated_at
+    where o.operation <> 'erase'
     """
+)
+
+# What was never sent is nowhere to be erased. Whatever waits gives way at once; what is under way keeps its claim, and
+# its settlement lets the row wait again, as its operation has changed.
+_ERASE = sa.text(
+    f"""
+    with gone as materialized (
+        select o.outbox_id, {_MAY_BE_THERE} as sent
+        from outbox o
+        where o.tenant = :tenant and o.contact_id = any(cast(:ids as uuid[])) and o.operation <> 'erase'
+        order by o.outbox_id
+        for update
+    )
+    update outbox o set
+        operation = 'erase',
+        state = case when gone.sent then 'waiting' else 'cancelled' end,
+        lane = 'real_time',
+        wanted_version = o.wanted_version + 1,
+        waiting_since = :now,
+        due_at = :now,
+        attempts = 0,
+        snapshot = null,
+        suppressed_for = null,
+        claims_record = null,
+        withheld = null,
+        updated_at = :now
+    from gone where o.outbox_id = gone.outbox_id
+    returning o.outbox_id, gone.sent
+    """  # noqa: S608 - no value is spliced in
 )
 
 _FILL_IN = sa.text(
@@ -113,6 +148,9 @@ _FILL_IN = sa.text(
     on conflict (contact_id, destination) do nothing
     """
 )
+
+
+_EMPTY_LETTERS = sa.text("update dead_letters set payload = '{}', explanation = null where outbox_id = any(:ids)")
 
 
 def lock_rows(connection: sa.Connection, *, tenant: str, contact_ids: Sequence[UUID]) -> dict[UUID, int]:
@@ -137,6 +175,20 @@ def withdraw(
         supersede(connection, [row.outbox_id for row in rows], now=now)
     archived = sum(row.sent for row in rows)
     return archived, len(rows) - archived
+
+
+def erase(connection: sa.Connection, contact_ids: Sequence[UUID], *, tenant: str, now: datetime) -> tuple[int, int]:
+    """Have these contacts erased wherever they were sent: how many rows are to be erased, how many cancelled.
+
+    It wins over everything: what waits gives way, what is under way is erased after it, and no later version is ever
+    wanted. Their letters lose what they hold of the person. Safe to repeat.
+    """
+    rows = connection.execute(_ERASE, {"tenant": tenant, "ids": uuid_array(contact_ids), "now": now}).all()
+    if rows:
+        supersede(connection, [row.outbox_id for row in rows], now=now)
+        connection.execute(_EMPTY_LETTERS, {"ids": [row.outbox_id for row in rows]})
+    erased = sum(row.sent for row in rows)
+    return erased, len(rows) - erased
 
 
 def demand(connection: sa.Connection, demands: Iterable[Demand], *, tenant: str, now: datetime) -> None:
