@@ -139,7 +139,9 @@ def test_with_the_limiter_there_is_no_429_and_without_it_there_are(engine: sa.En
     with engine.begin() as connection:
         connection.execute(sa.text("delete from rate_limits"))
         connection.execute(
-            sa.text("update outbox set state = 'waiting', wanted_version = 2, due_at = :now"), {"now": NOW}
+            # The next CRM is another one and holds nothing yet.
+            sa.text("update outbox set state = 'waiting', wanted_version = 2, due_at = :now, snapshot = null"),
+            {"now": NOW},
         )
         connection.execute(sa.text("update golden_contacts set version = 2, first_name = 'Augusta'"))
     with running_sandbox(options) as sandbox:
