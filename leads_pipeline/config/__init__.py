@@ -12,7 +12,7 @@ Add a setting to the module of its part, such as ``destinations``; docs/configur
 """
 
 from leads_pipeline.config.base import LaneName, Model, SecretRef
-from leads_pipeline.config.delivery import RetrySettings
+from leads_pipeline.config.delivery import DeliverySettings, RetrySettings
 from leads_pipeline.config.destinations import (
     DELIVERABLE_FIELDS,
     HUBSPOT_MAPPING,
@@ -95,6 +95,7 @@ __all__ = [
     "Condition",
     "ConsentMappingSettings",
     "DailyLimit",
+    "DeliverySettings",
     "Destination",
     "DestinationSettings",
     "EndpointClassLimits",

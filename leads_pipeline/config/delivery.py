@@ -5,9 +5,9 @@ Add what holds for all destinations. Keep out: what one of them is (``destinatio
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from leads_pipeline.config.base import Model
+from leads_pipeline.config.base import Fraction, LaneName, Model
 
 Seconds = Annotated[float, Field(gt=0)]
 Attempts = Annotated[int, Field(gt=0)]
@@ -53,3 +53,62 @@ class RetrySettings(Model):
     max_seconds: Annotated[float, Field(gt=0, description="No wait is longer.")] = 3600
     max_attempts: Annotated[int, Field(gt=0)] = Field(60, description="Attempts before a record is a dead letter.")
     budgets: ClassBudgets = Field(ClassBudgets(), description="What differs for a class of refusal.")
+
+
+class LaneShareSettings(Model):
+    """One lane's part of a destination's requests, while others wait as well."""
+
+    weight: Annotated[float, Field(gt=0)] = Field(1, description="Requests in proportion to the other lanes' weights …")
+    floor: Fraction = Field(0, description="… but never a smaller share than this.")
+    ageing_seconds: Annotated[float, Field(gt=0)] = Field(
+        3600, description="Once its oldest contact waits longer, the lane weighs as much as the heaviest one."
+    )
+
+
+_LANES: dict[LaneName, LaneShareSettings] = {
+    "real_time": LaneShareSettings(weight=8, floor=0.2, ageing_seconds=60),
+    "near_real_time": LaneShareSettings(weight=3, floor=0.1, ageing_seconds=900),
+    "batch": LaneShareSettings(weight=1, floor=0.05, ageing_seconds=21_600),
+}
+
+
+class DestinationBreakerSettings(Model):
+    """When a destination that fails is left alone."""
+
+    failures: Annotated[int, Field(gt=0)] = Field(
+        5, description="Batches in a row without an answer, or with an error of the CRM's own; then nothing is sent …"
+    )
+    pause_seconds: Annotated[float, Field(gt=0)] = Field(
+        30, description="… for so long, then one batch of all processes is the probe."
+    )
+    max_pause_seconds: Annotated[float, Field(gt=0)] = Field(900, description="Each failed probe doubles the pause.")
+
+
+class DeliverySettings(Model):
+    """Which contacts go next, while more wait than an account allows."""
+
+    lanes: dict[LaneName, LaneShareSettings] = Field(
+        default_factory=lambda: dict(_LANES), description="Each lane's part; the others keep theirs."
+    )
+    backlog_seconds: Annotated[float, Field(gt=0)] = Field(
+        60, description="A lane has a backlog once its oldest contact waits longer; then the newest go first …"
+    )
+    fresh_share: Fraction = Field(0.8, description="… in so many of its requests, and the oldest in the others.")
+    claim_ahead_seconds: Annotated[float, Field(ge=0, le=30)] = Field(
+        2, description="Contacts are claimed at most so long before their request may go."
+    )
+    breaker: DestinationBreakerSettings = Field(
+        DestinationBreakerSettings(), description="When a destination that fails is left alone."
+    )
+
+    @field_validator("lanes", mode="before")
+    @classmethod
+    def _lanes_left_out_keep_their_part(cls, value: object) -> object:
+        return {**_LANES, **value} if isinstance(value, dict) else value
+
+    @field_validator("lanes", mode="after")
+    @classmethod
+    def _floors_leave_room(cls, value: dict[LaneName, LaneShareSettings]) -> dict[LaneName, LaneShareSettings]:
+        if sum(item.floor for item in value.values()) > 1:
+            raise ValueError("the lanes' floors are more than 1 together; allowed: shares that add up to 1 at most")
+        return value

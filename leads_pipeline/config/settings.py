@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from leads_pipeline.config.base import Fraction, LaneName, Model, Name, Network, SecretRef
-from leads_pipeline.config.delivery import RetrySettings
+from leads_pipeline.config.delivery import DeliverySettings, RetrySettings
 from leads_pipeline.config.destinations import Destination
 from leads_pipeline.config.matching import MatchingSettings
 from leads_pipeline.config.sources import KeyRate, SourceSettings
@@ -178,6 +178,7 @@ class Settings(Model):
     verification: VerificationSettings = VerificationSettings()
     matching: MatchingSettings = MatchingSettings()
     survivorship: SurvivorshipSettings = SurvivorshipSettings()
+    delivery: DeliverySettings = DeliverySettings()
     retry: RetrySettings = RetrySettings()
     slos: SloSettings = SloSettings()
     retention: RetentionSettings = RetentionSettings()

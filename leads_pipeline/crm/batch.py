@@ -69,7 +69,6 @@ def claim_batch(
     connection: sa.Connection,
     outbox_ids: Sequence[int],
     *,
-    tenant: str,
     destination: str,
     account: str,
     mapping: DestinationMapping,
@@ -80,7 +79,7 @@ def claim_batch(
     lease: timedelta,
     now: datetime,
 ) -> ClaimedBatch:
-    """Take what is still due of ``outbox_ids``, all of ``tenant``, with the contacts as they are now.
+    """Take what is still due of ``outbox_ids`` with the contacts as they are now; they may be of several tenants.
 
     A record carries what the destination is not known to hold: the difference to the last snapshot that it took, or
     everything where a request got lost since. Without a difference the row is delivered here, and nothing is sent. A
@@ -119,7 +118,7 @@ def claim_batch(
     note_touched(connection, {outbox_id: names for outbox_id, names in new.items() if names}, token=token)
     request = RequestRow(
         batch_id=batch_id,
-        tenant=tenant,
+        tenant=claimed[0].tenant if len({row.tenant for row in claimed}) == 1 else None,
         destination=destination,
         account=account,
         endpoint="",
@@ -129,10 +128,12 @@ def claim_batch(
         sent_at=now,
     )
     attempts = [
-        AttemptRow(item.outbox_id, item.contact_id, item.version, rows[item.outbox_id].attempts + 1) for item in records
+        AttemptRow(item.outbox_id, item.tenant, item.contact_id, item.version, rows[item.outbox_id].attempts + 1)
+        for item in records
     ]
     attempts += [
-        AttemptRow(item.outbox_id, item.contact_id, item.version, 0, Verdict.DELIVERED, UNCHANGED) for item in unchanged
+        AttemptRow(item.outbox_id, item.tenant, item.contact_id, item.version, 0, Verdict.DELIVERED, UNCHANGED)
+        for item in unchanged
     ]
     write_attempts(connection, request, attempts)
     batch = ClaimedBatch(

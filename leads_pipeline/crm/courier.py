@@ -6,7 +6,7 @@ what its answer means; see the destination's module.
 
 import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 
@@ -15,8 +15,9 @@ import sqlalchemy as sa
 from leads_pipeline.clock import Clock
 from leads_pipeline.crm.port import CrmClient, CrmRecord, CrmRequest, CrmResponse, QuotaReading
 from leads_pipeline.domain.ids import BatchId, uuid7
+from leads_pipeline.domain.stage import Lane
 from leads_pipeline.errors import AccountParked
-from leads_pipeline.outbound.gate import Entry, Gate
+from leads_pipeline.outbound.gate import Gate
 from leads_pipeline.outbound.limiter import Ask
 from leads_pipeline.storage.outbox import extend_claims
 from leads_pipeline.storage.sync_batches import RequestRow, write_answer, write_request
@@ -46,7 +47,10 @@ class Tally:
 
 
 class BatchCourier:
-    """The ``Courier`` of one claimed batch. The first request uses the entry that the batch was claimed under."""
+    """The ``Courier`` of one claimed batch. ``last`` is what its last request was answered, ``None`` before the first.
+
+    ``granted`` is called once the first request has its grant.
+    """
 
     def __init__(
         self,
@@ -54,50 +58,62 @@ class BatchCourier:
         client: CrmClient,
         *,
         gate: Gate,
-        entry: Entry,
         clock: Clock,
         lease: timedelta,
         token: str,
         first: RequestRow,
+        granted: Callable[[], None],
         tally: Tally,
     ) -> None:
+        self.last: CrmResponse | None = None
         self._engine = engine
         self._client = client
         self._gate = gate
-        self._entry: Entry | None = entry
         self._clock = clock
         self._lease = lease
         self._token = token
         self._row = first
+        self._first = True
+        self._granted = granted
         self._tally = tally
         self._outbox_ids: tuple[int, ...] = ()
+        self._lane: Lane | None = None
 
-    def take(self, records: Sequence[CrmRecord]) -> None:
-        """Name the records that the next requests are about; they must still be ours whenever one is sent."""
+    def take(self, records: Sequence[CrmRecord], *, lane: Lane) -> None:
+        """Name the records that the next requests are about; they must still be ours whenever one is sent.
+
+        ``lane``: of the most urgent of them, from whose share of the quota the requests are.
+        """
         self._outbox_ids = tuple(record.outbox_id for record in records)
+        self._lane = lane
 
     def __call__(self, request: CrmRequest) -> CrmResponse:
-        entry, self._entry = self._entry, None
         row = replace(
             self._row,
-            batch_id=self._row.batch_id if entry else BatchId(uuid7(self._clock.now())),
+            batch_id=self._row.batch_id if self._first else BatchId(uuid7(self._clock.now())),
             endpoint=request.path,
             operation=request.purpose,
             records=request.records,
+            lane=self._lane,
         )
-        if entry is None:
-            entry = self._gate.enter(Ask(request.endpoint_class, request.cost))
-        now = self._clock.now()
-        with self._engine.begin() as connection:
-            # A poisoned batch takes many requests; the lease must outlive the last one. The wait for the quota may have
-            # outlived the lease: whoever has claimed a record since sends a newer version, which ours must not follow.
-            ours = extend_claims(connection, self._outbox_ids, token=self._token, until=now + self._lease)
-            if ours:
-                write_request(connection, replace(row, sent_at=now))
+        entry = self._gate.enter(Ask(request.endpoint_class, request.cost, self._lane))
+        self._first = False
+        self._granted()
+        try:
+            ours = self._write_down(row)
+        except BaseException:
+            self._gate.turn_back(entry)
+            raise
         if not ours:
             self._gate.turn_back(entry)
+            now = self._clock.now()
             raise AccountParked("another worker has claimed records of this batch", until=now, reason=CLAIM_LOST)
-        response = self._client.send(request)
+        try:
+            response = self._client.send(request)
+        except BaseException:
+            self._gate.answered(entry)  # it may have left
+            raise
+        self.last = response
         self._gate.answered(
             entry,
             pause_seconds=response.pause_seconds,
@@ -117,11 +133,16 @@ class BatchCourier:
             )
         return response
 
-    def close(self) -> None:
-        """Give back the first entry if nothing was sent."""
-        if self._entry is not None:
-            self._gate.turn_back(self._entry)
-            self._entry = None
+    def _write_down(self, row: RequestRow) -> bool:
+        """Keep the records and write the request down; ``False``: somebody else has claimed one of them since."""
+        now = self._clock.now()
+        with self._engine.begin() as connection:
+            # A poisoned batch takes many requests; the lease must outlive the last one. The wait for the quota may have
+            # outlived the lease: whoever has claimed a record since sends a newer version, which ours must not follow.
+            ours = extend_claims(connection, self._outbox_ids, token=self._token, until=now + self._lease)
+            if ours:
+                write_request(connection, replace(row, sent_at=now))
+        return ours
 
 
 def lease_for(timeout_seconds: float) -> timedelta:

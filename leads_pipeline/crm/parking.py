@@ -1,75 +1,145 @@
-"""Destinations that must not be asked for now, and why."""
+"""What must not be asked for now, and why: whole destinations, and lanes for which no quota is left."""
 
-from collections.abc import Container
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import cache
 
 import sqlalchemy as sa
 
-from leads_pipeline.config import Settings
-from leads_pipeline.outbound.limiter import Grant, Limiter
+from leads_pipeline.config import DestinationSettings, RequestLimits, Settings
+from leads_pipeline.domain.quota_budget import Forecast
+from leads_pipeline.domain.stage import ALL_LANES, Lane
+from leads_pipeline.outbound.breaker import BreakerState, read_breakers
+from leads_pipeline.outbound.decision import next_midnight
+from leads_pipeline.outbound.limiter import Ask, Grant, Limiter, Wait, WaitReason
+from leads_pipeline.outbound.windows import DAY_SECONDS
+from leads_pipeline.storage.delivery_status import request_forecast
 
+# Why a destination is left alone that refuses our credentials or our set-up.
 AUTH = "auth"
+# What a breaker remembers beside a destination's name: verification's have their provider's.
+_BREAKER = "crm:"
+# How much longer than its time-out a request counts as under way if nobody reports its end.
+_AFTER_TIME_OUT = timedelta(seconds=10)
 
 
 @dataclass(frozen=True, slots=True)
 class Parked:
-    """Why a destination is left alone: auth, daily, paused, or window (the run's time was up)."""
+    """Why something is left alone: auth, no_answer, server_error, daily, reserve, paused, or window (no time left)."""
 
     reason: str
     until: datetime
 
 
-def parked_now(engine: sa.Engine, *, settings: Settings, now: datetime) -> dict[str, Parked]:
-    """The destinations that refuse us, or whose next request is further away than a run lasts.
+@dataclass(frozen=True, slots=True)
+class Parking:
+    """All that is parked: destinations as a whole, and single lanes of the others."""
+
+    destinations: Mapping[str, Parked] = field(default_factory=dict)
+    lanes: Mapping[tuple[str, Lane], Parked] = field(default_factory=dict)
+
+    def named(self) -> dict[str, Parked]:
+        """By name, for people: ``hubspot``, or ``hubspot batch``."""
+        return {**self.destinations, **{f"{name} {lane}": item for (name, lane), item in self.lanes.items()}}
+
+    def lanes_of(self, destination: str) -> frozenset[Lane]:
+        """The lanes of a destination that are parked."""
+        if destination in self.destinations:
+            return frozenset(ALL_LANES)
+        return frozenset(lane for name, lane in self.lanes if name == destination)
+
+
+def breaker_name(destination: str) -> str:
+    """Under which name a destination's breaker is kept."""
+    return _BREAKER + destination
+
+
+def parked_now(engine: sa.Engine, *, settings: Settings, now: datetime) -> Parking:
+    """The destinations that fail or refuse us, and whatever of the others cannot be asked for within one run.
 
     Whoever starts deliveries asks this first: a run that finds everything parked would be started again and again.
     """
     with engine.connect() as connection:
-        refused = parked_destinations(connection, now=now)
-    parked = {name: Parked(AUTH, until) for name, until in refused.items() if name in settings.destinations}
-    for name, destination in settings.destinations.items():
-        answer = Limiter(engine, account=destination.account, limits=destination.limits).peek()
-        if not isinstance(answer, Grant) and answer.seconds > settings.pipeline.run_seconds:
-            parked.setdefault(name, Parked(answer.reason, now + timedelta(seconds=answer.seconds)))
-    return parked
+        broken = {item.name: item for item in read_breakers(connection) if item.state is not BreakerState.CLOSED}
+    destinations: dict[str, Parked] = {}
+    lanes: dict[tuple[str, Lane], Parked] = {}
+    for name in settings.destinations:
+        found = broken.get(breaker_name(name))
+        if found is not None and found.next_probe_at is not None and found.next_probe_at > now:
+            destinations[name] = Parked(found.reason or AUTH, found.next_probe_at)
+            continue
+        limiter = limiter_of(engine, name, settings=settings, forecast=_forecast_at(engine, name, settings, now))
+        refused: dict[Lane, Parked] = {}
+        for lane in reversed(ALL_LANES):  # what the least urgent may have, all may
+            answer = limiter.peek(Ask(lane=lane))
+            if isinstance(answer, Grant) or answer.seconds <= settings.pipeline.run_seconds:
+                break
+            refused[lane] = Parked(answer.reason, until(answer, now=now))
+        if len(refused) == len(ALL_LANES):
+            destinations[name] = refused[ALL_LANES[0]]
+        else:
+            lanes |= {(name, lane): item for lane, item in refused.items()}
+    return Parking(destinations, lanes)
 
 
-def open_doors(settings: Settings, *, parked: Container[str]) -> list[tuple[str, str]]:
-    """Every tenant with each of its destinations that may be asked now."""
+def open_doors(settings: Settings, *, parked: Parking, lanes: Sequence[Lane]) -> list[tuple[str, str, Lane]]:
+    """Every tenant with each of its destinations and the ``lanes`` that may be asked for now."""
     return [
-        (tenant, destination)
+        (tenant, destination, lane)
         for tenant, tenant_settings in settings.tenants.items()
         for destination in tenant_settings.destinations
-        if destination not in parked
+        for lane in lanes
+        if lane not in parked.lanes_of(destination)
     ]
 
 
-def park_destination(
-    connection: sa.Connection, destination: str, *, account: str, until: datetime, now: datetime
-) -> None:
-    """Let nobody deliver to ``destination`` before ``until``: it refuses our credentials or our set-up.
-
-    Kept beside the account's row, because another destination of the account may have a token that works.
-    """
-    connection.execute(_PARK, {"account": account, "endpoint_class": _PARKED + destination, "until": until, "now": now})
+def until(wait: Wait, *, now: datetime) -> datetime:
+    """When it is worth asking again."""
+    if wait.reason is WaitReason.DAILY and wait.resets_at is not None:
+        return wait.resets_at
+    return now + timedelta(seconds=wait.seconds)
 
 
-def parked_destinations(connection: sa.Connection, *, now: datetime) -> dict[str, datetime]:
-    """The destinations that are parked at ``now``, and until when."""
-    rows = connection.execute(_PARKED_NOW, {"prefix": _PARKED + "%", "now": now})
-    return {row.endpoint_class.removeprefix(_PARKED): row.paused_until for row in rows}
+def limiter_of(engine: sa.Engine, name: str, *, settings: Settings, forecast: Callable[[], Forecast] | None) -> Limiter:
+    """The limiter of a destination's account."""
+    destination = settings.destinations[name]
+    return Limiter(
+        engine,
+        account=destination.account,
+        limits=destination.limits,
+        forecast=forecast if _has_budget(destination.limits) else None,
+        expires_after=timedelta(seconds=destination.timeout_seconds) + _AFTER_TIME_OUT,
+    )
 
 
-_PARKED = "destination:"
-_PARK = sa.text(
-    """
-    insert into rate_limits (account, endpoint_class, grants, daily, paused_until, updated_at)
-    values (:account, :endpoint_class, '{}', '{}', :until, :now)
-    on conflict (account, endpoint_class) do update
-    set paused_until = excluded.paused_until, updated_at = excluded.updated_at
-    """
-)
-_PARKED_NOW = sa.text(
-    "select endpoint_class, paused_until from rate_limits where endpoint_class like :prefix and paused_until > :now"
-)
+def destinations_of(settings: Settings, account: str) -> list[str]:
+    """The destinations that spend the quota of ``account``."""
+    return [name for name, destination in settings.destinations.items() if destination.account == account]
+
+
+def resets_at(limits: RequestLimits, now: datetime) -> datetime:
+    """When the quota of ``now`` is whole again: at the account's midnight, or 24 hours on."""
+    return next_midnight(now, limits.daily) if limits.daily is not None else now + timedelta(days=1)
+
+
+def _has_budget(limits: RequestLimits) -> bool:
+    return limits.daily is not None or any(window.seconds >= DAY_SECONDS for window in limits.windows)
+
+
+def _forecast_at(engine: sa.Engine, name: str, settings: Settings, now: datetime) -> Callable[[], Forecast]:
+    destination: DestinationSettings = settings.destinations[name]
+
+    @cache
+    def forecast() -> Forecast:
+        with engine.connect() as connection:
+            return request_forecast(
+                connection,
+                account=destination.account,
+                destinations=destinations_of(settings, destination.account),
+                batch_size=destination.batch_size,
+                now=now,
+                until=resets_at(destination.limits, now),
+            )
+
+    return forecast

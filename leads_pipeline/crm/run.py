@@ -1,153 +1,234 @@
-"""One destination's part of a delivery: batches, and the threads that carry them out.
+"""One destination's part of a delivery: the threads that carry out its requests, one batch after the other.
 
-Keep out: what is due (``storage.outbox``) and what a batch becomes (``batch``).
+A thread waits until the next request is near, claims what is to go in it, and sends. Only one thread of a process is
+between the claim and the grant: the others' contacts stay free for whoever is quicker. Keep out: whose turn it is
+(``claiming``), what a batch becomes (``batch``), and what one of its requests goes through (``courier``).
 """
 
 import threading
-from collections import defaultdict, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import datetime
+from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
 
 from leads_pipeline.clock import Clock
 from leads_pipeline.config import DestinationSettings, Settings
-from leads_pipeline.crm.batch import SettledBatch, claim_batch, settle_batch
+from leads_pipeline.crm.batch import ClaimedBatch, SettledBatch, claim_batch, settle_batch
+from leads_pipeline.crm.claiming import LOOK_SECONDS, Claims, Turn
 from leads_pipeline.crm.courier import BatchCourier, Tally, lease_for
+from leads_pipeline.crm.health import Health
 from leads_pipeline.crm.mapping import destination_mapping
-from leads_pipeline.crm.parking import AUTH, Parked, park_destination
+from leads_pipeline.crm.parking import Parked, destinations_of, limiter_of, resets_at, until
 from leads_pipeline.crm.port import CrmClient
 from leads_pipeline.domain.ids import BatchId, uuid7
-from leads_pipeline.domain.retry import AUTH_PAUSE, budgets_of
+from leads_pipeline.domain.quota_budget import BudgetPlan
+from leads_pipeline.domain.retry import budgets_of
 from leads_pipeline.domain.sending_gate import GateRule
-from leads_pipeline.domain.stage import Operation
-from leads_pipeline.errors import AccountParked
-from leads_pipeline.outbound.gate import STOPPING, Entry, Gate
-from leads_pipeline.outbound.limiter import Limiter, WaitReason
+from leads_pipeline.domain.stage import Lane, Operation
+from leads_pipeline.outbound.gate import Gate
+from leads_pipeline.outbound.limiter import Ask, Grant, WaitReason
+from leads_pipeline.storage.delivery_status import RequestForecast
 from leads_pipeline.storage.destination_schemas import doubt_schema
-from leads_pipeline.storage.outbox import DueRow
 from leads_pipeline.telemetry import get_logger
 
 log = get_logger(__name__)
 
+# A queue whose rows somebody else holds is left after so many looks, a little apart.
+_FRUITLESS_LOOKS = 3
+_FRUITLESS_SECONDS = 0.05
+
 
 @dataclass(frozen=True, slots=True)
-class PlannedBatch:
-    """Rows of one tenant that go in one request."""
+class Delivering:
+    """What every destination of one delivery is given."""
 
-    tenant: str
-    outbox_ids: tuple[int, ...]
+    engine: sa.Engine
+    settings: Settings
+    clock: Clock
+    runner_id: str
+    stopping: threading.Event
+    jitter: Callable[[], float]
 
 
 class DestinationRun:
-    """Delivers to one destination. Its threads share the queue of batches, the gate and the tally."""
+    """Delivers to one destination. Its threads share the queues, the gate and the tally."""
 
-    def __init__(
-        self,
-        engine: sa.Engine,
-        name: str,
-        *,
-        settings: Settings,
-        client: CrmClient,
-        clock: Clock,
-        runner_id: str,
-        stopping: threading.Event,
-        jitter: Callable[[], float],
-    ) -> None:
+    def __init__(self, name: str, work: Delivering, *, client: CrmClient, lanes: Sequence[Lane]) -> None:
+        settings = work.settings
         self.name = name
         self.tally = Tally()
         self.parked: Parked | None = None
-        self._engine = engine
+        self.parked_lanes: dict[Lane, Parked] = {}
+        self._work_of_all = work
+        self._engine = work.engine
+        self._clock = work.clock
         self._destination: DestinationSettings = settings.destinations[name]
         self._client = client
-        self._clock = clock
-        self._runner_id = runner_id
-        self._stopping = stopping
-        self._jitter = jitter
-        self._deadline = clock.monotonic() + settings.pipeline.run_seconds
+        self._ahead = settings.delivery.claim_ahead_seconds
+        self._deadline = work.clock.monotonic() + settings.pipeline.run_seconds
         self._budgets = budgets_of(settings.retry.model_dump())
         self._rule = GateRule(**self._destination.gate.model_dump())
-        with engine.connect() as connection:
+        with work.engine.connect() as connection:
+            self._mapping = destination_mapping(connection, name, self._destination)
+        with work.engine.connect() as connection:
             self._mapping = destination_mapping(connection, name, self._destination)
         self._lease = lease_for(self._destination.timeout_seconds)
-        limiter = Limiter(engine, account=self._destination.account, limits=self._destination.limits)
-        self.gate = Gate(limiter, clock=clock, deadline=self._deadline, stopping=stopping)
-        self._batches: deque[PlannedBatch] = deque()
+        limits = self._destination.limits
+        self._forecast = RequestForecast(
+            work.engine,
+            account=self._destination.account,
+            destinations=destinations_of(settings, self._destination.account),
+            batch_size=self._destination.batch_size,
+            clock=work.clock,
+            resets_at=lambda now: resets_at(limits, now),
+        )
+        self._limiter = limiter_of(work.engine, name, settings=settings, forecast=self._forecast)
+        self.gate = Gate(self._limiter, clock=work.clock, deadline=self._deadline, stopping=work.stopping)
+        self._health = Health(work.engine, name, policy=settings.delivery.breaker, clock=work.clock)
+        self._claims = Claims(
+            work.engine,
+            name,
+            lanes=lanes,
+            tenants=[tenant for tenant, its in settings.tenants.items() if name in its.destinations],
+            size=min(self._destination.batch_size, client.traits.max_batch),
+            settings=settings.delivery,
+            clock=work.clock,
+        )
+        # Held from the choice of a batch until its first request has its grant.
+        self._turn = threading.Lock()
 
-    def deliver(self, rows: Sequence[DueRow]) -> None:
-        """Send ``rows``; what is taken away goes first, as a merged-away contact may hold its survivor's e-mail."""
-        for operation in (Operation.ERASE, Operation.ARCHIVE, Operation.UPSERT):
-            chosen = [row for row in rows if row.operation is operation]
-            self._batches.extend(batches(chosen, size=self._destination.batch_size))
-            workers = min(self._destination.limits.in_flight, len(self._batches))
-            run_all([self._work] * workers, stopping=self._stopping)
-
-    def _work(self) -> None:
-        while not self._stopping.is_set() and self.parked is None and self._clock.monotonic() < self._deadline:
-            try:
-                planned = self._batches.popleft()
-            except IndexError:
+    def deliver(self) -> None:
+        """Send until nothing is due, the time is over, or the destination is parked."""
+        while (room := self._room()) > 0:
+            alone = room == 1 and not self._health.closed
+            run_all([partial(self._work, batches=1 if alone else None)] * room, stopping=self._work_of_all.stopping)
+            if not alone or not self._health.closed:
                 return
-            try:
-                entry = self.gate.enter()
-            except AccountParked as parked:
-                self._park(parked.reason, parked.until)
-                return
-            self._deliver_batch(planned, entry)
 
-    def _deliver_batch(self, planned: PlannedBatch, entry: Entry) -> None:
+    def budget(self) -> BudgetPlan:
+        """What is left of the account's quota, for whom, and until when."""
+        return self._limiter.plan(self._forecast())
+
+    def _room(self) -> int:
+        """How many threads may send: one while the breaker is to be probed, none while it is open."""
+        answer = self._health.may_send()
+        if isinstance(answer, Parked):
+            self._park(answer)
+            return 0
+        return self._destination.limits.in_flight if self._health.closed else 1
+
+    def _work(self, *, batches: int | None) -> None:
+        done = fruitless = 0
+        while self._goes_on() and (batches is None or done < batches):
+            with ExitStack() as held:
+                held.enter_context(self._turn)
+                turn = self._next_turn()
+                if turn is None:
+                    return
+                batch = self._claim(turn)
+                if batch is None:
+                    fruitless += 1
+                    if fruitless == _FRUITLESS_LOOKS:
+                        return  # others hold it: it is theirs, or due for the next run
+                    self._clock.sleep(_FRUITLESS_SECONDS)
+                    continue
+                done, fruitless = done + 1, 0
+                # What a removal makes room for must not be sent before it is done.
+                self._deliver_batch(batch, granted=(lambda: None) if turn.removals else held.close)
+
+    def _goes_on(self) -> bool:
+        return (
+            not self._work_of_all.stopping.is_set() and self.parked is None and self._clock.monotonic() < self._deadline
+        )
+
+    def _next_turn(self) -> Turn | None:
+        """Whose request is so near that its contacts may be claimed; ``None``: there is none in this run."""
+        while self._goes_on():
+            turn = self._claims.next(without=self._parked_lanes())
+            if turn is None:
+                return None
+            answer = self._limiter.peek(Ask(lane=turn.lane))
+            if isinstance(answer, Grant) or answer.seconds <= self._ahead:
+                return turn
+            now = self._clock.now()
+            if answer.reason is WaitReason.RESERVE:
+                self._park_lane(turn.lane, Parked(answer.reason, until(answer, now=now)))
+            elif self._clock.monotonic() + answer.seconds > self._deadline:
+                self._park(Parked(answer.reason, until(answer, now=now)))
+            else:
+                # Whoever comes meanwhile may be more urgent: so it is looked up again.
+                self._wait(min(answer.seconds - self._ahead, LOOK_SECONDS))
+        return None
+
+    def _wait(self, seconds: float) -> None:
+        self.gate.waited_seconds += seconds
+        self._clock.sleep(seconds)
+
+    def _claim(self, turn: Turn) -> ClaimedBatch | None:
         now = self._clock.now()
         with self._engine.begin() as connection:
+            outbox_ids = self._claims.pick(connection, turn, now=now)
+            if not outbox_ids:
+                return None
             batch = claim_batch(
                 connection,
-                planned.outbox_ids,
-                tenant=planned.tenant,
+                outbox_ids,
                 destination=self.name,
                 account=self._destination.account,
                 mapping=self._mapping,
                 traits=self._client.traits,
                 gate=self._rule,
                 batch_id=BatchId(uuid7(now)),
-                runner_id=self._runner_id,
+                runner_id=self._work_of_all.runner_id,
                 lease=self._lease,
                 now=now,
             )
         self.tally.add(records=len(batch.records), **batch.spared)
+        return batch if batch.rows else None
+
+    def _deliver_batch(self, batch: ClaimedBatch, *, granted: Callable[[], None]) -> None:
         courier = BatchCourier(
             self._engine,
             self._client,
             gate=self.gate,
-            entry=entry,
             clock=self._clock,
             lease=self._lease,
             token=batch.token,
             first=batch.request,
+            granted=granted,
             tally=self.tally,
         )
-        try:
-            for operation in (Operation.ERASE, Operation.ARCHIVE, Operation.UPSERT):
-                if records := batch.records_of(operation):
-                    courier.take(records)
-                    answered = self._client.deliver(records, courier=courier)
-                    now = self._clock.now()
-                    with self._engine.begin() as connection:
-                        settled = settle_batch(
-                            connection,
-                            batch,
-                            answered,
-                            operation=operation,
-                            budgets=self._budgets,
-                            jitter=self._jitter,
-                            now=now,
-                        )
-                    self._note(batch.request.batch_id, operation, settled, now=now)
-        finally:
-            courier.close()
+        refused = False
+        for operation in (*(item for item in Operation if item is not Operation.UPSERT), Operation.UPSERT):
+            if records := batch.records_of(operation):
+                courier.take(records, lane=_most_urgent(batch.rows[record.outbox_id].lane for record in records))
+                answered = self._client.deliver(records, courier=courier)
+                now = self._clock.now()
+                with self._engine.begin() as connection:
+                    settled = settle_batch(
+                        connection,
+                        batch,
+                        answered,
+                        operation=operation,
+                        budgets=self._budgets,
+                        jitter=self._work_of_all.jitter,
+                        now=now,
+                    )
+                    if settled.refused:  # a property may be gone that was there when the destination was asked
+                        doubt_schema(connection, self.name)
+                self._note(batch.request.batch_id, operation, settled)
+                refused = refused or settled.refused
+        if refused:
+            with self._engine.begin() as connection:
+                doubt_schema(connection, self.name)  # a property may be gone that was there when it was asked
+        if (parked := self._health.after(refused=refused, last=courier.last)) is not None:
+            self._park(parked)
 
-    def _note(self, batch_id: BatchId, operation: Operation, settled: SettledBatch, *, now: datetime) -> None:
+    def _note(self, batch_id: BatchId, operation: Operation, settled: SettledBatch) -> None:
         outcome = settled.outcome
         self.tally.add(delivered=outcome.delivered, retried=outcome.retried, dead=outcome.dead)
         log.info(
@@ -160,35 +241,27 @@ class DestinationRun:
             dead=outcome.dead,
             verdicts={str(verdict): count for verdict, count in settled.verdicts.items()},
         )
-        if settled.refused:
-            until = now + AUTH_PAUSE
-            with self._engine.begin() as connection:
-                park_destination(connection, self.name, account=self._destination.account, until=until, now=now)
-                doubt_schema(connection, self.name)  # a property may be gone that was there when it was asked
-            self._park(AUTH, until)
 
-    def _park(self, reason: str, until: datetime) -> None:
-        if reason == STOPPING:
-            return
-        self.parked = Parked(reason, until)
-        if reason != WaitReason.WINDOW:
-            log.warning("crm_destination_parked", destination=self.name, reason=reason, until=until.isoformat())
+    def _parked_lanes(self) -> list[Lane]:
+        now = self._clock.now()
+        return [lane for lane, parked in self.parked_lanes.items() if parked.until > now]
 
-
-def batches(rows: Sequence[DueRow], *, size: int) -> list[PlannedBatch]:
-    """Full batches of one tenant each, in the order of their first row, so that the tenants still take turns."""
-    by_tenant: dict[str, list[tuple[int, int]]] = defaultdict(list)
-    for position, row in enumerate(rows):
-        by_tenant[row.tenant].append((position, row.outbox_id))
-    cut = [
-        (
-            items[start][0],
-            PlannedBatch(tenant, tuple(outbox_id for _position, outbox_id in items[start : start + size])),
+    def _park_lane(self, lane: Lane, parked: Parked) -> None:
+        self.parked_lanes[lane] = parked
+        log.warning(
+            "crm_lane_parked", destination=self.name, lane=lane, reason=parked.reason, until=parked.until.isoformat()
         )
-        for tenant, items in by_tenant.items()
-        for start in range(0, len(items), size)
-    ]
-    return [batch for _position, batch in sorted(cut, key=lambda item: item[0])]
+
+    def _park(self, parked: Parked) -> None:
+        self.parked = parked
+        if parked.reason != WaitReason.WINDOW:
+            log.warning(
+                "crm_destination_parked", destination=self.name, reason=parked.reason, until=parked.until.isoformat()
+            )
+
+
+def _most_urgent(lanes: Iterable[Lane]) -> Lane:
+    return min(lanes, key=list(Lane).index)
 
 
 def run_all(calls: Sequence[Callable[[], Any]], *, stopping: threading.Event) -> None:

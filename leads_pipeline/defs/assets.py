@@ -133,9 +133,9 @@ def crm_sync_batches(config: LaneConfig, flow: dg.ResourceParam[FlowContext]) ->
     with shielded("crm_sync_batches plans what is due"):
         plan = flows.plan_sync(flow, lanes=config.chosen())
     metadata: dict[str, Any] = {
-        "planned": len(plan.outbox_ids),
+        "planned": sum(plan.by_destination.values()),
         "planned_by_destination": counts_table(plan.by_destination),
-        "parked_destinations": len(plan.parked),
+        "parked_destinations": len(plan.parked.destinations),
     }
     return dg.MaterializeResult(value=plan, metadata=metadata)
 

@@ -159,7 +159,7 @@ def _looks(flow: FlowContext) -> Iterator[tuple[Stage, ...]]:
     """What is due, again and again until the tick has waited long enough."""
     settings = flow.settings
     parked = parked_now(flow.engine, settings=settings, now=flow.clock.now())
-    doors = open_doors(settings, parked=parked)
+    doors = open_doors(settings, parked=parked, lanes=HOT_LANES)
     deadline = flow.clock.monotonic() + WAIT_SECONDS
     with closing(RedisWatch(settings)) as redis:
         while True:

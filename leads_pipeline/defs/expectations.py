@@ -206,7 +206,7 @@ def _lanes_of(run: dg.DagsterRun) -> tuple[Lane, ...]:
 def _due_behind(flow: FlowContext, lanes: Sequence[Lane]) -> list[Stage]:
     """The stages behind this check that have something to do, held leads left out."""
     settings, now = flow.settings, flow.clock.now()
-    doors = open_doors(settings, parked=parked_now(flow.engine, settings=settings, now=now))
+    doors = open_doors(settings, parked=parked_now(flow.engine, settings=settings, now=now), lanes=lanes)
     with flow.engine.connect() as connection:
         due = stages_due(connection, tenants=list(settings.tenants), doors=doors, lanes=lanes, now=now)
     return [stage for stage in due if stage in _BEHIND]

@@ -26,19 +26,20 @@ _FRUITLESS_RUNS = 3
 # A destination that refuses us is asked again when its pause ends: what waits for it is not due before.
 _WAITING = """
 with due as (
-    select received_at as due_at, null as destination from buffer
+    select received_at as due_at, null as door from buffer
     union all
     -- what was never put off is due also where it is ahead of a clock that was set back
     select case when due_at <= since then least(due_at, :now) else due_at end, null from pending
     union all
     select due_at, null from lead_fetches where due_at <= :now
     union all
-    select case state when 'waiting' then due_at else claimed_until end, destination
+    select case state when 'waiting' then due_at else claimed_until end,
+        destination || ' ' || lane
     from outbox where state in ('waiting', 'in_flight')
 )
 select count(*) as waiting,
-       count(*) filter (where destination = any(:parked)) as parked,
-       min(due_at) filter (where destination is null or destination <> all(:parked)) as next_due,
+       count(*) filter (where door = any(:parked)) as parked,
+       min(due_at) filter (where door is null or door <> all(:parked)) as next_due,
        (
            select string_agg(concat_ws(' ', destination, last_verdict, contacts), ', ' order by destination)
            from (
@@ -90,8 +91,9 @@ def still_waiting(context: FlowContext) -> StillWaiting:
     """
     now = context.clock.now()
     parked = parked_now(context.engine, settings=context.settings, now=now)
+    doors = [f"{name} {lane}" for name in context.settings.destinations for lane in parked.lanes_of(name)]
     with context.engine.connect() as connection:
-        row = connection.execute(sa.text(_WAITING), {"parked": list(parked), "now": now}).one()
+        row = connection.execute(sa.text(_WAITING), {"parked": doors, "now": now}).one()
     try:
         buffered = [depth for depth in redis_depths(context.settings) if depth.tenant in context.settings.tenants]
     except DatabaseUnavailable:
@@ -102,7 +104,9 @@ def still_waiting(context: FlowContext) -> StillWaiting:
     next_due = min(
         (due for due in (row.next_due, *(depth.oldest_received_at for depth in buffered)) if due), default=None
     )
-    why = ", ".join(f"{name} until {item.until:%Y-%m-%d %H:%M} UTC ({item.reason})" for name, item in parked.items())
+    why = ", ".join(
+        f"{name} until {item.until:%Y-%m-%d %H:%M} UTC ({item.reason})" for name, item in parked.named().items()
+    )
     return StillWaiting(count, next_due, row.parked, why, row.refused or "", row.to_fetch)
 
 

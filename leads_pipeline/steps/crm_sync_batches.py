@@ -1,37 +1,41 @@
 """Golden contacts to the CRMs: plan what is due, then deliver it inside every account's limits.
 
-A plan claims nothing, so that one which is never carried out costs nothing. Delivery claims one batch at a time, once
-its grant is there; sends the contact as it is now, never as it was; and settles every record on its own verdict.
-Killed anywhere, it leaves claims that run out: what was sent is sent again, by our own key, which changes nothing.
+A plan claims nothing and names no contact: it says which destinations and lanes have something. Delivery claims one
+batch at a time, when its request is near; sends the contact as it is now, never as it was; and settles every record on
+its own verdict. What comes while it runs takes its turn. Killed anywhere, it leaves claims that run out: what was sent
+is sent again, by our own key, which changes nothing.
 """
 
 import random
 import threading
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import partial
 
 import sqlalchemy as sa
 
 from leads_pipeline.clock import Clock
 from leads_pipeline.config import Settings
 from leads_pipeline.crm.clients import build_clients
-from leads_pipeline.crm.parking import Parked, open_doors, parked_now
+from leads_pipeline.crm.parking import Parked, Parking, open_doors, parked_now
 from leads_pipeline.crm.port import CrmClient
-from leads_pipeline.crm.run import DestinationRun, run_all
+from leads_pipeline.crm.run import Delivering, DestinationRun, run_all
+from leads_pipeline.domain.quota_budget import BudgetPlan
 from leads_pipeline.domain.stage import Lane
-from leads_pipeline.storage.outbox import DueRow, due_rows, read_rows
+from leads_pipeline.storage.outbox_queues import count_due
 
 
 @dataclass(frozen=True, slots=True)
 class SyncPlan:
-    """The outbox rows to send, most urgent lane first, the tenants in turns."""
+    """The lanes to serve, and how many contacts are due at each destination that may be asked for one of them.
 
-    outbox_ids: tuple[int, ...]
+    ``by_destination`` counts no further than the plan's limit.
+    """
+
+    lanes: tuple[Lane, ...]
     by_destination: Mapping[str, int]
-    parked: Mapping[str, Parked] = field(default_factory=dict)  # destinations that were left out
+    parked: Parking = field(default_factory=Parking)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +57,8 @@ class SyncReport:
     throttled: int = 0
     waited_seconds: float = 0.0  # added up over the threads
     quota_remaining: Mapping[str, int] = field(default_factory=dict)  # "<destination> window" and "… daily"
-    parked: Mapping[str, Parked] = field(default_factory=dict)  # by destination
+    budgets: Mapping[str, BudgetPlan] = field(default_factory=dict)  # by destination: what is left, for whom, till when
+    parked: Mapping[str, Parked] = field(default_factory=dict)  # by destination, or "<destination> <lane>"
 
     @property
     def parked_until(self) -> datetime | None:
@@ -62,19 +67,22 @@ class SyncReport:
 
 
 def plan_sync(engine: sa.Engine, *, settings: Settings, lanes: Sequence[Lane], limit: int, now: datetime) -> SyncPlan:
-    """The rows that are due at ``now``, at most ``limit``. Claims nothing; two plans may name the same row.
+    """What is due at ``now``, counted up to ``limit`` per destination. Claims nothing.
 
-    A destination that could not be asked within one run is left out, and named as parked.
+    What could not be asked for within one run is left out, and named as parked.
     """
     parked = parked_now(engine, settings=settings, now=now)
-    doors = open_doors(settings, parked=parked)
+    doors = open_doors(settings, parked=parked, lanes=lanes)
+    found: dict[str, int] = {}
     with engine.connect() as connection:
-        rows = due_rows(connection, doors=doors, lanes=lanes, limit=limit, now=now)
-    return SyncPlan(
-        outbox_ids=tuple(row.outbox_id for row in rows),
-        by_destination=dict(Counter(row.destination for row in rows)),
-        parked=parked,
-    )
+        for name in settings.destinations:
+            tenants = {tenant for tenant, destination, _lane in doors if destination == name}
+            served = [lane for lane in lanes if lane not in parked.lanes_of(name)]
+            if tenants and served:
+                found[name] = count_due(
+                    connection, destination=name, lanes=served, tenants=tenants, most=limit, now=now
+                )
+    return SyncPlan(tuple(lanes), {name: count for name, count in found.items() if count}, parked)
 
 
 def deliver(
@@ -87,44 +95,28 @@ def deliver(
     clients: Mapping[str, CrmClient] | None = None,
     jitter: Callable[[], float] = random.random,
 ) -> SyncReport:
-    """Carry out ``plan``: every destination by itself, archives before upserts, ``limits.in_flight`` requests at once.
+    """Carry out ``plan``: every destination by itself, ``limits.in_flight`` requests at once, until nothing is due.
 
     Takes no new batch after ``pipeline.run_seconds``, nor for a destination that is parked: its daily quota is spent,
-    it asks for a pause that is too long to wait for, or it refuses our credentials. What is not sent stays due.
+    it asks for a pause that is too long to wait for, it fails, or it refuses our credentials. A lane for which the rest
+    of a quota is not meant is left out alone. What is not sent stays due.
 
     Raises:
         ConfigError: a token's environment variable is not set.
     """
-    if not plan.outbox_ids:
-        return SyncReport(parked=plan.parked)
-    with engine.connect() as connection:
-        rows = read_rows(connection, plan.outbox_ids)
-    by_destination: dict[str, list[DueRow]] = defaultdict(list)
-    for row in rows:
-        by_destination[row.destination].append(row)
-    stopping = threading.Event()
+    served = [name for name in plan.by_destination if name in settings.destinations]
+    if not served:
+        return SyncReport(parked=plan.parked.named())
     chosen = build_clients(settings) if clients is None else clients
+    work = Delivering(engine, settings, clock, runner_id, threading.Event(), jitter)
     try:
-        runs = [
-            DestinationRun(
-                engine,
-                name,
-                settings=settings,
-                client=chosen[name],
-                clock=clock,
-                runner_id=runner_id,
-                stopping=stopping,
-                jitter=jitter,
-            )
-            for name in by_destination
-            if name in settings.destinations
-        ]
-        run_all([partial(run.deliver, by_destination[run.name]) for run in runs], stopping=stopping)
+        runs = [DestinationRun(name, work, client=chosen[name], lanes=plan.lanes) for name in served]
+        run_all([run.deliver for run in runs], stopping=work.stopping)
     finally:
         if clients is None:
             for client in chosen.values():
                 client.close()
-    return _report(runs, parked=plan.parked)
+    return _report(runs, parked=plan.parked.named())
 
 
 def _report(runs: Sequence[DestinationRun], *, parked: Mapping[str, Parked]) -> SyncReport:
@@ -146,5 +138,10 @@ def _report(runs: Sequence[DestinationRun], *, parked: Mapping[str, Parked]) -> 
         throttled=counts["throttled"],
         waited_seconds=sum(run.gate.waited_seconds for run in runs),
         quota_remaining=quota,
-        parked={**parked, **{run.name: run.parked for run in runs if run.parked is not None}},
+        budgets={run.name: run.budget() for run in runs},
+        parked={
+            **parked,
+            **{f"{run.name} {lane}": item for run in runs for lane, item in run.parked_lanes.items()},
+            **{run.name: run.parked for run in runs if run.parked is not None},
+        },
     )

@@ -155,11 +155,10 @@ _DUE = sa.text(
     union all
     select 'crm_sync_batches'
     where exists (
-        select from jsonb_to_recordset(cast(:doors as jsonb)) as door(tenant text, destination text)
-        cross join unnest(cast(:lanes as text[])) as served(lane)
+        select from jsonb_to_recordset(cast(:doors as jsonb)) as door(tenant text, destination text, lane text)
         cross join lateral (
             select from outbox o
-            where o.destination = door.destination and o.tenant = door.tenant and o.lane = served.lane
+            where o.destination = door.destination and o.tenant = door.tenant and o.lane = door.lane
                 and o.due_at <= :now and o.state in ('waiting', 'in_flight')
                 and (o.claimed_until is null or o.claimed_until <= :now)
             order by o.due_at  -- by the index: for any one row the planner would read the table until it meets one
@@ -209,13 +208,13 @@ def stages_due(
     connection: sa.Connection,
     *,
     tenants: Sequence[str],
-    doors: Iterable[tuple[str, str]],
+    doors: Iterable[tuple[str, str, Lane]],
     lanes: Sequence[Lane],
     now: datetime,
 ) -> tuple[Stage, ...]:
     """The stages with something that a run could take now, in order.
 
-    ``doors`` are the tenants' destinations that would take something; while one is parked, its contacts are not due.
+    ``doors`` are the tenants' destinations that would take something, by lane; what is parked is not due.
     Neither are those of a destination that the tenant no longer has, nor the leads of a tenant that is not configured:
     runs that can move nothing would hold up those that can. Their age still shows in ``queues``.
     """
@@ -225,7 +224,9 @@ def stages_due(
             "tenants": list(tenants),
             "lanes": [str(lane) for lane in lanes],
             "stages": [str(s) for s in (Stage.VALIDATED_LEADS, Stage.DEDUPED_LEADS, Stage.GOLDEN_CONTACTS)],
-            "doors": json.dumps([{"tenant": tenant, "destination": destination} for tenant, destination in doors]),
+            "doors": json.dumps(
+                [{"tenant": tenant, "destination": name, "lane": lane} for tenant, name, lane in doors]
+            ),
             "now": now,
         },
     )

@@ -1,8 +1,9 @@
 """The outbox of desired state: what every contact should look like at every destination, and what is known to be there.
 
-``due_rows`` reads, ``claim`` takes with a lease, ``settle`` writes what came of it. Two workers cannot both win a row:
-the claim locks it (``skip locked``) and stamps its token, and a settlement needs that token. A worker that dies leaves
-the token behind; after ``claimed_until`` anyone may claim the row again, and sending it twice is harmless.
+``claim`` takes with a lease, ``settle`` writes what came of it. Two workers cannot both win a row: the claim locks it
+(``skip locked``) and stamps its token, and a settlement needs that token. A worker that dies leaves the token behind;
+after ``claimed_until`` anyone may claim the row again, and sending it twice is harmless. Keep out: what waits and goes
+next (``outbox_queues``), and what is wanted (``outbox_demand``).
 """
 
 import json
@@ -17,18 +18,8 @@ import sqlalchemy as sa
 from leads_pipeline.domain.delivery import ClaimedRow, RecordVerdict
 from leads_pipeline.domain.retry import NextStep
 from leads_pipeline.domain.stage import Lane, Operation, OutboxState
+from leads_pipeline.storage.outbox_queues import CLAIMABLE
 from leads_pipeline.storage.schema import golden_contacts
-
-
-@dataclass(frozen=True, slots=True)
-class DueRow:
-    """A row that may be claimed now."""
-
-    outbox_id: int
-    tenant: str
-    destination: str
-    lane: Lane
-    operation: Operation
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,35 +44,11 @@ class Settled:
     state: OutboxState
 
 
-# A row whose claim has not run out is left alone in whatever state it is: when a merge turns an upsert that is under
-# way into an archive, the archive must not overtake it.
-_CLAIMABLE = "state in ('waiting', 'in_flight') and due_at <= :now and (claimed_until is null or claimed_until <= :now)"
-
-# One index scan per destination, tenant and lane, each cut at the limit: the cost follows what is returned, and a
-# tenant's backlog does not hide another's rows. `turn` deals the rows out in rounds, one per tenant and destination.
-_DUE = sa.text(
-    f"""
-    select due.outbox_id, door.tenant, door.destination, door.lane, due.operation
-    from jsonb_to_recordset(cast(:doors as jsonb)) as door(tenant text, destination text, lane text, urgency integer)
-    cross join lateral (
-        select outbox_id, operation, row_number() over (order by due_at, outbox_id) as turn
-        from (
-            select outbox_id, operation, due_at from outbox
-            where destination = door.destination and tenant = door.tenant and lane = door.lane and {_CLAIMABLE}
-            order by due_at, outbox_id
-            limit :limit
-        ) first
-    ) due
-    order by door.urgency, due.turn, door.destination, door.tenant
-    limit :limit
-    """  # noqa: S608 - no value is spliced in
-)
-
 _CLAIM = sa.text(
     f"""
     with taken as materialized (
         select outbox_id from outbox
-        where outbox_id = any(:ids) and {_CLAIMABLE}
+        where outbox_id = any(:ids) and {CLAIMABLE}
         order by outbox_id
         for update skip locked
     )
@@ -180,38 +147,6 @@ _SUPPRESS = sa.text(
 )
 
 _WITHOUT_ADDRESS: dict[str, None] = {"email": None, "email_verdict": None}
-
-
-def due_rows(
-    connection: sa.Connection,
-    *,
-    doors: Iterable[tuple[str, str]],
-    lanes: Sequence[Lane],
-    limit: int,
-    now: datetime,
-) -> list[DueRow]:
-    """Up to ``limit`` claimable rows of the ``(tenant, destination)`` doors, most urgent lane first, in turns."""
-    order = sorted(lanes, key=list(Lane).index)
-    rows = [
-        {"tenant": tenant, "destination": destination, "lane": lane, "urgency": urgency}
-        for tenant, destination in doors
-        for urgency, lane in enumerate(order)
-    ]
-    found = connection.execute(_DUE, {"doors": json.dumps(rows), "limit": limit, "now": now})
-    return [DueRow(r.outbox_id, r.tenant, r.destination, Lane(r.lane), Operation(r.operation)) for r in found]
-
-
-def read_rows(connection: sa.Connection, outbox_ids: Sequence[int]) -> list[DueRow]:
-    """The rows of a plan, in the plan's order, whatever their state is by now."""
-    found = connection.execute(
-        sa.text(
-            "select o.outbox_id, o.tenant, o.destination, o.lane, o.operation from outbox o "
-            "join unnest(cast(:ids as bigint[])) with ordinality as plan(outbox_id, position) "
-            "on plan.outbox_id = o.outbox_id order by plan.position"
-        ),
-        {"ids": list(outbox_ids)},
-    )
-    return [DueRow(r.outbox_id, r.tenant, r.destination, Lane(r.lane), Operation(r.operation)) for r in found]
 
 
 def claim(

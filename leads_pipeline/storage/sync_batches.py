@@ -15,15 +15,19 @@ import sqlalchemy as sa
 
 from leads_pipeline.domain.delivery import RecordVerdict, Verdict
 from leads_pipeline.domain.ids import BatchId
+from leads_pipeline.domain.stage import Lane
 from leads_pipeline.storage.schema import crm_sync_batches
 
 
 @dataclass(frozen=True, slots=True)
 class RequestRow:
-    """One request, as it is written down before it is sent."""
+    """One request, as it is written down before it is sent.
+
+    ``tenant`` is ``None`` when its records are of several; ``lane`` is the one for which its quota was asked.
+    """
 
     batch_id: BatchId
-    tenant: str | None  # of none in particular
+    tenant: str | None
     destination: str
     account: str
     endpoint: str
@@ -31,6 +35,7 @@ class RequestRow:
     records: int
     runner_id: str
     sent_at: datetime
+    lane: Lane | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +46,7 @@ class AttemptRow:
     """
 
     outbox_id: int
+    tenant: str
     contact_id: UUID
     version: int
     attempt: int
@@ -67,6 +73,7 @@ def write_request(connection: sa.Connection, request: RequestRow) -> None:
             account=request.account,
             endpoint=request.endpoint,
             operation=request.operation,
+            lane=request.lane,
             records=request.records,
             runner_id=request.runner_id,
             sent_at=request.sent_at,
@@ -79,6 +86,7 @@ def write_attempts(connection: sa.Connection, request: RequestRow, attempts: Seq
     rows = [
         {
             "outbox_id": item.outbox_id,
+            "tenant": item.tenant,
             "contact_id": str(item.contact_id),
             "version": item.version,
             "attempt": item.attempt,
@@ -93,16 +101,16 @@ def write_attempts(connection: sa.Connection, request: RequestRow, attempts: Seq
             insert into sync_attempts
                 (batch_id, outbox_id, tenant, contact_id, destination, version, attempt, verdict, code, sent_at,
                 settled_at)
-            select :batch_id, t.outbox_id, :tenant, t.contact_id, :destination, t.version, t.attempt, t.verdict,
+            select :batch_id, t.outbox_id, t.tenant, t.contact_id, :destination, t.version, t.attempt, t.verdict,
                 t.code, :sent_at, case when t.verdict is not null then cast(:sent_at as timestamptz) end
             from jsonb_to_recordset(cast(:rows as jsonb)) as t(
-                outbox_id bigint, contact_id uuid, version integer, attempt integer, verdict text, code text
+                outbox_id bigint, tenant text, contact_id uuid, version integer, attempt integer, verdict text,
+                code text
             )
             """
         ),
         {
             "batch_id": request.batch_id,
-            "tenant": request.tenant,
             "destination": request.destination,
             "sent_at": request.sent_at,
             "rows": json.dumps(rows),

@@ -83,7 +83,9 @@ def test_a_parked_destination_is_not_asked_for(tick, seeding, clock):
     with seeding() as flow:
         flow.golden()
         later = datetime.fromtimestamp(clock.now().timestamp() + 60, tz=UTC)
-        flow.insert("rate_limits", account="sandbox", endpoint_class="destination:hubspot", paused_until=later)
+        flow.insert(
+            "circuit_breakers", name="crm:hubspot", state="open", failures=1, reason="auth", next_probe_at=later
+        )
     assert isinstance(tick(), dg.SkipReason)
     clock.advance(60)
     assert isinstance(tick(), dg.RunRequest)

@@ -11,16 +11,13 @@ import sqlalchemy as sa
 
 from leads_pipeline.clock import FrozenClock, SystemClock
 from leads_pipeline.crm.courier import lease_for
-from leads_pipeline.crm.run import PlannedBatch, batches
 from leads_pipeline.crm.sandbox.options import SandboxOptions
 from leads_pipeline.crm.sandbox.running import running_sandbox
-from leads_pipeline.domain.stage import ALL_LANES, Lane, Operation
+from leads_pipeline.domain.stage import ALL_LANES, Lane
 from leads_pipeline.steps.crm_sync_batches import SyncPlan, deliver, plan_sync
-from leads_pipeline.storage.outbox import DueRow
 from leads_pipeline_tests.conftest import NOW
 from leads_pipeline_tests.crm.delivering import (
     TOKEN,
-    Contact,
     add_contacts,
     outbox_rows,
     settings_for,
@@ -31,69 +28,40 @@ from leads_pipeline_tests.crm.delivering import (
 NOWHERE = settings_for("http://127.0.0.1:9")
 
 
-def _planned(engine: sa.Engine, *, limit: int = 1000, lanes: tuple[Lane, ...] = ALL_LANES) -> list[int]:
-    return list(plan_sync(engine, settings=NOWHERE, lanes=lanes, limit=limit, now=NOW).outbox_ids)
-
-
-def _ids(contacts: list[Contact]) -> list[int]:
-    return [contact.outbox_id for contact in contacts]
-
-
 def test_a_plan_claims_nothing(engine: sa.Engine) -> None:
     contacts = add_contacts(engine, 3)
-    assert _planned(engine) == _planned(engine) == _ids(contacts)
+    plans = [plan_sync(engine, settings=NOWHERE, lanes=ALL_LANES, limit=1000, now=NOW) for _ in range(2)]
+    assert [plan.by_destination for plan in plans] == [{"hubspot": 3}] * 2
     assert states(engine, contacts) == {"waiting"}
 
 
-def test_a_plan_holds_only_what_is_due_in_its_lanes(engine: sa.Engine) -> None:
+def test_a_plan_counts_only_what_is_due_in_its_lanes_and_no_further_than_its_limit(engine: sa.Engine) -> None:
     add_contacts(engine, due_at=NOW + timedelta(seconds=1))
-    add_contacts(engine, lane=Lane.BATCH)
-    urgent = add_contacts(engine, lane=Lane.REAL_TIME)
+    add_contacts(engine, 2, lane=Lane.BATCH)
+    add_contacts(engine, lane=Lane.REAL_TIME)
     plan = plan_sync(engine, settings=NOWHERE, lanes=[Lane.REAL_TIME], limit=10, now=NOW)
-    assert list(plan.outbox_ids) == _ids(urgent)
-    assert plan.by_destination == {"hubspot": 1}
+    assert (plan.lanes, plan.by_destination) == ((Lane.REAL_TIME,), {"hubspot": 1})
+    assert plan_sync(engine, settings=NOWHERE, lanes=ALL_LANES, limit=2, now=NOW).by_destination == {"hubspot": 2}
 
 
-def test_urgent_lanes_come_first_and_the_oldest_within_a_lane(engine: sa.Engine) -> None:
-    batch = add_contacts(engine, lane=Lane.BATCH, due_at=NOW - timedelta(hours=1))
-    newer = add_contacts(engine, lane=Lane.REAL_TIME, due_at=NOW)
-    older = add_contacts(engine, lane=Lane.REAL_TIME, due_at=NOW - timedelta(seconds=1))
-    near = add_contacts(engine, lane=Lane.NEAR_REAL_TIME)
-    assert _planned(engine) == _ids(older + newer + near + batch)
-    assert _planned(engine, limit=3) == _ids(older + newer + near)
+def test_a_delivery_serves_the_lanes_of_its_plan(engine: sa.Engine, clock: FrozenClock) -> None:
+    urgent, bulk = add_contacts(engine), add_contacts(engine, lane=Lane.BATCH)
+    with running_sandbox(SandboxOptions(token=TOKEN).without_limits()) as sandbox:
+        settings = settings_for(sandbox.base_url)
+        plan = plan_sync(engine, settings=settings, lanes=[Lane.BATCH], limit=10, now=NOW)
+        assert deliver(engine, plan, settings=settings, clock=clock, runner_id="test").delivered == 1
+    assert (states(engine, urgent), states(engine, bulk)) == ({"waiting"}, {"delivered"})
 
 
-def test_a_tenant_s_flood_does_not_push_another_tenant_out_of_the_plan(engine: sa.Engine) -> None:
-    add_contacts(engine, 50, tenant="acme", due_at=NOW - timedelta(hours=1))
-    small = add_contacts(engine, 5, tenant="globex")
-    planned = _planned(engine, limit=10)
-    assert set(_ids(small)) <= set(planned)
-    assert len(planned) == 10
-
-
-def test_a_row_of_a_destination_that_its_tenant_no_longer_has_is_not_planned(engine: sa.Engine) -> None:
-    add_contacts(engine, destination="salesforce")
-    assert _planned(engine) == []
-
-
-def test_a_plan_that_names_a_destination_which_is_gone_delivers_nothing(engine: sa.Engine, clock: FrozenClock) -> None:
+def test_a_row_of_a_destination_that_its_tenant_no_longer_has_is_not_sent(
+    engine: sa.Engine, clock: FrozenClock
+) -> None:
     [contact] = add_contacts(engine, destination="salesforce")
-    plan = SyncPlan((contact.outbox_id,), {"salesforce": 1})
-    assert deliver(engine, plan, settings=NOWHERE, clock=clock, runner_id="test").requests == 0
+    plan = plan_sync(engine, settings=NOWHERE, lanes=ALL_LANES, limit=10, now=NOW)
+    assert plan.by_destination == {}
+    gone = SyncPlan(ALL_LANES, {"salesforce": 1})
+    assert deliver(engine, gone, settings=NOWHERE, clock=clock, runner_id="test").requests == 0
     assert states(engine, [contact]) == {"waiting"}
-
-
-def test_batches_are_full_and_of_one_tenant_and_the_tenants_take_turns() -> None:
-    names = ["acme", "globex", "acme", "globex", "acme", "acme", "acme"]
-    rows = [
-        DueRow(number, tenant, "hubspot", Lane.BATCH, Operation.UPSERT) for number, tenant in enumerate(names, start=1)
-    ]
-    assert batches(rows, size=2) == [
-        PlannedBatch("acme", (1, 3)),
-        PlannedBatch("globex", (2, 4)),
-        PlannedBatch("acme", (5, 6)),
-        PlannedBatch("acme", (7,)),
-    ]
 
 
 def test_real_time_contacts_are_delivered_before_a_batch_when_the_quota_is_short(

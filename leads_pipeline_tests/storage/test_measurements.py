@@ -26,7 +26,7 @@ def flow(connection: sa.Connection, clock: FrozenClock) -> Flow:
 
 
 def due(connection, flow, *, lanes=ALL_LANES, tenants=("acme",), destinations=("hubspot",)) -> tuple[Stage, ...]:
-    doors = [(tenant, destination) for tenant in tenants for destination in destinations]
+    doors = [(tenant, destination, lane) for tenant in tenants for destination in destinations for lane in lanes]
     return measurements.stages_due(connection, tenants=tenants, doors=doors, lanes=lanes, now=flow.now)
 
 

@@ -1,19 +1,16 @@
 """The outbox: who may claim a row, and what a settlement may change."""
 
-import json
 from datetime import timedelta
 
 import sqlalchemy as sa
 
 from leads_pipeline.domain.delivery import RecordVerdict, Verdict
 from leads_pipeline.domain.retry import NextStep
-from leads_pipeline.domain.stage import ALL_LANES, Operation, OutboxState
+from leads_pipeline.domain.stage import Operation, OutboxState
 from leads_pipeline.storage.outbox import (
-    _DUE,
     _EXTEND,
     Settlement,
     claim,
-    due_rows,
     extend_claims,
     settle,
 )
@@ -135,20 +132,6 @@ def test_a_claim_that_ran_out_leaves_an_ambiguous_outcome(engine: sa.Engine) -> 
     _claim(engine, [contact], token="a")
     _claim(engine, [contact], token="b", now=LEASE)
     assert row_of(engine, contact)["last_verdict"] == "ambiguous"
-
-
-def test_what_is_due_is_found_by_the_index_and_not_by_reading_another_tenant_s_backlog(engine: sa.Engine) -> None:
-    add_contacts(engine, 3000, tenant="acme", due_at=NOW - timedelta(hours=1))
-    [small] = add_contacts(engine, tenant="globex")
-    doors = [{"tenant": "globex", "destination": "hubspot", "lane": "real_time", "urgency": 0}]
-    with engine.begin() as connection:
-        connection.execute(sa.text("analyze outbox"))
-        rows = due_rows(connection, doors=[("globex", "hubspot")], lanes=ALL_LANES, limit=10, now=NOW)
-        plan = connection.execute(
-            sa.text(f"explain {_DUE.text}"), {"doors": json.dumps(doors), "limit": 10, "now": NOW}
-        )
-        assert "Index Scan using ix_outbox_due" in "\n".join(plan.scalars())
-    assert [row.outbox_id for row in rows] == [small.outbox_id]
 
 
 def test_a_lease_is_extended_only_while_every_row_is_still_held(engine: sa.Engine) -> None:

@@ -1,0 +1,158 @@
+"""Which contacts of one destination go in its next request.
+
+Looked up again and again while a run lasts, so that what comes in the meantime takes its turn at once. Removals go
+first, because a contact that was merged away may hold its survivor's e-mail; then the lane whose turn it is, its
+tenants in turns. What is left of a request's room is given to the other lanes: it would go empty.
+
+Not for threads to share without a lock. Keep out: whether a request may go (``run``), and the queries (``storage``).
+"""
+
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+
+from leads_pipeline.clock import Clock
+from leads_pipeline.config import DeliverySettings
+from leads_pipeline.domain.lane_shares import LaneShare, LaneShares
+from leads_pipeline.domain.stage import Lane
+from leads_pipeline.storage.outbox_queues import one_per_address, pick, removals_due, waiting_queues
+
+# What waits is looked up again after so long.
+LOOK_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """Whose request is next. ``removals``: the rows of a request that takes records away."""
+
+    lane: Lane
+    removals: tuple[int, ...] = ()
+
+
+class Claims:
+    """The queues of one destination, and whose turn it is."""
+
+    def __init__(
+        self,
+        engine: sa.Engine,
+        destination: str,
+        *,
+        lanes: Sequence[Lane],
+        tenants: Collection[str],
+        size: int,
+        settings: DeliverySettings,
+        clock: Clock,
+    ) -> None:
+        """``tenants``: those that deliver there. ``size``: rows in a request."""
+        self._engine = engine
+        self._destination = destination
+        self._lanes = tuple(lanes)
+        self._tenants = frozenset(tenants)
+        self._size = size
+        self._clock = clock
+        self._shares = lane_shares(settings)
+        self._looked_at: float | None = None
+        self._oldest: dict[Lane, dict[str, datetime]] = {}
+        self._removals: list[tuple[int, Lane]] = []
+        self._last: dict[Lane, str] = {}
+
+    def next(self, *, without: Collection[Lane] = ()) -> Turn | None:
+        """Whose turn it is, of the lanes that are not ``without``; ``None``: nothing waits."""
+        now = self._clock.monotonic()
+        fresh = self._looked_at is None or now - self._looked_at >= LOOK_SECONDS
+        if fresh:
+            self._look()
+        turn = self._choose(without)
+        if turn is None and not fresh:
+            self._look()
+            turn = self._choose(without)
+        return turn
+
+    def pick(self, connection: sa.Connection, turn: Turn, *, now: datetime) -> list[int]:
+        """The rows of the turn's request, locked for the transaction; none if others have been quicker."""
+        if turn.removals:
+            self._removals = []
+            return list(turn.removals)
+        waiting = self._ages(now)
+        picked: dict[int, str] = {}
+        if turn.lane in waiting and self._shares.takes_fresh(turn.lane, waiting[turn.lane]):
+            self._fill(connection, picked, turn.lane, fresh=True, now=now)
+        for lane in (turn.lane, *(lane for lane in self._lanes if lane is not turn.lane)):
+            self._fill(connection, picked, lane, fresh=False, now=now)
+        chosen = list(picked)[: self._size]
+        if chosen and turn.lane in waiting:
+            self._shares.charge(turn.lane, waiting)
+        if len({picked[outbox_id] for outbox_id in chosen}) > 1:
+            chosen = one_per_address(connection, chosen)
+        return chosen
+
+    def _look(self) -> None:
+        now = self._clock.now()
+        what: dict[str, Any] = {
+            "destination": self._destination,
+            "lanes": self._lanes,
+            "tenants": self._tenants,
+            "now": now,
+        }
+        with self._engine.connect() as connection:
+            queues = waiting_queues(connection, **what)
+            self._removals = removals_due(connection, most=self._size, **what)
+        self._looked_at = self._clock.monotonic()
+        self._oldest = {lane: {} for lane in self._lanes}
+        for queue in queues:
+            self._oldest[queue.lane][queue.tenant] = queue.oldest_due
+
+    def _choose(self, without: Collection[Lane]) -> Turn | None:
+        removals = [(outbox_id, lane) for outbox_id, lane in self._removals if lane not in without]
+        if removals:
+            most_urgent = min((lane for _id, lane in removals), key=list(Lane).index)
+            return Turn(most_urgent, tuple(outbox_id for outbox_id, _lane in removals))
+        waiting = {lane: age for lane, age in self._ages(self._clock.now()).items() if lane not in without}
+        return Turn(self._shares.choose(waiting)) if waiting else None
+
+    def _ages(self, now: datetime) -> dict[Lane, timedelta]:
+        return {lane: now - min(tenants.values()) for lane, tenants in self._oldest.items() if tenants}
+
+    def _fill(
+        self, connection: sa.Connection, picked: dict[int, str], lane: Lane, *, fresh: bool, now: datetime
+    ) -> None:
+        """Add rows of ``lane`` until the request is full, the same number of each tenant as far as they have them."""
+        queues = self._oldest.get(lane, {})
+        room = self._size - len(picked)
+        tenants = self._in_turn(lane)[:room]
+        shares = {tenant: room // len(tenants) + (place < room % len(tenants)) for place, tenant in enumerate(tenants)}
+        while shares:
+            found = pick(connection, destination=self._destination, lane=lane, shares=shares, fresh=fresh, now=now)
+            picked.update(found)
+            counts = Counter(tenant for _outbox_id, tenant in found)
+            if found:
+                self._last[lane] = found[-1][1]
+            full = [tenant for tenant, share in shares.items() if counts[tenant] >= share]
+            if not fresh:
+                for tenant in shares.keys() - set(full):
+                    queues.pop(tenant, None)
+            left = self._size - len(picked)
+            shares = {tenant: shares[tenant] + -(-left // len(full)) for tenant in full} if left > 0 else {}
+            if fresh:
+                return
+
+    def _in_turn(self, lane: Lane) -> list[str]:
+        """The lane's tenants, the one after the last that was served first."""
+        tenants = sorted(self._oldest.get(lane, {}))
+        last = self._last.get(lane)
+        if last is None:
+            return tenants
+        return [name for name in tenants if name > last] + [name for name in tenants if name <= last]
+
+
+def lane_shares(settings: DeliverySettings) -> LaneShares:
+    """The lanes' parts as leads.yaml has them."""
+    parts: Mapping[Lane, LaneShare] = {
+        Lane(name): LaneShare(item.weight, item.floor, timedelta(seconds=item.ageing_seconds))
+        for name, item in settings.lanes.items()
+    }
+    return LaneShares(parts, fresh_share=settings.fresh_share, backlog=timedelta(seconds=settings.backlog_seconds))
