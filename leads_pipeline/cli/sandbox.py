@@ -132,6 +132,7 @@ def faults() -> None:
 @click.option("--rate", type=click.FloatRange(0, 1), help="Share of requests, or of records for per_record_error.")
 @click.option("--latency-ms", type=click.IntRange(0, 600_000), help="Wait so long before answering.")
 @click.option("--count", type=click.IntRange(min=1), help="Stop after so many times.")
+@click.option("--each", is_flag=True, default=None, help="Count for each record by itself, not for all together.")
 @click.option("--endpoint", help="Only there, e.g. batch/upsert or validatebatch.")
 @click.option("--match", help="Only where an id, a value or an address contains this, e.g. @example.com.")
 @click.option("--category", help="Category of per_record_error.")

@@ -6,8 +6,9 @@ rule may hold for a time only, counted from when it was given. Add a kind here, 
 it, and in docs/sandbox.md.
 """
 
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 from random import Random
 from typing import Annotated, Any
@@ -60,6 +61,8 @@ UNANSWERED = (
 class FaultRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """One way to fail. ``count`` of ``None`` is for ever; ``match`` is looked for in ids and property values.
 
+    ``each``: a rule about single records counts for each of them by itself, so that each goes through the same script.
+
     It holds from ``from_seconds`` after it was given and before ``until_seconds``; ``None``: without end.
     """
 
@@ -69,6 +72,7 @@ class FaultRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
     count: Annotated[int, msgspec.Meta(ge=1)] | None = None
     endpoint: str | None = None
     match: Annotated[str, msgspec.Meta(min_length=1)] | None = None
+    each: bool = False
     category: str = "VALIDATION_ERROR"
     from_seconds: Annotated[float, msgspec.Meta(ge=0)] = 0.0
     until_seconds: Annotated[float, msgspec.Meta(gt=0)] | None = None
@@ -83,10 +87,11 @@ class _Armed:
     rule: FaultRule
     armed_at: float
     fired: int = 0
+    fired_for: Counter[str] = field(default_factory=Counter)  # of ``each``, by the record's key
 
-    @property
-    def spent(self) -> bool:
-        return self.rule.count is not None and self.fired >= self.rule.count
+    def spent(self, key: str = "") -> bool:
+        fired = self.fired_for[key] if self.rule.each else self.fired
+        return self.rule.count is not None and fired >= self.rule.count
 
     def in_force(self, tick: float) -> bool:
         """Whether it is the rule's time. A request at the very end is spared, so that rules can follow each other."""
@@ -113,6 +118,9 @@ def parse_rules(body: bytes, *, kinds: Collection[FaultKind], endpoints: Collect
             raise FaultRuleInvalid(f"the fault rules were not taken: no endpoint {rule.endpoint!r}; there are: {known}")
         if rule.until_seconds is not None and rule.until_seconds <= rule.from_seconds:
             raise FaultRuleInvalid("the fault rules were not taken: until_seconds is not after from_seconds")
+        if rule.each and rule.kind not in _OF_RECORDS:
+            of_records = ", ".join(_OF_RECORDS)
+            raise FaultRuleInvalid(f"the fault rules were not taken: each is for {of_records} only, not {rule.kind}")
     return rules
 
 
@@ -144,22 +152,24 @@ class FaultInjector:
                 return item.rule
         return None
 
-    def for_record(self, endpoint: str, values: Collection[str]) -> FaultRule | None:
-        """The fault that befalls one input of a batch, if any; it counts as fired."""
+    def for_record(self, endpoint: str, values: Sequence[str]) -> FaultRule | None:
+        """The fault that befalls one input of a batch, if any; it counts as fired. Its key is first in ``values``."""
         for item in self._armed:
-            if item.rule.kind not in _OF_RECORDS or not self._applies(item, endpoint):
+            if item.rule.kind not in _OF_RECORDS or not self._applies(item, endpoint, key=values[0]):
                 continue
             if item.rule.match is not None and not any(item.rule.match.lower() in value.lower() for value in values):
                 continue
-            if self._fires(item):
+            if self._fires(item, key=values[0]):
                 return item.rule
         return None
 
-    def _applies(self, item: _Armed, endpoint: str) -> bool:
-        return not item.spent and item.rule.endpoint in (None, endpoint) and item.in_force(self._clock.monotonic())
+    def _applies(self, item: _Armed, endpoint: str, *, key: str = "") -> bool:
+        return not item.spent(key) and item.rule.endpoint in (None, endpoint) and item.in_force(self._clock.monotonic())
 
-    def _fires(self, item: _Armed) -> bool:
+    def _fires(self, item: _Armed, *, key: str = "") -> bool:
         if self._random.random() >= item.rule.rate:
             return False
         item.fired += 1
+        if item.rule.each:
+            item.fired_for[key] += 1
         return True

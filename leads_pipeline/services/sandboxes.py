@@ -87,11 +87,11 @@ def answers_dns(host: str, port: int) -> bool:
 
 def _crms(settings: Settings) -> Iterator[LocalSandbox]:
     for name, destination in local_crms(settings).items():
-        port, windows = _port(destination.base_url), destination.limits.windows
-        window = windows[0]
+        port = _port(destination.base_url)
+        windows = [window for window in destination.limits.windows if window.unit == "requests"]
         arguments = [
             "--vendor", destination.vendor, "--host", "127.0.0.1", "--port", str(port),
-            "--requests", str(window.most), "--per", str(window.seconds),
+            *(part for first in windows[:1] for part in ("--requests", str(first.most), "--per", str(first.seconds))),
             *(part for more in windows[1:] for part in ("--window", f"{more.most}/{more.seconds}")),
             "--token-env", destination.token.env,
             "--key-property", destination.key_property,

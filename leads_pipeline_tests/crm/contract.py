@@ -57,6 +57,10 @@ class Vendor(Protocol):
         """Arm these fault rules, and no others."""
         ...
 
+    def limited(self, requests: int) -> None:
+        """Be an account, empty again, that allows so many requests in its shortest window. No vendor begins as one."""
+        ...
+
 
 @dataclass
 class Sending:
@@ -451,3 +455,16 @@ class QuotaContract:
         assert (response.throttled, response.until_reset) == (True, until_reset)
         assert until_reset or (response.pause_seconds or 0) > 0
         assert vendor.count() == 0
+
+    def test_each_answer_tells_what_is_left_until_the_limit_itself_refuses(self, vendor: Vendor) -> None:
+        vendor.limited(3)
+        sending = Sending(vendor.client())
+        verdicts = [deliver(vendor, contact(vendor, number), sending=sending)[number] for number in (1, 2, 3, 4)]
+        assert [item.verdict for item in verdicts] == [Verdict.DELIVERED] * 3 + [Verdict.THROTTLED]
+        assert vendor.held().keys() == {UUID(int=number) for number in (1, 2, 3)}
+        told = [[item.remaining for item in response.readings if item.seconds] for response in sending.answered]
+        assert told == [[2], [1], [0], [0]]
+        assert all(item.limit == 3 for response in sending.answered for item in response.readings if item.seconds)
+        refused = sending.answered[-1]
+        assert (refused.throttled, refused.until_reset) == (True, False)
+        assert (refused.pause_seconds or 0) > 0

@@ -12,7 +12,8 @@ import pytest
 from leads_pipeline.config import HubSpotSettings, SecretRef
 from leads_pipeline.crm.clients import BUILDERS
 from leads_pipeline.crm.port import CrmClient
-from leads_pipeline.crm.sandbox.running import SandboxServer
+from leads_pipeline.crm.sandbox.options import SandboxOptions
+from leads_pipeline.crm.sandbox.running import SandboxServer, running_sandbox
 from leads_pipeline_tests.crm.contract import (
     BatchContract,
     ConflictContract,
@@ -70,6 +71,10 @@ class PlayedHubSpot:
 
     def count(self) -> int:
         return len(list(self._sandbox.contacts()))
+
+    def limited(self, requests: int) -> None:
+        options = SandboxOptions(token=TOKEN, requests=requests)
+        self._sandbox = self._stack.enter_context(running_sandbox(options))
 
     def fail(self, *rules: Mapping[str, Any]) -> None:
         self._sandbox.set_faults([dict(rule) for rule in rules])

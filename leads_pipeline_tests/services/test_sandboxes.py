@@ -21,11 +21,11 @@ destinations:
     base_url: http://127.0.0.1:8090
     token: {{env: LEADS_HUBSPOT_TOKEN}}
     limits:
-      windows: [{{requests: 100, seconds: 2}}, {{requests: 300, seconds: 10}}]
+      windows: [{{credits: 5, seconds: 2}}, {{requests: 100, seconds: 2}}, {{requests: 300, seconds: 10}}]
 """
 
 
-def test_the_sandbox_has_every_window_of_the_account(tmp_path: Path):
+def test_the_sandbox_has_every_window_of_requests_of_the_account(tmp_path: Path):
     settings = parse_settings(_YAML.format(state=tmp_path), path=tmp_path / "leads.yaml")
     [sandbox] = local_sandboxes(settings)
     arguments = list(sandbox.arguments)

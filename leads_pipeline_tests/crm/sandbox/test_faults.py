@@ -131,6 +131,27 @@ def test_rate_and_count_of_record_errors_are_per_record(api: Api, sandbox: Sandb
     assert "errors" not in api.upsert(*inputs).json()
 
 
+def test_every_record_can_go_through_the_same_script_by_itself(api: Api, sandbox: SandboxServer):
+    """Refused, refused, written and not told of, then all is well: whatever batches the records are in."""
+    sandbox.set_faults(
+        [
+            {"kind": "per_record_error", "count": 2, "each": True, "category": "INTERNAL_ERROR"},
+            {"kind": "unreported", "count": 1, "each": True},
+        ]
+    )
+    told: dict[str, list[str]] = {"k1": [], "k2": [], "k3": []}
+    for batch in (["k1", "k2"], ["k2"], ["k2", "k3"], ["k1", "k2", "k3"], ["k1", "k3"], ["k1", "k3"]):
+        answer = api.upsert(*(entry(key, trace=key) for key in batch)).json()
+        results = {item["objectWriteTraceId"] for item in answer["results"]}
+        errors = {item["context"]["objectWriteTraceId"][0] for item in answer.get("errors", [])}
+        for key in batch:
+            told[key].append("result" if key in results else "error" if key in errors else "nothing")
+
+    assert told == {key: ["error", "error", "nothing", "result"] for key in told}
+    assert [rule["fired"] for rule in sandbox.faults()] == [6, 3]
+    assert sandbox.writes_per_lead_key() == {"k1": 2, "k2": 2, "k3": 2}
+
+
 def test_a_rule_can_be_for_one_endpoint_and_for_what_it_holds(api: Api, sandbox: SandboxServer):
     sandbox.set_faults([{"kind": "http_503", "endpoint": "batch/upsert", "match": "bad.example"}])
 
@@ -228,6 +249,7 @@ def test_rules_are_shown_with_how_often_they_fired_and_dropped(api: Api, sandbox
         ([{"kind": "http_500", "count": 0}], "count"),
         ([{"kind": "slow", "latency_ms": -1}], "latency_ms"),
         ([{"kind": "slow", "from_seconds": 5, "until_seconds": 5}], "until_seconds is not after"),
+        ([{"kind": "http_500", "each": True}], "each is for per_record_error, unreported only"),
     ],
 )
 def test_a_rule_that_is_not_known_is_refused_and_the_old_ones_stay(

@@ -195,7 +195,7 @@ def _all_traced(inputs: list[_Input]) -> bool:
 
 
 def _fault_of(call: Call, item: _Input) -> FaultRule | None:
-    texts = [item.key, *(value for value in item.values.values() if value)]
+    texts = [text for text in (item.key, *item.values.values()) if text] or [""]
     rule = call.account.faults.for_record(call.endpoint, texts)
     if rule is not None:
         call.account.observations.faults[rule.kind] += 1
