@@ -106,20 +106,19 @@ def _read(
         return _read_day(state, grant, reading, now=now, limits=limits)
     key = WindowKey(reading.endpoint_class, reading.unit, reading.seconds)
     most = next((window.most for known, window in windows_of(limits, reading.endpoint_class) if known == key), None)
-    if most is None or key not in grant.counted:
-        return state
     stamp = milliseconds(now)
+    length = key.seconds * 1000
+    if most is None or key not in grant.counted or stamp - grant.stamp >= length:
+        return state  # of what was in a window that is over since, nothing is known to go on
     use = foreign_use.measured(
         reading,
         seconds=key.seconds,
         before=state.foreign.get(key),
         ours=grant.counted[key],
         # With what has just aged out by our stamps: it arrived later than it was stamped.
-        ours_now=state.logs.get(key, SlotLog())
-        .since(grant.stamp - key.seconds * 1000 - ON_ITS_WAY_MS, now=stamp)
-        .total,
+        ours_now=state.logs.get(key, SlotLog()).since(grant.stamp - length - ON_ITS_WAY_MS, now=stamp).total,
         most=most,
-        on_its_way_ms=max(0, stamp - grant.stamp) + ON_ITS_WAY_MS,
+        on_its_way_ms=min(max(0, stamp - grant.stamp) + ON_ITS_WAY_MS, length),
         now_ms=stamp,
     )
     if use is None or (use.used == 0 and use.limit >= most):  # alone: nothing to remember
