@@ -77,6 +77,7 @@ def claim_batch(
     batch_id: BatchId,
     runner_id: str,
     lease: timedelta,
+    owner: int | None,
     now: datetime,
 ) -> ClaimedBatch:
     """Take what is still due of ``outbox_ids`` with the contacts as they are now; they may be of several tenants.
@@ -86,7 +87,7 @@ def claim_batch(
     contact that must not be sent is suppressed; to archive or to erase one is never refused.
     """
     token = f"{runner_id}/{batch_id}"
-    claimed = claim(connection, outbox_ids, token=token, until=now + lease, now=now)
+    claimed = claim(connection, outbox_ids, token=token, until=now + lease, owner=owner, now=now)
     rows = {row.outbox_id: row for row in claimed}
     contacts = wanted_contacts(connection, [row.contact_id for row in claimed])
     refused = _refused(connection, contacts, gate=gate, destination=destination)

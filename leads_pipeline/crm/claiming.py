@@ -19,6 +19,7 @@ from leads_pipeline.clock import Clock
 from leads_pipeline.config import DeliverySettings
 from leads_pipeline.domain.lane_shares import LaneShare, LaneShares
 from leads_pipeline.domain.stage import Lane
+from leads_pipeline.storage.claim_owners import release_dead_claims
 from leads_pipeline.storage.outbox_queues import one_per_address, pick, removals_due, waiting_queues
 
 # What waits is looked up again after so long.
@@ -98,7 +99,8 @@ class Claims:
             "tenants": self._tenants,
             "now": now,
         }
-        with self._engine.connect() as connection:
+        with self._engine.begin() as connection:
+            release_dead_claims(connection, now=now)
             queues = waiting_queues(connection, **what)
             self._removals = removals_due(connection, most=self._size, **what)
         self._looked_at = self._clock.monotonic()

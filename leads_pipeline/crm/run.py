@@ -31,6 +31,7 @@ from leads_pipeline.domain.sending_gate import GateRule
 from leads_pipeline.domain.stage import Lane, Operation
 from leads_pipeline.outbound.gate import Gate
 from leads_pipeline.outbound.limiter import Ask, Grant, WaitReason
+from leads_pipeline.storage.claim_owners import ClaimOwner
 from leads_pipeline.storage.delivery_status import RequestForecast
 from leads_pipeline.storage.destination_schemas import doubt_schema
 from leads_pipeline.telemetry import get_logger
@@ -50,6 +51,7 @@ class Delivering:
     settings: Settings
     clock: Clock
     runner_id: str
+    owner: ClaimOwner
     stopping: threading.Event
     jitter: Callable[[], float]
 
@@ -134,7 +136,8 @@ class DestinationRun:
                     fruitless += 1
                     if fruitless == _FRUITLESS_LOOKS:
                         return  # others hold it: it is theirs, or due for the next run
-                    self._clock.sleep(_FRUITLESS_SECONDS)
+                    if fruitless > 1:  # once may be ourselves, since the last look
+                        self._clock.sleep(_FRUITLESS_SECONDS)
                     continue
                 done, fruitless = done + 1, 0
                 # What a removal makes room for must not be sent before it is done.
@@ -170,6 +173,7 @@ class DestinationRun:
 
     def _claim(self, turn: Turn) -> ClaimedBatch | None:
         now = self._clock.now()
+        owner = self._work_of_all.owner.key()
         with self._engine.begin() as connection:
             outbox_ids = self._claims.pick(connection, turn, now=now)
             if not outbox_ids:
@@ -185,6 +189,7 @@ class DestinationRun:
                 batch_id=BatchId(uuid7(now)),
                 runner_id=self._work_of_all.runner_id,
                 lease=self._lease,
+                owner=owner,
                 now=now,
             )
         self.tally.add(records=len(batch.records), **batch.spared)

@@ -34,6 +34,7 @@ from leads_pipeline.defs.verification import VERIFICATIONS, VerificationConfig, 
 from leads_pipeline.defs.verification_checks import VERIFICATION_CHECKS
 from leads_pipeline.domain.stage import ALL_LANES, Lane, Stage
 from leads_pipeline.flows import FlowContext, lookups_due
+from leads_pipeline.storage.claim_owners import release_dead_claims
 from leads_pipeline.storage.measurements import stages_due
 
 HOT_LANES = (Lane.REAL_TIME, Lane.NEAR_REAL_TIME)
@@ -163,7 +164,8 @@ def _looks(flow: FlowContext) -> Iterator[tuple[Stage, ...]]:
     deadline = flow.clock.monotonic() + WAIT_SECONDS
     with closing(RedisWatch(settings)) as redis:
         while True:
-            with flow.engine.connect() as connection:
+            with flow.engine.begin() as connection:
+                release_dead_claims(connection, now=flow.clock.now())
                 due = stages_due(
                     connection,
                     tenants=list(settings.tenants),

@@ -15,6 +15,7 @@ from leads_pipeline.buffer.queues import redis_depths
 from leads_pipeline.crm.parking import parked_now
 from leads_pipeline.errors import DatabaseUnavailable, LeadsError
 from leads_pipeline.flows import FlowContext, lookups_due
+from leads_pipeline.storage.claim_owners import release_dead_claims
 
 # What is due later (a retry with backoff) is waited for in steps of at most this.
 _NAP_SECONDS = 2.0
@@ -92,7 +93,8 @@ def still_waiting(context: FlowContext) -> StillWaiting:
     now = context.clock.now()
     parked = parked_now(context.engine, settings=context.settings, now=now)
     doors = [f"{name} {lane}" for name in context.settings.destinations for lane in parked.lanes_of(name)]
-    with context.engine.connect() as connection:
+    with context.engine.begin() as connection:
+        release_dead_claims(connection, now=now)
         row = connection.execute(sa.text(_WAITING), {"parked": doors, "now": now}).one()
     try:
         buffered = [depth for depth in redis_depths(context.settings) if depth.tenant in context.settings.tenants]

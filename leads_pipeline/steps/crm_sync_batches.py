@@ -2,8 +2,8 @@
 
 A plan claims nothing and names no contact: it says which destinations and lanes have something. Delivery claims one
 batch at a time, when its request is near; sends the contact as it is now, never as it was; and settles every record on
-its own verdict. What comes while it runs takes its turn. Killed anywhere, it leaves claims that run out: what was sent
-is sent again, by our own key, which changes nothing.
+its own verdict. What comes while it runs takes its turn. Killed anywhere, it leaves claims that run out seconds later:
+what was sent is sent again, by our own key, which changes nothing.
 """
 
 import random
@@ -23,6 +23,7 @@ from leads_pipeline.crm.port import CrmClient
 from leads_pipeline.crm.run import Delivering, DestinationRun, run_all
 from leads_pipeline.domain.quota_budget import BudgetPlan
 from leads_pipeline.domain.stage import Lane
+from leads_pipeline.storage.claim_owners import claim_owner, release_dead_claims
 from leads_pipeline.storage.outbox_queues import count_due
 
 
@@ -74,7 +75,8 @@ def plan_sync(engine: sa.Engine, *, settings: Settings, lanes: Sequence[Lane], l
     parked = parked_now(engine, settings=settings, now=now)
     doors = open_doors(settings, parked=parked, lanes=lanes)
     found: dict[str, int] = {}
-    with engine.connect() as connection:
+    with engine.begin() as connection:
+        release_dead_claims(connection, now=now)
         for name in settings.destinations:
             tenants = {tenant for tenant, destination, _lane in doors if destination == name}
             served = [lane for lane in lanes if lane not in parked.lanes_of(name)]
@@ -108,10 +110,11 @@ def deliver(
     if not served:
         return SyncReport(parked=plan.parked.named())
     chosen = build_clients(settings) if clients is None else clients
-    work = Delivering(engine, settings, clock, runner_id, threading.Event(), jitter)
     try:
-        runs = [DestinationRun(name, work, client=chosen[name], lanes=plan.lanes) for name in served]
-        run_all([run.deliver for run in runs], stopping=work.stopping)
+        with claim_owner(engine) as owner:
+            work = Delivering(engine, settings, clock, runner_id, owner, threading.Event(), jitter)
+            runs = [DestinationRun(name, work, client=chosen[name], lanes=plan.lanes) for name in served]
+            run_all([run.deliver for run in runs], stopping=work.stopping)
     finally:
         if clients is None:
             for client in chosen.values():

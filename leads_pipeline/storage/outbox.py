@@ -55,7 +55,8 @@ _CLAIM = sa.text(
     update outbox set
         -- What became of a claim that ran out is unknown, and must not be forgotten when the next attempt fails.
         last_verdict = case when state = 'in_flight' then 'ambiguous' else last_verdict end,
-        state = 'in_flight', claimed_by = :token, claimed_until = :until, withheld = null, updated_at = :now
+        state = 'in_flight', claimed_by = :token, claimed_until = :until, claim_owner = :owner, withheld = null,
+        updated_at = :now
     from taken where outbox.outbox_id = taken.outbox_id
     returning outbox.outbox_id, outbox.tenant, outbox.contact_id, outbox.operation, outbox.lane, outbox.wanted_version,
         outbox.delivered_version, outbox.attempts, outbox.crm_record_id, outbox.snapshot, outbox.failures,
@@ -117,6 +118,7 @@ _SETTLE = sa.text(
             when o.last_verdict = 'ambiguous' and s.verdict <> 'delivered' then o.last_verdict else s.verdict end,
         claimed_by = null,
         claimed_until = null,
+        claim_owner = null,
         updated_at = :now
     from mine join jsonb_to_recordset(cast(:rows as jsonb)) as s(
         outbox_id bigint, version integer, operation text, state text, due_at timestamptz, attempts integer,
@@ -150,10 +152,17 @@ _WITHOUT_ADDRESS: dict[str, None] = {"email": None, "email_verdict": None}
 
 
 def claim(
-    connection: sa.Connection, outbox_ids: Sequence[int], *, token: str, until: datetime, now: datetime
+    connection: sa.Connection,
+    outbox_ids: Sequence[int],
+    *,
+    token: str,
+    until: datetime,
+    now: datetime,
+    owner: int | None = None,
 ) -> list[ClaimedRow]:
-    """Take those of ``outbox_ids`` that are still due and free, until ``until``."""
-    rows = connection.execute(_CLAIM, {"ids": list(outbox_ids), "token": token, "until": until, "now": now})
+    """Take those of ``outbox_ids`` that are still due and free, until ``until``, or until ``owner`` is gone."""
+    values = {"ids": list(outbox_ids), "token": token, "until": until, "owner": owner, "now": now}
+    rows = connection.execute(_CLAIM, values)
     claimed = [
         ClaimedRow(
             outbox_id=r.outbox_id,

@@ -1,9 +1,9 @@
 """A process that plans and delivers, for tests that need more than one, or one that dies.
 
-python -m leads_pipeline_tests.crm.deliver_process DATABASE_URL BASE_URL NUMBERS_JSON [claimed|answered]
+python -m leads_pipeline_tests.crm.deliver_process DATABASE_URL BASE_URL NUMBERS_JSON [WHEN]
 
-With a fourth argument it kills itself, as kill -9 does: once a batch is ``claimed`` and not sent, or ``answered`` and
-not settled.
+With a fourth argument it kills itself, as kill -9 does: once its first batch is ``claimed``, ``written`` down, ``sent``
+with its answer unread, or ``answered`` and not settled; ``settled``: once its second batch is claimed.
 """
 
 import json
@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from leads_pipeline.clock import FrozenClock, SystemClock
 from leads_pipeline.crm.clients import build_clients
@@ -27,19 +28,33 @@ class Dies:
     def __init__(self, client: CrmClient, *, when: str) -> None:
         self._client = client
         self._when = when
+        self._batches = 0
         self.traits = client.traits
 
     def send(self, request: CrmRequest) -> CrmResponse:
-        return self._client.send(request)
+        if self._when == "written":
+            _die()
+        response = self._client.send(request)
+        if self._when == "sent":
+            _die()
+        return response
 
     def deliver(self, records: Sequence[CrmRecord], *, courier: Courier) -> list[RecordVerdict]:
+        self._batches += 1
+        if self._when == "claimed" or (self._when == "settled" and self._batches == 2):
+            _die()
+        verdicts = self._client.deliver(records, courier=courier)
         if self._when == "answered":
-            self._client.deliver(records, courier=courier)
-        os.kill(os.getpid(), signal.SIGKILL)
-        raise AssertionError("a killed process goes nowhere")
+            _die()
+        return verdicts
 
     def close(self) -> None:
         self._client.close()
+
+
+def _die() -> NoReturn:
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError("a killed process goes nowhere")
 
 
 def main(database_url: str, base_url: str, numbers: str, when: str | None = None) -> None:
