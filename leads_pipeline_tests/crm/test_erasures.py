@@ -108,19 +108,21 @@ def test_what_is_under_way_meanwhile_is_erased_after_it(
     [contact] = add_contacts(engine)
     settings = settings_for(sandbox.base_url)
     client = build_clients(settings)["hubspot"]
+    erased: list[tuple[int, int]] = []
 
     class ErasedMeanwhile:
         send, close, traits = client.send, client.close, client.traits
 
         def deliver(self, records, *, courier):
-            assert _erase(engine, contact) == (1, 0)
+            if not erased:
+                erased.append(_erase(engine, contact))
             return client.deliver(records, courier=courier)
 
     sync(engine, settings, clock, clients={"hubspot": ErasedMeanwhile()})
     client.close()
+    assert erased == [(1, 0)]
     row = row_of(engine, contact)
-    assert (row["operation"], row["state"], row["attempts"]) == ("erase", "waiting", 0)
-    assert sync(engine, settings, clock).delivered == 1
+    assert (row["operation"], row["state"]) == ("erase", "delivered")  # by the same run, once the upsert was settled
     assert _everything(sandbox) == []
 
 
