@@ -3,7 +3,7 @@
 Add what holds for all destinations. Keep out: what one of them is (``destinations``) and allows (``limits``).
 """
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
@@ -55,6 +55,9 @@ class RetrySettings(Model):
     budgets: ClassBudgets = Field(ClassBudgets(), description="What differs for a class of refusal.")
 
 
+EmailVerdict = Literal["valid", "invalid", "risky", "unknown"]
+
+
 class LaneShareSettings(Model):
     """One lane's part of a destination's requests, while others wait as well."""
 
@@ -84,9 +87,32 @@ class DestinationBreakerSettings(Model):
     max_pause_seconds: Annotated[float, Field(gt=0)] = Field(900, description="Each failed probe doubles the pause.")
 
 
+class UrgentWhen(Model):
+    """Holds when all that it says holds; without anything it always does."""
+
+    value_at_least: Annotated[int, Field(ge=0, le=100)] | None = Field(None, description="The lead's value score.")
+    risk_below: Annotated[int, Field(ge=0, le=101)] | None = Field(None, description="The lead's risk score is lower.")
+    email_verdict: tuple[EmailVerdict, ...] = Field((), description="What verification says of its address, if asked.")
+
+
+class UrgentRule(Model):
+    """Makes a contact's delivery more urgent than the lane in which its new lead came."""
+
+    lane: LaneName = Field(description="In which it is delivered, unless it came in a more urgent one.")
+    when: UrgentWhen = UrgentWhen()
+
+
 class DeliverySettings(Model):
     """Which contacts go next, while more wait than an account allows."""
 
+    urgent: tuple[UrgentRule, ...] = Field(
+        (
+            UrgentRule(
+                lane="near_real_time", when=UrgentWhen(value_at_least=70, risk_below=40, email_verdict=("valid",))
+            ),
+        ),
+        description="Verified, valuable contacts first; the most urgent rule that holds counts.",
+    )
     lanes: dict[LaneName, LaneShareSettings] = Field(
         default_factory=lambda: dict(_LANES), description="Each lane's part; the others keep theirs."
     )

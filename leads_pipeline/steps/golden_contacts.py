@@ -11,6 +11,7 @@ from leads_pipeline.domain.consent_folding import fold_consent
 from leads_pipeline.domain.shared_addresses import holders, passed_on
 from leads_pipeline.domain.stage import Chunk, ChunkReport, Lane, Stage
 from leads_pipeline.domain.survivorship import GoldenRecord, Policy, survive
+from leads_pipeline.domain.urgency import UrgentRule, sync_lane
 from leads_pipeline.storage import golden, outbox_demand
 from leads_pipeline.storage.address_holders import pass_on, read_claims, release
 from leads_pipeline.storage.golden import GoldenRow, MemberRow, StoredGolden
@@ -76,7 +77,7 @@ def _refresh(connection: sa.Connection, chunk: Chunk, claimed: Sequence[Waiting]
     versions = outbox_demand.lock_rows(connection, tenant=tenant, contact_ids=locked)
 
     stored = golden.read_golden(connection, tenant=tenant, contact_ids=living)
-    refreshed = _refreshed(made, stored, versions, holder_of, _lanes(claimed))
+    refreshed = _refreshed(made, stored, versions, holder_of, _lanes(claimed), settings.delivery.urgent)
     lanes = {item.row.contact_id: item.lane for item in refreshed}
     emptied = dict.fromkeys(contact_id for contact_id in living if contact_id not in lanes)
     gone = {**emptied, **{other: lanes.get(survivor) for other, survivor in merged.items()}}
@@ -140,6 +141,7 @@ def _refreshed(
     versions: Mapping[UUID, int],
     holder_of: Mapping[str, UUID],
     lanes: Mapping[UUID, Lane],
+    urgent: Sequence[UrgentRule],
 ) -> list[_Refreshed]:
     """What each contact is now, and whether that is new."""
     found: list[_Refreshed] = []
@@ -154,7 +156,7 @@ def _refreshed(
         changed = known is None or row.content() != known.content or not all(lead.included for lead in item.leads)
         if known is not None and not changed:
             row = replace(row, version=known.version)
-        found.append(_Refreshed(row, _most_urgent(item.leads, lanes.get(contact_id, Lane.BATCH)), changed))
+        found.append(_Refreshed(row, _most_urgent(item.leads, lanes.get(contact_id, Lane.BATCH), urgent), changed))
     return found
 
 
@@ -169,9 +171,20 @@ def _letting_go(changed: Iterable[_Refreshed], stored: Mapping[UUID, StoredGolde
     ]
 
 
-def _most_urgent(rows: Iterable[MemberRow], otherwise: Lane) -> Lane:
+def _most_urgent(rows: Iterable[MemberRow], otherwise: Lane, urgent: Sequence[UrgentRule]) -> Lane:
     """The lane of the most urgent lead that is new in the contact; without one, that in which the contact waited."""
-    return min((row.sync_lane for row in rows if not row.included), key=list(Lane).index, default=otherwise)
+    lanes = (
+        sync_lane(
+            row.sync_lane,
+            value=row.value,
+            risk=row.member.risk_score,
+            email_verdict=row.member.email_verdict,
+            rules=urgent,
+        )
+        for row in rows
+        if not row.included
+    )
+    return min(lanes, key=list(Lane).index, default=otherwise)
 
 
 def _lanes(claimed: Iterable[Waiting]) -> dict[UUID, Lane]:

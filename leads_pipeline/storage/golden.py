@@ -21,12 +21,13 @@ from leads_pipeline.domain.verification import LookupKind, LookupVerdict, Standi
 
 @dataclass(frozen=True, slots=True)
 class MemberRow:
-    """A lead of a contact. ``included`` is whether a golden version has taken it in."""
+    """A lead of a contact. ``included`` is whether a golden version has taken it in, ``value`` its value score."""
 
     contact_id: UUID
     sync_lane: Lane
     included: bool
     member: Member
+    value: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +91,7 @@ _MERGED_AWAY = sa.text(
 _MEMBERS = sa.text(
     f"""
     select d.contact_id, d.lead_id, d.revision, d.sync_lane, d.golden_version is not null as included,
-        v.received_at, v.source, v.risk_score,
+        v.received_at, v.source, v.risk_score, v.value_score,
         cast(v.flags as text) as flags, cast(v.attribution as text) as attribution, verified.kinds,
         {", ".join(f"v.{name}" for name in GOLDEN_FIELDS)}
     from deduped_leads d
@@ -207,7 +208,7 @@ def read_members(
             **_verdicts(row["kinds"]),
         )
         found.setdefault(row["contact_id"], []).append(
-            MemberRow(row["contact_id"], Lane(row["sync_lane"]), row["included"], member)
+            MemberRow(row["contact_id"], Lane(row["sync_lane"]), row["included"], member, row["value_score"])
         )
     return found
 

@@ -184,6 +184,24 @@ def test_what_waits_keeps_its_place_and_its_urgency(engine: sa.Engine, settings:
     )  # fmt: skip
 
 
+@pytest.mark.parametrize(("value", "lane"), [(70, Lane.NEAR_REAL_TIME), (69, Lane.BATCH)])
+def test_a_verified_and_valuable_contact_is_delivered_before_the_rest_of_its_batch(
+    engine: sa.Engine, settings: Settings, value: int, lane: Lane
+) -> None:
+    lead = member(engine, contact(engine), email="anna@firm.com", lane=Lane.BATCH)
+    with engine.begin() as connection:
+        connection.execute(sa.update(schema.validated_leads).values(value_score=value, risk_score=0))
+        connection.execute(
+            sa.insert(schema.verifications).values(
+                verification_id=uuid7(NOW), tenant=TENANT, lead_id=lead, revision=1, kind="mailbox", tier="full",
+                provider="zerobounce", verdict="valid", reasons=[], flags=[], details={}, requested_at=NOW,
+                verified_at=NOW, batch_id=uuid7(NOW), runner_id="test",
+            )
+        )  # fmt: skip
+    refresh_golden_contacts(engine, chunk(), settings=settings)
+    assert one(engine, schema.outbox)["lane"] == lane
+
+
 def test_a_delivery_under_way_keeps_its_claim_while_more_is_wanted(engine: sa.Engine, settings: Settings) -> None:
     person = contact(engine)
     member(engine, person, email="anna@firm.com")
