@@ -12,6 +12,8 @@ from leads_pipeline.cli import cli
 from leads_pipeline.config import (
     DELIVERABLE_FIELDS,
     LEAD_FIELDS,
+    EndpointClassLimits,
+    RequestLimits,
     config_path,
     json_schema,
     load_settings,
@@ -161,9 +163,9 @@ def test_a_window_counts_one_of_requests_credits_and_records_for_up_to_a_day():
     def limits_of(window: str) -> str:
         return MINIMAL.replace("account: main", f"account: main, limits: {{windows: [{window}]}}")
 
-    settings = parse_settings(limits_of("{credits: 4000, seconds: 86400}"), path=Path("leads.yaml"))
+    settings = parse_settings(limits_of("{records: 4000, seconds: 86400}"), path=Path("leads.yaml"))
     [window] = settings.destinations["crm"].limits.windows
-    assert (window.most, window.unit, window.seconds) == (4000, "credits", 86_400)
+    assert (window.most, window.unit, window.seconds) == (4000, "records", 86_400)
     for wrong in ("{seconds: 10}", "{requests: 5, credits: 5, seconds: 10}"):
         [fault] = faults_of(limits_of(wrong))
         assert fault == "destinations.crm.limits.windows.0: a window counts one of requests, credits and records"
@@ -172,9 +174,35 @@ def test_a_window_counts_one_of_requests_credits_and_records_for_up_to_a_day():
 
 
 @pytest.mark.parametrize(
-    "part",
-    ["endpoint_classes: {search: {windows: [{requests: 5, seconds: 1}]}}", "reserve: 0.2", "shared_in_flight: 8"],
+    ("limits", "said"),
+    [
+        ("windows: [{credits: 4000, seconds: 86400}]", "requests to hubspot are charged none; allowed: requests, rec"),
+        ("windows: [{records: 99, seconds: 10}]", "99 records in 10 s hold no full batch of 100; allowed: batch_size"),
+        ("endpoint_classes: {search: {}}", "names 'search', and no request to hubspot is of it; allowed: none"),
+        ("endpoint_classes: {api: {separate: true}}", "api is the account as a whole; allowed: limits.windows"),
+        ("daily: null, reserve: 0.2", "there is neither; allowed: state one of them, or leave reserve out"),
+        ("windows: [{requests: 9, seconds: 86400, by_the_clock: true}]", "allowed: limits.daily, which knows"),
+    ],
 )
+def test_a_limit_that_would_limit_nothing_is_refused_and_says_what_is_allowed(limits: str, said: str):
+    [fault] = faults_of(MINIMAL.replace("account: main", f"account: main, limits: {{{limits}}}"))
+    assert fault.startswith("destinations.crm")
+    assert said in fault
+
+
+def test_an_account_without_a_budget_needs_no_reserve():
+    for limits in ("daily: null", "daily: null, reserve: 0", "windows: [{records: 100, seconds: 86400}], reserve: 0.2"):
+        parse_settings(
+            MINIMAL.replace("account: main", f"account: main, limits: {{{limits}}}"), path=Path("leads.yaml")
+        )
+
+
+def test_limits_of_a_class_of_endpoints_are_part_of_what_an_account_allows():
+    search = RequestLimits(endpoint_classes={"search": EndpointClassLimits(separate=True)})
+    assert not search.same_quota(RequestLimits())
+
+
+@pytest.mark.parametrize("part", ["reserve: 0.2", "shared_in_flight: 8"])
 def test_every_part_of_what_an_account_allows_must_be_one_for_its_destinations(part: str):
     second = "  copy: {vendor: hubspot, account: main, token: {env: CRM_TOKEN}, limits: {LIMITS}}\n"
 

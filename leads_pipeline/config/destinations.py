@@ -5,12 +5,12 @@ Every destination has what ``DestinationSettings`` says; a vendor's own settings
 """
 
 import re
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
 from leads_pipeline.config.base import WEB_ADDRESS, Model, SecretRef
-from leads_pipeline.config.limits import RequestLimits
+from leads_pipeline.config.limits import RequestLimits, UnitName
 
 # The golden contact's fields that a CRM may be sent; a test compares them with the domain's.
 DELIVERABLE_FIELDS = (
@@ -63,7 +63,14 @@ class GateSettings(Model):
 
 
 class DestinationSettings(Model):
-    """What every destination has: one account that contacts are delivered to."""
+    """What every destination has: one account that contacts are delivered to.
+
+    ``charged``: the units, and ``classes``: the classes of endpoints, that the vendor's client charges its requests; a
+    limit of anything else would limit nothing.
+    """
+
+    charged: ClassVar[tuple[UnitName, ...]] = ("requests", "records")
+    classes: ClassVar[tuple[str, ...]] = ()
 
     vendor: str = Field(description="Whose API it speaks.")
     account: Annotated[str, Field(min_length=1)] = Field(
@@ -96,6 +103,30 @@ class DestinationSettings(Model):
         names = [name for name in (*self.properties(), self.key()) if name is not None]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"{', '.join(twice)}: filled in more than once by mapping, constants and key_property")
+        return self
+
+    @model_validator(mode="after")
+    def _limits_are_of_what_is_charged(self) -> Self:
+        for name in self.limits.endpoint_classes:
+            if name not in self.classes:
+                known = ", ".join(self.classes) or "none"
+                raise ValueError(
+                    f"limits.endpoint_classes names {name!r}, and no request to {self.vendor} is of it; "
+                    f"allowed: {known}"
+                )
+        windows = [*self.limits.windows]
+        windows += [window for item in self.limits.endpoint_classes.values() for window in item.windows]
+        for window in windows:
+            if window.unit not in self.charged:
+                raise ValueError(
+                    f"limits: a window counts {window.unit}, and requests to {self.vendor} are charged none; allowed: "
+                    f"{', '.join(self.charged)}"
+                )
+            if window.unit == "records" and window.most < self.batch_size:
+                raise ValueError(
+                    f"limits: {window.most} records in {window.seconds} s hold no full batch of {self.batch_size}; "
+                    f"allowed: batch_size up to {window.most}"
+                )
         return self
 
     def secrets(self) -> dict[str, SecretRef]:

@@ -6,13 +6,14 @@ Add what a vendor may limit. Keep out: how a limit is kept (``outbound.limiter``
 from typing import Annotated, Literal, Self
 from zoneinfo import ZoneInfo
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from leads_pipeline.config.base import Fraction, Model, TimeZone
 
 UnitName = Literal["requests", "credits", "records"]  # what a window counts; domain.delivery.Unit
 
 _UNITS: tuple[UnitName, ...] = ("requests", "credits", "records")
+_DAY_SECONDS = 86_400
 _SharedInFlight = Annotated[int, Field(gt=0, le=1000)] | None
 
 
@@ -27,12 +28,23 @@ class WindowLimit(Model):
     )
     records: Annotated[int, Field(gt=0)] | None = Field(None, description="Most records, in whatever requests.")
     seconds: Annotated[int, Field(gt=0, le=86_400, description="Length of the window; it slides.")]
-    by_the_clock: bool = Field(False, description="It does not slide: it begins at each full minute, or hour.")
+    by_the_clock: bool = Field(
+        False, description="It does not slide: it begins at each full minute, or hour; for a day see `daily`."
+    )
 
     @model_validator(mode="after")
     def _counts_one_unit(self) -> Self:
         if sum(getattr(self, unit) is not None for unit in _UNITS) != 1:
             raise ValueError("a window counts one of requests, credits and records")
+        return self
+
+    @model_validator(mode="after")
+    def _a_day_is_no_window_of_the_clock(self) -> Self:
+        if self.by_the_clock and self.seconds >= _DAY_SECONDS:
+            raise ValueError(
+                "a day that begins at midnight is no window by the clock; allowed: limits.daily, which knows the "
+                "account's time zone, or a window of 24 hours that slides"
+            )
         return self
 
     @property
@@ -84,6 +96,26 @@ class RequestLimits(Model):
         None, description="Requests under way at once, of all processes together, if the vendor limits them."
     )
     in_flight: Annotated[int, Field(gt=0, le=64)] = Field(4, description="Requests under way at once, per process.")
+
+    @field_validator("endpoint_classes")
+    @classmethod
+    def _the_account_s_own_class_is_not_named(
+        cls, value: dict[str, EndpointClassLimits]
+    ) -> dict[str, EndpointClassLimits]:
+        """``api`` is the class of whatever has no class: a second set of limits for it would undo the first."""
+        if "api" in value:
+            raise ValueError("api is the account as a whole; allowed: limits.windows and limits.shared_in_flight")
+        return value
+
+    @model_validator(mode="after")
+    def _a_reserve_is_of_something(self) -> Self:
+        budget = self.daily is not None or any(window.seconds >= _DAY_SECONDS for window in self.windows)
+        if "reserve" in self.model_fields_set and self.reserve > 0 and not budget:
+            raise ValueError(
+                "reserve keeps a share of the daily quota, or of a window of 24 hours, and there is neither; allowed: "
+                "state one of them, or leave reserve out"
+            )
+        return self
 
     def same_quota(self, other: Self) -> bool:
         """Whether both say the same of one account. How much of it a process uses at once may differ."""

@@ -33,7 +33,7 @@ class CrmRequest:
     """One HTTP request. ``purpose`` is what the books call it: upsert, archive, link, look_up, describe.
 
     It has a JSON ``body``, a ``content`` of ``content_type`` (CSV, a form), or neither. ``endpoint_class`` names the
-    limits that hold for it, ``cost`` what it uses up of them.
+    limits that hold for it, ``cost`` what it uses up of them; its records count without being named there.
     """
 
     purpose: str
@@ -46,6 +46,10 @@ class CrmRequest:
     query: Mapping[str, str] = field(default_factory=dict, repr=False)
     endpoint_class: str = "api"
     cost: Mapping[Unit, int] = field(default_factory=lambda: ONE_REQUEST)
+
+    def __post_init__(self) -> None:
+        if self.records:
+            object.__setattr__(self, "cost", {Unit.RECORDS: self.records, **self.cost})
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,9 @@ SLOWED_TO = 0.7
 SLOWEST = 0.1
 # Between an answer and the next request's arrival lie, beside a round trip, a grant and its margin.
 ON_ITS_WAY_MS = 50
+# In more than a quarter of a window others make up for what of theirs has left it. (Simulated beside a steady 30 %,
+# with answers of 1 to 3 s: 855 of 1,260 used and 43 refused without this, 921 and 18 with it.)
+MOST_ON_ITS_WAY = 4
 # A refusal of so early a request may still be meant for the day before: the vendor's clock is not ours.
 RESET_SKEW = timedelta(minutes=1)
 # A quota of 24 hours on end frees bit by bit, and nobody says when.
@@ -118,7 +121,7 @@ def _read(
         # With what has just aged out by our stamps: it arrived later than it was stamped.
         ours_now=state.logs.get(key, SlotLog()).since(grant.stamp - length - ON_ITS_WAY_MS, now=stamp).total,
         most=most,
-        on_its_way_ms=min(max(0, stamp - grant.stamp) + ON_ITS_WAY_MS, length),
+        on_its_way_ms=min(max(0, stamp - grant.stamp) + ON_ITS_WAY_MS, length // MOST_ON_ITS_WAY),
         now_ms=stamp,
     )
     if use is None or (use.used == 0 and use.limit >= most):  # alone: nothing to remember

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from leads_pipeline.config import DestinationSettings, json_schema
 from leads_pipeline.crm.clients import BUILDERS
 from leads_pipeline.crm.parts import NOT_SENT, Refusal, in_parts, unsupported
-from leads_pipeline.crm.port import CrmRecord, CrmRequest, CrmResponse, RecordVerdict, Verdict
+from leads_pipeline.crm.port import CrmRecord, CrmRequest, CrmResponse, RecordVerdict, Unit, Verdict
 from leads_pipeline.domain.stage import Operation
 from leads_pipeline.errors import AccountParked
 from leads_pipeline_tests.conftest import NOW
@@ -115,3 +115,10 @@ def test_every_vendor_of_the_configuration_has_a_client() -> None:
 
 def _settings_of_vendors() -> set[str]:
     return {kind.__name__ for kind in DestinationSettings.__subclasses__()}
+
+
+def test_a_request_is_charged_its_records() -> None:
+    assert CrmRequest("upsert", "POST", "/", records=40).cost == {Unit.REQUESTS: 1, Unit.RECORDS: 40}
+    assert CrmRequest("describe", "GET", "/", records=0).cost == {Unit.REQUESTS: 1}
+    priced = CrmRequest("upsert", "POST", "/", records=40, cost={Unit.REQUESTS: 1, Unit.CREDITS: 4})
+    assert priced.cost == {Unit.REQUESTS: 1, Unit.RECORDS: 40, Unit.CREDITS: 4}

@@ -79,7 +79,7 @@ def test_an_answer_slower_than_its_window_says_nothing_of_it() -> None:
     grant, state = _granted(LimiterState(), limits, seconds=0)
     assert _answered(state, grant, limits, used=60, seconds=10).foreign == {}
     use = _answered(state, grant, limits, used=60, seconds=9.99).foreign[TEN_SECONDS]
-    assert (use.measured, use.ahead) == (59, 59)  # what may come meanwhile is no more than a window's worth
+    assert (use.measured, use.ahead) == (59, 15)  # what may come meanwhile is a quarter at most
 
 
 def test_nobody_is_told_to_come_back_at_once_while_a_window_is_full() -> None:

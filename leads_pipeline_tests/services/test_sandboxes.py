@@ -21,7 +21,7 @@ destinations:
     base_url: http://127.0.0.1:8090
     token: {{env: LEADS_HUBSPOT_TOKEN}}
     limits:
-      windows: [{{credits: 5, seconds: 2}}, {{requests: 100, seconds: 2}}, {{requests: 300, seconds: 10}}]
+      windows: [{{records: 500, seconds: 2}}, {{requests: 100, seconds: 2}}, {{requests: 300, seconds: 10}}]
 """
 
 
