@@ -27,6 +27,7 @@ from leads_pipeline.steps.crm_sync_batches import SyncPlan, SyncReport
 from leads_pipeline.steps.crm_sync_batches import deliver as deliver_plan
 from leads_pipeline.steps.crm_sync_batches import plan_sync as plan_due
 from leads_pipeline.steps.deduped_leads import dedupe_leads
+from leads_pipeline.steps.destination_backfill import fill_destinations
 from leads_pipeline.steps.fetched_leads import fetch_leads
 from leads_pipeline.steps.golden_contacts import refresh_golden_contacts
 from leads_pipeline.steps.raw_leads import move_raw_leads
@@ -51,6 +52,9 @@ PLAN_LIMIT = 300_000
 # and the next run asks for it.
 FETCH_BUDGET = timedelta(seconds=20)
 FETCH_CHUNK = 40
+
+# For how long one plan fills destinations that were added: what was due before waits behind it.
+FILL_BUDGET = timedelta(seconds=20)
 
 # A subject on which a step breaks waits this long before it is tried again: time to mend the code or the lead.
 POISON_PAUSE = timedelta(hours=1)
@@ -329,8 +333,13 @@ def lookups_due(context: FlowContext) -> list[LookupKind]:
 
 
 def plan_sync(context: FlowContext, *, lanes: Sequence[Lane]) -> SyncPlan:
-    """The outbox rows of ``lanes`` that are due now, most urgent first. Claims nothing."""
+    """The outbox rows of ``lanes`` that are due now, most urgent first. Claims nothing.
+
+    With the batch lane, destinations that leads.yaml names since lately are filled first, for a while.
+    """
     with translated_errors("crm_sync_batches looks for what is due"):
+        if Lane.BATCH in lanes:
+            fill_destinations(context.engine, settings=context.settings, clock=context.clock, budget=FILL_BUDGET)
         return plan_due(
             context.engine,
             settings=context.settings,

@@ -1,6 +1,7 @@
 """``leads destinations``: where contacts are delivered, and whether the mapping fits what is there."""
 
 import sys
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import click
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from leads_pipeline.steps.checked_mappings import CheckedMapping
     from leads_pipeline.storage.destination_schemas import WithheldCount
 
+# How often a long command says how far it is.
+_BETWEEN_WORDS = timedelta(seconds=5)
+
 
 @click.group()
 def destinations() -> None:
@@ -23,12 +27,22 @@ def destinations() -> None:
 @destinations.command(name="list")
 @click.pass_obj
 def list_destinations(config_file: str | None) -> None:
-    """Show the destinations of leads.yaml."""
+    """Show the destinations of leads.yaml, whose they are, and which are still being filled."""
+    from leads_pipeline.storage.destination_doors import unfilled_doors
+    from leads_pipeline.storage.open import open_database
+
     settings = load_settings(config_file)
     if not settings.destinations:
         click.echo("no destinations")
+        return
+    with open_database(settings).connect() as connection:
+        filling = unfilled_doors(connection)
     for name, destination in settings.destinations.items():
-        tenants = [tenant for tenant, its in settings.tenants.items() if name in its.destinations]
+        tenants = [
+            f"{tenant} (is being filled)" if (tenant, name) in filling else tenant
+            for tenant, its in settings.tenants.items()
+            if name in its.destinations
+        ]
         click.echo(
             f"{name}  {destination.vendor}, account {destination.account}, of {', '.join(tenants) or 'no tenant'}"
         )
@@ -42,8 +56,6 @@ def check(config_file: str | None, name: str | None) -> None:
 
     Ends with 1 if something must be mended, or if a destination does not tell.
     """
-    from datetime import timedelta
-
     from leads_pipeline.steps.checked_mappings import check_mappings
     from leads_pipeline.storage.destination_schemas import withheld_counts
     from leads_pipeline.storage.open import open_database
@@ -65,6 +77,32 @@ def check(config_file: str | None, name: str | None) -> None:
         echo_lines(_lines(item, [count for count in withheld if count.destination == item.destination]))
     if any(item.faults or item.problem for item in checked):
         sys.exit(1)
+
+
+@destinations.command()
+@click.argument("name")
+@click.pass_obj
+def backfill(config_file: str | None, name: str) -> None:
+    """Want every contact at a destination that has none of it yet; deliveries send them, in the batch lane.
+
+    A destination that leads.yaml names since lately is filled by itself: this does it at once, and from the first
+    contact on. What is there, or waits to be, stays as it is.
+    """
+    from leads_pipeline.steps.destination_backfill import fill_destinations
+    from leads_pipeline.storage.open import open_database
+
+    settings = load_settings(config_file)
+    again, engine, wanted = _chosen(settings, name), open_database(settings), 0
+    while True:
+        filled = fill_destinations(engine, settings=settings, clock=SystemClock(), budget=_BETWEEN_WORDS, again=again)
+        again, wanted = [], wanted + filled.wanted
+        if filled.done:
+            break
+        if not filled.contacts:
+            click.echo("another process fills it")
+            break
+        click.echo(f"{wanted:,} contacts so far")
+    click.echo(f"{wanted:,} contacts wait to be sent")
 
 
 def _chosen(settings: Settings, name: str | None) -> list[str]:

@@ -43,6 +43,19 @@ def test_the_destinations_are_listed_with_whose_they_are(leads: Leads) -> None:
     assert leads("list").output == "hubspot  hubspot, account sandbox, of acme, globex\n"
 
 
+def test_a_destination_is_filled_at_once_with_what_it_lacks(leads: Leads, engine: sa.Engine) -> None:
+    with engine.begin() as connection:
+        flow = Flow(connection, NOW)
+        flow.delivered()
+        flow.golden(state="cancelled")
+        connection.execute(sa.text("delete from outbox where state = 'cancelled'"))
+        connection.execute(sa.text("insert into destination_doors (tenant, destination) values ('acme', 'hubspot')"))
+    assert "of acme (is being filled), globex" in leads("list").output
+    assert leads("backfill", "hubspot").output == "1 contacts wait to be sent\n"
+    assert leads("backfill", "hubspot").output == "0 contacts wait to be sent\n"
+    assert "is being filled" not in leads("list").output
+
+
 def test_a_mapping_that_fits_is_said_to(leads: Leads) -> None:
     checked = leads("check")
     assert checked.exit_code == 0
