@@ -24,7 +24,7 @@ _NAP_SECONDS = 0.5
 class Entry:
     """A grant, and the monotonic second at which it was stamped, or a little before: never after.
 
-    ``has_left``: when its request left is known, so that a late answer says nothing of when it arrived.
+    ``has_left``: when its request left is written down, so that a late answer says nothing of when it arrived.
     """
 
     grant: Grant
@@ -59,7 +59,8 @@ class Gate:
                 if isinstance(answer, Grant):
                     # The wait for the limiter's row came before the stamp.
                     return Entry(answer, asked_at + answer.waited_seconds)
-                if asked_at + answer.seconds > self._deadline:
+                # Not since it asked: the wait for the limiter's row may have taken what was left.
+                if self._clock.monotonic() + answer.seconds > self._deadline:
                     until = self._clock.now() + timedelta(seconds=answer.seconds)
                     if answer.reason is WaitReason.DAILY and answer.resets_at is not None:
                         until = answer.resets_at
@@ -75,9 +76,7 @@ class Gate:
 
         For vendors that may take long to answer what they received at once: when the answer comes then says nothing.
         """
-        if self._is_late(entry):
-            self._limiter.arrived(entry.grant)
-        entry.has_left = True
+        entry.has_left = not self._is_late(entry) or self._limiter.arrived(entry.grant)
 
     def answered(
         self,

@@ -19,8 +19,7 @@ Keep out: the decision (``decision``, ``windows``), what answers teach (``answer
 (``limiter_state``).
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 
@@ -64,6 +63,8 @@ log = get_logger(__name__)
 
 # After the row could not be locked for ten seconds.
 _BUSY_SECONDS = 1.0
+# So often is tried to write when a late request came in: without that its window would end too early for everybody.
+_LATE_ATTEMPTS = 3
 
 
 class Limiter:
@@ -140,42 +141,49 @@ class Limiter:
     def answered(self, grant: Grant, seen: Seen) -> None:
         """Report an answer, or that none came. Needed where it says something, or where requests under way are limited.
 
-        What it says is written in one transaction, and nothing is written if it changes nothing.
+        What it says is written in one transaction, and nothing is written, nor locked, if it changes nothing.
         """
         if seen == Seen() and not self._counts_under_way:
             return
-        with self._or_later("answered"), self._engine.begin() as connection:
-            row = self._lock(connection)
-            state = answers.after_answer(row.state, grant, seen, now=row.now, limits=self._limits)
-            save(connection, *self._key, before=row.state, now=state)
 
-    def arrived(self, grant: Grant) -> None:
-        """Move the grant's stamp to now: call it when the request left, or was answered, later than the margin."""
-        with self._or_later("arrived"), self._engine.begin() as connection:
-            row = self._lock(connection)
-            state = answers.arrived(row.state, grant, now=row.now, limits=self._limits)
-            save(connection, *self._key, before=row.state, now=state)
+        def after(row: LockedRow) -> LimiterState:
+            return answers.after_answer(row.state, grant, seen, now=row.now, limits=self._limits)
+
+        if not (seen.late or self._counts_under_way):
+            row = self._look()
+            if after(row) == row.state:
+                return  # as most answers do where nobody else is; others wait for the row
+        self._write("answered", after, attempts=_LATE_ATTEMPTS if seen.late else 1)
+
+    def arrived(self, grant: Grant) -> bool:
+        """Move the grant's stamp to now: call it when the request left, or was answered, later than the margin.
+
+        ``False``: somebody stands still with the row, and nothing was written.
+        """
+        return self._write("arrived", lambda row: answers.arrived(row.state, grant, now=row.now, limits=self._limits))
 
     def give_back(self, grant: Grant) -> None:
         """Undo a grant for which nothing was sent."""
-        with self._or_later("give_back"), self._engine.begin() as connection:
-            row = self._lock(connection)
-            state = answers.given_back(row.state, grant, limits=self._limits)
-            save(connection, *self._key, before=row.state, now=state)
+        self._write("give_back", lambda row: answers.given_back(row.state, grant, limits=self._limits))
 
-    @contextmanager
-    def _or_later(self, doing: str) -> Iterator[None]:
-        """Do without a report while somebody stands still with the row: the answer that it is about must be settled.
+    def _write(self, doing: str, after: Callable[[LockedRow], LimiterState], *, attempts: int = 1) -> bool:
+        """Write what the row is to remember, or do without while somebody stands still with it; says whether.
 
-        What was under way expires by itself, a grant that is not given back was one too few, and what the answer said
-        of the quota the next one says.
+        The answer that it is about must be settled. What was under way expires by itself, a grant that is not given
+        back was one too few, and what the answer said of the quota the next one says.
         """
-        try:
-            yield
-        except sa.exc.OperationalError as error:
-            if not held_too_long(error):
-                raise
-            log.warning("limiter_row_held", account=self.account, doing=doing)
+        for attempt in range(1, attempts + 1):
+            try:
+                with self._engine.begin() as connection:
+                    row = self._lock(connection)
+                    save(connection, *self._key, before=row.state, now=after(row))
+            except sa.exc.OperationalError as error:
+                if not held_too_long(error):
+                    raise
+                log.warning("limiter_row_held", account=self.account, doing=doing, attempt=attempt)
+            else:
+                return True
+        return False
 
     @property
     def _counts_under_way(self) -> bool:

@@ -13,6 +13,7 @@ from leads_pipeline.config import DailyLimit, RequestLimits, WindowLimit
 from leads_pipeline.domain.delivery import QuotaReading, Unit
 from leads_pipeline.domain.stage import Lane
 from leads_pipeline.errors import AccountParked
+from leads_pipeline.outbound import limiter_state
 from leads_pipeline.outbound.gate import STOPPING, Entry, Gate
 from leads_pipeline.outbound.limiter import Ask, Grant, Limiter, Wait, WaitReason
 from leads_pipeline.outbound.limiter_state import SlotLog
@@ -185,3 +186,37 @@ def test_whoever_waits_for_a_window_that_no_answer_speaks_of_locks_the_limiter_s
     gate.enter()
     assert gate.waited_seconds == pytest.approx(2.05, abs=0.01)
     assert len(locked) == 2
+
+
+def test_when_a_request_left_late_is_written_by_its_answer_if_somebody_stood_still_with_the_row(
+    engine: sa.Engine, clock: FrozenClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limiter_state, "LOCK_TIMEOUT", "20ms")
+    limits = RequestLimits(windows=(WindowLimit(requests=1, seconds=10),), daily=None)
+    limiter = Limiter(engine, account="a", limits=limits, clock=clock)
+    gate = Gate(limiter, clock=clock, deadline=60, stopping=threading.Event())
+    entry = gate.enter()
+    clock.advance(9.9)
+    with engine.begin() as holder:
+        holder.execute(sa.text("select from rate_limits for update"))
+        gate.leaving(entry)
+    assert not entry.has_left
+    gate.answered(entry)
+    clock.advance(0.2)
+    assert isinstance(limiter.acquire(), Wait)
+
+
+def test_the_time_that_the_row_was_waited_for_is_gone_when_the_deadline_is_judged(
+    engine: sa.Engine, clock: FrozenClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limiter = Limiter(engine, account="a", limits=RequestLimits())
+    gate = Gate(limiter, clock=clock, deadline=10, stopping=threading.Event())
+
+    def busy(_ask: Ask) -> Wait:
+        clock.advance(9.5)
+        return Wait(1.0, WaitReason.BUSY)
+
+    monkeypatch.setattr(limiter, "acquire", busy)
+    with pytest.raises(AccountParked) as parked:
+        gate.enter()
+    assert (parked.value.reason, clock.slept) == (WaitReason.BUSY, [])

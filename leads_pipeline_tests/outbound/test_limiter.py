@@ -2,6 +2,7 @@
 
 import json
 import runpy
+import threading
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -26,6 +27,7 @@ from leads_pipeline.outbound.limiter import (
     WaitReason,
     decide,
 )
+from leads_pipeline_tests.outbound.blocked import until_somebody_is_blocked
 
 # The test and the published figures are one program.
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
@@ -286,18 +288,12 @@ def test_a_grant_waits_for_whoever_holds_the_row_and_reads_the_clock_afterwards(
     limiter = Limiter(engine, account="a", limits=_limits((10, 10)))
     first = limiter.acquire()
     assert isinstance(first, Grant)
-    import threading
-
     stamps: list[int] = []
     with engine.begin() as holder:
         holder.execute(sa.text("select from rate_limits for update"))
         waiting = threading.Thread(target=lambda: stamps.append(limiter.acquire().stamp))
         waiting.start()
-        blocked = sa.text("select count(*) from pg_stat_activity where wait_event_type = 'Lock'")
-        with engine.connect() as watcher:
-            while watcher.execute(blocked).scalar_one() == 0:
-                watcher.rollback()
-        holder.execute(sa.text("select pg_sleep(0.3)"))
+        until_somebody_is_blocked(engine)
         released = holder.execute(sa.text("select extract(epoch from clock_timestamp()) * 1000")).scalar_one()
     waiting.join()
     assert stamps[0] >= int(released)

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import threading
 from datetime import timedelta
 
 import pytest
@@ -18,6 +19,7 @@ from leads_pipeline.outbound import limiter_state
 from leads_pipeline.outbound.limiter import Ask, Grant, Limiter, Seen, Wait, WaitReason
 from leads_pipeline.outbound.limiter_state import SlotLog, WindowKey, look
 from leads_pipeline_tests.conftest import NOW
+from leads_pipeline_tests.outbound.blocked import until_somebody_is_blocked
 
 LIMITS = RequestLimits(
     windows=(WindowLimit(requests=100, seconds=2), WindowLimit(credits=300, seconds=86_400)),
@@ -97,6 +99,20 @@ def test_an_answer_that_says_nothing_is_not_written_where_requests_under_way_are
     assert _written_at(engine) != before
 
 
+def test_an_answer_that_teaches_nothing_locks_nobody_out(engine: sa.Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limiter_state, "LOCK_TIMEOUT", "20ms")
+    limiter = Limiter(engine, account="a", limits=RequestLimits(windows=LIMITS.windows, daily=LIMITS.daily))
+    grant = _granted(limiter)
+    limiter.answered(grant, Seen(readings=(QuotaReading(Unit.REQUESTS, None, 1_000, 999),)))
+    refused: list[object] = []
+    sa.event.listen(engine, "handle_error", refused.append)
+    with engine.begin() as holder:
+        holder.execute(sa.text("select from rate_limits for update"))
+        readings = (QuotaReading(Unit.REQUESTS, 2, 100, 99), QuotaReading(Unit.REQUESTS, None, 1_000, 999))
+        limiter.answered(grant, Seen(readings=readings))
+    assert refused == []
+
+
 def test_whoever_stands_still_with_the_row_holds_up_no_caller_for_ever(
     engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -107,30 +123,50 @@ def test_whoever_stands_still_with_the_row_holds_up_no_caller_for_ever(
         holder.execute(sa.text("select from rate_limits for update"))
         answer = limiter.acquire(ASK)
         limiter.answered(grant, Seen(throttled=True))  # the answer itself must be settled all the same
-        limiter.arrived(grant)
+        limiter.answered(grant, Seen(late=True))
+        assert not limiter.arrived(grant)
         limiter.give_back(grant)
     assert isinstance(answer, Wait)
     assert answer.reason is WaitReason.BUSY
     _granted(limiter)
 
 
-def test_the_wait_for_the_row_is_told_so_that_a_grant_is_not_taken_for_late(engine: sa.Engine) -> None:
-    import threading
+def test_when_a_late_request_came_in_is_written_as_soon_as_the_row_is_free(
+    engine: sa.Engine, clock: FrozenClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limiter_state, "LOCK_TIMEOUT", "20ms")
+    limits = RequestLimits(windows=(WindowLimit(requests=1, seconds=10),), daily=None)
+    limiter = Limiter(engine, account="a", limits=limits, clock=clock)
+    grant = _granted(limiter)
+    clock.advance(9.9)
+    holder = engine.connect()
+    holder.execute(sa.text("select from rate_limits for update"))
+    sa.event.listen(engine, "handle_error", lambda _context: holder.close())
+    limiter.answered(grant, Seen(late=True))
+    assert holder.closed, "the row was held at first"
+    clock.advance(0.2)
+    assert isinstance(limiter.acquire(), Wait)
 
+
+def test_the_wait_for_the_row_is_told_so_that_a_grant_is_not_taken_for_late(engine: sa.Engine) -> None:
     limiter = Limiter(engine, account="a", limits=LIMITS)
-    assert _granted(limiter).waited_seconds < 0.05
+    _granted(limiter)
     grants: list[Grant] = []
     with engine.begin() as holder:
         holder.execute(sa.text("select from rate_limits for update"))
         waiting = threading.Thread(target=lambda: grants.append(_granted(limiter)))
         waiting.start()
-        blocked = sa.text("select count(*) from pg_stat_activity where wait_event_type = 'Lock'")
-        with engine.connect() as watcher:
-            while watcher.execute(blocked).scalar_one() == 0:
-                watcher.rollback()
-        holder.execute(sa.text("select pg_sleep(0.2)"))
+        until_somebody_is_blocked(engine)
+        blocked_ms = _database_ms(holder)
+        while (released_ms := _database_ms(holder)) - blocked_ms < 2:
+            pass
     waiting.join()
-    assert grants[0].waited_seconds >= 0.2
+    assert grants[0].waited_seconds * 1000 >= released_ms - blocked_ms
+    assert grants[0].stamp >= int(released_ms)
+
+
+def _database_ms(connection: sa.Connection) -> float:
+    return float(connection.execute(sa.text("select extract(epoch from clock_timestamp()) * 1000")).scalar_one())
 
 
 def test_the_plan_says_what_is_left_for_whom_and_until_when(engine: sa.Engine, clock: FrozenClock) -> None:
