@@ -239,6 +239,36 @@ def test_a_sentence_is_never_a_code() -> None:
     assert verdicts[1].explanation == "Email ada@example.com is invalid"
 
 
+@pytest.mark.parametrize(
+    ("status", "body", "said"),
+    [
+        (401, {"category": "INVALID_AUTHENTICATION", "message": "No."}, "No. What helps: put a token"),
+        (403, {"category": "MISSING_SCOPES"}, "What helps: give the token the scopes"),
+        (400, {"message": "Unable to infer object type from: x"}, "x What helps: mend destinations.NAME.api_prefix"),
+        (
+            400,
+            {"category": "VALIDATION_ERROR", "errors": [{"code": "GDPR_BLOCKLISTED"}]},
+            "What helps: the address was",
+        ),
+    ],
+)
+def test_a_refusal_says_what_helps(status: int, body: dict[str, Any], said: str) -> None:
+    whole, _asked = _deliver(_records(1), lambda _request: _status(status, body))
+    assert said in (whole[1].explanation or "")
+
+
+def test_a_record_that_is_refused_alone_is_told_what_helps() -> None:
+    def refused(request: CrmRequest) -> CrmResponse:
+        trace = request.body["inputs"][0]["objectWriteTraceId"]
+        entry = {"category": "VALIDATION_ERROR", "message": '[{"error":"INVALID_OPTION","name":"tier"}]',
+                 "context": {"objectWriteTraceId": [trace]}}  # fmt: skip
+        return _status(207, {"results": [], "errors": [entry]})
+
+    verdicts, _asked = _deliver(_records(1), refused)
+    assert verdicts[1].refused_properties == ("tier",)
+    assert "table of values" in (verdicts[1].explanation or "")
+
+
 def test_when_the_account_is_parked_half_way_the_rest_is_throttled_and_not_lost() -> None:
     calls = 0
 

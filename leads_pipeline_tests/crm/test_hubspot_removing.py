@@ -121,6 +121,15 @@ def test_a_record_that_people_merged_away_is_not_taken_over_through_its_old_id(
     assert (held[UUID(int=2)].crm_record_id, held[UUID(int=3)].crm_record_id) == (merged, verdict.crm_record_id)
 
 
+def test_a_conflict_with_another_contact_of_ours_names_it_and_no_address(vendor: PlayedHubSpot) -> None:
+    holder = deliver(vendor, contact(vendor, email="ada@example.com"))[1].crm_record_id
+    verdict = deliver(vendor, contact(vendor, 2, email="ada@example.com"))[2]
+    assert (verdict.verdict, verdict.holder_id) == (Verdict.CONFLICT, holder)
+    assert str(UUID(int=1)) in (verdict.explanation or "")
+    assert "leads contact merge" in (verdict.explanation or "")
+    assert "ada" not in (verdict.explanation or "")
+
+
 def test_take_overs_after_merges_share_their_requests(vendor: PlayedHubSpot) -> None:
     delivered = deliver(vendor, *(contact(vendor, number) for number in range(1, 51)))
     claims = [

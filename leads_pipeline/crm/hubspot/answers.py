@@ -55,6 +55,18 @@ _CODE = re.compile(r"[A-Z][A-Z0-9_]{1,63}")
 # The account's set-up as well, although HubSpot gives it no code.
 _SETUP_MESSAGES = {"Unable to infer object type from": "UNKNOWN_OBJECT_TYPE"}
 
+# What helps where HubSpot's own words do not say it.
+_ADVICE = {
+    "GDPR_BLOCKLISTED": "the address was erased in HubSpot for good: discard, or give the contact another address",
+    "INVALID_EMAIL": "correct the address with `leads dead-letters fix`",
+    "PROPERTY_DOESNT_EXIST": "create the property in HubSpot, or mend destinations.NAME.mapping",
+    "READ_ONLY_VALUE": "take the property out of destinations.NAME.mapping: HubSpot sets it itself",
+    "INVALID_OPTION": "add the option in HubSpot, or give destinations.NAME.mapping a table of values",
+    "MISSING_SCOPES": "give the token the scopes crm.objects.contacts.read and crm.objects.contacts.write",
+    "INVALID_AUTHENTICATION": "put a token that holds into the environment variable of destinations.NAME.token",
+    "UNKNOWN_OBJECT_TYPE": "mend destinations.NAME.api_prefix; HubSpot's is /crm/v3/objects",
+}
+
 _CODE_IN_MESSAGE = re.compile(r'"error":"([A-Z][A-Z0-9_]{1,63})"')
 _NAME_IN_MESSAGE = re.compile(r'"name":"([A-Za-z0-9_]{1,100})"')
 _EXISTING_ID = re.compile(r"Existing ID: (\d{1,20})")
@@ -109,10 +121,11 @@ def refusal_of(response: CrmResponse) -> Refusal | None:
         return None
     body = response.body if isinstance(response.body, dict) else {}
     code = _code(body) or f"HTTP_{status}"
-    explanation = _text(body, "message")
+    message = _text(body, "message")
     if status in _DIVISIBLE:
         names = _property_names(body)
-        setup = next((known for words, known in _SETUP_MESSAGES.items() if (explanation or "").startswith(words)), None)
+        setup = next((known for words, known in _SETUP_MESSAGES.items() if (message or "").startswith(words)), None)
+        explanation = _explained(message, setup or code)
         if setup is not None or code in _SETUP_CODES:
             return Refusal(Verdict.AUTH, setup or code, explanation=explanation, refused_properties=names)
         return Refusal(_DIVISIBLE[status], code, divisible=True, explanation=explanation, refused_properties=names)
@@ -125,7 +138,7 @@ def refusal_of(response: CrmResponse) -> Refusal | None:
     if status >= 500:
         return Refusal(Verdict.TRANSIENT, code, retry_after=response.pause_seconds)
     # 401 and 403, but also 404, 405 or a redirect: the address, the token or its scopes are wrong, not the record.
-    return Refusal(Verdict.AUTH, code, explanation=explanation)
+    return Refusal(Verdict.AUTH, code, explanation=_explained(message, code))
 
 
 def refusal_of_one(response: CrmResponse) -> Refusal | None:
@@ -217,7 +230,7 @@ def _entry_verdict(error: Mapping[str, Any], context: Mapping[str, Any], *, outb
         verdict,
         code=code,
         holder_id=holder,
-        explanation=_text(error, "message"),
+        explanation=_explained(_text(error, "message"), code),
         refused_properties=_property_names(error),
     )
 
@@ -243,6 +256,12 @@ def _code(body: Mapping[str, Any]) -> str | None:
         if isinstance(candidate, str) and _CODE.fullmatch(candidate):
             return candidate
     return None
+
+
+def _explained(message: str | None, code: str | None) -> str | None:
+    """HubSpot's words, and what helps."""
+    advice = _ADVICE.get(code or "")
+    return " ".join(filter(None, (message, advice and f"What helps: {advice}."))) or None
 
 
 def _property_names(body: Mapping[str, Any]) -> tuple[str, ...]:

@@ -22,13 +22,21 @@ class Rekeyed:
 
 
 def take_over(records: Part, targets: Ids, *, courier: Courier, requests: ContactRequests) -> list[RecordVerdict]:
-    """Take over the CRM records ``targets`` that hold no key of ours. Only what changed its verdict is returned."""
+    """Take over the CRM records ``targets`` that hold no key of ours. Only what changed its verdict is returned.
+
+    A record that holds the key of another contact of ours stays as it is; the conflict then says whose it is.
+    """
     keys, failed = _keys_of(records, targets, courier=courier, requests=requests)
     free = [record for record in records if keys.get(targets[record.outbox_id]) in ("", str(record.contact_id))]
     # A failed look-up leaves the conflict standing: it is tried again with the record's next attempt.
     parked = [verdict for verdict in failed if verdict.verdict in (Verdict.THROTTLED, Verdict.AUTH)]
     taken = _update(free, targets, courier=courier, requests=requests, purpose="link")
-    return parked + [replace(verdict, linked=verdict.verdict is Verdict.DELIVERED) for verdict in taken]
+    others = [
+        _of_another_contact(record, targets[record.outbox_id], key)
+        for record in records
+        if record not in free and (key := keys.get(targets[record.outbox_id]))
+    ]
+    return [*parked, *others] + [replace(verdict, linked=verdict.verdict is Verdict.DELIVERED) for verdict in taken]
 
 
 def re_key(records: Part, *, courier: Courier, requests: ContactRequests) -> Rekeyed:
@@ -81,6 +89,18 @@ def _update(
         return requests.update(part, ids, purpose=purpose)
 
     return _in_parts(records, courier=courier, build=build, read=read)
+
+
+def _of_another_contact(record: CrmRecord, holder_id: str, contact_id: str) -> RecordVerdict:
+    return RecordVerdict(
+        record.outbox_id,
+        Verdict.CONFLICT,
+        code="CONFLICT",
+        holder_id=holder_id,
+        explanation=f"HubSpot's record {holder_id} has the same address and is contact {contact_id}'s. What helps: if "
+        "they are one person, merge the contacts with `leads contact merge`, unless they are two tenants': then let "
+        "one of them send it; else correct one of the addresses.",
+    )
 
 
 def _two_records(record: CrmRecord) -> RecordVerdict:
