@@ -24,6 +24,8 @@ from leads_pipeline.sources.hubspot import CONTACT_PROPERTIES
 from leads_pipeline.sources.meta import LEAD_FIELDS
 
 TIMEOUT_SECONDS = 10.0
+# A request of which nobody reports the end counts as under way for so long: its time-out, and a bit.
+EXPIRES_AFTER = timedelta(seconds=TIMEOUT_SECONDS + 10)
 # Requests under way at once for one source: far below any vendor's limit.
 CONNECTIONS = 4
 
@@ -170,9 +172,12 @@ class LeadFetcher:
         except AccountParked as parked:
             wait = (parked.until - self._clock.now()).total_seconds()
             return FetchAnswer(FetchVerdict.THROTTLED, retry_after=max(wait, 1.0))
-        answer = self._ask(reference)
-        pause = answer.retry_after if answer.verdict is FetchVerdict.THROTTLED else None
-        self._gate.answered(entry, pause_seconds=pause)
+        pause = None
+        try:
+            answer = self._ask(reference)
+            pause = answer.retry_after if answer.verdict is FetchVerdict.THROTTLED else None
+        finally:  # it may have left, and must not count as under way whatever became of it
+            self._gate.answered(entry, pause_seconds=pause)
         return answer
 
     def _ask(self, reference: str) -> FetchAnswer:

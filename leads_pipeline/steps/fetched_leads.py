@@ -32,6 +32,7 @@ from leads_pipeline.outbound.gate import Gate
 from leads_pipeline.outbound.limiter import Limiter
 from leads_pipeline.sources.fetching import (
     CONNECTIONS,
+    EXPIRES_AFTER,
     SOURCE_WIDE,
     VENDORS,
     FetchAnswer,
@@ -197,7 +198,9 @@ def _gate(engine: sa.Engine, settings: Settings, source: SourceSettings, *, cloc
     """The way out to the account that a destination's contacts go to, if the source's token is that destination's."""
     for destination in settings.destinations.values():
         if destination.vendor == source.kind and destination.token == source.access_token:
-            limiter = Limiter(engine, account=destination.account, limits=destination.limits)
+            limiter = Limiter(
+                engine, account=destination.account, limits=destination.limits, expires_after=EXPIRES_AFTER
+            )
             return Gate(limiter, clock=clock, deadline=ends, stopping=threading.Event())
     return None
 

@@ -23,6 +23,7 @@ from leads_pipeline.domain.ids import uuid7
 from leads_pipeline.domain.stage import ALL_LANES, Lane, Stage
 from leads_pipeline.flows import FlowContext
 from leads_pipeline.outbound.limiter import Limiter, Wait
+from leads_pipeline.outbound.limiter_state import look
 from leads_pipeline.steps.fetched_leads import ABSENT_PATIENCE, REFUSED_PAUSE, fetch_leads
 from leads_pipeline.storage import measurements, schema
 from leads_pipeline.storage.conservation import conservation
@@ -441,6 +442,28 @@ def test_a_source_that_asks_with_a_destinations_token_spends_that_accounts_quota
     assert isinstance(Limiter(engine, account="sandbox", limits=limits).peek(), Wait)
     assert {row["last_verdict"] for row in rows_of(engine, schema.lead_fetches)} == {"throttled"}
     assert conserved(engine)
+
+
+def test_a_lead_that_is_asked_for_counts_as_under_way_until_its_time_out_and_ten_seconds(
+    engine: sa.Engine, context: FlowContext, vendor: Vendor, clock: FrozenClock
+) -> None:
+    named(engine, "1", source="portal")
+    vendor.hubspot["1"] = {"email": "p@firm.com"}
+    limits = RequestLimits(windows=(), daily=None, shared_in_flight=1)
+    token = context.settings.tenants["acme"].sources["portal"].access_token
+    account = context.settings.destinations["hubspot"].model_copy(update={"limits": limits, "token": token})
+    settings = context.settings.model_copy(update={"destinations": {"hubspot": account}})
+    under_way: list[float] = []
+
+    def remember() -> None:
+        with engine.connect() as connection:
+            row = look(connection, "sandbox", "api")
+        under_way.extend(item.expires_at / 1000 - row.now.timestamp() for item in row.state.in_flight.values())
+
+    vendor.before_answer = remember
+    intake(FlowContext(engine, settings, clock))
+    [seconds] = under_way
+    assert seconds <= 20
 
 
 def test_two_workers_do_not_ask_for_the_same_lead(
