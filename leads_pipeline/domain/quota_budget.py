@@ -5,16 +5,19 @@ contacts need (``storage.delivery_status``).
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from types import MappingProxyType
 
+from leads_pipeline.domain.delivery import Unit
 from leads_pipeline.domain.stage import ALL_LANES, Lane
 
 # How many requests each lane is expected to need until the quota resets.
 Forecast = Mapping[Lane, int]
 NO_FORECAST: Forecast = MappingProxyType({})
+# A forecast is made anew so often: whom it alone keeps waiting may find less kept back then.
+FORECAST_SECONDS = 60.0
 
 # The reserve is let go of in so many parts, so that a lane that waits for it is not told to come back every second.
 PARTS_OF_A_DAY = 24
@@ -22,7 +25,7 @@ PARTS_OF_A_DAY = 24
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """An account's quota of a day or of 24 hours on end, and what is used of it.
+    """An account's quota of a day or of 24 hours on end, in some ``unit``, and what is used of it.
 
     ``foreign`` is what other applications have used, as far as the account's answers say. ``stated`` is the limit that
     they name, where it is another than ours. ``resets_at`` is ``None`` for one that rolls. ``share_left`` is how much
@@ -35,6 +38,7 @@ class Budget:
     stated: int | None = None
     resets_at: datetime | None = None
     share_left: float = 1.0
+    unit: Unit = Unit.REQUESTS
 
     @property
     def left(self) -> int:
@@ -47,9 +51,9 @@ class Budget:
 class BudgetPlan:
     """An account's quota for status and metadata: what is left of it, and how much of that each lane may have.
 
-    ``budget`` is the tightest one, ``None`` where nothing is limited for so long. ``paused_until`` is when the account
-    may be asked again, if it is left alone now. ``scale`` is the share of its short windows that is used, less than 1
-    after refusals that no count explains.
+    ``budget`` is the tightest one, ``None`` where nothing is limited for so long; the ``allowances`` are in its unit.
+    ``paused_until`` is when the account may be asked again, if it is left alone now. ``scale`` is the share of its
+    short windows that is used, less than 1 after refusals that no count explains.
     """
 
     budget: Budget | None
@@ -85,10 +89,21 @@ def allowance(lane: Lane | None, *, left: int, reserved: int, forecast: Forecast
     return max(0, left - max(reserved, expected))
 
 
+def lane_allowance(lane: Lane | None, budget: Budget, *, share: float, forecast: Forecast = NO_FORECAST) -> int:
+    """What a lane may have of a budget of which ``share`` is the reserve. A forecast speaks of requests alone."""
+    known = forecast if budget.unit is Unit.REQUESTS else NO_FORECAST
+    return allowance(lane, left=budget.left, reserved=reserve(budget, share), forecast=known)
+
+
 def allowances(budget: Budget, *, share: float, forecast: Forecast = NO_FORECAST) -> dict[Lane, int]:
     """What each lane may have of a budget of which ``share`` is the reserve."""
-    kept = reserve(budget, share)
-    return {lane: allowance(lane, left=budget.left, reserved=kept, forecast=forecast) for lane in ALL_LANES}
+    return {lane: lane_allowance(lane, budget, share=share, forecast=forecast) for lane in ALL_LANES}
+
+
+def tightest(budgets: Sequence[Budget]) -> Budget:
+    """The budget of which least is left; of several units, the one of which the smallest share is."""
+    of_unit = {budget.unit: budget for budget in sorted(budgets, key=lambda budget: budget.left, reverse=True)}
+    return min(of_unit.values(), key=lambda budget: budget.left / budget.limit)
 
 
 def _parts_left(budget: Budget) -> int:

@@ -10,7 +10,14 @@ from datetime import UTC, datetime, time, timedelta
 
 from leads_pipeline.config import DailyLimit, RequestLimits
 from leads_pipeline.domain.delivery import Unit
-from leads_pipeline.domain.quota_budget import NO_FORECAST, Budget, Forecast, allowance, reserve, until_next_part
+from leads_pipeline.domain.quota_budget import (
+    FORECAST_SECONDS,
+    NO_FORECAST,
+    Budget,
+    Forecast,
+    lane_allowance,
+    until_next_part,
+)
 from leads_pipeline.outbound.foreign_use import in_window
 from leads_pipeline.outbound.grants import (
     ANY_REQUEST,
@@ -108,7 +115,8 @@ def budgets(state: LimiterState, *, now: datetime, limits: RequestLimits, ask: A
     for key, window in windows_of(limits, ask.endpoint_class):
         if window.seconds >= DAY_SECONDS:
             log = state.logs.get(key, SlotLog()).since(stamp - key.seconds * 1000, now=stamp)
-            found.append(window_budget(window, log, in_window(state.foreign, key, most=window.most, now_ms=stamp)))
+            use = in_window(state.foreign, key, most=window.most, now_ms=stamp)
+            found.append(window_budget(key, window, log, use))
     return found
 
 
@@ -163,10 +171,12 @@ def _day_waits(
     left = (resets_at - now).total_seconds()
     if cost > budget.left:
         return [Wait(left, WaitReason.DAILY, resets_at)]
-    kept = reserve(budget, limits.reserve)
-    if cost > allowance(ask.lane, left=budget.left, reserved=kept, forecast=forecast):
-        # The reserve is let go of by parts of the day: then it is worth asking again.
-        return [Wait(left * until_next_part(budget), WaitReason.RESERVE, resets_at)]
+    # The reserve is let go of by parts of the day: then it is worth asking again.
+    seconds = left * until_next_part(budget)
+    if cost > lane_allowance(ask.lane, budget, share=limits.reserve):
+        return [Wait(seconds, WaitReason.RESERVE, resets_at)]
+    if cost > lane_allowance(ask.lane, budget, share=limits.reserve, forecast=forecast):
+        return [Wait(min(seconds, FORECAST_SECONDS), WaitReason.RESERVE, resets_at)]
     return []
 
 

@@ -27,7 +27,7 @@ import sqlalchemy as sa
 
 from leads_pipeline.clock import Clock
 from leads_pipeline.config import RequestLimits
-from leads_pipeline.domain.quota_budget import NO_FORECAST, BudgetPlan, Forecast, allowances
+from leads_pipeline.domain.quota_budget import NO_FORECAST, BudgetPlan, Forecast, allowances, tightest
 from leads_pipeline.domain.stage import ALL_LANES, Lane
 from leads_pipeline.outbound import answers
 from leads_pipeline.outbound.decision import budgets, decide
@@ -134,9 +134,13 @@ class Limiter:
         ahead = paused if paused is not None and paused > row.now else None
         if not found:
             return BudgetPlan(None, {}, ahead, scale)
-        shares = [allowances(budget, share=self._limits.reserve, forecast=forecast) for budget in found]
-        least = {lane: min(share[lane] for share in shares) for lane in ALL_LANES}
-        return BudgetPlan(min(found, key=lambda budget: budget.left), least, ahead, scale)
+        told = tightest(found)
+        shares = [
+            allowances(budget, share=self._limits.reserve, forecast=forecast)
+            for budget in found
+            if budget.unit is told.unit
+        ]
+        return BudgetPlan(told, {lane: min(share[lane] for share in shares) for lane in ALL_LANES}, ahead, scale)
 
     def answered(self, grant: Grant, seen: Seen) -> None:
         """Report an answer, or that none came. Needed where it says something, or where requests under way are limited.

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 from leads_pipeline.config import RequestLimits, WindowLimit
 from leads_pipeline.domain.delivery import Unit
-from leads_pipeline.domain.quota_budget import NO_FORECAST, PARTS_OF_A_DAY, Budget, Forecast, allowance, reserve
+from leads_pipeline.domain.quota_budget import FORECAST_SECONDS, PARTS_OF_A_DAY, Budget, Forecast, lane_allowance
 from leads_pipeline.errors import ConfigError
 from leads_pipeline.outbound import foreign_use
 from leads_pipeline.outbound.grants import Ask, Wait, WaitReason
@@ -110,12 +110,12 @@ class Window:
             self._room = max(self._cost, math.floor(limit.most * scale))
         # What our own log leaves, before what is known of others, and before what is kept back for other lanes.
         self._for_others = self._room if self._foreign is None else self._foreign.limit - self._foreign.used
-        self._for_lane = self._room
+        self._for_lane = self._without_forecast = self._room
         if key.seconds >= DAY_SECONDS:
-            budget = window_budget(limit, self._log, self._foreign)
-            known = forecast if key.unit is Unit.REQUESTS else NO_FORECAST
-            kept = reserve(budget, limits.reserve)
-            self._for_lane = self._log.total + allowance(ask.lane, left=budget.left, reserved=kept, forecast=known)
+            budget = window_budget(key, limit, self._log, self._foreign)
+            share = limits.reserve
+            self._for_lane = self._log.total + lane_allowance(ask.lane, budget, share=share, forecast=forecast)
+            self._without_forecast = self._log.total + lane_allowance(ask.lane, budget, share=share)
 
     @property
     def counted(self) -> int:
@@ -134,7 +134,7 @@ class Window:
         wait_ms = max(self._full_ms(self._room), self._others_ms())
         reason = WaitReason.WINDOW if self.key.seconds < DAY_SECONDS else WaitReason.DAILY
         if self._for_lane < self._room and wait_ms == 0:
-            wait_ms, reason = self._full_ms(self._for_lane), WaitReason.RESERVE
+            wait_ms, reason = self._kept_back_ms(), WaitReason.RESERVE
         if spread and self._log.times:
             spacing = -(-(self.key.seconds * 1000 + self._margin_ms + 1) // self._limit.most)
             wait_ms = max(wait_ms, self._log.times[-1] + spacing - self._stamp)
@@ -157,6 +157,10 @@ class Window:
             return 0
         forgotten = self._foreign.until - self._stamp
         return forgotten if self._cost > self._for_others else min(forgotten, self._full_ms(self._for_others))
+
+    def _kept_back_ms(self) -> int:
+        by_reserve = self._full_ms(self._without_forecast)
+        return min(self._full_ms(self._for_lane), max(by_reserve, round(FORECAST_SECONDS * 1000)))
 
     def _full_ms(self, room: int) -> int:
         """Until as much has aged out that the request finds room."""
@@ -182,7 +186,7 @@ class Window:
         return self._log.since(self._begun - self._margin_ms, now=self._stamp).total
 
 
-def window_budget(window: WindowLimit, log: SlotLog, foreign: foreign_use.Estimate | None) -> Budget:
+def window_budget(key: WindowKey, window: WindowLimit, log: SlotLog, foreign: foreign_use.Estimate | None) -> Budget:
     """A window of 24 hours as a budget that rolls."""
     count, stated = (0, None) if foreign is None else (foreign.used, foreign.limit)
-    return Budget(window.most, log.total, count, stated)
+    return Budget(window.most, log.total, count, stated, unit=key.unit)

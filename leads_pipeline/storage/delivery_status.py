@@ -12,12 +12,11 @@ from datetime import datetime, timedelta
 import sqlalchemy as sa
 
 from leads_pipeline.clock import Clock
-from leads_pipeline.domain.quota_budget import Forecast
+from leads_pipeline.domain.quota_budget import FORECAST_SECONDS, Forecast
 from leads_pipeline.domain.stage import ALL_LANES, Lane
 
 # More rows of a lane than these are not counted: they are ten thousand full requests, a tenth of a large day's quota.
 _MOST_ROWS = 1_000_000
-_REMEMBERED_SECONDS = 60.0
 _WEEK = timedelta(days=7)
 
 
@@ -143,7 +142,7 @@ class RequestForecast:
 
     def __call__(self) -> Forecast:
         asked_at = self._clock.monotonic()
-        if self._known is not None and asked_at - self._known[0] < _REMEMBERED_SECONDS:
+        if self._known is not None and asked_at - self._known[0] < FORECAST_SECONDS:
             return self._known[1]
         now = self._clock.now()
         with self._engine.connect() as connection:

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from leads_pipeline.domain.quota_budget import Budget, allowance, allowances, reserve, until_next_part
+from leads_pipeline.domain.delivery import Unit
+from leads_pipeline.domain.quota_budget import Budget, allowance, allowances, reserve, tightest, until_next_part
 from leads_pipeline.domain.stage import ALL_LANES, Lane
 
 MIDNIGHT = datetime(2026, 1, 16, tzinfo=UTC)
@@ -74,3 +75,16 @@ def test_what_is_left_is_the_least_of_our_limit_and_the_account_s(budget: Budget
 def test_every_lane_s_share_is_told() -> None:
     found = allowances(Budget(1_000, 500), share=0.1, forecast={Lane.NEAR_REAL_TIME: 300})
     assert found == {Lane.REAL_TIME: 500, Lane.NEAR_REAL_TIME: 400, Lane.BATCH: 200}
+
+
+def test_a_forecast_of_requests_keeps_no_credits_back() -> None:
+    found = allowances(Budget(1_000, 500, unit=Unit.CREDITS), share=0.1, forecast={Lane.NEAR_REAL_TIME: 300})
+    assert found == {Lane.REAL_TIME: 500, Lane.NEAR_REAL_TIME: 400, Lane.BATCH: 400}
+
+
+def test_the_tightest_budget_has_least_left_and_among_units_the_smallest_share() -> None:
+    day, rolling = Budget(1_000, 950), Budget(100, 40)
+    assert tightest([rolling, day]) is day
+    assert tightest([day, Budget(40, 0)]).left == 40
+    credits_left = Budget(10_000, 9_900, unit=Unit.CREDITS)
+    assert tightest([day, credits_left, rolling]) is credits_left

@@ -221,6 +221,33 @@ def test_what_is_expected_of_more_urgent_lanes_is_kept_beyond_the_reserve() -> N
 
 
 @pytest.mark.parametrize(
+    "limits",
+    [
+        RequestLimits(windows=(), daily=DailyLimit(requests=100), reserve=0),
+        RequestLimits(windows=(WindowLimit(requests=100, seconds=86_400),), daily=None, reserve=0),
+    ],
+)
+def test_whom_the_forecast_alone_keeps_back_is_told_to_come_when_there_is_a_new_one(limits: RequestLimits) -> None:
+    ask = Ask(lane=Lane.BATCH)
+    used, state = decide(LimiterState(), now=NOW, limits=limits, ask=ask)
+    assert isinstance(used, Grant)
+    wait, state = decide(state, now=NOW, limits=limits, ask=ask, forecast={Lane.REAL_TIME: 99})
+    assert isinstance(wait, Wait)
+    assert (wait.reason, wait.seconds) == (WaitReason.RESERVE, 60)
+    later = NOW + timedelta(seconds=60)
+    assert isinstance(decide(state, now=later, limits=limits, ask=ask, forecast={Lane.REAL_TIME: 98})[0], Grant)
+
+
+def test_whom_the_reserve_keeps_back_does_not_wait_for_a_forecast() -> None:
+    limits = RequestLimits(windows=(WindowLimit(requests=100, seconds=86_400),), daily=None, reserve=0.99)
+    ask = Ask(lane=Lane.BATCH)
+    _used, state = decide(LimiterState(), now=NOW, limits=limits, ask=ask)
+    wait, _state = decide(state, now=NOW, limits=limits, ask=ask, forecast={Lane.REAL_TIME: 99})
+    assert isinstance(wait, Wait)
+    assert wait.seconds > 86_000
+
+
+@pytest.mark.parametrize(
     ("zone", "began", "hours"),
     [
         ("America/New_York", datetime(2026, 3, 8, 5, tzinfo=UTC), 23),

@@ -193,6 +193,23 @@ def test_the_tightest_budget_is_the_one_that_is_told(engine: sa.Engine, clock: F
     assert plan.allowances[Lane.BATCH] == 40
 
 
+def test_the_plan_of_a_budget_in_credits_says_what_is_granted_whatever_requests_are_expected(
+    engine: sa.Engine, clock: FrozenClock
+) -> None:
+    limits = RequestLimits(
+        windows=(WindowLimit(credits=1_000, seconds=86_400), WindowLimit(requests=900, seconds=86_400)),
+        daily=None,
+        reserve=0,
+    )
+    expected = {Lane.REAL_TIME: 890}
+    limiter = Limiter(engine, account="a", limits=limits, clock=clock, forecast=lambda: expected)
+    _granted(limiter, Ask(cost={Unit.REQUESTS: 1, Unit.CREDITS: 700}))
+    plan = limiter.plan(expected)
+    assert plan.budget is not None
+    assert (plan.budget.unit, plan.budget.left, plan.allowances[Lane.BATCH]) == (Unit.CREDITS, 300, 300)
+    _granted(limiter, Ask(cost={Unit.REQUESTS: 1, Unit.CREDITS: 300}, lane=Lane.BATCH))
+
+
 def test_an_account_without_a_day_has_no_budget(engine: sa.Engine) -> None:
     limits = RequestLimits(windows=LIMITS.windows[:1], daily=None)
     assert Limiter(engine, account="a", limits=limits).plan().budget is None
