@@ -23,6 +23,7 @@ _GROUPS: dict[str, tuple[str, str, str]] = {
     "contact": ("leads_pipeline.cli.contact", "contact", "Who is whom and why; undo, merge, split, link, unlink."),
     "db": ("leads_pipeline.cli.db", "db", "Start, stop and upgrade the database."),
     "dead-letters": ("leads_pipeline.cli.dead_letters", "dead_letters", "What a CRM will not take, and what to do."),
+    "deliver": ("leads_pipeline.cli.deliver", "deliver", "Deliver what is due, without Dagster."),
     "destinations": ("leads_pipeline.cli.destinations", "destinations", "Where contacts go; does the mapping fit."),
     "demo": ("leads_pipeline.cli.demo", "demo", "Send leads through the whole chain and show what happened."),
     "dev": ("leads_pipeline.cli.dev", "dev", "Open the product: door, sandbox CRM and Dagster in one terminal."),

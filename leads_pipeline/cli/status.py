@@ -10,11 +10,13 @@ import click
 from leads_pipeline.cli._sandbox_keys import lend_sandbox_keys
 from leads_pipeline.clock import SystemClock
 from leads_pipeline.config import Settings, load_settings
-from leads_pipeline.domain.stage import LeadState
+from leads_pipeline.domain.stage import Lane, LeadState
 from leads_pipeline.errors import DatabaseUnavailable
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+    from leads_pipeline.domain.quota_budget import BudgetPlan
 
 # Rules of rejected leads; `leads rejected list --by-rule` has all of them.
 RULES_SHOWN = 5
@@ -45,6 +47,8 @@ def _collect(engine: Any, settings: Settings, now: datetime) -> dict[str, Any]:
     from leads_pipeline.buffer.account import Account, take_account
     from leads_pipeline.buffer.queues import redis_depths, with_buffered
     from leads_pipeline.cli.verification import verification_line
+    from leads_pipeline.crm.overview import quota_plans
+    from leads_pipeline.crm.parking import parked_now
     from leads_pipeline.storage import status as numbers
     from leads_pipeline.storage.conservation import conservation
     from leads_pipeline.storage.measurements import queues
@@ -59,6 +63,8 @@ def _collect(engine: Any, settings: Settings, now: datetime) -> dict[str, Any]:
             tenants = conservation(connection, destinations=destinations)
         account, buffered = Account(tuple(tenants), (str(error),)), []
     verification = verification_line(engine, settings)
+    quotas = quota_plans(engine, settings=settings, now=now)
+    parked = parked_now(engine, settings=settings, now=now).named()
     with engine.connect() as connection:
         stale = stale_indexes(connection)
         return {
@@ -98,11 +104,29 @@ def _collect(engine: Any, settings: Settings, now: datetime) -> dict[str, Any]:
                 }
                 for use in numbers.accounts(connection)
             ],
+            "quotas": [_quota(account, plan) for account, plan in quotas.items()],
+            "parked": [{"what": name, "reason": item.reason, "until": item.until} for name, item in parked.items()],
             "requests_last_day": [
                 {"account": account, "requests": requests, "throttled": throttled}
                 for account, requests, throttled in numbers.requests_since(connection, now - timedelta(days=1))
             ],
         }
+
+
+def _quota(account: str, plan: "BudgetPlan") -> dict[str, Any]:
+    budget = plan.budget
+    if budget is None:
+        return {"account": account, "left": None, "scale": plan.scale}
+    return {
+        "account": account,
+        "left": budget.left,
+        "limit": budget.limit,
+        "used": budget.used,
+        "used_by_others": budget.foreign,
+        "left_for": {str(lane): left for lane, left in plan.allowances.items()},
+        "resets_at": budget.resets_at,
+        "scale": plan.scale,
+    }
 
 
 def _print(found: dict[str, Any], settings: Settings, now: datetime) -> None:
@@ -127,6 +151,11 @@ def _print(found: dict[str, Any], settings: Settings, now: datetime) -> None:
         console.print(_contacts(found["deliveries"]))
     if settings.destinations:
         console.print(_limits(found, settings))
+    for item in found["parked"]:
+        console.print(
+            f"[yellow]{item['what']} is parked until {item['until']:%Y-%m-%d %H:%M:%S} UTC ({item['reason']})[/]",
+            highlight=False,
+        )
 
 
 def plain_table(title: str, *columns: str, numbers: tuple[str, ...] = ()) -> "Table":
@@ -188,9 +217,19 @@ def _contacts(deliveries: list[dict[str, Any]]) -> "Table":
 
 def _limits(found: dict[str, Any], settings: Settings) -> "Table":
     table = plain_table(
-        "CRM accounts, last 24 h", "Account", "Requests", "429s", "Limit", "Paused until", numbers=("Requests", "429s")
+        "CRM accounts, last 24 h",
+        "Account",
+        "Requests",
+        "429s",
+        "Limit",
+        "Left",
+        "For batch",
+        "Until",
+        "Paused until",
+        numbers=("Requests", "429s", "Left", "For batch"),
     )
     requests = {item["account"]: item for item in found["requests_last_day"]}
+    quotas = {item["account"]: item for item in found["quotas"]}
     paused = {use["account"]: use["paused_until"] for use in found["accounts"] if use["paused_until"]}
     accounts = {destination.account: destination.limits for destination in settings.destinations.values()}
     for account, limits in accounts.items():
@@ -198,8 +237,14 @@ def _limits(found: dict[str, Any], settings: Settings) -> "Table":
         allowed = ", ".join(f"{window.most} {window.unit} / {window.seconds} s" for window in limits.windows)
         if limits.daily:
             allowed += f", {limits.daily.requests:,} / day"
+        quota = quotas[account]
+        left, for_batch, resets = "", "", ""
+        if quota["left"] is not None:
+            left, for_batch = f"{quota['left']:,}", f"{quota['left_for'][str(Lane.BATCH)]:,}"
+            resets = f"{quota['resets_at']:%Y-%m-%d %H:%M} UTC" if quota["resets_at"] else "24 h after each"
         until = f"{paused[account]:%Y-%m-%d %H:%M:%S} UTC" if account in paused else ""
-        table.add_row(account, f"{used['requests']:,}", f"{used['throttled']:,}", allowed, until)
+        counts = (f"{used['requests']:,}", f"{used['throttled']:,}")
+        table.add_row(account, *counts, allowed, left, for_batch, resets, until)
     return table
 
 

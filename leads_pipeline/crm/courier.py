@@ -32,15 +32,17 @@ class Tally:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self.counts: Counter[str] = Counter()
+        self.lanes: Counter[str] = Counter()  # requests, by the lane for which they were asked
         self.readings: dict[tuple[str, int | None], QuotaReading] = {}  # the last of each class and window
 
     def add(self, **counts: int) -> None:
         with self._lock:
             self.counts.update(counts)
 
-    def saw(self, response: CrmResponse) -> None:
+    def saw(self, response: CrmResponse, *, lane: Lane | None) -> None:
         with self._lock:
             self.counts["requests"] += 1
+            self.lanes[str(lane)] += 1
             self.counts["throttled"] += response.throttled
             for reading in response.readings:
                 self.readings[reading.endpoint_class, reading.seconds] = reading
@@ -121,7 +123,7 @@ class BatchCourier:
             throttled=response.throttled,
             readings=response.readings,
         )
-        self._tally.saw(response)
+        self._tally.saw(response, lane=self._lane)
         with self._engine.begin() as connection:
             write_answer(
                 connection,

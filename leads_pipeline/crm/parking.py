@@ -69,7 +69,8 @@ def parked_now(engine: sa.Engine, *, settings: Settings, now: datetime) -> Parki
         if found is not None and found.next_probe_at is not None and found.next_probe_at > now:
             destinations[name] = Parked(found.reason or AUTH, found.next_probe_at)
             continue
-        limiter = limiter_of(engine, name, settings=settings, forecast=_forecast_at(engine, name, settings, now))
+        forecast = forecast_at(engine, name, settings=settings, now=now)
+        limiter = limiter_of(engine, name, settings=settings, forecast=forecast)
         refused: dict[Lane, Parked] = {}
         for lane in reversed(ALL_LANES):  # what the least urgent may have, all may
             answer = limiter.peek(Ask(lane=lane))
@@ -127,7 +128,8 @@ def _has_budget(limits: RequestLimits) -> bool:
     return limits.daily is not None or any(window.seconds >= DAY_SECONDS for window in limits.windows)
 
 
-def _forecast_at(engine: sa.Engine, name: str, settings: Settings, now: datetime) -> Callable[[], Forecast]:
+def forecast_at(engine: sa.Engine, name: str, *, settings: Settings, now: datetime) -> Callable[[], Forecast]:
+    """How many requests each lane will take of a destination's account; asked of the database at the first call."""
     destination: DestinationSettings = settings.destinations[name]
 
     @cache

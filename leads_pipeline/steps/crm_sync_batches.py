@@ -55,11 +55,17 @@ class SyncReport:
     suppressed: int = 0
     records: int = 0
     requests: int = 0
+    requests_by_lane: Mapping[str, int] = field(default_factory=dict)
     throttled: int = 0
     waited_seconds: float = 0.0  # added up over the threads
     quota_remaining: Mapping[str, int] = field(default_factory=dict)  # "<destination> window" and "… daily"
     budgets: Mapping[str, BudgetPlan] = field(default_factory=dict)  # by destination: what is left, for whom, till when
     parked: Mapping[str, Parked] = field(default_factory=dict)  # by destination, or "<destination> <lane>"
+
+    @property
+    def spared(self) -> int:
+        """Records that were settled without a request."""
+        return self.unchanged + self.suppressed + self.cancelled
 
     @property
     def parked_until(self) -> datetime | None:
@@ -124,9 +130,11 @@ def deliver(
 
 def _report(runs: Sequence[DestinationRun], *, parked: Mapping[str, Parked]) -> SyncReport:
     counts: Counter[str] = Counter()
+    lanes: Counter[str] = Counter()
     quota: dict[str, int] = {}
     for run in runs:
         counts.update(run.tally.counts)
+        lanes.update(run.tally.lanes)
         for reading in run.tally.readings.values():
             quota[f"{run.name} {'daily' if reading.seconds is None else 'window'}"] = reading.remaining
     return SyncReport(
@@ -138,6 +146,7 @@ def _report(runs: Sequence[DestinationRun], *, parked: Mapping[str, Parked]) -> 
         suppressed=counts["suppressed"],
         records=counts["records"],
         requests=counts["requests"],
+        requests_by_lane=dict(lanes),
         throttled=counts["throttled"],
         waited_seconds=sum(run.gate.waited_seconds for run in runs),
         quota_remaining=quota,

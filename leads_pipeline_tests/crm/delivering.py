@@ -46,12 +46,17 @@ retry: {{max_attempts: {max_attempts}}}
 
 def settings_for(base_url: str, **numbers: float) -> Settings:
     """Settings of two tenants that share one account at ``base_url``; the keywords are the numbers of the file."""
+    return parse_settings(yaml_for(base_url, **numbers), path=Path("leads.yaml"))
+
+
+def yaml_for(base_url: str, **numbers: float) -> str:
+    """The file that ``settings_for`` reads."""
     defaults: dict[str, float] = {
         "batch_size": 100, "timeout_seconds": 5, "requests": 1000, "seconds": 10, "daily": 250_000,
         "in_flight": 2, "run_seconds": 60, "max_attempts": 60,
     }  # fmt: skip
     assert numbers.keys() <= defaults.keys()
-    return parse_settings(_YAML.format(base_url=base_url, **(defaults | numbers)), path=Path("leads.yaml"))
+    return _YAML.format(base_url=base_url, **(defaults | numbers))
 
 
 def sync(engine: sa.Engine, settings: Settings, clock: Clock, **keywords: Any) -> SyncReport:
