@@ -138,8 +138,11 @@ def _read_day(
     if day_name(instant_of(grant.stamp) - RESET_SKEW, limits.daily) != day.name:
         return state  # it may speak of the day before
     stated = limits.daily.requests if reading.limit is None else reading.limit
-    foreign = max(0, stated - reading.remaining - grant.counted_today)
-    return replace(state, day=replace(day, foreign=foreign, stated=stated))
+    used = stated - reading.remaining
+    # Others are there only once more is used than all that we were granted: answers overtake each other.
+    foreign = max(0, used - grant.counted_today) if day.foreign > 0 or used > day.used else 0
+    read = replace(day, foreign=foreign, stated=stated, limit=limits.daily.requests)
+    return state if read == day else replace(state, day=replace(read, read_at=milliseconds(now)))
 
 
 def _explained(seen: Seen) -> bool:

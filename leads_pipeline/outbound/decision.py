@@ -48,6 +48,9 @@ from leads_pipeline.outbound.windows import (
     with_new_windows,
 )
 
+# A day that is spent by what answers say, and not by our own count, is asked about so often.
+_DAY_PROBE_SECONDS = 900.0
+
 
 def decide(
     state: LimiterState,
@@ -89,7 +92,9 @@ def decide(
     }
     day = state.day
     if limits.daily is not None and day is not None:
-        day = replace(day, used=day.used + ask.cost.get(Unit.REQUESTS, 0))
+        cost = ask.cost.get(Unit.REQUESTS, 0)
+        probes = cost > _day_budget(day, limits.daily, now=now).left
+        day = replace(day, used=day.used + cost, read_at=stamp if probes else day.read_at)
     in_flight = {grant_id: item for grant_id, item in state.in_flight.items() if item.expires_at > stamp}
     grant_id = _unused_id(stamp, in_flight)
     if _shared_in_flight(limits, ask.endpoint_class):
@@ -123,17 +128,23 @@ def budgets(state: LimiterState, *, now: datetime, limits: RequestLimits, ask: A
 def day_of(state: LimiterState, *, now: datetime, limits: RequestLimits) -> Day | None:
     """The account's day at ``now``: as remembered, or a new one.
 
-    When the time zone has been changed, what was used of a day that is not over yet counts in the new zone's day.
+    When the time zone has been changed, what was used of a day that is not over yet counts in the new zone's day. When
+    the limit has been changed, what answers said before may be of another contract.
     """
+    day = state.day
     if limits.daily is None:
-        return state.day
+        return day
     name = day_name(now, limits.daily)
-    if state.day is None or state.day.name == name:
-        return state.day or Day(name)
-    zone = state.day.name.partition(" ")[2]
+    if day is None:
+        return Day(name)
+    if day.limit not in (None, limits.daily.requests):
+        day = Day(day.name, day.used)
+    if day.name == name:
+        return day
+    zone = day.name.partition(" ")[2]
     before = DailyLimit(requests=1, time_zone=zone)
-    if zone != limits.daily.time_zone and day_name(now, before) == state.day.name:
-        return replace(state.day, name=name)
+    if zone != limits.daily.time_zone and day_name(now, before) == day.name:
+        return replace(day, name=name)
     return Day(name)
 
 
@@ -169,8 +180,11 @@ def _day_waits(
     budget = _day_budget(state.day, limits.daily, now=now)
     resets_at = next_midnight(now, limits.daily)
     left = (resets_at - now).total_seconds()
-    if cost > budget.left:
+    if cost > limits.daily.requests - state.day.used:
         return [Wait(left, WaitReason.DAILY, resets_at)]
+    if cost > budget.left:  # it is answers that say so: one request finds out whether it still holds
+        seconds = min(left, (state.day.read_at - milliseconds(now)) / 1000 + _DAY_PROBE_SECONDS)
+        return [Wait(seconds, WaitReason.DAILY, now + timedelta(seconds=seconds))] if seconds > 0 else []
     # The reserve is let go of by parts of the day: then it is worth asking again.
     seconds = left * until_next_part(budget)
     if cost > lane_allowance(ask.lane, budget, share=limits.reserve):

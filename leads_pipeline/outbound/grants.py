@@ -65,7 +65,7 @@ class Grant:
 class Wait:
     """No grant before ``seconds`` have passed; another process may be quicker even then.
 
-    ``resets_at``: when the quota that is spent, or kept back, is whole again.
+    ``resets_at``: when the quota that is spent, or kept back, is whole again, or may turn out to be.
     """
 
     seconds: float

@@ -142,12 +142,18 @@ class ForeignUse(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Day:
-    """The account's day (``2026-01-15 UTC``), our requests in it, and what answers said of others' and of the limit."""
+    """The account's day (``2026-01-15 UTC``), our requests in it, and what answers said of others' and of the limit.
+
+    ``read_at``: when they last said something new, or a request was let out to ask, in Unix milliseconds; ``limit``:
+    what was configured then.
+    """
 
     name: str
     used: int = 0
     foreign: int = 0
     stated: int | None = None
+    read_at: int = 0
+    limit: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,7 +240,8 @@ def state_of(row: Any) -> LimiterState:
     daily = row.daily
     day = None
     if daily.get("day") is not None:
-        day = Day(daily["day"], daily.get("used", 0), daily.get("foreign", 0), daily.get("stated"))
+        read = {name: daily[name] for name in ("foreign", "stated", "read_at", "limit") if name in daily}
+        day = Day(daily["day"], daily.get("used", 0), **read)
     return LimiterState(
         logs={WindowKey.read(key): SlotLog.read(log) for key, log in row.grants.items()},
         day=day,
@@ -254,6 +261,7 @@ def _written(state: LimiterState) -> dict[str, Any]:
         daily = {"day": state.day.name, "used": state.day.used}
         if state.day.foreign or state.day.stated is not None:
             daily |= {"foreign": state.day.foreign, "stated": state.day.stated}
+            daily |= {"read_at": state.day.read_at, "limit": state.day.limit}
     readings: dict[str, Any] = {"pauses": dict(state.class_pauses)} if state.class_pauses else {}
     if state.late_ms:
         readings["late_ms"] = state.late_ms

@@ -135,8 +135,52 @@ def test_what_others_used_of_the_day_is_not_ours_to_spend() -> None:
     assert _grants_at(state, NOW) == 1
     granted, state = _sent(state)
     assert granted.counted_today == 3
-    wait = _wait(state)
-    assert (wait.reason, wait.resets_at) == (WaitReason.DAILY, datetime(2026, 1, 16, tzinfo=UTC))
+    assert _wait(state).reason is WaitReason.DAILY
+
+
+def test_a_day_that_answers_say_is_spent_is_asked_about_by_one_request_every_quarter_of_an_hour() -> None:
+    state = _after(_day_left(0))
+    wait = _wait(state, now=NOW + timedelta(minutes=5))
+    assert (wait.reason, wait.seconds, wait.resets_at) == (WaitReason.DAILY, 600, NOW + timedelta(minutes=15))
+    later = NOW + timedelta(minutes=15)
+    grant, state = _sent(state, now=later)
+    assert _wait(state, now=later).seconds == 900
+    again = after_answer(state, grant, _day_left(0), now=later, limits=LIMITS)
+    assert _wait(again, now=later).seconds == 900
+    state = after_answer(state, grant, _day_left(500), now=later, limits=LIMITS)
+    assert _grants_at(state, later) == 99, "what is left of the window"
+
+
+def test_a_day_that_our_own_count_says_is_spent_is_not_asked_about() -> None:
+    limits = RequestLimits(windows=(), daily=DailyLimit(requests=1))
+    state = _after(_day_left(0, limit=1), limits=limits)
+    wait = _wait(state, now=NOW + timedelta(hours=1), limits=limits)
+    assert (wait.seconds, wait.resets_at) == (39_600, datetime(2026, 1, 16, tzinfo=UTC))
+
+
+def test_the_end_of_the_day_is_not_waited_past() -> None:
+    midnight = datetime(2026, 1, 16, tzinfo=UTC)
+    state = _after(_day_left(0), now=midnight - timedelta(minutes=10))
+    assert _wait(state, now=midnight - timedelta(minutes=5)).seconds == 300
+
+
+def test_a_limit_that_was_raised_is_not_held_down_by_what_answers_said_before() -> None:
+    state = _after(_day_left(0))
+    raised = RequestLimits(windows=(), daily=DailyLimit(requests=2_000))
+    grant, state = _sent(state, limits=raised)
+    assert grant.counted_today == 2
+    state = after_answer(state, grant, _day_left(40, limit=2_000), now=NOW, limits=raised)
+    assert _grants_at(state, NOW, limits=raised) == 40
+
+
+def test_of_the_day_too_others_are_there_only_once_more_is_used_than_we_were_granted() -> None:
+    first, state = _sent(LimiterState())
+    _second, state = _sent(state)
+    state = after_answer(state, first, _day_left(998), now=NOW, limits=LIMITS)  # the second one overtook it
+    assert state.day is not None
+    assert (state.day.foreign, state.day.read_at) == (0, round(NOW.timestamp() * 1000))
+    later = after_answer(state, first, _day_left(998), now=NOW + timedelta(seconds=1), limits=LIMITS)
+    assert later == state, "what says nothing new is not written"
 
 
 def test_a_day_that_the_vendor_says_is_shorter_than_configured_holds() -> None:

@@ -17,7 +17,7 @@ from leads_pipeline.domain.delivery import QuotaReading, Unit
 from leads_pipeline.domain.stage import Lane
 from leads_pipeline.outbound import limiter_state
 from leads_pipeline.outbound.limiter import Ask, Grant, Limiter, Seen, Wait, WaitReason
-from leads_pipeline.outbound.limiter_state import SlotLog, WindowKey, look
+from leads_pipeline.outbound.limiter_state import Day, SlotLog, WindowKey, look
 from leads_pipeline_tests.conftest import NOW
 from leads_pipeline_tests.outbound.blocked import until_somebody_is_blocked
 
@@ -72,9 +72,9 @@ def test_another_process_finds_all_that_was_learned(engine: sa.Engine, clock: Fr
         WindowKey("search", Unit.REQUESTS, 1): 1,
     }
     assert state.day is not None
-    assert (state.day.name, state.day.used, state.day.foreign, state.day.stated) == (
-        "2026-01-15 Europe/Vienna", 3, 99, 900,
-    )  # fmt: skip
+    assert state.day == Day(
+        "2026-01-15 Europe/Vienna", used=3, foreign=99, stated=900, read_at=round(NOW.timestamp() * 1000), limit=1_000
+    )
     assert (state.foreign[requests].measured, state.foreign[rolling].measured) == (30, 90)
     assert state.class_pauses == {"search": round(NOW.timestamp() * 1000) + 3_000}
     assert len(state.in_flight) == 1

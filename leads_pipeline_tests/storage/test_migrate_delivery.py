@@ -1,10 +1,14 @@
 """The upgrade to delivery of differences: what becomes of the rows that are there."""
 
+import json
+
 import pytest
 import sqlalchemy as sa
 from alembic import command
 
 from leads_pipeline.clock import FrozenClock
+from leads_pipeline.config import DailyLimit, RequestLimits, WindowLimit
+from leads_pipeline.outbound.limiter import Grant, Limiter, Wait, WaitReason
 from leads_pipeline.storage import migrate
 from leads_pipeline.storage.database import engine_for
 from leads_pipeline.storage.partitions import ensure_partitions
@@ -64,12 +68,29 @@ def test_requests_that_were_refused_for_the_limit_are_known_as_such(before: sa.E
 
 
 def test_what_a_limiter_remembered_is_kept(before: sa.Engine, clock: FrozenClock) -> None:
+    second_ago = round(NOW.timestamp() * 1000) - 1_000
     with before.begin() as connection:
-        connection.exec_driver_sql(
-            "insert into rate_limits (account, endpoint_class, grants, daily, updated_at) "
-            """values ('main', 'api', '{"10": [[1, 2]]}', '{"day": "2026-01-01 UTC", "used": 7}', now())"""
+        connection.execute(
+            sa.text(
+                "insert into rate_limits (account, endpoint_class, grants, daily, updated_at) "
+                "values ('main', 'api', cast(:grants as jsonb), cast(:daily as jsonb), now())"
+            ),
+            {
+                "grants": json.dumps({"10": [[second_ago, 2]]}),
+                "daily": json.dumps({"day": f"{NOW.date().isoformat()} UTC", "used": 7}),
+            },
         )
     migrate.upgrade(before, now=clock.now())
-    with before.connect() as connection:
-        [row] = connection.exec_driver_sql("select grants, daily, in_flight, scale, foreign_use from rate_limits")
-    assert tuple(row) == ({"10": [[1, 2]]}, {"day": "2026-01-01 UTC", "used": 7}, {}, 1.0, {})
+    limits = RequestLimits(windows=(WindowLimit(requests=3, seconds=10),), daily=DailyLimit(requests=9))
+    limiter = Limiter(before, account="main", limits=limits, clock=clock)
+    grant = limiter.acquire()
+    assert isinstance(grant, Grant)
+    assert grant.counted_today == 8
+    wait = limiter.acquire()
+    assert isinstance(wait, Wait)
+    assert wait.seconds == pytest.approx(9.051), "the two of the second before are remembered"
+    clock.advance(wait.seconds)
+    assert isinstance(limiter.acquire(), Grant)
+    spent = limiter.acquire()
+    assert isinstance(spent, Wait)
+    assert spent.reason is WaitReason.DAILY
