@@ -126,24 +126,51 @@ def show(config_file: str | None, dead_letter_id: UUID, reveal: bool) -> None:
     "--set",
     "assignments",
     multiple=True,
-    required=True,
     metavar="FIELD=VALUE",
     help="A field's new value; without a value the field is taken away. Repeat it for several fields.",
+)
+@click.option(
+    "--mapping",
+    metavar="PROPERTY=FIELD",
+    help="What fills in a property of the destination, for all contacts: a field, {from: FIELD, as: date} or "
+    "{constant: VALUE}; nothing leaves it out.",
 )
 @ACTOR
 @_REASON
 @click.pass_obj
 def fix(
-    config_file: str | None, dead_letter_id: UUID, assignments: tuple[str, ...], actor: str, reason: str | None
+    config_file: str | None,
+    dead_letter_id: UUID,
+    assignments: tuple[str, ...],
+    mapping: str | None,
+    actor: str,
+    reason: str | None,
 ) -> None:
-    """Correct the contact of a dead letter: the leads that its values came from are judged again.
+    """Correct the contact of a dead letter, or the mapping of its destination.
 
-    The corrected contact is sent by itself, and its delivery closes the letter.
+    With --set the leads that the contact's values came from are judged again; the corrected contact is sent by itself,
+    and its delivery closes the letter. With --mapping the letter's contact is sent again.
     """
+    from leads_pipeline.crm.mapping import read_rule
     from leads_pipeline.steps.fixed_dead_letters import fix as fix_letter
+    from leads_pipeline.steps.fixed_dead_letters import fix_mapping
 
-    fields = assigned_fields(assignments)
+    if bool(assignments) == (mapping is not None):
+        raise click.UsageError("say what is to be mended: either --set FIELD=VALUE or --mapping PROPERTY=FIELD")
     settings = load_settings(config_file)
+    if mapping is not None:
+        name, is_given, text = mapping.partition("=")
+        if not is_given or not name.strip():
+            raise click.BadParameter("it is not PROPERTY=FIELD", param_hint="--mapping")
+        name = name.strip()
+        rule = read_rule(name, text)
+        fixed = fix_mapping(
+            _engine(config_file), dead_letter_id, name, rule, settings=settings, done=_done(actor, reason)
+        )
+        outcome = "was resolved already" if fixed.already else f"waits to be sent, {name} as you say"
+        click.echo(f"{dead_letter_id}  {outcome}")
+        return
+    fields = assigned_fields(assignments)
     fixed = fix_letter(_engine(config_file), dead_letter_id, fields, settings=settings, done=_done(actor, reason))
     if fixed.already:
         click.echo(f"{dead_letter_id}  was resolved already")

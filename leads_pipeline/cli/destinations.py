@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from leads_pipeline.cli._audit import ACTOR
 from leads_pipeline.cli._lines import echo_lines
 from leads_pipeline.clock import SystemClock
 from leads_pipeline.config import Settings, load_settings
@@ -14,6 +15,7 @@ from leads_pipeline.errors import NotFound
 if TYPE_CHECKING:
     from leads_pipeline.steps.checked_mappings import CheckedMapping
     from leads_pipeline.storage.destination_schemas import WithheldCount
+    from leads_pipeline.storage.mapping_overrides import MappingOverride
 
 # How often a long command says how far it is.
 _BETWEEN_WORDS = timedelta(seconds=5)
@@ -58,6 +60,7 @@ def check(config_file: str | None, name: str | None) -> None:
     """
     from leads_pipeline.steps.checked_mappings import check_mappings
     from leads_pipeline.storage.destination_schemas import withheld_counts
+    from leads_pipeline.storage.mapping_overrides import current_overrides
     from leads_pipeline.storage.open import open_database
 
     settings = load_settings(config_file)
@@ -73,8 +76,10 @@ def check(config_file: str | None, name: str | None) -> None:
     )
     with engine.connect() as connection:
         withheld = withheld_counts(connection, names)
+        changed = {item: current_overrides(connection, item) for item in names}
     for item in checked:
         echo_lines(_lines(item, [count for count in withheld if count.destination == item.destination]))
+        echo_lines(map(_override_line, changed[item.destination]))
     if any(item.faults or item.problem for item in checked):
         sys.exit(1)
 
@@ -103,6 +108,29 @@ def backfill(config_file: str | None, name: str) -> None:
             break
         click.echo(f"{wanted:,} contacts so far")
     click.echo(f"{wanted:,} contacts wait to be sent")
+
+
+@destinations.command(name="withdraw-mapping")
+@click.argument("name")
+@click.argument("property_name", metavar="PROPERTY")
+@ACTOR
+@click.pass_obj
+def withdraw_mapping(config_file: str | None, name: str, property_name: str, actor: str) -> None:
+    """Map a property as leads.yaml says again, after `leads dead-letters fix --mapping`."""
+    from leads_pipeline.storage.mapping_overrides import withdraw_override
+    from leads_pipeline.storage.open import open_database
+
+    settings = load_settings(config_file)
+    [destination] = _chosen(settings, name)
+    with open_database(settings).begin() as connection:
+        withdrawn = withdraw_override(connection, destination, property_name, actor=actor, now=SystemClock().now())
+    click.echo(f"{property_name}  {'is mapped as leads.yaml says' if withdrawn else 'nobody changed it'}")
+
+
+def _override_line(override: "MappingOverride") -> str:
+    what = "left out" if not override.rule else f"from {override.rule['source'] or 'a constant'}"
+    why = f": {override.reason}" if override.reason else ""
+    return f"  {override.property}  {what}, by {override.actor}, {override.made_at:%Y-%m-%d %H:%M} UTC{why}"
 
 
 def _chosen(settings: Settings, name: str | None) -> list[str]:

@@ -19,6 +19,7 @@ from leads_pipeline.config.destinations import (
     Destination,
     DestinationSettings,
     HubSpotSettings,
+    RuleSettings,
 )
 from leads_pipeline.config.environment import (
     DATABASE_URL_VARIABLE,
@@ -119,6 +120,7 @@ __all__ = [
     "RetentionSettings",
     "RetrySettings",
     "RiskSettings",
+    "RuleSettings",
     "SecretRef",
     "ServiceManager",
     "Settings",

@@ -52,6 +52,24 @@ class PropertySettings(Model):
         return self
 
 
+class RuleSettings(Model):
+    """What one property is filled in with, as a person says it who changes the mapping for a while."""
+
+    from_: MappedField | None = Field(None, alias="from", description="A golden contact's field.")
+    constant: bool | int | float | str | None = Field(None, description="What every contact has there.")
+    as_: Literal["text", "number", "boolean", "date", "datetime"] | None = Field(None, alias="as")
+    values: dict[str, str] | None = None
+    otherwise: str | None = None
+
+    @model_validator(mode="after")
+    def _comes_from_one_place(self) -> Self:
+        if (self.from_ is None) == (self.constant is None):
+            raise ValueError("a rule has either from: FIELD or constant: VALUE")
+        if self.constant is not None and (self.as_ or self.values or self.otherwise):
+            raise ValueError("a constant is sent as it is: no as, values or otherwise")
+        return self
+
+
 class GateSettings(Model):
     """Who may be sent, asked at the last moment. The suppression list (`leads suppressions`) always holds."""
 

@@ -1,15 +1,21 @@
-"""A destination's mapping as leads.yaml states it, held against what the destination last told of its fields."""
+"""A destination's mapping: as leads.yaml states it, with what persons changed, and with what the destination told."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from hashlib import blake2b
+from typing import Any
 
 import sqlalchemy as sa
+import yaml
+from pydantic import ValidationError
 
-from leads_pipeline.config import DestinationSettings
+from leads_pipeline.config import DestinationSettings, RuleSettings
 from leads_pipeline.domain.destination_schema import DestinationSchema, FieldType
 from leads_pipeline.domain.mapping import DestinationMapping, MappingRule
+from leads_pipeline.errors import LeadsError
 from leads_pipeline.storage.destination_schemas import read_schema
+from leads_pipeline.storage.mapping_overrides import current_overrides
 
 
 def mapping_rules(settings: DestinationSettings) -> tuple[MappingRule, ...]:
@@ -30,12 +36,48 @@ def destination_mapping(
 ) -> DestinationMapping:
     """The mapping with the schema that is kept; without one nothing can be checked, and everything is sent."""
     stored = read_schema(connection, destination)
-    return with_schema(settings, None if stored is None else stored.schema)
+    return with_schema(connection, destination, settings, None if stored is None else stored.schema)
 
 
-def with_schema(settings: DestinationSettings, schema: DestinationSchema | None) -> DestinationMapping:
-    """The mapping with this schema."""
-    return DestinationMapping(mapping_rules(settings), schema, settings.key())
+def with_schema(
+    connection: sa.Connection, destination: str, settings: DestinationSettings, schema: DestinationSchema | None
+) -> DestinationMapping:
+    """The mapping with this schema. What a person changed of a property goes before what leads.yaml says of it."""
+    changed = {item.property: item.rule for item in current_overrides(connection, destination)}
+    rules = [rule for rule in mapping_rules(settings) if rule.name not in changed]
+    rules += [rule_from_json(name, rule) for name, rule in changed.items() if rule]
+    return DestinationMapping(tuple(rules), schema, settings.key())
+
+
+def read_rule(name: str, text: str) -> MappingRule | None:
+    """The rule that a person gives a property: a field's name, or ``{from: FIELD, as: date}`` and the like in YAML.
+
+    Nothing at all leaves the property out: ``None``.
+
+    Raises:
+        LeadsError: it is no rule.
+    """
+    if not text.strip():
+        return None
+    try:
+        document = yaml.safe_load(text)
+        given = RuleSettings.model_validate({"from": document} if isinstance(document, str) else document)
+    except yaml.YAMLError:
+        raise LeadsError(f"the rule of {name} is not YAML: write FIELD or {{from: FIELD, as: date}}") from None
+    except ValidationError as error:
+        raise LeadsError(f"the rule of {name}: {error.errors(include_input=False)[0]['msg']}") from None
+    kind = None if given.as_ is None else FieldType(given.as_)
+    return MappingRule(name, given.from_, given.constant, kind, given.values, given.otherwise)
+
+
+def rule_as_json(rule: MappingRule | None) -> dict[str, Any]:
+    """A rule as it is kept; ``None``, which leaves the property out, as an empty document."""
+    return {} if rule is None else {name: value for name, value in asdict(rule).items() if name != "name"}
+
+
+def rule_from_json(name: str, rule: Mapping[str, Any]) -> MappingRule:
+    """A rule that was kept."""
+    return MappingRule(name, **{**rule, "kind": FieldType(rule["kind"]) if rule["kind"] else None})
 
 
 def marks_of(rules: Sequence[MappingRule], schema: DestinationSchema) -> dict[str, str]:

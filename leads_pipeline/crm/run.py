@@ -76,8 +76,6 @@ class DestinationRun:
         self._rule = GateRule(**self._destination.gate.model_dump())
         with work.engine.connect() as connection:
             self._mapping = destination_mapping(connection, name, self._destination)
-        with work.engine.connect() as connection:
-            self._mapping = destination_mapping(connection, name, self._destination)
         self._lease = lease_for(self._destination.timeout_seconds)
         limits = self._destination.limits
         self._forecast = RequestForecast(
@@ -223,8 +221,6 @@ class DestinationRun:
                         jitter=self._work_of_all.jitter,
                         now=now,
                     )
-                    if settled.refused:  # a property may be gone that was there when the destination was asked
-                        doubt_schema(connection, self.name)
                 self._note(batch.request.batch_id, operation, settled)
                 refused = refused or settled.refused
         if refused:

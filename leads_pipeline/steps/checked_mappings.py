@@ -16,7 +16,7 @@ from leads_pipeline.clock import Clock
 from leads_pipeline.config import Settings
 from leads_pipeline.crm.asking import PlainCourier
 from leads_pipeline.crm.clients import BUILDERS
-from leads_pipeline.crm.mapping import mapping_rules, marks_of, with_schema
+from leads_pipeline.crm.mapping import marks_of, with_schema
 from leads_pipeline.crm.port import CrmClient
 from leads_pipeline.domain.destination_schema import DestinationSchema
 from leads_pipeline.domain.mapping import MappingFault
@@ -107,9 +107,9 @@ def _check(
             schema, told_at = told, now
     if schema is None or told_at is None:
         return CheckedMapping(name, None, problem=problem)
-    faults = tuple(with_schema(destination, schema).faults())
-    marks = marks_of(mapping_rules(destination), schema)
     with engine.begin() as connection:
+        mapping = with_schema(connection, name, destination, schema)
+        faults, marks = tuple(mapping.faults()), marks_of(mapping.rules, schema)
         changed = [item for item, mark in marks.items() if stored is not None and stored.marks.get(item) != mark]
         wanted = want_withheld(connection, name, changed, now=now) if changed else 0
         write_schema(connection, name, StoredSchema(schema, faults, marks, told_at))

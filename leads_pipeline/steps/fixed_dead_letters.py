@@ -1,7 +1,8 @@
-"""A dead letter's contact, mended: the leads that its refused values came from are corrected and judged again.
+"""A dead letter, mended: the leads that its contact's refused values came from, or the mapping that made them unfit.
 
-The contact's next version is then wanted and sent by itself, and closes the letter. What was sent to us stays as it was
-sent. Keep out: sending a letter again as it is; see ``steps.dead_letters``.
+Corrected leads are judged again; the contact's next version is then wanted and sent by itself, and closes the letter.
+What was sent to us stays as it was sent. Another mapping holds for every contact of the destination from then
+on. Keep out: sending a letter again as it is; see ``steps.dead_letters``.
 """
 
 import json
@@ -13,7 +14,9 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from leads_pipeline.config import Settings
+from leads_pipeline.crm.mapping import destination_mapping, rule_as_json
 from leads_pipeline.domain.lead import FIELD_NAMES
+from leads_pipeline.domain.mapping import MappingRule, mapping_faults
 from leads_pipeline.domain.posted_lead import storage_fault
 from leads_pipeline.domain.stage import Stage
 from leads_pipeline.domain.survivorship import GOLDEN_FIELDS, GROUPS
@@ -21,9 +24,10 @@ from leads_pipeline.domain.validation import Rejection
 from leads_pipeline.errors import LeadsError, NotFound
 from leads_pipeline.sources.stored_leads import StoredLeads
 from leads_pipeline.storage.contact_origins import leads_behind
-from leads_pipeline.storage.dead_letter_actions import Action, DoneBy, write_actions
+from leads_pipeline.storage.dead_letter_actions import Action, DoneBy, redrive_letters, write_actions
 from leads_pipeline.storage.dead_letters import get_dead_letter
 from leads_pipeline.storage.leads import read_raw_leads
+from leads_pipeline.storage.mapping_overrides import MappingOverride, write_override
 from leads_pipeline.storage.pending import Waiting, enqueue
 from leads_pipeline.storage.rejected import Standing, standing_of, write_correction
 from leads_pipeline.telemetry import get_logger
@@ -82,6 +86,42 @@ def fix(
         )
     log.info("dead_letter_fixed", dead_letter_id=str(dead_letter_id), actor=done.actor, fields=sorted(fields))
     return Fixed(dead_letter_id, tuple(sorted(wanted)))
+
+
+def fix_mapping(
+    engine: sa.Engine, dead_letter_id: UUID, name: str, rule: MappingRule | None, *, settings: Settings, done: DoneBy
+) -> Fixed:
+    """Have the property ``name`` filled in by ``rule``, or by nothing, for every contact of the letter's destination.
+
+    The letter's contact is sent again; other letters wait to be redriven, and contacts that are delivered already get
+    it with their next change.
+
+    Raises:
+        NotFound: there is no such letter.
+        LeadsError: the destination is not in leads.yaml, or does not take what the rule says.
+    """
+    with engine.begin() as connection:
+        letter = get_dead_letter(connection, dead_letter_id)
+        if letter is None:
+            raise NotFound(f"there is no dead letter {dead_letter_id}; `leads dead-letters list` shows what there is")
+        if letter.resolved_at is not None:
+            return Fixed(dead_letter_id, already=True)
+        destination = settings.destinations.get(letter.destination)
+        if destination is None:
+            raise LeadsError(f"leads.yaml has no destination {letter.destination} any more: discard the letter")
+        if name == destination.key():
+            raise LeadsError(f"{name} holds our contact id: without it records could not be found again")
+        schema = destination_mapping(connection, letter.destination, destination).schema
+        faults = [] if schema is None else mapping_faults([] if rule is None else [rule], schema)
+        if own := [fault for fault in faults if fault.name == name]:
+            raise LeadsError(f"{letter.destination} would refuse {name} ({own[0].fault}): {own[0].advice}")
+        override = MappingOverride(name, rule_as_json(rule), done.actor, done.reason, done.at)
+        write_override(connection, letter.destination, override)
+        redrive_letters(connection, [dead_letter_id], done=done, step=None)
+        letters = [(dead_letter_id, letter.tenant)]
+        write_actions(connection, letters, Action.FIX, done=done, details={"mapping": [name]})
+    log.info("mapping_fixed", destination=letter.destination, property=name, actor=done.actor)
+    return Fixed(dead_letter_id)
 
 
 def _check(fields: Mapping[str, str | None]) -> None:

@@ -118,6 +118,9 @@ def test_letters_are_discarded_by_a_filter(leads: Leads, engine: sa.Engine) -> N
         (("redrive", str(UUID(int=1)), "--tenant", "acme"), "not by both"),
         (("redrive", str(UUID(int=1)), "--rate", "0"), "--rate"),
         (("fix", str(UUID(int=1)), "--set", "city"), "number 1 is not FIELD=VALUE"),
+        (("fix", str(UUID(int=1))), "either --set FIELD=VALUE or --mapping PROPERTY=FIELD"),
+        (("fix", str(UUID(int=1)), "--set", "city=x", "--mapping", "a=city"), "either --set"),
+        (("fix", str(UUID(int=1)), "--mapping", "city"), "it is not PROPERTY=FIELD"),
     ],
 )
 def test_what_is_not_said_clearly_is_refused(arguments: tuple[str, ...], words: str, leads: Leads) -> None:
@@ -146,6 +149,19 @@ def test_a_fix_names_the_leads_that_are_judged_again(leads: Leads, engine: sa.En
     assert "waits to be judged with city corrected" in done.output
     assert "Graz" not in done.output
     assert "fields city" in leads("show", str(_letter(engine))).output
+
+
+def test_a_mapping_is_changed_for_the_destination_and_the_letter_s_contact_sent_again(
+    leads: Leads, engine: sa.Engine
+) -> None:
+    with engine.begin() as connection:
+        connection.execute(sa.text("update dead_letters set destination = 'hubspot'"))
+    letter = str(_letter(engine))
+    by = ("--actor", "grace", "--reason", "TICKET-7")
+    done = leads("fix", letter, "--mapping", "birthday={from: date_of_birth, as: text}", *by)
+    assert "waits to be sent, birthday as you say" in done.output
+    assert "mapping birthday" in leads("show", letter).output
+    assert "was resolved already" in leads("fix", letter, "--mapping", "birthday=", *by).output
 
 
 @pytest.mark.parametrize("command", ["show", "redrive"])

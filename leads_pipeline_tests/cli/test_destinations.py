@@ -12,6 +12,7 @@ from leads_pipeline.config import DATABASE_URL_VARIABLE
 from leads_pipeline.crm.sandbox.options import SandboxOptions
 from leads_pipeline.crm.sandbox.running import SandboxServer, running_sandbox
 from leads_pipeline.errors import NotFound
+from leads_pipeline.storage.mapping_overrides import MappingOverride, write_override
 from leads_pipeline_tests.conftest import LEADS_YAML, NOW
 from leads_pipeline_tests.defs.rows import Flow
 
@@ -73,6 +74,16 @@ def test_what_must_be_mended_is_named_with_what_to_do(leads: Leads, engine: sa.E
     assert "company key not unique" in said
     assert "nothing can be delivered until then" in said
     assert "1 contacts are there without firstnme" in said
+
+
+def test_what_a_person_changed_is_told_until_it_is_withdrawn(leads: Leads, engine: sa.Engine) -> None:
+    with engine.begin() as connection:
+        write_override(connection, "hubspot", MappingOverride("company", {}, "grace", "TICKET-7", NOW))
+    assert "company left out, by grace, 2026-01-15 12:00 UTC: TICKET-7" in " ".join(leads("check").output.split())
+    withdraw = ("withdraw-mapping", "hubspot", "company", "--actor", "ada")
+    assert "is mapped as leads.yaml says" in leads(*withdraw).output
+    assert "nobody changed it" in leads(*withdraw).output
+    assert "grace" not in leads("check").output
 
 
 def test_a_destination_that_does_not_tell_says_what_to_do(leads: Leads, monkeypatch: pytest.MonkeyPatch) -> None:

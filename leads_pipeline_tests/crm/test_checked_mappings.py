@@ -1,7 +1,9 @@
 """A mapping held against what a CRM says that it has, and what is sent of contacts then."""
 
+import json
 from datetime import timedelta
 from typing import Any
+from uuid import UUID, uuid4
 
 import httpx
 import pytest
@@ -10,12 +12,20 @@ import sqlalchemy as sa
 from leads_pipeline.clock import FrozenClock
 from leads_pipeline.config import Settings
 from leads_pipeline.config.destinations import PropertySettings
+from leads_pipeline.crm.mapping import read_rule, rule_as_json, rule_from_json
 from leads_pipeline.crm.sandbox.options import SandboxOptions
 from leads_pipeline.crm.sandbox.running import SandboxServer, running_sandbox
-from leads_pipeline.domain.mapping import Fault
+from leads_pipeline.domain.destination_schema import FieldType
+from leads_pipeline.domain.mapping import Fault, MappingRule
+from leads_pipeline.errors import LeadsError
 from leads_pipeline.steps.checked_mappings import MAX_AGE, CheckedMapping, check_mappings
+from leads_pipeline.steps.fixed_dead_letters import fix_mapping
+from leads_pipeline.storage.dead_letter_actions import DoneBy, actions_of
 from leads_pipeline.storage.destination_schemas import WithheldCount, read_schema, withheld_counts
-from leads_pipeline_tests.crm.delivering import TOKEN, add_contacts, change, row_of, settings_for, sync
+from leads_pipeline.storage.mapping_overrides import current_overrides, withdraw_override
+from leads_pipeline_tests.conftest import NOW
+from leads_pipeline_tests.crm.delivering import TOKEN, Contact, add_contacts, change, row_of, settings_for, sync
+from leads_pipeline_tests.defs.rows import insert
 
 
 def _settings(sandbox: SandboxServer, **changes: Any) -> Settings:
@@ -96,6 +106,103 @@ def test_a_mended_mapping_has_the_contacts_sent_again_without_asking_the_crm(
     sync(engine, mended, clock)
     assert _properties(sandbox)["lifecyclestage"] == "lead"
     assert _asked(engine) == 1
+
+
+def _died(engine: sa.Engine, contact: Contact) -> UUID:
+    """The contact was refused; returns its letter."""
+    letter = uuid4()
+    with engine.begin() as connection:
+        connection.execute(sa.text("update outbox set state = 'dead' where outbox_id = :id"), {"id": contact.outbox_id})
+        insert(
+            connection, "dead_letters", now=NOW, dead_letter_id=letter, contact_id=contact.contact_id,
+            outbox_id=contact.outbox_id, tenant="acme", destination="hubspot",
+        )  # fmt: skip
+    return letter
+
+
+def test_a_person_s_mapping_of_a_property_holds_for_the_destination_until_it_is_withdrawn(
+    engine: sa.Engine, clock: FrozenClock, sandbox: SandboxServer
+) -> None:
+    settings = _settings(sandbox)
+    [contact] = add_contacts(engine, company="Byron Ltd", city="Graz")
+    done = DoneBy("grace", NOW, "TICKET-7")
+    letter = _died(engine, contact)
+    fix_mapping(engine, letter, "company", MappingRule("company", "city"), settings=settings, done=done)
+    assert sync(engine, settings, clock).delivered == 1
+    assert _properties(sandbox)["company"] == "Graz"
+    with engine.connect() as connection:
+        assert [item.action for item in actions_of(connection, letter)] == ["redrive", "fix"]
+        [override] = current_overrides(connection, "hubspot")
+    assert (override.property, override.actor, override.reason) == ("company", "grace", "TICKET-7")
+    change(engine, contact, first_name="Augusta")
+    sync(engine, settings, clock)
+    assert _properties(sandbox)["company"] == "Graz"
+    with engine.begin() as connection:
+        assert withdraw_override(connection, "hubspot", "company", actor="ada", now=NOW)
+        assert not withdraw_override(connection, "hubspot", "company", actor="ada", now=NOW)
+    change(engine, contact, first_name="Ada")
+    sync(engine, settings, clock)
+    assert _properties(sandbox)["company"] == "Byron Ltd"
+
+
+def test_a_property_that_a_person_leaves_out_is_not_sent_and_no_fault_any_more(
+    engine: sa.Engine, clock: FrozenClock, sandbox: SandboxServer
+) -> None:
+    settings = _settings(sandbox, first_source="source_of_lead")
+    [contact] = add_contacts(engine)
+    assert _check(engine, settings, clock).faults
+    letter = _died(engine, contact)
+    fix_mapping(engine, letter, "source_of_lead", None, settings=settings, done=DoneBy("grace", NOW))
+    assert _check(engine, settings, clock).faults == ()
+    sync(engine, settings, clock)
+    assert row_of(engine, contact)["withheld"] is None
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("firstnme", "first_name", "did you mean firstname"),
+        ("hs_object_id", "first_name", "fills it in by itself"),
+        ("lead_key", "email", "holds our contact id"),
+        ("lifecyclestage", "{constant: led}", "it takes one of: customer"),
+    ],
+)
+def test_a_mapping_that_the_crm_would_refuse_is_refused_and_nothing_is_written(
+    name: str, text: str, words: str, engine: sa.Engine, clock: FrozenClock, sandbox: SandboxServer
+) -> None:
+    settings = _settings(sandbox)
+    [contact] = add_contacts(engine)
+    _check(engine, settings, clock)
+    letter = _died(engine, contact)
+    with pytest.raises(LeadsError, match=words):
+        fix_mapping(engine, letter, name, read_rule(name, text), settings=settings, done=DoneBy("grace", NOW))
+    assert row_of(engine, contact)["state"] == "dead"
+    with engine.connect() as connection:
+        assert current_overrides(connection, "hubspot") == []
+
+
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [
+        ("city", MappingRule("p", "city")),
+        (" ", None),
+        ("consent.marketing.email", MappingRule("p", "consent.marketing.email")),
+        ("{from: date_of_birth, as: text}", MappingRule("p", "date_of_birth", kind=FieldType.TEXT)),
+        ("{from: country, values: {AT: A}, otherwise: B}",
+         MappingRule("p", "country", values={"AT": "A"}, otherwise="B")),
+        ("{constant: 7}", MappingRule("p", constant=7)),
+    ],
+)  # fmt: skip
+def test_a_rule_is_read_as_it_is_written_and_kept_whole(text: str, rule: MappingRule | None) -> None:
+    assert read_rule("p", text) == rule
+    if rule is not None:
+        assert rule_from_json("p", json.loads(json.dumps(rule_as_json(rule)))) == rule
+
+
+@pytest.mark.parametrize("text", ["{", "shoe_size", "{from: city, constant: x}", "{constant: x, as: date}", "[city]"])
+def test_what_is_no_rule_is_refused(text: str) -> None:
+    with pytest.raises(LeadsError, match="rule of p"):
+        read_rule("p", text)
 
 
 def test_a_value_that_is_withheld_later_leaves_what_is_there_and_can_still_be_cleared(
