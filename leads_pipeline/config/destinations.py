@@ -89,6 +89,8 @@ class DestinationSettings(Model):
 
     charged: ClassVar[tuple[UnitName, ...]] = ("requests", "records")
     classes: ClassVar[tuple[str, ...]] = ()
+    # Whether a record may go from one contact to another when the two are merged.
+    hands_records_on: ClassVar[bool] = False
 
     vendor: str = Field(description="Whose API it speaks.")
     account: Annotated[str, Field(min_length=1)] = Field(
@@ -171,6 +173,7 @@ HUBSPOT_MAPPING: dict[str, str | PropertySettings] = {
 class HubSpotSettings(DestinationSettings):
     """A HubSpot account."""
 
+    hands_records_on: ClassVar[bool] = True
     vendor: Literal["hubspot"] = Field(description="Whose API it speaks.")
     base_url: Annotated[str, Field(pattern=WEB_ADDRESS)] = Field(
         "https://api.hubapi.com", description="An http address of this machine is served by `leads dev`: the sandbox."

@@ -23,6 +23,7 @@ from leads_pipeline.domain.stage import Operation, OutboxState
 from leads_pipeline.storage.dead_letters import DeadLetter, supersede, write_dead_letters
 from leads_pipeline.storage.destination_schemas import note_withheld
 from leads_pipeline.storage.outbox import Settlement, cancel, claim, note_touched, settle, suppress, wanted_contacts
+from leads_pipeline.storage.outbox_records import forget_handed_on
 from leads_pipeline.storage.suppressions import listed
 from leads_pipeline.storage.sync_batches import AttemptRow, Outcome, RequestRow, write_attempts, write_outcome
 
@@ -181,6 +182,8 @@ def settle_batch(
     delivered = [i.outbox_id for i in settled if settlements[i.outbox_id].step.state is OutboxState.DELIVERED]
     write_dead_letters(connection, [_dead_letter(batch, records[i], settlements[i], now=now) for i in dead])
     supersede(connection, delivered, now=now)
+    claimed = (batch.rows[outbox_id].claims_record for outbox_id in delivered)
+    forget_handed_on(connection, [item for item in claimed if item], destination=batch.request.destination)
     outcome = Outcome(len(delivered), len(settled) - len(delivered) - len(dead), len(dead))
     given = [item.verdict for item in settlements.values()]
     write_outcome(connection, batch.request.batch_id, given, outcome, now=now)
@@ -208,13 +211,14 @@ def _record(row: ClaimedRow, *, version: int) -> CrmRecord:
         version=version,
         operation=row.operation,
         crm_record_id=row.crm_record_id,
+        claims_record=row.claims_record,
         taken_over=row.taken_over,
     )
 
 
 def _upsert(row: ClaimedRow, wanted: Mapping[str, PropertyValue], *, version: int, traits: Traits) -> CrmRecord:
     known = {} if row.delivered_version is None else row.snapshot
-    if row.uncertain:
+    if row.uncertain or row.claims_record:
         known = unsure({}, known)
     left = difference(wanted, known, contact_id=row.contact_id, always=traits.always_sent)
     # Nothing is known to be there, or the vendor takes a record whole only.
@@ -225,7 +229,8 @@ def _upsert(row: ClaimedRow, wanted: Mapping[str, PropertyValue], *, version: in
 
 def _holds_all(row: ClaimedRow, record: CrmRecord) -> bool:
     """Whether the destination holds all that is wanted; not so where it never took the contact, or archived it."""
-    return not record.properties and bool(row.snapshot) and row.delivered_version is not None
+    taken = bool(row.snapshot) and row.delivered_version is not None and row.claims_record is None
+    return taken and not record.properties
 
 
 def _settle_unchanged(
@@ -277,6 +282,9 @@ def _taken_over_after(verdict: RecordVerdict, row: ClaimedRow, operation: Operat
         return None
     if verdict.linked:
         return True
+    if row.claims_record and verdict.crm_record_id == row.claims_record:
+        # Handed on: ours are archived, unless the survivor had none; then it was noted whose the record is.
+        return True if row.crm_record_id else row.taken_over
     made_now = verdict.created if verdict.created is not None else not row.snapshot and not row.uncertain
     return False if made_now else row.taken_over
 

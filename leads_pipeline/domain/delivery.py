@@ -109,4 +109,5 @@ class ClaimedRow:
     snapshot: Mapping[str, int | None]  # what is there from us; see ``domain.snapshot``
     failures: Mapping[str, int] = field(default_factory=dict)  # of the attempts, by the class of the refusal
     taken_over: bool | None = None  # the CRM's record was made by people; ``None``: not known
+    claims_record: str | None = None  # of the CRM, which the contact is to take over
     uncertain: bool = False  # a request with it got lost: what the destination holds is not known

@@ -82,7 +82,14 @@ def _refresh(connection: sa.Connection, chunk: Chunk, claimed: Sequence[Waiting]
     emptied = dict.fromkeys(contact_id for contact_id in living if contact_id not in lanes)
     gone = {**emptied, **{other: lanes.get(survivor) for other, survivor in merged.items()}}
     removed = golden.delete_golden(connection, tenant=tenant, contact_ids=list(gone))
-    archived, cancelled = outbox_demand.withdraw(connection, gone, tenant=tenant, now=chunk.now)
+    archived, cancelled = outbox_demand.withdraw(
+        connection,
+        gone,
+        survivors={other: survivor for other, survivor in merged.items() if survivor in lanes},
+        hand_on=[name for name, item in settings.destinations.items() if item.hands_records_on],
+        tenant=tenant,
+        now=chunk.now,
+    )
 
     changed = [item for item in refreshed if item.changed]
     turned = {claim: max(claim.version, versions.get(claim.contact_id, 0)) + 1 for claim in passed}

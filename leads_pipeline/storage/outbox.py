@@ -60,7 +60,7 @@ _CLAIM = sa.text(
     from taken where outbox.outbox_id = taken.outbox_id
     returning outbox.outbox_id, outbox.tenant, outbox.contact_id, outbox.operation, outbox.lane, outbox.wanted_version,
         outbox.delivered_version, outbox.attempts, outbox.crm_record_id, outbox.snapshot, outbox.failures,
-        outbox.taken_over,
+        outbox.taken_over, outbox.claims_record,
         coalesce(outbox.last_verdict = 'ambiguous', false) as uncertain
     """  # noqa: S608 - no value is spliced in
 )
@@ -109,6 +109,7 @@ _SETTLE = sa.text(
         delivered_at = case when s.state = 'delivered' then :now else o.delivered_at end,
         snapshot = s.snapshot,
         taken_over = s.taken_over,
+        claims_record = case when s.state = 'delivered' then null else o.claims_record end,
         crm_record_id = case
             when s.state = 'delivered' and s.operation = 'erase' then null
             when s.verdict = 'delivered' then coalesce(s.crm_record_id, o.crm_record_id)
@@ -177,6 +178,7 @@ def claim(
             snapshot=r.snapshot or {},
             failures=r.failures,
             taken_over=r.taken_over,
+            claims_record=r.claims_record,
             uncertain=r.uncertain,
         )
         for r in rows

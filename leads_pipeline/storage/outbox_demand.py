@@ -5,7 +5,7 @@ or operation has moved on and lets the row wait again.
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -13,6 +13,7 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from leads_pipeline.domain.stage import Lane
+from leads_pipeline.storage import outbox_records
 from leads_pipeline.storage.dead_letters import supersede
 from leads_pipeline.storage.golden import uuid_array
 
@@ -162,19 +163,29 @@ def lock_rows(connection: sa.Connection, *, tenant: str, contact_ids: Sequence[U
 
 
 def withdraw(
-    connection: sa.Connection, contacts: Mapping[UUID, Lane | None], *, tenant: str, now: datetime
+    connection: sa.Connection,
+    contacts: Mapping[UUID, Lane | None],
+    *,
+    survivors: Mapping[UUID, UUID] | None = None,
+    hand_on: Collection[str] = (),
+    tenant: str,
+    now: datetime,
 ) -> tuple[int, int]:
     """Take back what was wanted for contacts that are no more: how many rows are to be archived, how many cancelled.
 
-    ``contacts`` gives each the lane of its survivor, if it has one. Their dead letters are closed: nobody could redrive
-    or discard them any more.
+    ``contacts`` gives each the lane of its survivor, if it has one, ``survivors`` who that is. At the destinations
+    ``hand_on`` the survivor may take over the record; the row is cancelled then. Their dead letters are closed: nobody
+    could redrive or discard them any more.
     """
+    handed_on = outbox_records.hand_on(connection, survivors or {}, destinations=hand_on, tenant=tenant, now=now)
     given = json.dumps([{"contact_id": str(contact_id), "lane": lane} for contact_id, lane in contacts.items()])
     rows = connection.execute(_WITHDRAW, {"rows": given, "tenant": tenant, "now": now}).all()
     if rows:
-        supersede(connection, [row.outbox_id for row in rows], now=now)
+        outbox_records.archive_claimed(connection, contacts.keys(), tenant=tenant, now=now)
+    if rows or handed_on:
+        supersede(connection, [*(row.outbox_id for row in rows), *handed_on], now=now)
     archived = sum(row.sent for row in rows)
-    return archived, len(rows) - archived
+    return archived, len(rows) - archived + len(handed_on)
 
 
 def erase(connection: sa.Connection, contact_ids: Sequence[UUID], *, tenant: str, now: datetime) -> tuple[int, int]:
@@ -183,7 +194,9 @@ def erase(connection: sa.Connection, contact_ids: Sequence[UUID], *, tenant: str
     It wins over everything: what waits gives way, what is under way is erased after it, and no later version is ever
     wanted. Their letters lose what they hold of the person. Safe to repeat.
     """
-    rows = connection.execute(_ERASE, {"tenant": tenant, "ids": uuid_array(contact_ids), "now": now}).all()
+    # Who was merged into them is the same person; a record that was to go from one to the other goes for good.
+    everybody = [*contact_ids, *outbox_records.givers(connection, contact_ids, tenant=tenant)]
+    rows = connection.execute(_ERASE, {"tenant": tenant, "ids": uuid_array(everybody), "now": now}).all()
     if rows:
         supersede(connection, [row.outbox_id for row in rows], now=now)
         connection.execute(_EMPTY_LETTERS, {"ids": [row.outbox_id for row in rows]})
@@ -193,6 +206,9 @@ def erase(connection: sa.Connection, contact_ids: Sequence[UUID], *, tenant: str
 
 def demand(connection: sa.Connection, demands: Iterable[Demand], *, tenant: str, now: datetime) -> None:
     """Want these versions delivered."""
+    demands = list(demands)
+    wanted = [(item.contact_id, item.destination) for item in demands]
+    outbox_records.give_back(connection, wanted, tenant=tenant, now=now)
     _send(connection, _DEMAND, demands, tenant=tenant, now=now)
 
 

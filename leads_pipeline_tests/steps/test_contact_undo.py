@@ -277,6 +277,7 @@ def test_the_contact_that_lives_again_is_sent_again_and_keeps_counting(play: Pla
 def test_an_archive_that_was_not_sent_yet_is_not_sent_after_the_undo(play: Play) -> None:
     anna, bert = play.arrive(**ANNA), play.arrive(**BERT)
     new = play.contact_of()[bert]
+    delivered(play.engine, play.contact_of()[anna], crm_record_id="501")
     delivered(play.engine, new, crm_record_id="502")
     merged = play.merge(anna, bert)
     play.undo(merged.merge_id)

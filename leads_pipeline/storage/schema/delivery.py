@@ -119,6 +119,14 @@ outbox = table(
     ),
     sa.Index("ix_outbox_owner", "claim_owner", postgresql_where=sa.text("state = 'in_flight'")),
     sa.Index("ix_outbox_tenant_state", "tenant", "state"),
+    # Who is to take over a record, and whose it was: see storage.outbox_records.
+    sa.Index("ix_outbox_claims", "destination", "claims_record", postgresql_where=sa.text("claims_record is not null")),
+    sa.Index(
+        "ix_outbox_given_up",
+        "destination",
+        "crm_record_id",
+        postgresql_where=sa.text("state = 'cancelled' and crm_record_id is not null"),
+    ),
     # Every delivery writes a row several times: room for its next version on the page, and vacuumed early.
     postgresql_with={"fillfactor": 80, "autovacuum_vacuum_scale_factor": 0.01},
 )

@@ -58,6 +58,15 @@ def _outbox() -> None:
         postgresql_where=sa.text(f"operation <> 'upsert' and {open_rows}"),
     )
     op.create_index("ix_outbox_owner", "outbox", ["claim_owner"], postgresql_where=sa.text("state = 'in_flight'"))
+    op.create_index(
+        "ix_outbox_claims", "outbox", ["destination", "claims_record"], postgresql_where=sa.text("claims_record is not null")
+    )
+    op.create_index(
+        "ix_outbox_given_up",
+        "outbox",
+        ["destination", "crm_record_id"],
+        postgresql_where=sa.text("state = 'cancelled' and crm_record_id is not null"),
+    )
     op.execute("alter table outbox set (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.01)")
 
 
