@@ -7,6 +7,7 @@ Keep out: when a snapshot is written (``crm.batch``).
 
 import json
 from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
 from hashlib import blake2b
 from uuid import UUID
 
@@ -44,6 +45,22 @@ def difference(
 def acknowledged(contact_id: UUID, wanted: Mapping[str, PropertyValue]) -> dict[str, int | None]:
     """The snapshot once the destination has taken all that was ``wanted``; what was cleared is not there."""
     return {name: value_hash(contact_id, name, value) for name, value in wanted.items() if not is_empty(value)}
+
+
+def holds(snapshot: Snapshot, contact_id: UUID, name: str, text: str) -> bool:
+    """Whether the destination holds ``text`` from us, which it tells as text whatever was sent."""
+    known = snapshot.get(name)
+    return known is not None and known in {value_hash(contact_id, name, value) for value in _read(text)}
+
+
+def _read(text: str) -> list[PropertyValue]:
+    values: list[PropertyValue] = [text]
+    if text in ("true", "false"):
+        values.append(text == "true")
+    for number in (int, float):
+        with suppress(ValueError):
+            values.append(number(text))
+    return values
 
 
 def unsure(snapshot: Snapshot, touched: Iterable[str]) -> dict[str, int | None]:

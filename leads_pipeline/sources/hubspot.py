@@ -112,6 +112,24 @@ def is_echo(payload: Mapping[str, Any], key_properties: Collection[str]) -> bool
     return isinstance(properties, Mapping) and any(text_of(properties.get(name)) for name in key_properties)
 
 
+def keys_of(payload: Mapping[str, Any], key_properties: Collection[str]) -> list[str]:
+    """Our ids that the contact of an event has; none if it did not come from us."""
+    properties = fetched_part(payload).get("properties")
+    if not isinstance(properties, Mapping):
+        return []
+    return [key for name in key_properties if (key := text_of(properties.get(name)))]
+
+
+def changed_property(payload: Mapping[str, Any]) -> tuple[str, str] | None:
+    """The property of which an event tells that it changed, and its value now; ``None`` if it tells of none."""
+    name = text_of(payload.get("propertyName"))
+    if payload.get("subscriptionType") != "contact.propertyChange" or name is None:
+        return None
+    properties = fetched_part(payload).get("properties")
+    asked = properties.get(name) if isinstance(properties, Mapping) else None
+    return name, text_of(asked) or text_of(payload.get("propertyValue")) or ""
+
+
 def signed_address(url: str) -> str:
     """The address as HubSpot signs it: some escapes of the query undone, without what follows ``#``."""
     path, mark, query = url.partition("#")[0].partition("?")

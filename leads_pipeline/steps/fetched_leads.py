@@ -9,8 +9,9 @@ import json
 import random as randomness
 import threading
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import groupby
@@ -26,6 +27,7 @@ from leads_pipeline.domain.consent_mapping import consent_statements
 from leads_pipeline.domain.lane_rules import lane_of
 from leads_pipeline.domain.posted_lead import storage_fault
 from leads_pipeline.domain.retry import RetryPolicy, backoff_ceiling, budgets_of
+from leads_pipeline.domain.snapshot import holds
 from leads_pipeline.domain.stage import Chunk, ChunkReport, Stage
 from leads_pipeline.errors import ConfigError
 from leads_pipeline.outbound.gate import Gate
@@ -39,7 +41,7 @@ from leads_pipeline.sources.fetching import (
     FetchVerdict,
     LeadFetcher,
 )
-from leads_pipeline.sources.hubspot import is_echo
+from leads_pipeline.sources.hubspot import HubSpotEvents, changed_property, is_echo, keys_of
 from leads_pipeline.sources.port import Quarantine, kept_raw, with_fetched
 from leads_pipeline.sources.registry import KINDS
 from leads_pipeline.storage.consent import keep_consent
@@ -53,10 +55,13 @@ from leads_pipeline.storage.lead_fetches import (
     release_fetches,
     store_fetched,
 )
+from leads_pipeline.storage.outbox import snapshots_of
 from leads_pipeline.storage.pending import Waiting, enqueue
 from leads_pipeline.telemetry import get_logger
 
 _log = get_logger(__name__)
+
+HUBSPOT = HubSpotEvents.name
 
 # A person must mend the token first: asked again so often, with one lead.
 REFUSED_PAUSE = timedelta(minutes=5)
@@ -104,7 +109,10 @@ def fetch_leads(
         gate = None if source is None else _gate(engine, settings, source, clock=clock, ends=ends)
         answers = _answers(asked, source, gate=gate, clock=clock, ends=ends, also=keys)
         policy = budgets_of(settings.retry.model_dump()).default
-        _judge(outcome, asked, answers, source, policy=policy, chunk=chunk, now=clock.now(), random=random, keys=keys)
+        echoes = _echoes(engine, settings, source, asked, answers, tenant=chunk.tenant, keys=keys)
+        _judge(
+            outcome, asked, answers, source, policy=policy, chunk=chunk, now=clock.now(), random=random, echoes=echoes
+        )
     with engine.begin() as connection:
         passed = _settle(connection, outcome, chunk, now=clock.now())
     return ChunkReport(taken=len(claimed), passed=passed, counts=dict(outcome.counts))
@@ -120,7 +128,7 @@ def _judge(
     chunk: Chunk,
     now: datetime,
     random: Callable[[], float],
-    keys: Sequence[str],
+    echoes: Container[UUID],
 ) -> None:
     """What follows from the answers about one source's leads. Without an answer: it was not asked for."""
     for lead in leads:
@@ -129,7 +137,9 @@ def _judge(
             outcome.postponed.append(Postponed(lead.lead_id, chunk.now, lead.attempts, None))
             continue
         verdict = _final(answer.verdict, lead, source, now=now)
-        if verdict is FetchVerdict.FETCHED and not _add_fetched(outcome, lead, answer, source, now=now, keys=keys):
+        if verdict is FetchVerdict.FETCHED and not _add_fetched(
+            outcome, lead, answer, source, now=now, echo=lead.lead_id in echoes
+        ):
             verdict = FetchVerdict.FAILED
         outcome.counts[f"fetch_{verdict}"] += 1
         if verdict in (FetchVerdict.GONE, FetchVerdict.EXPIRED):
@@ -205,6 +215,52 @@ def _gate(engine: sa.Engine, settings: Settings, source: SourceSettings, *, cloc
     return None
 
 
+def _echoes(
+    engine: sa.Engine,
+    settings: Settings,
+    source: SourceSettings | None,
+    leads: Sequence[ClaimedFetch],
+    answers: Mapping[UUID, FetchAnswer],
+    *,
+    tenant: str,
+    keys: Sequence[str],
+) -> set[UUID]:
+    """The events that tell of nothing but our own deliveries: a record that we made, a property that we set.
+
+    A property is an echo while its value is what every destination of the vendor last took of the contact from us. An
+    event that overtakes the settlement of its delivery is a lead; what follows from that lead changes nothing there.
+    """
+    if source is None or source.kind != HUBSPOT:
+        return set()
+    found: set[UUID] = set()
+    changes: dict[UUID, tuple[UUID, str, str]] = {}
+    for lead in leads:
+        answer = answers.get(lead.lead_id)
+        if answer is None or answer.found is None:
+            continue
+        payload = with_fetched(lead.payload, answer.found)
+        if is_echo(payload, keys):
+            found.add(lead.lead_id)
+            continue
+        changed = changed_property(payload)
+        for key in keys_of(payload, keys):
+            with suppress(ValueError):  # people may write anything there
+                if changed is not None:
+                    changes[lead.lead_id] = (UUID(key), *changed)
+    if not changes:
+        return found
+    destinations = [name for name, item in settings.destinations.items() if item.vendor == source.kind]
+    with engine.connect() as connection:
+        contacts = [contact_id for contact_id, _name, _value in changes.values()]
+        snapshots = snapshots_of(connection, contacts, tenant=tenant, destinations=destinations)
+    for lead_id, (contact_id, name, value) in changes.items():
+        known = snapshots.get(contact_id, [])
+        is_key = name in keys and value == str(contact_id)
+        if known and (is_key or all(holds(snapshot, contact_id, name, value) for snapshot in known)):
+            found.add(lead_id)
+    return found
+
+
 def _asked(fetcher: LeadFetcher, lead: ClaimedFetch) -> FetchAnswer:
     try:
         return fetcher.fetch(lead.reference)
@@ -243,7 +299,7 @@ def _add_fetched(
     source: SourceSettings | None,
     *,
     now: datetime,
-    keys: Sequence[str],
+    echo: bool,
 ) -> bool:
     """The lead with what its vendor answered; its consent and its lane, which could not be known at the door.
 
@@ -258,7 +314,7 @@ def _add_fetched(
         outcome.ready.append(FetchedLead(lead.lead_id, lead.lane, with_fetched(lead.payload, kept.payload), context))
         return True
     payload = with_fetched(lead.payload, answer.found)
-    if source.kind == "hubspot" and is_echo(payload, keys):
+    if echo:
         outcome.ready.append(FetchedLead(lead.lead_id, lead.lane, payload, {**context, "quarantine": Quarantine.ECHO}))
         return True
     try:

@@ -7,7 +7,7 @@ next (``outbox_queues``), and what is wanted (``outbox_demand``).
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -17,9 +17,10 @@ import sqlalchemy as sa
 
 from leads_pipeline.domain.delivery import ClaimedRow, RecordVerdict
 from leads_pipeline.domain.retry import NextStep
+from leads_pipeline.domain.snapshot import Snapshot
 from leads_pipeline.domain.stage import Lane, Operation, OutboxState
 from leads_pipeline.storage.outbox_queues import CLAIMABLE
-from leads_pipeline.storage.schema import golden_contacts
+from leads_pipeline.storage.schema import golden_contacts, outbox
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +198,24 @@ def wanted_contacts(connection: sa.Connection, contact_ids: Sequence[UUID]) -> d
     return {
         row["contact_id"]: {**row, **(_WITHOUT_ADDRESS if row["email_key"] is None else {})} for row in rows.mappings()
     }
+
+
+def snapshots_of(
+    connection: sa.Connection, contact_ids: Sequence[UUID], *, tenant: str, destinations: Collection[str]
+) -> dict[UUID, list[Snapshot]]:
+    """What these destinations are known to hold of each contact; a contact that none was sent is not in the answer."""
+    rows = connection.execute(
+        sa.select(outbox.c.contact_id, outbox.c.snapshot).where(
+            outbox.c.contact_id.in_(contact_ids),
+            outbox.c.tenant == tenant,
+            outbox.c.destination.in_(destinations),
+            outbox.c.snapshot.is_not(None),
+        )
+    )
+    found: dict[UUID, list[Snapshot]] = {}
+    for row in rows:
+        found.setdefault(row.contact_id, []).append(row.snapshot)
+    return found
 
 
 def extend_claims(connection: sa.Connection, outbox_ids: Sequence[int], *, token: str, until: datetime) -> bool:

@@ -20,6 +20,7 @@ from leads_pipeline.buffer.postgresql import PostgresBuffer
 from leads_pipeline.clock import FrozenClock
 from leads_pipeline.config import RequestLimits, Settings, WindowLimit, parse_settings
 from leads_pipeline.domain.ids import uuid7
+from leads_pipeline.domain.snapshot import acknowledged
 from leads_pipeline.domain.stage import ALL_LANES, Lane, Stage
 from leads_pipeline.flows import FlowContext
 from leads_pipeline.outbound.limiter import Limiter, Wait
@@ -175,6 +176,67 @@ def test_a_change_that_people_made_to_a_contact_of_ours_is_a_lead(
 
     assert validate(context)["rejected"] == 0
     assert only(engine, schema.validated_leads)["email"] == "ben@firm.com"
+
+
+def _delivered(engine: sa.Engine, contact_id: UUID, **properties: str | int | bool) -> None:
+    """An outbox row of a contact of which HubSpot took these properties."""
+    with engine.begin() as connection:
+        connection.execute(
+            sa.insert(schema.outbox).values(
+                tenant="acme", contact_id=contact_id, destination="hubspot", operation="upsert", state="delivered",
+                lane="real_time", wanted_version=1, delivered_version=1, waiting_since=NOW, due_at=NOW, updated_at=NOW,
+                snapshot={**acknowledged(contact_id, properties), "touched": None},
+            )
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "rejected"),
+    [
+        ("company", "Firm", 1),
+        ("company", "Other", 0),  # people changed it
+        ("score", "70", 1),
+        ("opted_in", "true", 1),
+        ("touched", "perhaps ours", 0),  # a request with it got lost
+        ("jobtitle", "Head", 0),  # never ours
+        ("lead_key", "01a200cf-500f-75d9-932c-24b0708ed33b", 1),
+    ],
+)
+def test_a_property_that_our_own_delivery_set_is_no_lead_and_one_that_people_changed_is(
+    engine: sa.Engine, context: FlowContext, vendor: Vendor, name: str, value: str, rejected: int
+) -> None:
+    ours = UUID("01a200cf-500f-75d9-932c-24b0708ed33b")
+    _delivered(engine, ours, company="Firm", score=70, opted_in=True)
+    vendor.hubspot["501"] = {"email": "ben@firm.com", "lead_key": str(ours)}
+    named(
+        engine, "501", source="portal", subscriptionType="contact.propertyChange", propertyName=name,
+        propertyValue=value,
+    )  # fmt: skip
+
+    intake(context)
+
+    assert validate(context)["rejected"] == rejected
+    assert [row["reasons"][0]["rule"] for row in rows_of(engine, schema.rejected_leads)] == ["echo"] * rejected
+
+
+def test_a_key_of_nobody_s_or_of_another_tenant_s_contact_makes_no_echo(
+    engine: sa.Engine, context: FlowContext, vendor: Vendor
+) -> None:
+    ours = UUID("01a200cf-500f-75d9-932c-24b0708ed33b")
+    _delivered(engine, ours, company="Firm")
+    with engine.begin() as connection:
+        connection.execute(sa.update(schema.outbox).values(tenant="globex"))
+    vendor.hubspot["501"] = {"email": "ben@firm.com", "lead_key": str(ours)}
+    vendor.hubspot["502"] = {"email": "ada@firm.com", "lead_key": "not a key"}
+    for number in ("501", "502"):
+        named(
+            engine, number, source="portal", subscriptionType="contact.propertyChange", propertyName="company",
+            propertyValue="Firm",
+        )  # fmt: skip
+
+    intake(context)
+
+    assert validate(context)["rejected"] == 0
 
 
 def test_the_answers_decide_the_lane_and_are_the_leads_consent(
