@@ -85,7 +85,7 @@ def seed(connection: sa.Connection) -> None:
     values = {"destination": "hubspot", "operation": "upsert", "records": 2, "delivered": 2}
     flow.insert("crm_sync_batches", http_status=200, **values)
     recent = {"sent_at": sa.func.now(), "answered_at": sa.func.now() + sa.text("interval '2 seconds'")}
-    delivered = {"destination": "hubspot", "contact_id": contact, "verdict": "delivered"}
+    delivered = {"destination": "hubspot", "contact_id": contact, "verdict": "delivered", "sent_at": sa.func.now()}
     own, shared = uuid4(), uuid4()
     flow.insert("crm_sync_batches", batch_id=own, http_status=200, **values, **recent)
     flow.insert("crm_sync_batches", batch_id=shared, http_status=200, **values, **{**recent, "tenant": None})

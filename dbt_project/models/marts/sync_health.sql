@@ -19,6 +19,12 @@ recent as (
     where sent_at >= now() - interval '24 hours'
 ),
 
+-- Written down a little before their request, which may have waited for the quota since.
+attempts as (
+    select batch_id, tenant, destination, verdict from {{ ref('stg_sync_attempts') }}
+    where sent_at >= now() - interval '25 hours'
+),
+
 -- A request that carried contacts of several tenants has none of its own: it counts for each of them.
 carried as (
     select batch_id, tenant from recent
@@ -26,7 +32,7 @@ carried as (
     union
     select r.batch_id, a.tenant
     from recent as r
-    inner join {{ ref('stg_sync_attempts') }} as a on r.batch_id = a.batch_id
+    inner join attempts as a on r.batch_id = a.batch_id
     where r.tenant is null
 ),
 
@@ -51,7 +57,7 @@ arrived as (
         a.destination,
         count(*) as delivered_24h
     from recent as r
-    inner join {{ ref('stg_sync_attempts') }} as a on r.batch_id = a.batch_id
+    inner join attempts as a on r.batch_id = a.batch_id
     where a.verdict = 'delivered'
     group by a.tenant, a.destination
 )
