@@ -43,6 +43,26 @@ _FRUITLESS_LOOKS = 3
 _FRUITLESS_SECONDS = 0.05
 
 
+class Company:
+    """The destinations of one delivery that are still at what was due: the others go on looking until they are done."""
+
+    def __init__(self, count: int) -> None:
+        self._left = count
+        self._lock = threading.Lock()
+        self._done = threading.Event()
+
+    def leave(self) -> None:
+        """One destination has nothing due any more."""
+        with self._lock:
+            self._left -= 1
+            if self._left <= 0:
+                self._done.set()
+
+    def all_have_left(self, *, within: float) -> bool:
+        """Whether nobody is at work any more; waits for it for at most so many seconds."""
+        return self._done.wait(within)
+
+
 @dataclass(frozen=True, slots=True)
 class Delivering:
     """What every destination of one delivery is given."""
@@ -52,6 +72,7 @@ class Delivering:
     clock: Clock
     runner_id: str
     owner: ClaimOwner
+    company: Company
     stopping: threading.Event
     jitter: Callable[[], float]
 
@@ -102,7 +123,22 @@ class DestinationRun:
         self._turn = threading.Lock()
 
     def deliver(self) -> None:
-        """Send until nothing is due, the time is over, or the destination is parked."""
+        """Send until nothing is due, the time is over, or the destination is parked.
+
+        While another destination is still at work, perhaps for minutes because it hardly answers, what becomes due here
+        goes on being sent.
+        """
+        try:
+            self._serve()
+        finally:
+            self._work_of_all.company.leave()
+        while not self._is_over() and not self._work_of_all.company.all_have_left(within=LOOK_SECONDS):
+            if self.parked is not None and self.parked.until <= self._clock.now():
+                self.parked = None
+            if self.parked is None:
+                self._serve()
+
+    def _serve(self) -> None:
         while (room := self._room()) > 0:
             alone = room == 1 and not self._health.closed
             run_all([partial(self._work, batches=1 if alone else None)] * room, stopping=self._work_of_all.stopping)
@@ -142,9 +178,10 @@ class DestinationRun:
                 self._deliver_batch(batch, granted=(lambda: None) if turn.removals else held.close)
 
     def _goes_on(self) -> bool:
-        return (
-            not self._work_of_all.stopping.is_set() and self.parked is None and self._clock.monotonic() < self._deadline
-        )
+        return self.parked is None and not self._is_over()
+
+    def _is_over(self) -> bool:
+        return self._work_of_all.stopping.is_set() or self._clock.monotonic() >= self._deadline
 
     def _next_turn(self) -> Turn | None:
         """Whose request is so near that its contacts may be claimed; ``None``: there is none in this run."""

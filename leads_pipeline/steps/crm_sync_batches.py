@@ -20,7 +20,7 @@ from leads_pipeline.config import Settings
 from leads_pipeline.crm.clients import build_clients
 from leads_pipeline.crm.parking import Parked, Parking, open_doors, parked_now
 from leads_pipeline.crm.port import CrmClient
-from leads_pipeline.crm.run import Delivering, DestinationRun, run_all
+from leads_pipeline.crm.run import Company, Delivering, DestinationRun, run_all
 from leads_pipeline.domain.quota_budget import BudgetPlan
 from leads_pipeline.domain.stage import Lane
 from leads_pipeline.storage.claim_owners import claim_owner, release_dead_claims
@@ -105,6 +105,8 @@ def deliver(
 ) -> SyncReport:
     """Carry out ``plan``: every destination by itself, ``limits.in_flight`` requests at once, until nothing is due.
 
+    While one of them is still at work, the others, also those of which the plan had nothing, send what becomes due.
+
     Takes no new batch after ``pipeline.run_seconds``, nor for a destination that is parked: its daily quota is spent,
     it asks for a pause that is too long to wait for, it fails, or it refuses our credentials. A lane for which the rest
     of a quota is not meant is left out alone. What is not sent stays due.
@@ -112,13 +114,15 @@ def deliver(
     Raises:
         ConfigError: a token's environment variable is not set.
     """
-    served = [name for name in plan.by_destination if name in settings.destinations]
-    if not served:
+    if not plan.by_destination.keys() & settings.destinations.keys():
         return SyncReport(parked=plan.parked.named())
     chosen = build_clients(settings) if clients is None else clients
+    served = [name for name in settings.destinations if name in chosen and name not in plan.parked.destinations]
     try:
         with claim_owner(engine) as owner:
-            work = Delivering(engine, settings, clock, runner_id, owner, threading.Event(), jitter)
+            work = Delivering(
+                engine, settings, clock, runner_id, owner, Company(len(served)), threading.Event(), jitter
+            )
             runs = [DestinationRun(name, work, client=chosen[name], lanes=plan.lanes) for name in served]
             run_all([run.deliver for run in runs], stopping=work.stopping)
     finally:

@@ -1,5 +1,6 @@
 """A destination's run: whose contacts go next, from whose share of the quota, and when it is left alone."""
 
+import threading
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 
@@ -255,3 +256,28 @@ def test_refused_records_say_nothing_against_the_destination(
         connection.execute(sa.text("update golden_contacts set email = replace(email, '@', ' ')"))
     report = sync(engine, settings_for(sandbox.base_url, batch_size=1, in_flight=1), clock)
     assert (report.dead, report.parked) == (12, {})
+
+
+def test_a_destination_that_hangs_holds_up_no_other(
+    engine: sa.Engine, clock: FrozenClock, sandbox: SandboxServer
+) -> None:
+    """What becomes due elsewhere while one request takes for ever is sent meanwhile, by the same run."""
+    settings = settings_for(sandbox.base_url)
+    other = settings.destinations["hubspot"].model_copy(update={"account": "other"})
+    both = {name: tenant.model_copy(update={"destinations": ("hubspot", "other")})
+            for name, tenant in settings.tenants.items()}  # fmt: skip
+    settings = settings.model_copy(update={"destinations": {**settings.destinations, "other": other}, "tenants": both})
+    add_contacts(engine)
+    delivered = threading.Event()
+    arrived: list[bool] = []
+
+    def hangs(_records: Sequence[CrmRecord]) -> None:
+        add_contacts(engine, destination="other")
+        arrived.append(delivered.wait(60))
+
+    clients = {
+        "hubspot": Watched(settings, hangs),
+        "other": Watched(settings, lambda _records: delivered.set()),
+    }
+    assert sync(engine, settings, clock, clients=clients).delivered == 2
+    assert arrived == [True]
