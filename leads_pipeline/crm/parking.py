@@ -74,7 +74,10 @@ def parked_now(engine: sa.Engine, *, settings: Settings, now: datetime) -> Parki
         refused: dict[Lane, Parked] = {}
         for lane in reversed(ALL_LANES):  # what the least urgent may have, all may
             answer = limiter.peek(Ask(lane=lane))
-            if isinstance(answer, Grant) or answer.seconds <= settings.pipeline.run_seconds:
+            # What is kept for others is not waited for by a run, however soon it is worth asking again.
+            if isinstance(answer, Grant) or (
+                answer.reason is not WaitReason.RESERVE and answer.seconds <= settings.pipeline.run_seconds
+            ):
                 break
             refused[lane] = Parked(answer.reason, until(answer, now=now))
         if len(refused) == len(ALL_LANES):

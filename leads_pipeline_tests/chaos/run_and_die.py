@@ -54,13 +54,14 @@ def die_before_the_commit_of(stage: Stage) -> None:
 
 
 def die_after_the_answer() -> None:
-    """Kill this process when the CRM's first answer has arrived."""
+    """Kill this process when the CRM's first answer to contacts has arrived; before it is asked which fields it has."""
     send = httpx.Client.send
 
     def answered(client: httpx.Client, request: httpx.Request, **more: Any) -> httpx.Response:
         response = send(client, request, **more)
         response.read()
-        die()
+        if request.method == "POST":
+            die()
         return response
 
     httpx.Client.send = answered  # type: ignore[method-assign]

@@ -96,6 +96,8 @@ def test_what_more_urgent_lanes_will_need_today_is_kept_for_them(
     add_contacts(engine, 20, lane=Lane.NEAR_REAL_TIME, due_at=NOW + timedelta(hours=1))
     settings = settings_for(sandbox.base_url, batch_size=10, daily=4)
     assert sync(engine, settings, clock).requests == 2
+    plan = _plan(engine, settings, clock)
+    assert (plan.by_destination, set(plan.parked.lanes)) == ({}, {("hubspot", Lane.BATCH)})
 
 
 def test_a_real_time_contact_that_comes_during_a_run_goes_next(
