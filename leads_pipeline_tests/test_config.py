@@ -197,6 +197,11 @@ def test_an_account_without_a_budget_needs_no_reserve():
         )
 
 
+def test_limits_can_be_handed_to_another_process() -> None:
+    limits = RequestLimits(daily=None)
+    assert RequestLimits.model_validate_json(limits.model_dump_json()) == limits
+
+
 def test_limits_of_a_class_of_endpoints_are_part_of_what_an_account_allows():
     search = RequestLimits(endpoint_classes={"search": EndpointClassLimits(separate=True)})
     assert not search.same_quota(RequestLimits())

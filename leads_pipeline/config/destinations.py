@@ -149,6 +149,16 @@ class DestinationSettings(Model):
                 )
         return self
 
+    @model_validator(mode="after")
+    def _a_reserve_is_of_something(self) -> Self:
+        limits = self.limits
+        if "reserve" in limits.model_fields_set and limits.reserve > 0 and not limits.has_budget:
+            raise ValueError(
+                "limits.reserve keeps a share of the daily quota, or of a window of 24 hours, and there is neither; "
+                "allowed: state one of them, or leave reserve out"
+            )
+        return self
+
     def secrets(self) -> dict[str, SecretRef]:
         """Every secret that it refers to, by its key."""
         return {name: value for name, value in self if isinstance(value, SecretRef)}

@@ -107,15 +107,10 @@ class RequestLimits(Model):
             raise ValueError("api is the account as a whole; allowed: limits.windows and limits.shared_in_flight")
         return value
 
-    @model_validator(mode="after")
-    def _a_reserve_is_of_something(self) -> Self:
-        budget = self.daily is not None or any(window.seconds >= _DAY_SECONDS for window in self.windows)
-        if "reserve" in self.model_fields_set and self.reserve > 0 and not budget:
-            raise ValueError(
-                "reserve keeps a share of the daily quota, or of a window of 24 hours, and there is neither; allowed: "
-                "state one of them, or leave reserve out"
-            )
-        return self
+    @property
+    def has_budget(self) -> bool:
+        """Whether anything is limited for so long that a part of it can be kept for the real-time lane."""
+        return self.daily is not None or any(window.seconds >= _DAY_SECONDS for window in self.windows)
 
     def same_quota(self, other: Self) -> bool:
         """Whether both say the same of one account. How much of it a process uses at once may differ."""
