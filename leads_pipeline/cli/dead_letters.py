@@ -19,7 +19,7 @@ from leads_pipeline.domain.stage import Lane
 if TYPE_CHECKING:
     import sqlalchemy as sa
 
-    from leads_pipeline.steps.dead_letters import Foreseen, Resolution
+    from leads_pipeline.steps.dead_letters import Foreseen, Rehearsed, Resolution
     from leads_pipeline.storage.dead_letter_actions import DoneBy
     from leads_pipeline.storage.dead_letters import Attempt, LetterFilter
 
@@ -188,7 +188,8 @@ def fix(
     help="At most so many a second to each destination, in the batch lane.",
 )
 @click.option("--dry-run", is_flag=True, help="Only say what would be sent.")
-@click.option("--reveal", is_flag=True, help="With --dry-run: show the values too, which are personal data.")
+@click.option("--to", type=click.Choice(["sandbox"]), help="Send to a sandbox instead, which ends with the command.")
+@click.option("--reveal", is_flag=True, help="With --dry-run or --to: show values and words too: personal data.")
 @click.pass_obj
 def redrive(
     config_file: str | None,
@@ -197,19 +198,29 @@ def redrive(
     reason: str | None,
     rate: float | None,
     dry_run: bool,
+    to: str | None,
     reveal: bool,
     dead_letter_ids: tuple[UUID, ...],
     **chosen: Any,
 ) -> None:
     """Send the contacts of dead letters again, as they are now, with a fresh budget: by id, or by a filter."""
-    from leads_pipeline.steps.dead_letters import foresee
+    from leads_pipeline.steps.dead_letters import foresee, rehearse
     from leads_pipeline.steps.dead_letters import redrive as redrive_letters
 
+    if dry_run + (to is not None) + (rate is not None) > 1:
+        raise click.UsageError("choose one of --dry-run, --to and --rate")
     settings, engine, done = load_settings(config_file), _engine(config_file), _done(actor, reason)
     if dry_run:
         wanted = _wanted(engine, "looked at", dead_letter_ids, **{**chosen, "yes": True})
         for foreseen in foresee(engine, wanted, settings=settings, done=done):
             _print_foreseen(foreseen, reveal=reveal)
+        return
+    if to is not None:
+        from leads_pipeline.crm.rehearsal import try_in_sandbox
+
+        wanted = _wanted(engine, "sent to a sandbox", dead_letter_ids, **chosen)
+        for rehearsed in rehearse(engine, wanted, settings=settings, done=done, sandbox=try_in_sandbox):
+            _print_rehearsed(rehearsed, reveal=reveal)
         return
     wanted = _wanted(engine, "sent again", dead_letter_ids, **chosen)
     resolutions = redrive_letters(engine, wanted, done=done, per_second=rate)
@@ -280,6 +291,9 @@ def _report(resolutions: "Sequence[Resolution]", outcome: str, *, by_id: bool) -
 
 def _print_foreseen(foreseen: "Foreseen", *, reveal: bool) -> None:
     letter = foreseen.letter
+    if foreseen.refused is not None:
+        click.echo(f"{letter.dead_letter_id}  must not be sent ({foreseen.refused}): nothing would be sent")
+        return
     if foreseen.version is None:
         why = "was resolved already" if letter.resolved_at else "has no contact, or no destination, any more"
         click.echo(f"{letter.dead_letter_id}  {why}: nothing would be sent")
@@ -295,6 +309,17 @@ def _print_foreseen(foreseen: "Foreseen", *, reveal: bool) -> None:
         from leads_pipeline.storage.dead_letters import as_json
 
         click.echo(as_json(foreseen.properties))
+
+
+def _print_rehearsed(rehearsed: "Rehearsed", *, reveal: bool) -> None:
+    verdict = rehearsed.verdict
+    if verdict is None:
+        _print_foreseen(rehearsed.foreseen, reveal=False)
+        return
+    said = f"{verdict.verdict} {verdict.code or ''}".strip()
+    click.echo(f"{rehearsed.foreseen.letter.dead_letter_id}  the sandbox says: {said}")
+    if reveal and verdict.explanation:
+        click.echo(f"{'':36}  {verdict.explanation}")
 
 
 def _attempt_words(attempt: "Attempt") -> str:

@@ -91,7 +91,7 @@ def claim_batch(
     claimed = claim(connection, outbox_ids, token=token, until=now + lease, owner=owner, now=now)
     rows = {row.outbox_id: row for row in claimed}
     contacts = wanted_contacts(connection, [row.contact_id for row in claimed])
-    refused = _refused(connection, contacts, gate=gate, destination=destination)
+    refused = unsendable_contacts(connection, contacts, gate=gate, destination=destination)
     records: list[CrmRecord] = []
     unchanged: list[CrmRecord] = []
     suppressed: dict[int, Unsendable] = {}
@@ -190,7 +190,7 @@ def settle_batch(
     return SettledBatch(outcome, Counter(item.verdict for item in given))
 
 
-def _refused(
+def unsendable_contacts(
     connection: sa.Connection, contacts: Mapping[UUID, Mapping[str, Any]], *, gate: GateRule, destination: str
 ) -> dict[UUID, Unsendable]:
     """The contacts that must not be sent, each with why."""

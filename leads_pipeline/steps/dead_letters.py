@@ -4,7 +4,7 @@ Safe to repeat: a letter that is resolved already is left alone. Each action is 
 it did. Keep out: how letters come to be (``crm.batch``), and what changes a contact (``steps.fixed_dead_letters``).
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import islice
@@ -12,10 +12,13 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
-from leads_pipeline.config import Settings
+from leads_pipeline.config import Destination, Settings
+from leads_pipeline.crm.batch import unsendable_contacts
 from leads_pipeline.crm.mapping import destination_mapping
-from leads_pipeline.domain.delivery import PropertyValue
-from leads_pipeline.domain.mapping import DestinationMapping, Fault
+from leads_pipeline.domain.delivery import CrmRecord, PropertyValue, RecordVerdict
+from leads_pipeline.domain.mapping import Fault
+from leads_pipeline.domain.sending_gate import GateRule, Unsendable
+from leads_pipeline.domain.stage import Operation
 from leads_pipeline.errors import NotFound
 from leads_pipeline.storage.dead_letter_actions import Action, DoneBy, redrive_letters, write_actions
 from leads_pipeline.storage.dead_letters import (
@@ -33,6 +36,9 @@ from leads_pipeline.telemetry import get_logger
 
 log = get_logger(__name__)
 
+# Says of each record, by outbox id, what a destination would.
+Sandbox = Callable[[Destination, Sequence[CrmRecord]], Mapping[int, RecordVerdict]]
+
 
 @dataclass(frozen=True, slots=True)
 class Resolution:
@@ -48,6 +54,7 @@ class Foreseen:
     """What a redrive would send of one letter; ``None`` where it would send nothing. The properties are personal.
 
     ``withheld``: what would be left out, and why; ``changed``: names of what is not as it was when it was refused.
+    ``refused``: why the contact must not be sent at all.
     """
 
     letter: DeadLetter
@@ -55,6 +62,20 @@ class Foreseen:
     properties: Mapping[str, PropertyValue] = field(default_factory=dict, repr=False)
     withheld: Mapping[str, Fault] = field(default_factory=dict)
     changed: tuple[str, ...] = ()
+    refused: Unsendable | None = None
+
+    @property
+    def sendable(self) -> bool:
+        """Whether anything would be sent."""
+        return self.version is not None and self.refused is None
+
+
+@dataclass(frozen=True, slots=True)
+class Rehearsed:
+    """What a sandbox said of one letter's contact; ``None`` where nothing would be sent."""
+
+    foreseen: Foreseen
+    verdict: RecordVerdict | None
 
 
 def redrive(
@@ -88,28 +109,38 @@ def foresee(
     Raises:
         NotFound: there is no such letter.
     """
-    mappings: dict[str, DestinationMapping] = {}
     for page in _pages(dead_letter_ids):
         with engine.begin() as connection:
-            _must_exist(connection, page)
-            letters = get_dead_letters(connection, page)
-            contacts = wanted_contacts(connection, [letter.contact_id for letter in letters])
-            write_actions(
-                connection, ((item.dead_letter_id, item.tenant) for item in letters), Action.DRY_RUN, done=done
-            )
-            for name in {letter.destination for letter in letters} & settings.destinations.keys() - mappings.keys():
-                mappings[name] = destination_mapping(connection, name, settings.destinations[name])
-        for letter in letters:
-            contact, mapping = contacts.get(letter.contact_id), mappings.get(letter.destination)
-            if letter.resolved_at is not None or contact is None or mapping is None:
-                yield Foreseen(letter, None)
-                continue
-            mapped = mapping.properties_of(contact)
-            # An empty value clears, which is what leaving the property out asks for by now.
-            changed = [
-                name for name, was in letter.payload.items() if (mapped.properties.get(name) or "") != (was or "")
-            ]
-            yield Foreseen(letter, contact["version"], mapped.properties, mapped.withheld, tuple(sorted(changed)))
+            found = _foreseen(connection, page, settings=settings)
+            write_actions(connection, (_named(item.letter) for item in found), Action.DRY_RUN, done=done)
+        yield from found
+
+
+def rehearse(
+    engine: sa.Engine, dead_letter_ids: Iterable[UUID], *, settings: Settings, done: DoneBy, sandbox: Sandbox
+) -> Iterator[Rehearsed]:
+    """Send what a redrive would send to ``sandbox`` (``crm.rehearsal.try_in_sandbox``), and tell what it said.
+
+    The real destination is not asked and nothing of its quota is used; letters and contacts stay as they are.
+
+    Raises:
+        NotFound: there is no such letter.
+        ConfigError: the destination's secret is not set.
+    """
+    for page in _pages(dead_letter_ids):
+        with engine.connect() as connection:
+            found = _foreseen(connection, page, settings=settings)
+        verdicts: dict[UUID, RecordVerdict] = {}
+        for name in sorted({item.letter.destination for item in found if item.sendable}):
+            chosen = [item for item in found if item.letter.destination == name and item.sendable]
+            said = sandbox(settings.destinations[name], [_record(item) for item in chosen])
+            verdicts |= {item.letter.dead_letter_id: said[item.letter.outbox_id] for item in chosen}
+        with engine.begin() as connection:
+            for letter_id, verdict in verdicts.items():
+                letters = [_named(item.letter) for item in found if item.letter.dead_letter_id == letter_id]
+                details = {"verdict": verdict.verdict, "code": verdict.code}
+                write_actions(connection, letters, Action.TO_SANDBOX, done=done, details=details)
+        yield from (Rehearsed(item, verdicts.get(item.letter.dead_letter_id)) for item in found)
 
 
 def discard(engine: sa.Engine, dead_letter_ids: Iterable[UUID], *, done: DoneBy) -> list[Resolution]:
@@ -139,6 +170,55 @@ def _discard(engine: sa.Engine, dead_letter_id: UUID, *, done: DoneBy) -> Resolu
             connection, [(dead_letter_id, letter.tenant)], Action.DISCARD, done=done, details={"leads": len(leads)}
         )
     return Resolution(dead_letter_id, changed=True, leads_discarded=len(leads))
+
+
+def _foreseen(connection: sa.Connection, page: list[UUID], *, settings: Settings) -> list[Foreseen]:
+    _must_exist(connection, page)
+    letters = get_dead_letters(connection, page)
+    contacts = wanted_contacts(connection, [letter.contact_id for letter in letters])
+    found: list[Foreseen] = []
+    for name in sorted({letter.destination for letter in letters}):
+        its = [letter for letter in letters if letter.destination == name]
+        destination = settings.destinations.get(name)
+        if destination is None:
+            found += [Foreseen(letter, None) for letter in its]
+            continue
+        mapping = destination_mapping(connection, name, destination)
+        theirs = {item.contact_id: contacts[item.contact_id] for item in its if item.contact_id in contacts}
+        gate = GateRule(**destination.gate.model_dump())
+        refused = unsendable_contacts(connection, theirs, gate=gate, destination=name)
+        for letter in its:
+            contact = theirs.get(letter.contact_id)
+            if letter.resolved_at is not None or contact is None:
+                found.append(Foreseen(letter, None))
+                continue
+            mapped = mapping.properties_of(contact)
+            # An empty value clears, which is what leaving the property out asks for by now.
+            changed = [
+                name for name, was in letter.payload.items() if (mapped.properties.get(name) or "") != (was or "")
+            ]
+            why = refused.get(letter.contact_id)
+            found.append(
+                Foreseen(letter, contact["version"], mapped.properties, mapped.withheld, tuple(sorted(changed)), why)
+            )
+    place = {letter_id: number for number, letter_id in enumerate(page)}
+    return sorted(found, key=lambda item: place[item.letter.dead_letter_id])
+
+
+def _record(foreseen: Foreseen) -> CrmRecord:
+    letter = foreseen.letter
+    return CrmRecord(
+        outbox_id=letter.outbox_id,
+        tenant=letter.tenant,
+        contact_id=letter.contact_id,
+        version=foreseen.version or letter.version,
+        operation=Operation.UPSERT,
+        properties=foreseen.properties,
+    )
+
+
+def _named(letter: DeadLetter) -> tuple[UUID, str]:
+    return letter.dead_letter_id, letter.tenant
 
 
 def _pages(dead_letter_ids: Iterable[UUID]) -> Iterator[list[UUID]]:

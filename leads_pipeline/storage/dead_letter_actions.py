@@ -23,6 +23,7 @@ class Action(StrEnum):
     REDRIVE = "redrive"
     DISCARD = "discard"
     DRY_RUN = "dry_run"
+    TO_SANDBOX = "to_sandbox"
 
 
 @dataclass(frozen=True, slots=True)

@@ -117,6 +117,7 @@ def test_letters_are_discarded_by_a_filter(leads: Leads, engine: sa.Engine) -> N
         (("discard", "--reason", "gone"), "--all means every open one"),
         (("redrive", str(UUID(int=1)), "--tenant", "acme"), "not by both"),
         (("redrive", str(UUID(int=1)), "--rate", "0"), "--rate"),
+        (("redrive", str(UUID(int=1)), "--rate", "5", "--dry-run"), "choose one of"),
         (("fix", str(UUID(int=1)), "--set", "city"), "number 1 is not FIELD=VALUE"),
         (("fix", str(UUID(int=1))), "either --set FIELD=VALUE or --mapping PROPERTY=FIELD"),
         (("fix", str(UUID(int=1)), "--set", "city=x", "--mapping", "a=city"), "either --set"),
@@ -140,6 +141,19 @@ def test_a_dry_run_tells_names_and_values_only_on_demand(leads: Leads, engine: s
     assert "Graz" not in told.output
     assert "Graz" in revealed.output
     assert "open" in leads("list").output
+
+
+def test_letters_are_sent_to_a_sandbox_and_stay_as_they_are(leads: Leads, engine: sa.Engine) -> None:
+    with engine.begin() as connection:
+        connection.execute(sa.text("update golden_contacts set email = 'no address'"))
+        connection.execute(sa.text("update dead_letters set destination = 'hubspot'"))
+    tried = ("redrive", "--all", "--yes", "--actor", "grace", "--to", "sandbox")
+    told, revealed = leads(*tried), leads(*tried, "--reveal")
+    assert "the sandbox says: invalid" in told.output
+    assert "no address" not in told.output
+    assert "no address" in revealed.output
+    assert "open" in leads("list").output
+    assert "to_sandbox" in leads("show", str(_letter(engine))).output
 
 
 def test_a_fix_names_the_leads_that_are_judged_again(leads: Leads, engine: sa.Engine) -> None:

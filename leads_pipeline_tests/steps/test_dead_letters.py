@@ -10,9 +10,11 @@ import sqlalchemy as sa
 
 from leads_pipeline.clock import FrozenClock
 from leads_pipeline.config import Settings
+from leads_pipeline.crm.rehearsal import try_in_sandbox
+from leads_pipeline.domain.sending_gate import Unsendable
 from leads_pipeline.domain.stage import Lane, LeadState
 from leads_pipeline.errors import NotFound
-from leads_pipeline.steps.dead_letters import discard, foresee, redrive
+from leads_pipeline.steps.dead_letters import discard, foresee, redrive, rehearse
 from leads_pipeline.storage.conservation import Conservation, conservation
 from leads_pipeline.storage.dead_letter_actions import ActionRow, DoneBy, actions_of
 from leads_pipeline.storage.dead_letters import (
@@ -286,6 +288,37 @@ def test_a_dry_run_says_what_would_be_sent_and_what_has_changed_since_and_sends_
     redrive(engine, [letter], done=GRACE)
     [resolved] = foresee(engine, [letter], settings=settings, done=GRACE)
     assert (resolved.version, resolved.properties) == (None, {})
+
+
+def test_a_dry_run_says_who_must_not_be_sent_at_all(engine: sa.Engine, settings: Settings) -> None:
+    [letter] = _die(engine, 1)
+    with engine.begin() as connection:
+        withdrawn = """'{"marketing": {"email": {"granted": false}}}'"""
+        connection.execute(sa.text(f"update golden_contacts set consent = {withdrawn}"))
+    [foreseen] = foresee(engine, [letter], settings=settings, done=GRACE)
+    assert (foreseen.refused, foreseen.sendable) == (Unsendable.WITHDRAWN, False)
+    [rehearsed] = rehearse(engine, [letter], settings=settings, done=GRACE, sandbox=try_in_sandbox)
+    assert rehearsed.verdict is None
+
+
+def test_a_sandbox_says_what_a_crm_would_and_nothing_of_the_real_one_is_used(
+    engine: sa.Engine, settings: Settings
+) -> None:
+    good, bad, gone = _die(engine, 3)
+    of_letter = "from dead_letters l where l.contact_id = g.contact_id and l.dead_letter_id = :id"
+    with engine.begin() as connection:
+        connection.execute(sa.text(f"update golden_contacts g set email = 'no address' {of_letter}"), {"id": bad})
+        delete = of_letter.replace("from", "using")
+        connection.execute(sa.text(f"delete from golden_contacts g {delete}"), {"id": gone})
+    letters = [good, bad, gone]
+    found = list(rehearse(engine, letters, settings=settings, done=GRACE, sandbox=try_in_sandbox))
+    assert [item.foreseen.letter.dead_letter_id for item in found] == letters
+    assert [item.verdict and str(item.verdict.verdict) for item in found] == ["delivered", "invalid", None]
+    assert {_row(engine, letter).state for letter in letters} == {"dead"}
+    assert [_count(engine, name) for name in ("crm_sync_batches", "sync_attempts", "rate_limits")] == [0, 0, 0]
+    [action] = _actions(engine, bad)
+    assert (action.action, action.details["verdict"]) == ("to_sandbox", "invalid")
+    assert _actions(engine, gone) == []
 
 
 def test_a_letter_has_every_attempt_of_its_version_and_what_the_requests_were_answered(

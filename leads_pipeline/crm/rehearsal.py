@@ -1,0 +1,39 @@
+"""Contacts sent to a sandbox of this process instead of the real destination, to see what a CRM would say of them.
+
+Imported by whoever rehearses and nobody else: it brings a web server. Keep out: the limiter and the books of the real
+account, of which nothing may be used up by a rehearsal.
+"""
+
+from collections.abc import Sequence
+
+from leads_pipeline.config import Destination
+from leads_pipeline.crm.clients import BUILDERS
+from leads_pipeline.crm.sandbox.hubspot.properties import names_beyond
+from leads_pipeline.crm.sandbox.options import SandboxOptions
+from leads_pipeline.crm.sandbox.running import running_sandbox
+from leads_pipeline.domain.delivery import CrmRecord, RecordVerdict, Verdict
+
+
+def try_in_sandbox(settings: Destination, records: Sequence[CrmRecord]) -> dict[int, RecordVerdict]:
+    """What a sandbox of the destination's vendor says of each record, by outbox id. All are upserts.
+
+    The sandbox has no limits, knows nobody, and is gone afterwards.
+
+    Raises:
+        ConfigError: the destination's secret is not set.
+    """
+    own = names_beyond(settings.properties())
+    options = SandboxOptions(vendor=settings.vendor, key_property=settings.key_property, custom_properties=own)
+    with running_sandbox(options.without_limits()) as sandbox:
+        client = BUILDERS[settings.vendor](settings.model_copy(update={"base_url": sandbox.base_url}))
+        try:
+            size = client.traits.max_batch
+            verdicts = {
+                verdict.outbox_id: verdict
+                for start in range(0, len(records), size)
+                for verdict in client.deliver(records[start : start + size], courier=client.send)
+            }
+        finally:
+            client.close()
+    unsaid = {record.outbox_id: RecordVerdict(record.outbox_id, Verdict.AMBIGUOUS) for record in records}
+    return unsaid | verdicts
