@@ -22,8 +22,10 @@ from leads_pipeline.domain.stage import Lane
 from leads_pipeline.storage.claim_owners import release_dead_claims
 from leads_pipeline.storage.outbox_queues import one_per_address, pick, removals_due, waiting_queues
 
-# What waits is looked up again after so long.
+# What waits is looked up again after so long, or later, so that looking takes a twentieth of the time at most: each
+# tenant's lane is a look of its own (measured: 22 µs).
 LOOK_SECONDS = 1.0
+_TIMES_THE_LOOK = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,7 @@ class Claims:
         self._size = size
         self._clock = clock
         self._shares = lane_shares(settings)
-        self._looked_at: float | None = None
+        self._look_at: float | None = None
         self._oldest: dict[Lane, dict[str, datetime]] = {}
         self._removals: list[tuple[int, Lane]] = []
         self._last: dict[Lane, str] = {}
@@ -64,7 +66,7 @@ class Claims:
     def next(self, *, without: Collection[Lane] = ()) -> Turn | None:
         """Whose turn it is, of the lanes that are not ``without``; ``None``: nothing waits."""
         now = self._clock.monotonic()
-        fresh = self._looked_at is None or now - self._looked_at >= LOOK_SECONDS
+        fresh = self._look_at is None or now >= self._look_at
         if fresh:
             self._look()
         turn = self._choose(without)
@@ -92,7 +94,7 @@ class Claims:
         return chosen
 
     def _look(self) -> None:
-        now = self._clock.now()
+        now, began_at = self._clock.now(), self._clock.monotonic()
         what: dict[str, Any] = {
             "destination": self._destination,
             "lanes": self._lanes,
@@ -103,7 +105,8 @@ class Claims:
             release_dead_claims(connection, now=now)
             queues = waiting_queues(connection, **what)
             self._removals = removals_due(connection, most=self._size, **what)
-        self._looked_at = self._clock.monotonic()
+        ended_at = self._clock.monotonic()
+        self._look_at = ended_at + max(LOOK_SECONDS, _TIMES_THE_LOOK * (ended_at - began_at))
         self._oldest = {lane: {} for lane in self._lanes}
         for queue in queues:
             self._oldest[queue.lane][queue.tenant] = queue.oldest_due

@@ -1,0 +1,60 @@
+"""What waits is looked up again and again, and no more often than it costs."""
+
+import sqlalchemy as sa
+
+from leads_pipeline.clock import FrozenClock
+from leads_pipeline.config import DeliverySettings
+from leads_pipeline.crm.claiming import Claims, Turn
+from leads_pipeline.domain.stage import ALL_LANES, Lane
+from leads_pipeline_tests.crm.delivering import add_contacts
+
+
+def _claims(engine: sa.Engine, clock: FrozenClock) -> Claims:
+    return Claims(
+        engine, "hubspot", lanes=ALL_LANES, tenants=["acme"], size=10, settings=DeliverySettings(), clock=clock
+    )
+
+
+def test_a_more_urgent_contact_is_seen_a_second_later_and_no_earlier(engine: sa.Engine, clock: FrozenClock) -> None:
+    add_contacts(engine, lane=Lane.BATCH)
+    claims = _claims(engine, clock)
+    assert claims.next() == Turn(Lane.BATCH)
+    add_contacts(engine)
+    clock.advance(0.9)
+    assert claims.next() == Turn(Lane.BATCH)
+    clock.advance(0.1)
+    assert claims.next() == Turn(Lane.REAL_TIME)
+
+
+def test_looking_takes_a_twentieth_of_the_time_at_most(engine: sa.Engine, clock: FrozenClock) -> None:
+    add_contacts(engine, lane=Lane.BATCH)
+    claims = _claims(engine, clock)
+
+    def takes_a_fifth_of_a_second(_connection, _cursor, statement, *_more) -> None:
+        if "recursive queue" in statement:
+            clock.advance(0.2)
+
+    sa.event.listen(engine, "before_cursor_execute", takes_a_fifth_of_a_second)
+    try:
+        assert claims.next() == Turn(Lane.BATCH)
+        add_contacts(engine)
+        clock.advance(3.9)
+        assert claims.next() == Turn(Lane.BATCH)
+        clock.advance(0.2)
+        assert claims.next() == Turn(Lane.REAL_TIME)
+    finally:
+        sa.event.remove(engine, "before_cursor_execute", takes_a_fifth_of_a_second)
+
+
+def test_where_nothing_waits_is_looked_at_once_more_before_the_end(engine: sa.Engine, clock: FrozenClock) -> None:
+    claims = _claims(engine, clock)
+    assert claims.next() is None
+    add_contacts(engine)
+    assert claims.next() == Turn(Lane.REAL_TIME)
+
+
+def test_a_lane_that_is_parked_has_no_turn(engine: sa.Engine, clock: FrozenClock) -> None:
+    add_contacts(engine, lane=Lane.BATCH)
+    claims = _claims(engine, clock)
+    assert claims.next(without=[Lane.BATCH]) is None
+    assert claims.next() == Turn(Lane.BATCH)
