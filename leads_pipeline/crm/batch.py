@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from leads_pipeline.crm.port import CrmRecord, RecordVerdict, Traits, Verdict
 from leads_pipeline.domain.delivery import ClaimedRow, PropertyValue
 from leads_pipeline.domain.ids import BatchId, uuid7
-from leads_pipeline.domain.mapping import DestinationMapping, Fault
+from leads_pipeline.domain.mapping import CONSENT, DestinationMapping, Fault
 from leads_pipeline.domain.retry import NextStep, RetryBudgets, after_verdict
 from leads_pipeline.domain.sending_gate import GateRule, Unsendable, refusal, subjects_of
 from leads_pipeline.domain.snapshot import Snapshot, acknowledged, difference, unsure
@@ -35,9 +35,9 @@ UNCHANGED = "UNCHANGED"
 class ClaimedBatch:
     """What one worker holds. ``request`` is the row that its requests share.
 
-    ``wanted`` is what the destination will hold of each record once it is delivered, by outbox id. ``spared`` counts
-    the rows that need no request, by why: ``cancelled`` (nothing to send), ``suppressed`` (must not be sent),
-    ``unchanged`` (the destination holds everything). They are settled.
+    ``wanted`` is what the destination will hold of each record once it is delivered, by outbox id; of ``withdrawals``
+    nothing is sent but that consent is withdrawn. ``spared`` counts the rows that need no request, and are settled, by
+    why: ``cancelled`` (nothing to send), ``suppressed`` (must not be sent), ``unchanged`` (the destination holds all).
     """
 
     token: str
@@ -45,6 +45,7 @@ class ClaimedBatch:
     records: tuple[CrmRecord, ...]
     wanted: Mapping[int, Mapping[str, PropertyValue]] = field(repr=False)
     withheld: Mapping[int, Mapping[str, Fault]]
+    withdrawals: frozenset[int]
     spared: Mapping[str, int]
     request: RequestRow
 
@@ -85,7 +86,8 @@ def claim_batch(
 
     A record carries what the destination is not known to hold: the difference to the last snapshot that it took, or
     everything where a request got lost since. Without a difference the row is delivered here, and nothing is sent. A
-    contact that must not be sent is suppressed; to archive or to erase one is never refused.
+    contact that must not be sent is suppressed; to archive or to erase one is never refused. A withdrawal itself is
+    sent before, and nothing beside it, where the destination has the contact and consent is mapped.
     """
     token = f"{runner_id}/{batch_id}"
     claimed = claim(connection, outbox_ids, token=token, until=now + lease, owner=owner, now=now)
@@ -95,6 +97,7 @@ def claim_batch(
     records: list[CrmRecord] = []
     unchanged: list[CrmRecord] = []
     suppressed: dict[int, Unsendable] = {}
+    withdrawals: set[int] = set()
     wanted: dict[int, Mapping[str, PropertyValue]] = {}
     withheld: dict[int, Mapping[str, Fault]] = {}
     for row in claimed:
@@ -102,7 +105,15 @@ def claim_batch(
         if row.operation is not Operation.UPSERT:
             records.append(_record(row, version=row.wanted_version))
         elif row.contact_id in refused:
-            suppressed[row.outbox_id] = refused[row.contact_id]
+            reason = refused[row.contact_id]
+            told = (
+                _withdrawal(row, contacts[row.contact_id], mapping, traits) if reason is Unsendable.WITHDRAWN else None
+            )
+            if told is None:
+                suppressed[row.outbox_id] = reason
+            else:
+                records.append(told)
+                withdrawals.add(row.outbox_id)
         elif contact is not None:
             mapped = mapping.properties_of(contact, delivered=row.snapshot.keys())
             record = _upsert(row, mapped.properties, version=contact["version"], traits=traits)
@@ -144,6 +155,7 @@ def claim_batch(
         records=tuple(records),
         wanted=wanted,
         withheld=withheld,
+        withdrawals=frozenset(withdrawals),
         spared={"cancelled": len(gone), "suppressed": len(suppressed), "unchanged": len(unchanged)},
         request=request,
     )
@@ -174,6 +186,8 @@ def settle_batch(
         if verdict.verdict is Verdict.DELIVERED and verdict.created and not record.complete:
             # Somebody deleted its record there, and the CRM made another one of the difference: the rest follows now.
             step = NextStep(OutboxState.WAITING, row.attempts, now, row.failures)
+        elif verdict.verdict is Verdict.DELIVERED and outbox_id in batch.withdrawals:
+            step = NextStep(OutboxState.WAITING, 0, now)  # for the gate, which has nothing more to let through
         snapshot = _snapshot_after(verdict, step, record, batch)
         taken_over = _taken_over_after(verdict, row, operation)
         settlements[outbox_id] = Settlement(verdict, step, record.version, snapshot, taken_over)
@@ -227,6 +241,23 @@ def _upsert(row: ClaimedRow, wanted: Mapping[str, PropertyValue], *, version: in
     return replace(_record(row, version=version), properties=left, complete=len(left) == len(wanted))
 
 
+def _withdrawal(
+    row: ClaimedRow, contact: Mapping[str, Any], mapping: DestinationMapping, traits: Traits
+) -> CrmRecord | None:
+    """What the destination must hear of a contact that has withdrawn consent; ``None`` if it knows, or has nobody."""
+    if row.delivered_version is None or row.claims_record is not None or not traits.partial_updates:
+        return None
+    properties = mapping.properties_of(contact, delivered=row.snapshot.keys()).properties
+    consent = {rule.name for rule in mapping.rules if rule.source is not None and rule.source.startswith(CONSENT)}
+    said = {name: value for name, value in properties.items() if name in consent}
+    known = unsure({}, row.snapshot) if row.uncertain else row.snapshot
+    left = difference(said, known, contact_id=row.contact_id)
+    if not left:
+        return None
+    left |= {name: value for name, value in properties.items() if name in traits.always_sent}
+    return replace(_record(row, version=contact["version"]), properties=left, complete=False)
+
+
 def _holds_all(row: ClaimedRow, record: CrmRecord) -> bool:
     """Whether the destination holds all that is wanted; not so where it never took the contact, or archived it."""
     taken = bool(row.snapshot) and row.delivered_version is not None and row.claims_record is None
@@ -258,6 +289,9 @@ def _snapshot_after(verdict: RecordVerdict, step: NextStep, record: CrmRecord, b
     before = batch.rows[record.outbox_id].snapshot
     if step.state is OutboxState.DELIVERED:
         return _all_acknowledged(record, batch)
+    if verdict.verdict is Verdict.DELIVERED and record.outbox_id in batch.withdrawals and not verdict.created:
+        kept = {name: known for name, known in before.items() if name not in record.properties}
+        return kept | acknowledged(record.contact_id, record.properties)
     if verdict.verdict is Verdict.DELIVERED:  # a new record of a part of it
         return unsure({}, record.properties)
     return unsure(before, record.properties) if verdict.verdict is Verdict.AMBIGUOUS else before

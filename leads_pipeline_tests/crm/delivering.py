@@ -1,7 +1,7 @@
 """Golden contacts with their outbox rows, as the golden step leaves them, for tests of delivery."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -83,6 +83,7 @@ def add_contacts(
     destination: str = "hubspot",
     email: str | None = None,
     due_at: datetime = NOW,
+    consent: Mapping[str, Any] | None = None,
     **fields: str | None,
 ) -> list[Contact]:
     """``count`` contacts that wait to be delivered; each has its own e-mail unless ``email`` is given."""
@@ -103,7 +104,7 @@ def add_contacts(
                     "email": row["email"],
                     "email_key": row["email"],
                     "attribution": {},
-                    "consent": {},
+                    "consent": consent or {},
                     "provenance": {},
                     "lead_count": 1,
                     "first_source": "website",

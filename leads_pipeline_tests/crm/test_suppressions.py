@@ -126,6 +126,36 @@ def test_a_withdrawal_while_a_contact_waits_holds_it_back_and_a_new_consent_lets
     assert sync(engine, settings, clock).delivered == 1
 
 
+def test_a_withdrawal_itself_reaches_the_crm_and_nothing_beside_it(
+    engine: sa.Engine, clock: FrozenClock, sandbox: SandboxServer
+) -> None:
+    [contact] = add_contacts(engine, consent=GRANTED)
+    [stranger] = add_contacts(engine, consent=WITHDRAWN)
+    settings = settings_for(sandbox.base_url)
+    hubspot = settings.destinations["hubspot"]
+    mapping = {**hubspot.mapping, "consent.marketing.email": "jobtitle"}  # a text property that every account has
+    settings = settings.model_copy(
+        update={"destinations": {"hubspot": hubspot.model_copy(update={"mapping": mapping})}}
+    )
+    assert sync(engine, settings, clock).delivered == 1
+    [before] = sandbox.contacts()
+    with engine.begin() as connection:
+        connection.execute(golden_contacts.update().values(first_name="Augusta"))
+    _say(engine, contact, WITHDRAWN, version=2)
+    report = sync(engine, settings, clock)
+    assert (report.suppressed, report.requests) == (1, 1)
+    [after] = sandbox.contacts()
+    assert (before["properties"]["jobtitle"], after["properties"]["jobtitle"]) == ("true", "false")
+    assert after["properties"]["firstname"] == "Ada"
+    row = row_of(engine, contact)
+    assert (row["state"], row["suppressed_for"], row["delivered_version"]) == ("suppressed", "withdrawn", 1)
+    assert row_of(engine, stranger)["state"] == "suppressed"
+    _say(engine, contact, GRANTED, version=3)
+    assert sync(engine, settings, clock).delivered == 1
+    [again] = sandbox.contacts()
+    assert (again["properties"]["jobtitle"], again["properties"]["firstname"]) == ("true", "Augusta")
+
+
 def test_a_destination_may_ask_for_consent_or_for_nothing(
     engine: sa.Engine, clock: FrozenClock, sandbox: SandboxServer
 ) -> None:
