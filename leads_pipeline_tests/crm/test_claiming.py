@@ -1,6 +1,8 @@
 """What waits is looked up again and again, and no more often than it costs."""
 
+import pytest
 import sqlalchemy as sa
+from pydantic import ValidationError
 
 from leads_pipeline.clock import FrozenClock
 from leads_pipeline.config import DeliverySettings
@@ -58,3 +60,14 @@ def test_a_lane_that_is_parked_has_no_turn(engine: sa.Engine, clock: FrozenClock
     claims = _claims(engine, clock)
     assert claims.next(without=[Lane.BATCH]) is None
     assert claims.next() == Turn(Lane.BATCH)
+
+
+def test_a_lane_that_is_left_out_keeps_its_part_and_floors_leave_room_for_each_other() -> None:
+    settings = DeliverySettings.model_validate({"lanes": {"batch": {"weight": 4, "floor": 0.3}}})
+    assert {name: (lane.weight, lane.floor) for name, lane in settings.lanes.items()} == {
+        "real_time": (8, 0.2),
+        "near_real_time": (3, 0.1),
+        "batch": (4, 0.3),
+    }
+    with pytest.raises(ValidationError, match="more than 1 together"):
+        DeliverySettings.model_validate({"lanes": {"batch": {"floor": 0.8}}})
