@@ -95,7 +95,7 @@ def _values(fields: MatchFields) -> Iterator[tuple[str, str]]:
         yield from _of_birth(fields.date_of_birth.isoformat(), parts, fields)
     if fields.date_of_birth or not (fields.email_key or fields.phone_key):
         # Where they live finds mostly strangers. Others are found by their addresses and by where they work: among
-        # 250,000 contacts these were a third of what a lead was compared with, for one true pair in a thousand.
+        # 250,000 contacts these were 28 % of what a lead was compared with, for 4 in 1,000 of the pairs that belong.
         yield from _of_place(parts, fields)
     if fields.email_key and not fields.role_mailbox:
         yield from _of_mailbox(fields.email_key, parts)
@@ -147,7 +147,7 @@ def _of_mailbox(email: str, parts: Sequence[str]) -> Iterator[tuple[str, str]]:
     if len(local) >= _MIN_LOCAL_PART or (len(local) > 2 and not local.isalpha()):
         yield "mailbox", local
     if not KNOWN.is_free(domain):
-        for part in parts:
+        for part in parts or ("",):  # those without a name meet each other
             yield "part_mailbox", f"{part}|{local[:_FIRST_OF_MAILBOX]}@{domain}"
 
 

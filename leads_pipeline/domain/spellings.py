@@ -18,8 +18,8 @@ _ROMANISED_FAMILIES = """
 _FAMILIES = {
     name: names[0] for names in (line.split() for line in _ROMANISED_FAMILIES.split(";")) for name in names[1:]
 }
-# In this order: what a rule makes is material for those after it. Most need letters that most names do not have, and to
-# ask for those first is a third of the cost.
+# In this order: what a rule makes is material for those after it. Most need letters that most names do not have; to ask
+# for those first saves a third of the cost.
 _RULES: tuple[tuple[str, re.Pattern[str], str], ...] = tuple(
     (needed, re.compile(pattern), replacement)
     for needed, pattern, replacement in (

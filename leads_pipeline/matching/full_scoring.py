@@ -7,7 +7,7 @@ them wants equal. Keep out: what becomes of the pairs, which is ``full_groups``.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -288,10 +288,8 @@ class BulkScorer:
         return self._connection.execute(statement, list(values)).fetchall()
 
 
-@contextmanager
-def _none_given(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
-    with given(connection, given_records=GIVEN_COLUMNS.empty_table(), given_fields=_LEAD_FIELDS.empty_table()):
-        yield
+def _none_given(connection: duckdb.DuckDBPyConnection) -> AbstractContextManager[None]:
+    return given(connection, given_records=GIVEN_COLUMNS.empty_table(), given_fields=_LEAD_FIELDS.empty_table())
 
 
 def _arrays(pairs: Sequence[tuple[int, int]]) -> tuple[Places, Places]:

@@ -56,9 +56,9 @@ RECORDS = f"select *, {', '.join(f'{sql} as {name}' for name, sql in DERIVED_COL
 @contextmanager
 def given(connection: duckdb.DuckDBPyConnection, **tables: pa.Table) -> Iterator[None]:
     """Meanwhile SQL can read these by their names. They are not copied."""
-    for name, table in tables.items():
-        connection.register(name, table)
     try:
+        for name, table in tables.items():
+            connection.register(name, table)
         yield
     finally:
         for name in tables:

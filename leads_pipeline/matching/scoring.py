@@ -43,7 +43,7 @@ FREQUENCY_PRIOR_CONTACTS = 1_000
 
 # With twice the contacts a stranger looks like somebody twice as often, and more: namesakes at one firm, relatives in
 # one house agree in several values at once. With a loss of 1 for each doubling a model that was trained on 12,000
-# contacts joins 3.3 of 100 pairs wrongly among 600,000, where it joins 1.2 among 6,000.
+# contacts joins 3.3 of 100 pairs wrongly among 600,000, where it joins 1.5 among 6,000.
 LOST_PER_DOUBLING = 1.15
 
 # Of so many contacts the name is another's too, however rare it is: a parent's, a child's, a cousin's.

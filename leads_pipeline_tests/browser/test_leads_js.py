@@ -238,7 +238,10 @@ def test_a_status_that_passes_keeps_the_lead(browser: Chromium, door: Door):
     # Going online ends the backoff, which has a random length and may also end by itself.
     page.wait_for(f"(dispatchEvent(new Event('online')), said.length === {len(statuses)})")
     assert {status for status, *_ in page.run("said")} == {"waiting"}
-    assert page.run(f"{QUEUE}.map((item) => [Boolean(item.body), item.tries >= {len(statuses)}])") == [[True, True]]
+    # The next try, which is not answered, may have begun.
+    (kept,) = page.run(QUEUE)
+    assert kept["body"]
+    assert kept["tries"] - len(statuses) in (0, 1)
     page.run("localStorage.clear()")
     page.close()
 

@@ -77,6 +77,7 @@ def test_a_given_and_a_family_name_may_be_exchanged(fields: MatchFields) -> None
             MatchFields(email_key="jo.smith@other.com"),
             "mailbox",
         ),
+        (MatchFields(email_key="jo.smith@firm.com"), MatchFields(email_key="jo.smtih@firm.com"), "part_mailbox"),
         (
             MatchFields(last_name_key="smith", email_key="jo.smith@firm.com"),
             MatchFields(last_name_key="smyth", email_key="jo.smtih@firm.com"),
