@@ -1,7 +1,6 @@
-"""The CRM accounts that contacts are delivered to.
+"""What every destination has, whoever the vendor is.
 
-Every destination has what ``DestinationSettings`` says; a vendor's own settings stand in a subclass of it, and
-``Destination`` is any of them. Keep out: what an account allows (``limits``).
+A vendor's own settings stand in a subclass, in a module beside this one. Keep out: what an account allows (``limits``).
 """
 
 import re
@@ -9,7 +8,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from leads_pipeline.config.base import WEB_ADDRESS, Model, SecretRef
+from leads_pipeline.config.base import Model, SecretRef
 from leads_pipeline.config.limits import RequestLimits, UnitName
 
 # The golden contact's fields that a CRM may be sent; a test compares them with the domain's.
@@ -162,46 +161,3 @@ class DestinationSettings(Model):
     def secrets(self) -> dict[str, SecretRef]:
         """Every secret that it refers to, by its key."""
         return {name: value for name, value in self if isinstance(value, SecretRef)}
-
-
-# HubSpot's own property names for the canonical fields of a golden contact.
-HUBSPOT_MAPPING: dict[str, str | PropertySettings] = {
-    "email": "email",
-    "phone": "phone",
-    "first_name": "firstname",
-    "last_name": "lastname",
-    "company": "company",
-    "job_title": "jobtitle",
-    "address": "address",
-    "city": "city",
-    "state": "state",
-    "postcode": "zip",
-    "country": "country",
-}
-
-
-class HubSpotSettings(DestinationSettings):
-    """A HubSpot account."""
-
-    hands_records_on: ClassVar[bool] = True
-    vendor: Literal["hubspot"] = Field(description="Whose API it speaks.")
-    base_url: Annotated[str, Field(pattern=WEB_ADDRESS)] = Field(
-        "https://api.hubapi.com", description="An http address of this machine is served by `leads dev`: the sandbox."
-    )
-    api_prefix: Annotated[str, Field(pattern=r"^/")] = Field("/crm/v3/objects", description="Before /contacts/….")
-    token: SecretRef
-    key_property: str = Field("lead_key", description="The CRM's unique property that holds our contact id.")
-    batch_size: Annotated[int, Field(gt=0, le=100)] = Field(100, description="Records in one request.")
-    mapping: dict[MappedField, str | PropertySettings] = Field(
-        default_factory=lambda: {**HUBSPOT_MAPPING},
-        description="Golden contact's field, or consent.PURPOSE.CHANNEL → the CRM's property; "
-        "`field: property` is short for {to: property}.",
-    )
-
-    def key(self) -> str:
-        """See ``DestinationSettings.key``."""
-        return self.key_property
-
-
-# A vendor's settings are told by ``vendor``.
-Destination = HubSpotSettings
