@@ -9,8 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from leads_pipeline.clock import FrozenClock
-from leads_pipeline.config import VerificationSettings
-from leads_pipeline.config import HUBSPOT_MAPPING
+from leads_pipeline.config import HUBSPOT_MAPPING, VerificationSettings
 from leads_pipeline.crm.sandbox.options import SandboxOptions
 from leads_pipeline.crm.sandbox.running import running_sandbox
 from leads_pipeline.domain.ids import uuid7
