@@ -18,11 +18,11 @@ from leads_pipeline.buffer.postgresql import PostgresBuffer
 from leads_pipeline.cli import cli
 from leads_pipeline.clock import FrozenClock, SystemClock
 from leads_pipeline.config import DATABASE_URL_VARIABLE, parse_settings
-from leads_pipeline.crm.sandbox.options import SandboxOptions
+from leads_pipeline.crm.sandbox.hubspot.options import HubSpotOptions
 from leads_pipeline.crm.sandbox.running import SandboxServer, running_sandbox
 from leads_pipeline.domain.ids import LeadId, uuid7
 from leads_pipeline.domain.stage import ALL_LANES, Chunk, ChunkReport, Lane, Stage
-from leads_pipeline.flows import DRAINED_STAGES, FlowContext, StageFailed, drain
+from leads_pipeline.flows import DRAINED_STAGES, FlowContext, StageFailed, drain, draining
 from leads_pipeline.matching.model import shipped_parameters
 from leads_pipeline.steps.deduped_leads import dedupe_leads
 from leads_pipeline.steps.match_models import activate, rollback
@@ -39,7 +39,7 @@ ADA = {"email": "Ada.Byron@engines.example", "first_name": "Ada", "last_name": "
 
 @pytest.fixture
 def sandbox() -> Iterator[SandboxServer]:
-    with running_sandbox(SandboxOptions()) as running:
+    with running_sandbox(HubSpotOptions()) as running:
         yield running
 
 
@@ -151,13 +151,13 @@ def test_one_tenants_flood_does_not_hold_up_anothers_lead(context: FlowContext, 
     capture(context, *({"email": f"p{number}@engines.example"} for number in range(50)))
     capture(context, ADA, tenant="globex")
     order: list[str] = []
-    move = flows.move_raw_leads
+    move = draining.move_raw_leads
 
     def noted(engine: sa.Engine, chunk: Chunk, **buffers: Any) -> ChunkReport:
         order.append(chunk.tenant)
         return move(engine, chunk, **buffers)
 
-    monkeypatch.setattr(flows, "move_raw_leads", noted)
+    monkeypatch.setattr(draining, "move_raw_leads", noted)
 
     drain(FlowContext(context.engine, small, context.clock), Stage.RAW_LEADS, lanes=ALL_LANES, runner_id="test")
 
@@ -168,14 +168,14 @@ def test_one_tenants_flood_does_not_hold_up_anothers_lead(context: FlowContext, 
 def test_a_tenant_whose_chunk_fails_does_not_hold_up_the_others(context: FlowContext, monkeypatch: pytest.MonkeyPatch):
     capture(context, ADA)
     capture(context, ADA, tenant="globex")
-    move = flows.move_raw_leads
+    move = draining.move_raw_leads
 
     def breaks_for_acme(engine: sa.Engine, chunk: Chunk, **buffers: Any) -> ChunkReport:
         if chunk.tenant == "acme":
             raise ZeroDivisionError("ada.byron@engines.example")
         return move(engine, chunk, **buffers)
 
-    monkeypatch.setattr(flows, "move_raw_leads", breaks_for_acme)
+    monkeypatch.setattr(draining, "move_raw_leads", breaks_for_acme)
 
     with pytest.raises(StageFailed, match="chunks of acme failed with ZeroDivisionError") as failed:
         drain(context, Stage.RAW_LEADS, lanes=ALL_LANES, runner_id="test")
@@ -206,7 +206,9 @@ def test_a_lead_on_which_a_step_breaks_is_set_aside_and_its_neighbours_go_on(
 ):
     leads = capture(context, *({"email": f"p{number}@engines.example"} for number in range(40)))
     drain(context, Stage.RAW_LEADS, lanes=ALL_LANES, runner_id="test")
-    monkeypatch.setattr(flows, "validate_leads", breaks_on({leads[17]}, Stage.VALIDATED_LEADS, flows.validate_leads))
+    monkeypatch.setattr(
+        draining, "validate_leads", breaks_on({leads[17]}, Stage.VALIDATED_LEADS, draining.validate_leads)
+    )
 
     with pytest.raises(StageFailed, match="1 set aside for 60 minutes; 39 were taken") as failed:
         drain(context, Stage.VALIDATED_LEADS, lanes=ALL_LANES, runner_id="test")
@@ -216,34 +218,38 @@ def test_a_lead_on_which_a_step_breaks_is_set_aside_and_its_neighbours_go_on(
     monkeypatch.undo()
     again = drain(context, Stage.VALIDATED_LEADS, lanes=ALL_LANES, runner_id="test")
     assert again.taken == 0, "it is not due before the pause is over"
-    later = FlowContext(context.engine, context.settings, FrozenClock(context.clock.now() + flows.POISON_PAUSE))
+    later = FlowContext(context.engine, context.settings, FrozenClock(context.clock.now() + draining.POISON_PAUSE))
     assert drain(later, Stage.VALIDATED_LEADS, lanes=ALL_LANES, runner_id="test").taken == 1
 
 
 def test_where_everything_breaks_only_a_few_are_set_aside(context: FlowContext, monkeypatch: pytest.MonkeyPatch):
     leads = capture(context, *({"email": f"p{number}@engines.example"} for number in range(20)))
     drain(context, Stage.RAW_LEADS, lanes=ALL_LANES, runner_id="test")
-    monkeypatch.setattr(flows, "validate_leads", breaks_on(set(leads), Stage.VALIDATED_LEADS, flows.validate_leads))
+    monkeypatch.setattr(
+        draining, "validate_leads", breaks_on(set(leads), Stage.VALIDATED_LEADS, draining.validate_leads)
+    )
 
     with pytest.raises(StageFailed) as failed:
         drain(context, Stage.VALIDATED_LEADS, lanes=ALL_LANES, runner_id="test")
 
-    assert failed.value.summary.counts["set_aside"] == flows.MOST_SET_ASIDE
+    assert failed.value.summary.counts["set_aside"] == draining.MOST_SET_ASIDE
     monkeypatch.undo()
-    assert drain(context, Stage.VALIDATED_LEADS, lanes=ALL_LANES, runner_id="test").taken == 20 - flows.MOST_SET_ASIDE
+    assert (
+        drain(context, Stage.VALIDATED_LEADS, lanes=ALL_LANES, runner_id="test").taken == 20 - draining.MOST_SET_ASIDE
+    )
 
 
 def test_a_stage_stops_taking_chunks_when_its_time_is_up(context: FlowContext, monkeypatch: pytest.MonkeyPatch):
     capture(context, *({"email": f"p{number}@engines.example"} for number in range(6)))
     pipeline = context.settings.pipeline.model_copy(update={"chunk_size": 2, "run_seconds": 1.0})
     clock = FrozenClock(context.clock.now() + timedelta(seconds=1))
-    move = flows.move_raw_leads
+    move = draining.move_raw_leads
 
     def slow(engine: sa.Engine, chunk: Chunk, **buffers: Any) -> ChunkReport:
         clock.advance(0.7)
         return move(engine, chunk, **buffers)
 
-    monkeypatch.setattr(flows, "move_raw_leads", slow)
+    monkeypatch.setattr(draining, "move_raw_leads", slow)
     settings = context.settings.model_copy(update={"pipeline": pipeline})
 
     report = drain(FlowContext(context.engine, settings, clock), Stage.RAW_LEADS, lanes=ALL_LANES, runner_id="test")
@@ -362,7 +368,7 @@ def test_a_model_that_is_activated_between_two_chunks_scores_the_second(
             rollback(engine, "acme", actor="grace", reason=None, now=now)
         return report
 
-    monkeypatch.setattr(flows, "dedupe_leads", dedupe)
+    monkeypatch.setattr(draining, "dedupe_leads", dedupe)
     for stage in DRAINED_STAGES[:3]:
         drain(flow, stage, lanes=ALL_LANES, runner_id="test")
 

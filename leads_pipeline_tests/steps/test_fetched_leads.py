@@ -22,7 +22,7 @@ from leads_pipeline.config import RequestLimits, Settings, WindowLimit, parse_se
 from leads_pipeline.domain.ids import uuid7
 from leads_pipeline.domain.snapshot import acknowledged
 from leads_pipeline.domain.stage import ALL_LANES, Lane, Stage
-from leads_pipeline.flows import FlowContext
+from leads_pipeline.flows import FlowContext, draining
 from leads_pipeline.outbound.limiter import Limiter, Wait
 from leads_pipeline.outbound.limiter_state import look
 from leads_pipeline.steps.fetched_leads import ABSENT_PATIENCE, REFUSED_PAUSE, fetch_leads
@@ -479,7 +479,7 @@ def test_a_slow_vendor_holds_the_stage_up_for_no_longer_than_its_budget(
     for number in range(9):
         named(engine, str(number))
         vendor.meta[str(number)] = {"email": f"p{number}@firm.com"}
-    vendor.before_answer = lambda: clock.advance(flows.FETCH_BUDGET.total_seconds())
+    vendor.before_answer = lambda: clock.advance(draining.FETCH_BUDGET.total_seconds())
 
     assert intake(context)["fetch_fetched"] == 4
     assert len(vendor.asked) == 4

@@ -1,11 +1,10 @@
-"""The order of the steps, without Dagster: the assets, the demo and a worker share it.
+"""One stage's drain: whatever is pending at its door, in chunks of one tenant, round robin over the tenants.
 
-A stage takes whatever is pending at its door, in chunks of one tenant, round robin over the tenants, so that one
-tenant's flood does not hold up another's leads. Add a stage in ``_STEPS``; keep out what a step does.
+So one tenant's flood does not hold up another's leads. Add a stage in ``_step``; keep out what a step does.
 """
 
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Self
@@ -15,26 +14,19 @@ import sqlalchemy as sa
 from leads_pipeline.buffer.opening import buffers_to_drain
 from leads_pipeline.buffer.port import LeadBuffer
 from leads_pipeline.buffer.postgresql import PostgresBuffer
-from leads_pipeline.clock import Clock
-from leads_pipeline.config import Settings
 from leads_pipeline.domain.ids import BatchId, uuid7
 from leads_pipeline.domain.stage import Chunk, ChunkReport, Lane, Stage
 from leads_pipeline.domain.verification import LookupKind
 from leads_pipeline.errors import DatabaseError, DatabaseUnavailable, LeadsError
+from leads_pipeline.flows.context import FlowContext
+from leads_pipeline.flows.lookups import verify
 from leads_pipeline.matching.scorer_source import ScorerSource
-from leads_pipeline.steps.checked_mappings import check_mappings
-from leads_pipeline.steps.crm_sync_batches import SyncPlan, SyncReport
-from leads_pipeline.steps.crm_sync_batches import deliver as deliver_plan
-from leads_pipeline.steps.crm_sync_batches import plan_sync as plan_due
 from leads_pipeline.steps.deduped_leads import dedupe_leads
-from leads_pipeline.steps.destination_backfill import fill_destinations
 from leads_pipeline.steps.fetched_leads import fetch_leads
 from leads_pipeline.steps.golden_contacts import refresh_golden_contacts
 from leads_pipeline.steps.raw_leads import move_raw_leads
 from leads_pipeline.steps.raw_leads import tenants_waiting as tenants_in_buffer
-from leads_pipeline.steps.reverified_contacts import ask_again
 from leads_pipeline.steps.validated_leads import validate_leads
-from leads_pipeline.steps.verifications import VerificationReport, kinds_to_look_up, verify_leads
 from leads_pipeline.storage import pending
 from leads_pipeline.storage.database import translated_errors
 from leads_pipeline.storage.lead_fetches import tenants_to_fetch_for
@@ -45,30 +37,15 @@ log = get_logger(__name__)
 # The stages that move leads inside the database; delivery is planned and then carried out.
 DRAINED_STAGES = (Stage.RAW_LEADS, Stage.VALIDATED_LEADS, Stage.DEDUPED_LEADS, Stage.GOLDEN_CONTACTS)
 
-# Records that one run offers to the CRMs: at 100 a request and 10 requests a second, five minutes' work.
-PLAN_LIMIT = 300_000
-
 # For how long one drain asks vendors for leads that they only named: the assets below wait for it. What is left is due,
 # and the next run asks for it.
 FETCH_BUDGET = timedelta(seconds=20)
 FETCH_CHUNK = 40
 
-# For how long one plan fills destinations that were added: what was due before waits behind it.
-FILL_BUDGET = timedelta(seconds=20)
-
 # A subject on which a step breaks waits this long before it is tried again: time to mend the code or the lead.
 POISON_PAUSE = timedelta(hours=1)
 # Of one tenant in one drain. Where more fails the fault is not in the leads, and setting them aside only delays them.
 MOST_SET_ASIDE = 3
-
-
-@dataclass(frozen=True, slots=True)
-class FlowContext:
-    """What every stage is given."""
-
-    engine: sa.Engine
-    settings: Settings
-    clock: Clock
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +79,10 @@ class StageFailed(LeadsError):
 Step = Callable[[Chunk], ChunkReport]
 
 
-def drain(context: FlowContext, stage: Stage, *, lanes: Sequence[Lane], runner_id: str) -> StageSummary:
-    """Run ``stage`` until nothing of ``lanes`` is due at its door, or ``pipeline.run_seconds`` have passed.
+def drain(
+    context: FlowContext, stage: Stage, *, lanes: Sequence[Lane], runner_id: str, seconds: float | None = None
+) -> StageSummary:
+    """Run ``stage`` until nothing of ``lanes`` is due at its door, or ``seconds`` (``pipeline.run_seconds``) have passed.
 
     A chunk that fails is tried again in halves; what fails by itself is set aside for ``POISON_PAUSE``, so that its
     neighbours go on.
@@ -113,8 +92,9 @@ def drain(context: FlowContext, stage: Stage, *, lanes: Sequence[Lane], runner_i
         StageFailed: the chunks of some tenants failed or something was set aside; all else was served first.
     """
     started = context.clock.monotonic()
+    most = context.settings.pipeline.run_seconds if seconds is None else seconds
     with translated_errors(f"{stage} takes what is pending"), _Drain(context, stage, tuple(lanes), runner_id) as work:
-        while context.clock.monotonic() - started < context.settings.pipeline.run_seconds:
+        while context.clock.monotonic() - started < most:
             now = context.clock.now()
             tenants = [name for name in work.tenants_waiting(now) if name not in work.finished]
             if not tenants:
@@ -301,68 +281,6 @@ class _Drain:
         )
         made.__cause__ = first
         return made
-
-
-def verify(
-    context: FlowContext, *, runner_id: str, seconds: float, kinds: Collection[LookupKind] = tuple(LookupKind)
-) -> VerificationReport:
-    """Look up what is due about validated leads, the most urgent first; after so many seconds nothing new is asked."""
-    with translated_errors("verifications looks up what is due"):
-        return verify_leads(
-            context.engine,
-            settings=context.settings.verification,
-            clock=context.clock,
-            runner_id=runner_id,
-            budget_seconds=seconds,
-            kinds=kinds,
-        )
-
-
-def reverify(context: FlowContext, *, runner_id: str) -> dict[str, int]:
-    """Ask again for contacts' addresses and numbers of which the verdict has expired, if leads.yaml wants that."""
-    with translated_errors("reverification asks again for what has expired"):
-        return ask_again(
-            context.engine, settings=context.settings.verification, clock=context.clock, runner_id=runner_id
-        )
-
-
-def lookups_due(context: FlowContext) -> list[LookupKind]:
-    """The kinds of look-ups of which something is due that somebody can be asked for now."""
-    with translated_errors("verifications asks what is due"):
-        return kinds_to_look_up(context.engine, settings=context.settings.verification, clock=context.clock)
-
-
-def plan_sync(context: FlowContext, *, lanes: Sequence[Lane]) -> SyncPlan:
-    """The outbox rows of ``lanes`` that are due now, most urgent first. Claims nothing.
-
-    With the batch lane, destinations that leads.yaml names since lately are filled first, for a while.
-    """
-    with translated_errors("crm_sync_batches looks for what is due"):
-        if Lane.BATCH in lanes:
-            fill_destinations(context.engine, settings=context.settings, clock=context.clock, budget=FILL_BUDGET)
-        return plan_due(
-            context.engine,
-            settings=context.settings,
-            lanes=tuple(lanes),
-            limit=PLAN_LIMIT,
-            now=context.clock.now(),
-        )
-
-
-def deliver(context: FlowContext, plan: SyncPlan, *, runner_id: str) -> SyncReport:
-    """Send what ``plan`` names, inside every account's limits; each record is settled on its own verdict.
-
-    A destination that nobody has asked for its fields for an hour is asked first.
-    """
-    with translated_errors("crm_sync_batches delivers"):
-        check_mappings(
-            context.engine,
-            settings=context.settings,
-            clock=context.clock,
-            runner_id=runner_id,
-            destinations=plan.by_destination,
-        )
-        return deliver_plan(context.engine, plan, settings=context.settings, clock=context.clock, runner_id=runner_id)
 
 
 def _step(context: FlowContext, stage: Stage, buffers: Sequence[LeadBuffer]) -> Step:

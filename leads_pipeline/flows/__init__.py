@@ -1,0 +1,24 @@
+"""The order of the steps, without Dagster: the assets, the demo and a worker share it.
+
+The first four stages are drained (``draining``), deliveries are planned and carried out (``deliveries``), look-ups
+are made beside them (``lookups``). Keep out what a step does.
+"""
+
+from leads_pipeline.flows.context import FlowContext
+from leads_pipeline.flows.deliveries import PLAN_LIMIT, deliver, plan_sync
+from leads_pipeline.flows.draining import DRAINED_STAGES, StageFailed, StageSummary, drain
+from leads_pipeline.flows.lookups import lookups_due, reverify, verify
+
+__all__ = [
+    "DRAINED_STAGES",
+    "PLAN_LIMIT",
+    "FlowContext",
+    "StageFailed",
+    "StageSummary",
+    "deliver",
+    "drain",
+    "lookups_due",
+    "plan_sync",
+    "reverify",
+    "verify",
+]
