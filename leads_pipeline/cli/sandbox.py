@@ -16,32 +16,35 @@ from leads_pipeline.errors import ConfigError
 if TYPE_CHECKING:
     from leads_pipeline.crm.sandbox.options import Window
 
-_CRM = "hubspot"
 _DNS = "dns"
 _PROVIDERS = ("zerobounce", "neverbounce", "kickbox", "hunter", "reacher", "twilio")
-# Each vendor's own, so that all of them can run side by side.
-_PORTS = {_CRM: 8090, **{vendor: 8091 + place for place, vendor in enumerate(_PROVIDERS)}, _DNS: 8053}
+# Each vendor's own, so that all of them can run side by side. A test holds the CRMs against the sandbox's registry.
+_CRM_PORTS = {"hubspot": 8090}
+_CRMS = tuple(_CRM_PORTS)
+_PORTS = {**_CRM_PORTS, **{vendor: 8091 + place for place, vendor in enumerate(_PROVIDERS)}, _DNS: 8053}
 _PORTS_SHOWN = ", ".join(f"{vendor} {port}" for vendor, port in _PORTS.items())
+# What every CRM's account has, by the names of ``SandboxOptions``.
+_OF_EVERY_CRM = (
+    "requests",
+    "window_seconds",
+    "more_windows",
+    "daily",
+    "time_zone",
+    "store",
+    "key_property",
+    "custom_properties",
+    "others_per_second",
+)
+# What only some have, by the names of that vendor's own options.
+_OF_ONE_CRM = {
+    "retry_after": ("hubspot",),
+}
 # Options that only some vendors know.
 _KNOWN_TO = {
-    **dict.fromkeys(
-        (
-            "requests",
-            "window_seconds",
-            "windows",
-            "daily",
-            "time_zone",
-            "store",
-            "key_property",
-            "properties",
-            "retry_after",
-            "other_token_envs",
-            "others_per_second",
-        ),
-        (_CRM,),
-    ),
+    **dict.fromkeys((*_OF_EVERY_CRM, "other_token_envs"), _CRMS),
+    **_OF_ONE_CRM,
     **dict.fromkeys(("account", "credit", "calls_per_minute", "batch_size"), _PROVIDERS),
-    **dict.fromkeys(("token_env", "no_limits", "seed"), (_CRM, *_PROVIDERS)),
+    **dict.fromkeys(("token_env", "no_limits", "seed"), (*_CRMS, *_PROVIDERS)),
     "domains": (_DNS,),
 }
 
@@ -55,7 +58,7 @@ def sandbox() -> None:
 
 
 @sandbox.command()
-@click.option("--vendor", type=click.Choice([_CRM, *_PROVIDERS, _DNS]), default=_CRM, show_default=True,
+@click.option("--vendor", type=click.Choice([*_CRMS, *_PROVIDERS, _DNS]), default=_CRMS[0], show_default=True,
               help="Whom it plays: a CRM, a provider of verification, or a DNS server.")  # fmt: skip
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65535), help=f"0 takes a free one.  [default: {_PORTS_SHOWN}]")
@@ -66,26 +69,24 @@ def sandbox() -> None:
 )  # fmt: skip
 @click.option("--no-limits", is_flag=True, help="Take everything that comes.")
 @click.option("--seed", type=int, help="Make order, ids and faults repeatable.")
-@click.option("--requests", type=click.IntRange(min=1), default=100, show_default=True,
-              help="CRM: requests in the window.")  # fmt: skip
-@click.option(
-    "--per", "window_seconds", type=click.FloatRange(min=0, min_open=True), default=10.0, show_default=True,
-    metavar="SECONDS", help="CRM: length of the sliding window.",
-)  # fmt: skip
-@click.option("--window", "windows", multiple=True, metavar="REQUESTS/SECONDS",
+@click.option("--requests", type=click.IntRange(min=1),
+              help="CRM: requests in the window; without it and below, the vendor's own.")  # fmt: skip
+@click.option("--per", "window_seconds", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS",
+              help="CRM: length of the sliding window.")  # fmt: skip
+@click.option("--window", "more_windows", multiple=True, metavar="REQUESTS/SECONDS",
               help="CRM: a further window that holds at the same time, e.g. 300/10.")  # fmt: skip
-@click.option("--daily", type=click.IntRange(min=1), default=250_000, show_default=True,
-              help="CRM: requests in a day.")  # fmt: skip
-@click.option("--time-zone", default="UTC", show_default=True, help="CRM: whose midnight ends the day.")
+@click.option("--daily", type=click.IntRange(min=1), help="CRM: requests in a day.")
+@click.option("--time-zone", help="CRM: whose midnight ends the day.  [default: UTC]")
 @click.option(
     "--store", type=click.Path(path_type=Path, dir_okay=False), help="CRM: keep contacts in this SQLite file."
 )
-@click.option("--key-property", default="lead_key", show_default=True, help="CRM: custom unique property that exists.")
-@click.option("--property", "properties", multiple=True, metavar="NAME", help="CRM: custom text property that exists.")
-@click.option("--retry-after", is_flag=True, help="CRM: send Retry-After with a 429 (HubSpot documents none).")
+@click.option("--key-property", help="CRM: custom unique field that exists, e.g. lead_key.")
+@click.option("--property", "custom_properties", multiple=True, metavar="NAME",
+              help="CRM: custom text field that exists.")  # fmt: skip
+@click.option("--retry-after", is_flag=True, help="HubSpot: send Retry-After with a 429 (none is documented).")
 @click.option("--other-token-env", "other_token_envs", multiple=True, metavar="NAME",
               help="CRM: environment variable with the token of another application of the account.")  # fmt: skip
-@click.option("--others-per-second", type=click.FloatRange(min=0), default=0.0, show_default=True,
+@click.option("--others-per-second", type=click.FloatRange(min=0),
               help="CRM: requests of one more application, which is played.")  # fmt: skip
 @click.option("--account", help="Twilio: the account SID to demand; without it any will do.")
 @click.option("--credit", type=click.IntRange(min=0), help="Provider: look-ups that are paid for; else they never end.")
@@ -106,8 +107,8 @@ def serve(context: click.Context, /, *, vendor: str, host: str, port: int | None
     port = _PORTS[vendor] if port is None else port
     if vendor == _DNS:
         _serve_dns(host, port, options)
-    elif vendor == _CRM:
-        _serve_crm(host, port, options)
+    elif vendor in _CRMS:
+        _serve_crm(vendor, host, port, options)
     else:
         _serve_provider(vendor, host, port, options)
 
@@ -196,7 +197,7 @@ def _url(given: str | None) -> str:
         local = local_crms(load_settings(context.find_object(str)))
     except ConfigError:
         return _URL  # a sandbox is good for trying a CRM without any configuration
-    return next((destination.base_url for destination in local.values()), _URL)
+    return next((address for destination in local.values() if (address := destination.address())), _URL)
 
 
 def _show(rules: list[dict[str, Any]]) -> None:
@@ -206,38 +207,29 @@ def _show(rules: list[dict[str, Any]]) -> None:
         click.echo(json.dumps(rule))
 
 
-def _serve_crm(host: str, port: int, options: Mapping[str, Any]) -> None:
+def _serve_crm(vendor: str, host: str, port: int, options: Mapping[str, Any]) -> None:
     from zoneinfo import available_timezones
 
     from leads_pipeline.clock import SystemClock
     from leads_pipeline.crm.sandbox.app import create_app
-    from leads_pipeline.crm.sandbox.options import SandboxOptions
+    from leads_pipeline.crm.sandbox.vendors import VENDORS
     from leads_pipeline.sandbox.serving import base_url, listen, serve_until_stopped
 
-    if options["time_zone"] not in available_timezones():
+    given = {name: options[name] for name in (*_OF_EVERY_CRM, *_OF_ONE_CRM) if options[name] not in (None, (), False)}
+    if given.get("time_zone", "UTC") not in available_timezones():
         raise click.BadParameter("an IANA time zone such as UTC or Europe/Vienna", param_hint="--time-zone")
-    account = SandboxOptions(
-        vendor="hubspot",
-        token=_token(options["token_env"] or "LEADS_HUBSPOT_TOKEN"),
-        requests=options["requests"],
-        window_seconds=options["window_seconds"],
-        more_windows=tuple(map(_window, options["windows"])),
+    if "more_windows" in given:
+        given["more_windows"] = tuple(map(_window, given["more_windows"]))
+    account = VENDORS[vendor].options(
+        token=_token(options["token_env"] or f"LEADS_{vendor.upper()}_TOKEN"),
         other_tokens=tuple(_set_token(name) for name in options["other_token_envs"]),
-        others_per_second=options["others_per_second"],
-        daily=options["daily"],
-        time_zone=options["time_zone"],
-        store=options["store"],
-        key_property=options["key_property"],
-        custom_properties=options["properties"],
-        retry_after=options["retry_after"],
+        **given,
     )
-    windows = ", ".join(f"{window.most} requests / {window.seconds:g} s" for window in account.windows)
-    limit = f"{windows}, {account.daily:,} a day"
     if options["no_limits"]:
-        account, limit = account.without_limits(), "no limits"
+        account = account.without_limits()
     bound = listen(host, port)
     app = create_app(account, clock=SystemClock(), random=Random(options["seed"]))  # noqa: S311 - a play, no secret
-    said = f"sandbox CRM ({account.vendor}) on {base_url(bound)}  ({limit})"
+    said = f"sandbox CRM ({vendor}) on {base_url(bound)}  ({account.limits_shown()})"
     serve_until_stopped(app, bound, on_started=lambda: click.echo(said))
 
 

@@ -8,9 +8,8 @@ from collections.abc import Sequence
 
 from leads_pipeline.config import Destination
 from leads_pipeline.crm.clients import BUILDERS
-from leads_pipeline.crm.sandbox.hubspot.properties import names_beyond
-from leads_pipeline.crm.sandbox.options import SandboxOptions
 from leads_pipeline.crm.sandbox.running import running_sandbox
+from leads_pipeline.crm.sandbox.vendors import VENDORS
 from leads_pipeline.domain.delivery import CrmRecord, RecordVerdict, Verdict
 
 
@@ -22,9 +21,8 @@ def try_in_sandbox(settings: Destination, records: Sequence[CrmRecord]) -> dict[
     Raises:
         ConfigError: the destination's secret is not set.
     """
-    own = names_beyond(settings.properties())
-    options = SandboxOptions(vendor=settings.vendor, key_property=settings.key_property, custom_properties=own)
-    with running_sandbox(options.without_limits()) as sandbox:
+    options = VENDORS[settings.vendor].account_for(settings).without_limits()
+    with running_sandbox(options) as sandbox:
         client = BUILDERS[settings.vendor](settings.model_copy(update={"base_url": sandbox.base_url}))
         try:
             size = client.traits.max_batch

@@ -4,7 +4,7 @@ Add a kind of vendor here; what a sandbox answers stands in ``crm.sandbox`` and 
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -15,12 +15,15 @@ import dns.query
 import httpx
 
 from leads_pipeline.config import Destination, ProviderSettings, Settings
-from leads_pipeline.crm.sandbox.hubspot.properties import names_beyond
+from leads_pipeline.crm.sandbox.options import SandboxOptions, Window
+from leads_pipeline.crm.sandbox.vendors import VENDORS
 from leads_pipeline.errors import ConfigError
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 # Below it stands a resolver of the machine's own.
 _FIRST_FREE_PORT = 1024
+# The options of a sandbox that the command line calls otherwise.
+_FLAGS = {"window_seconds": "--per", "more_windows": "--window", "custom_properties": "--property"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +38,8 @@ class LocalSandbox:
     setting: str
     arguments: tuple[str, ...] = field(repr=False)
     is_ready: Callable[[], bool] = field(repr=False)
-    token_env: str | None = None
+    # Environment variables of what its clients show; it demands what is in the first.
+    secret_envs: tuple[str, ...] = ()
     over_udp: bool = False
 
 
@@ -56,7 +60,11 @@ def local_sandboxes(settings: Settings) -> list[LocalSandbox]:
 
 def local_crms(settings: Settings) -> dict[str, Destination]:
     """The destinations whose CRM is a sandbox that we start."""
-    return {name: item for name, item in settings.destinations.items() if _is_local(item.base_url)}
+    return {
+        name: item
+        for name, item in settings.destinations.items()
+        if item.vendor in VENDORS and (address := item.address()) is not None and _is_local(address)
+    }
 
 
 def local_providers(settings: Settings) -> dict[str, ProviderSettings]:
@@ -87,31 +95,52 @@ def answers_dns(host: str, port: int) -> bool:
 
 def _crms(settings: Settings) -> Iterator[LocalSandbox]:
     for name, destination in local_crms(settings).items():
-        port = _port(destination.base_url)
-        windows = [window for window in destination.limits.windows if window.unit == "requests"]
-        arguments = [
-            "--vendor", destination.vendor, "--host", "127.0.0.1", "--port", str(port),
-            *(part for first in windows[:1] for part in ("--requests", str(first.most), "--per", str(first.seconds))),
-            *(part for more in windows[1:] for part in ("--window", f"{more.most}/{more.seconds}")),
-            "--token-env", destination.token.env,
-            "--key-property", destination.key_property,
-            *(part for own in names_beyond(destination.properties()) for part in ("--property", own)),
-            "--store", str(_store(settings.state_path, name)),
-        ]  # fmt: skip
-        if destination.limits.daily:
-            arguments += ["--daily", str(destination.limits.daily.requests)]
-            arguments += ["--time-zone", destination.limits.daily.time_zone]
+        address = destination.address()
+        assert address is not None  # what is local has an address
+        vendor = VENDORS[destination.vendor]
+        envs = tuple(ref.env for ref in vendor.secrets_of(destination))
+        options = replace(
+            _limited_as(vendor.account_for(destination), destination), store=_store(settings.state_path, name)
+        )
+        port = _port(address)
         yield LocalSandbox(
             name=f"sandbox-{name}",
             title="Sandbox CRM",
             vendor=name,
-            address=destination.base_url,
+            address=address,
             port=port,
             setting=f"destinations.{name}.base_url in leads.yaml",
-            arguments=tuple(arguments),
-            is_ready=partial(answers, f"{destination.base_url}/_sandbox/report"),
-            token_env=destination.token.env,
-        )
+            arguments=(
+                "--vendor", destination.vendor, "--host", "127.0.0.1", "--port", str(port),
+                *(part for env in envs[:1] for part in ("--token-env", env)),
+                *_arguments(options),
+            ),
+            is_ready=partial(answers, f"{address.rstrip('/')}/_sandbox/report"),
+            secret_envs=envs,
+        )  # fmt: skip
+
+
+def _limited_as(options: SandboxOptions, destination: Destination) -> SandboxOptions:
+    """The account with the limits that leads.yaml states; where it states none, the vendor's own."""
+    limits = destination.limits
+    windows = [Window(item.most, item.seconds) for item in limits.windows if item.unit == "requests"]
+    if windows:
+        first, *more = windows
+        options = replace(options, requests=first.most, window_seconds=first.seconds, more_windows=tuple(more))
+    if limits.daily:
+        options = replace(options, daily=limits.daily.requests, time_zone=limits.daily.time_zone)
+    return options
+
+
+def _arguments(options: SandboxOptions) -> Iterator[str]:
+    """What `leads sandbox serve` must be told so that it plays the account of ``options``."""
+    for option in fields(options):
+        value = getattr(options, option.name)
+        if value == option.default:
+            continue
+        for one in value if isinstance(value, tuple) else (value,):
+            yield _FLAGS.get(option.name, f"--{option.name.replace('_', '-')}")
+            yield f"{one.most}/{one.seconds}" if isinstance(one, Window) else str(one)
 
 
 def _providers(settings: Settings) -> Iterator[LocalSandbox]:
@@ -136,7 +165,7 @@ def _providers(settings: Settings) -> Iterator[LocalSandbox]:
             setting=f"verification.providers.{name}.base_url in leads.yaml",
             arguments=tuple(arguments),
             is_ready=partial(answers, f"{provider.base_url.rstrip('/')}/_sandbox/report"),
-            token_env=provider.key.env if provider.key else None,
+            secret_envs=(provider.key.env,) if provider.key else (),
         )
 
 

@@ -68,8 +68,9 @@ class Stack:
             "PYTHONUNBUFFERED": "1",
         }
         for sandbox in self.sandboxes:
-            if sandbox.token_env is not None and not environment.get(sandbox.token_env):
-                environment[sandbox.token_env] = self._sandbox_token()
+            for env in sandbox.secret_envs:
+                if not environment.get(env):
+                    environment[env] = self._sandbox_token()
         return environment
 
     def missing_secrets(self, environment: Mapping[str, str]) -> list[str]:
@@ -84,7 +85,7 @@ class Stack:
         if not self._token_path.exists():
             return {}
         token = self._token_path.read_text(encoding="utf-8")
-        return {sandbox.token_env: token for sandbox in self.sandboxes if sandbox.token_env is not None}
+        return {env: token for sandbox in self.sandboxes for env in sandbox.secret_envs}
 
     @property
     def _token_path(self) -> Path:

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from leads_pipeline.clock import SystemClock
 from leads_pipeline.config import parse_settings
-from leads_pipeline.crm.sandbox.options import SandboxOptions
+from leads_pipeline.crm.sandbox.hubspot.options import HubSpotOptions
 from leads_pipeline.crm.sandbox.running import SandboxServer, running_sandbox
 from leads_pipeline.flows import FlowContext
 from leads_pipeline_tests.browser.chromium import Chromium, Page
@@ -33,7 +33,7 @@ def process(database_url: str, tmp_path: Path) -> Iterator[Process]:
 
 @pytest.fixture
 def sandbox() -> Iterator[SandboxServer]:
-    with running_sandbox(SandboxOptions()) as running:
+    with running_sandbox(HubSpotOptions()) as running:
         yield running
 
 

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from leads_pipeline.buffer.port import NewLead
 from leads_pipeline.buffer.postgresql import PostgresBuffer
 from leads_pipeline.config import CONFIG_VARIABLE, DATABASE_URL_VARIABLE, Settings, parse_settings, project_file
-from leads_pipeline.crm.sandbox.options import SandboxOptions
+from leads_pipeline.crm.sandbox.hubspot.options import HubSpotOptions
 from leads_pipeline.crm.sandbox.running import SandboxServer, running_sandbox
 from leads_pipeline.domain.ids import uuid7
 from leads_pipeline.domain.stage import Lane, LeadState, Stage
@@ -30,7 +30,7 @@ SCRIPT = Path(__file__).parent / "run_and_die.py"
 
 @pytest.fixture
 def sandbox() -> Iterator[SandboxServer]:
-    with running_sandbox(SandboxOptions()) as running:
+    with running_sandbox(HubSpotOptions()) as running:
         yield running
 
 

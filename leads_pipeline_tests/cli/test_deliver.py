@@ -17,7 +17,7 @@ from leads_pipeline.cli import cli
 from leads_pipeline.cli.deliver import keep_delivering
 from leads_pipeline.clock import FrozenClock
 from leads_pipeline.config import DATABASE_URL_VARIABLE
-from leads_pipeline.crm.sandbox.options import SandboxOptions
+from leads_pipeline.crm.sandbox.hubspot.options import HubSpotOptions
 from leads_pipeline.crm.sandbox.running import SandboxServer, running_sandbox
 from leads_pipeline.domain.stage import ALL_LANES, Lane
 from leads_pipeline.errors import DatabaseUnavailable
@@ -28,7 +28,7 @@ from leads_pipeline_tests.crm.delivering import TOKEN, add_contacts, outbox_rows
 
 @pytest.fixture
 def sandbox() -> Iterator[SandboxServer]:
-    with running_sandbox(SandboxOptions(token=TOKEN).without_limits()) as server:
+    with running_sandbox(HubSpotOptions(token=TOKEN).without_limits()) as server:
         yield server
 
 

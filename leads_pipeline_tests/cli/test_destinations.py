@@ -9,7 +9,7 @@ from click.testing import CliRunner, Result
 
 from leads_pipeline.cli import cli
 from leads_pipeline.config import DATABASE_URL_VARIABLE
-from leads_pipeline.crm.sandbox.options import SandboxOptions
+from leads_pipeline.crm.sandbox.hubspot.options import HubSpotOptions
 from leads_pipeline.crm.sandbox.running import SandboxServer, running_sandbox
 from leads_pipeline.errors import NotFound
 from leads_pipeline.storage.mapping_overrides import MappingOverride, write_override
@@ -21,7 +21,7 @@ Leads = Callable[..., Result]
 
 @pytest.fixture
 def sandbox() -> Iterator[SandboxServer]:
-    with running_sandbox(SandboxOptions(token="test-token").without_limits()) as server:
+    with running_sandbox(HubSpotOptions(token="test-token").without_limits()) as server:
         yield server
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from leads_pipeline.crm.sandbox.options import SandboxOptions
+from leads_pipeline.crm.sandbox.hubspot.options import HubSpotOptions
 from leads_pipeline.crm.sandbox.running import SandboxServer, running_sandbox
 from leads_pipeline_tests.crm.delivering import TOKEN
 
@@ -14,5 +14,5 @@ pytest.register_assert_rewrite("leads_pipeline_tests.crm.contract")
 @pytest.fixture
 def sandbox() -> Iterator[SandboxServer]:
     """HubSpot's sandbox with no limits."""
-    with running_sandbox(SandboxOptions(token=TOKEN).without_limits()) as server:
+    with running_sandbox(HubSpotOptions(token=TOKEN).without_limits()) as server:
         yield server

@@ -13,7 +13,7 @@ from leads_pipeline.clock import FrozenClock
 from leads_pipeline.config import Settings
 from leads_pipeline.config.destinations import PropertySettings
 from leads_pipeline.crm.mapping import read_rule, rule_as_json, rule_from_json
-from leads_pipeline.crm.sandbox.options import SandboxOptions
+from leads_pipeline.crm.sandbox.hubspot.options import HubSpotOptions
 from leads_pipeline.crm.sandbox.running import SandboxServer, running_sandbox
 from leads_pipeline.domain.destination_schema import FieldType
 from leads_pipeline.domain.mapping import Fault, MappingRule
@@ -243,7 +243,7 @@ def test_a_crm_that_refuses_what_it_was_thought_to_have_is_asked_again_before_th
     settings = _settings(sandbox, first_source="source_of_lead")
     [contact] = add_contacts(engine)
     _check(engine, settings, clock)
-    with running_sandbox(SandboxOptions(token=TOKEN).without_limits()) as other:  # as if somebody had removed it
+    with running_sandbox(HubSpotOptions(token=TOKEN).without_limits()) as other:  # as if somebody had removed it
         moved = _settings(other, first_source="source_of_lead")
         assert sync(engine, moved, clock).retried == 1
         clock.advance(120)

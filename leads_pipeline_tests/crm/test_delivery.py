@@ -7,7 +7,7 @@ import pytest
 import sqlalchemy as sa
 
 from leads_pipeline.clock import FrozenClock
-from leads_pipeline.crm.sandbox.options import SandboxOptions
+from leads_pipeline.crm.sandbox.hubspot.options import HubSpotOptions
 from leads_pipeline.crm.sandbox.running import SandboxServer, running_sandbox
 from leads_pipeline.domain.retry import AUTH_PAUSE
 from leads_pipeline.domain.stage import ALL_LANES
@@ -154,7 +154,7 @@ def test_what_an_answer_says_of_the_quota_reaches_the_limiter(engine: sa.Engine,
         with engine.connect() as connection:
             return connection.execute(sa.text("select foreign_use, scale, paused_until from rate_limits")).one()
 
-    with running_sandbox(SandboxOptions(token=TOKEN, requests=100, window_seconds=10, daily=5000)) as limited:
+    with running_sandbox(HubSpotOptions(token=TOKEN, requests=100, window_seconds=10, daily=5000)) as limited:
         settings = settings_for(limited.base_url, requests=100, seconds=10, daily=5000)
         add_contacts(engine)
         assert sync(engine, settings, clock).quota_remaining == {"hubspot window": 99, "hubspot daily": 4999}

@@ -12,7 +12,7 @@ import pytest
 from leads_pipeline.config import HubSpotSettings, SecretRef
 from leads_pipeline.crm.clients import BUILDERS
 from leads_pipeline.crm.port import CrmClient
-from leads_pipeline.crm.sandbox.options import SandboxOptions
+from leads_pipeline.crm.sandbox.hubspot.options import HubSpotOptions
 from leads_pipeline.crm.sandbox.running import SandboxServer, running_sandbox
 from leads_pipeline_tests.crm.contract import (
     BatchContract,
@@ -73,7 +73,7 @@ class PlayedHubSpot:
         return len(list(self._sandbox.contacts()))
 
     def limited(self, requests: int) -> None:
-        options = SandboxOptions(token=TOKEN, requests=requests)
+        options = HubSpotOptions(token=TOKEN, requests=requests)
         self._sandbox = self._stack.enter_context(running_sandbox(options))
 
     def fail(self, *rules: Mapping[str, Any]) -> None:

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from leads_pipeline.clock import Clock, FrozenClock
 from leads_pipeline.config import CONFIG_VARIABLE, DATABASE_URL_VARIABLE, Settings, parse_settings, project_file
-from leads_pipeline.crm.sandbox.options import SandboxOptions
+from leads_pipeline.crm.sandbox.hubspot.options import HubSpotOptions
 from leads_pipeline.crm.sandbox.running import SandboxServer, running_sandbox
 from leads_pipeline.definitions import build_defs
 from leads_pipeline.flows import FlowContext
@@ -32,7 +32,7 @@ def expectations_imported() -> None:
 
 @pytest.fixture
 def sandbox() -> Iterator[SandboxServer]:
-    with running_sandbox(SandboxOptions(token=TOKEN).without_limits()) as server:
+    with running_sandbox(HubSpotOptions(token=TOKEN).without_limits()) as server:
         yield server
 
 

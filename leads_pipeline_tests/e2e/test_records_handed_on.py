@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from leads_pipeline.clock import FrozenClock
 from leads_pipeline.config import Settings
 from leads_pipeline.crm.clients import build_clients
-from leads_pipeline.crm.sandbox.options import SandboxOptions
+from leads_pipeline.crm.sandbox.hubspot.options import HubSpotOptions
 from leads_pipeline.crm.sandbox.running import SandboxServer, running_sandbox
 from leads_pipeline.storage import outbox_demand
 from leads_pipeline.storage.conservation import conservation
@@ -57,7 +57,7 @@ class Scene:
 
 @pytest.fixture
 def scene(engine: sa.Engine) -> Any:
-    with running_sandbox(SandboxOptions(token=TOKEN).without_limits()) as sandbox:
+    with running_sandbox(HubSpotOptions(token=TOKEN).without_limits()) as sandbox:
         yield Scene(engine, sandbox)
 
 

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from leads_pipeline.clock import FrozenClock
 from leads_pipeline.config import Settings
-from leads_pipeline.crm.sandbox.options import SandboxOptions
+from leads_pipeline.crm.sandbox.hubspot.options import HubSpotOptions
 from leads_pipeline.crm.sandbox.running import SandboxServer, running_sandbox
 from leads_pipeline.storage.conservation import conservation
 from leads_pipeline_tests.crm.delivering import TOKEN, settings_for, sync
@@ -37,7 +37,7 @@ def in_the_crm(sandbox: SandboxServer) -> dict[str, tuple[str, str]]:
 
 @pytest.mark.parametrize("archived", [True, False], ids=["after the archive", "before the archive was sent"])
 def test_an_undone_merge_gives_the_crm_both_back(engine: sa.Engine, archived: bool) -> None:
-    with running_sandbox(SandboxOptions(token=TOKEN).without_limits()) as sandbox:
+    with running_sandbox(HubSpotOptions(token=TOKEN).without_limits()) as sandbox:
         settings = settings_for(sandbox.base_url)
         play = Play(engine, settings)
         anna, bert = play.arrive(**ANNA), play.arrive(**BERT)

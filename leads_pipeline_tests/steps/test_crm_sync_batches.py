@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from leads_pipeline.clock import FrozenClock, SystemClock
-from leads_pipeline.crm.sandbox.options import SandboxOptions
+from leads_pipeline.crm.sandbox.hubspot.options import HubSpotOptions
 from leads_pipeline.crm.sandbox.running import running_sandbox
 from leads_pipeline.domain.stage import ALL_LANES, Lane
 from leads_pipeline.steps.crm_sync_batches import SyncPlan, deliver, plan_sync
@@ -46,7 +46,7 @@ def test_a_plan_counts_only_what_is_due_in_its_lanes_and_no_further_than_its_lim
 
 def test_a_delivery_serves_the_lanes_of_its_plan(engine: sa.Engine, clock: FrozenClock) -> None:
     urgent, bulk = add_contacts(engine), add_contacts(engine, lane=Lane.BATCH)
-    with running_sandbox(SandboxOptions(token=TOKEN).without_limits()) as sandbox:
+    with running_sandbox(HubSpotOptions(token=TOKEN).without_limits()) as sandbox:
         settings = settings_for(sandbox.base_url)
         plan = plan_sync(engine, settings=settings, lanes=[Lane.BATCH], limit=10, now=NOW)
         assert deliver(engine, plan, settings=settings, clock=clock, runner_id="test").delivered == 1
@@ -69,7 +69,7 @@ def test_real_time_contacts_are_delivered_before_a_batch_when_the_quota_is_short
 ) -> None:
     bulk = add_contacts(engine, 20, lane=Lane.BATCH)
     urgent = add_contacts(engine, 10, lane=Lane.REAL_TIME)
-    with running_sandbox(SandboxOptions(token=TOKEN).without_limits()) as sandbox:
+    with running_sandbox(HubSpotOptions(token=TOKEN).without_limits()) as sandbox:
         settings = settings_for(sandbox.base_url, batch_size=10, daily=1)
         assert sync(engine, settings, clock).delivered == 10
     assert states(engine, urgent) == {"delivered"}
@@ -79,7 +79,7 @@ def test_real_time_contacts_are_delivered_before_a_batch_when_the_quota_is_short
 def test_a_run_takes_no_new_batch_after_its_time(engine: sa.Engine) -> None:
     add_contacts(engine, 30)
     clock = FrozenClock(NOW)
-    with running_sandbox(SandboxOptions(token=TOKEN).without_limits()) as sandbox:
+    with running_sandbox(HubSpotOptions(token=TOKEN).without_limits()) as sandbox:
         settings = settings_for(sandbox.base_url, batch_size=10, run_seconds=5, in_flight=1)
         from leads_pipeline.crm.clients import build_clients
 
@@ -98,7 +98,7 @@ def test_a_run_takes_no_new_batch_after_its_time(engine: sa.Engine) -> None:
 
 def test_with_the_limiter_there_is_no_429_and_without_it_there_are(engine: sa.Engine) -> None:
     """Thirty requests against a CRM that allows ten in any two seconds."""
-    options = SandboxOptions(token=TOKEN, requests=10, window_seconds=2, daily=None)
+    options = HubSpotOptions(token=TOKEN, requests=10, window_seconds=2, daily=None)
     add_contacts(engine, 300)
     with running_sandbox(options) as sandbox:
         unlimited = settings_for(sandbox.base_url, batch_size=10, requests=1_000_000, run_seconds=2)
@@ -130,7 +130,7 @@ def test_two_processes_together_stay_in_the_quota_and_send_each_contact_once(
     engine: sa.Engine, database_url: str
 ) -> None:
     contacts = add_contacts(engine, 600)
-    with running_sandbox(SandboxOptions(token=TOKEN, requests=10, window_seconds=2, daily=None)) as sandbox:
+    with running_sandbox(HubSpotOptions(token=TOKEN, requests=10, window_seconds=2, daily=None)) as sandbox:
         numbers = {"batch_size": 20, "requests": 10, "seconds": 2}
         running = [_process(database_url, sandbox.base_url, **numbers) for _ in range(2)]
         reports = [json.loads(process.communicate(timeout=120)[0]) for process in running]
@@ -154,7 +154,7 @@ def test_what_a_killed_process_held_is_delivered_seconds_later_and_nothing_is_do
 ) -> None:
     contacts = add_contacts(engine, 30)
     clock = FrozenClock(NOW)
-    with running_sandbox(SandboxOptions(token=TOKEN).without_limits()) as sandbox:
+    with running_sandbox(HubSpotOptions(token=TOKEN).without_limits()) as sandbox:
         killed = _process(database_url, sandbox.base_url, when, batch_size=10, in_flight=1)
         killed.communicate(timeout=60)
         assert killed.returncode == -signal.SIGKILL
@@ -192,7 +192,7 @@ def test_no_log_line_holds_the_token_or_a_lead(
     before = root.level
     root.setLevel(logging.DEBUG)
     try:
-        with running_sandbox(SandboxOptions(token=token).without_limits()) as sandbox:
+        with running_sandbox(HubSpotOptions(token=token).without_limits()) as sandbox:
             add_contacts(engine, 3, first_name="Grace")
             add_contacts(engine, email="not-an-address")
             settings = settings_for(sandbox.base_url, batch_size=2, in_flight=1)

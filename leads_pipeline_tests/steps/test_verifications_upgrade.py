@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from leads_pipeline.clock import FrozenClock
 from leads_pipeline.config import HUBSPOT_MAPPING, VerificationSettings
-from leads_pipeline.crm.sandbox.options import SandboxOptions
+from leads_pipeline.crm.sandbox.hubspot.options import HubSpotOptions
 from leads_pipeline.crm.sandbox.running import running_sandbox
 from leads_pipeline.domain.ids import uuid7
 from leads_pipeline.domain.stage import Lane, OutboxState, Stage
@@ -61,7 +61,7 @@ def test_a_late_verdict_changes_the_contact_and_reaches_the_crm(
         properties: dict[str, Any] = found["properties"]
         return properties
 
-    with running_sandbox(SandboxOptions(custom_properties=("email_verdict",)), clock=clock) as sandbox:
+    with running_sandbox(HubSpotOptions(custom_properties=("email_verdict",)), clock=clock) as sandbox:
         settings = settings_for(sandbox.base_url)
         hubspot = settings.destinations["hubspot"].model_copy(
             update={"mapping": {**HUBSPOT_MAPPING, "email_verdict": "email_verdict"}}

@@ -108,6 +108,10 @@ class DestinationSettings(Model):
     )
     gate: GateSettings = Field(GateSettings(), description="Who may be sent.")
 
+    def address(self) -> str | None:
+        """Where its API is, if there is a sandbox that can stand in for it there."""
+        return None
+
     def key(self) -> str | None:
         """The CRM's property that holds our contact id, where it has one."""
         return None

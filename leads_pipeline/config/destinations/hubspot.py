@@ -41,6 +41,10 @@ class HubSpotSettings(DestinationSettings):
         "`field: property` is short for {to: property}.",
     )
 
+    def address(self) -> str:
+        """See ``DestinationSettings.address``."""
+        return self.base_url
+
     def key(self) -> str:
         """See ``DestinationSettings.key``."""
         return self.key_property

@@ -27,7 +27,7 @@ class PlayedAccount:
         self.clock = clock
         self.random = random
         self.lock = RLock()
-        self.vendor = VENDORS[options.vendor](options)
+        self.vendor = VENDORS[options.vendor].play(options)
         self._begin()
 
     @property

@@ -1,6 +1,6 @@
 """A sandbox CRM in this process: for tests, the demo and development.
 
-with running_sandbox(SandboxOptions(requests=20)) as sandbox:
+with running_sandbox(HubSpotOptions(requests=20)) as sandbox:
     deliver_to(sandbox.base_url)
     assert sandbox.report()["http_429"] == 0
 """
@@ -12,6 +12,7 @@ from random import Random
 from leads_pipeline.clock import Clock, SystemClock
 from leads_pipeline.crm.sandbox.app import create_app
 from leads_pipeline.crm.sandbox.client import SandboxClient
+from leads_pipeline.crm.sandbox.hubspot.options import HubSpotOptions
 from leads_pipeline.crm.sandbox.options import SandboxOptions
 from leads_pipeline.sandbox.running import RunningSandbox, running
 
@@ -28,8 +29,8 @@ class SandboxServer(RunningSandbox, SandboxClient):
         host: str = "127.0.0.1",
         port: int = 0,
     ) -> None:
-        """Bind the port (0: a free one), so that ``base_url`` is known before ``start``."""
-        app = create_app(options or SandboxOptions(), clock=clock or SystemClock(), random=random or Random())  # noqa: S311
+        """Bind the port (0: a free one), so that ``base_url`` is known before ``start``; HubSpot without options."""
+        app = create_app(options or HubSpotOptions(), clock=clock or SystemClock(), random=random or Random())  # noqa: S311
         super().__init__(app, host=host, port=port)
 
 

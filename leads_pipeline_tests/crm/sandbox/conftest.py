@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from leads_pipeline.clock import FrozenClock
-from leads_pipeline.crm.sandbox.options import SandboxOptions
+from leads_pipeline.crm.sandbox.hubspot.options import HubSpotOptions
 from leads_pipeline.crm.sandbox.running import SandboxServer, running_sandbox
 
 CONTACTS = "/crm/v3/objects/contacts"
@@ -52,8 +52,8 @@ class Started:
         self.clock = clock
 
     @contextmanager
-    def __call__(self, options: SandboxOptions | None = None, **changed: Any) -> Iterator[tuple[SandboxServer, Api]]:
-        options = replace(options or SandboxOptions(), **changed)
+    def __call__(self, options: HubSpotOptions | None = None, **changed: Any) -> Iterator[tuple[SandboxServer, Api]]:
+        options = replace(options or HubSpotOptions(), **changed)
         with running_sandbox(options, clock=self.clock, random=Random(7)) as sandbox:
             api = Api(sandbox.base_url)
             try:

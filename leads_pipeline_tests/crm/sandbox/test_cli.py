@@ -77,6 +77,19 @@ def test_what_cannot_be_is_refused_by_name(arguments: tuple[str, ...], said: str
     assert said in result.output
 
 
+def test_every_vendor_that_can_be_played_can_be_served_and_has_what_every_account_has():
+    from dataclasses import fields
+
+    from leads_pipeline.cli import sandbox as command
+    from leads_pipeline.crm.sandbox.vendors import VENDORS
+
+    assert set(command._CRMS) == set(VENDORS)
+    for name, vendor in VENDORS.items():
+        own = {option for option, vendors in command._OF_ONE_CRM.items() if name in vendors}
+        assert {*command._OF_EVERY_CRM, *own} <= {field.name for field in fields(vendor.options)}
+        assert vendor.options.vendor == name
+
+
 def test_an_unknown_kind_is_refused_by_the_sandbox(sandbox: SandboxServer, capsys: pytest.CaptureFixture[str]):
     from leads_pipeline.cli import main
 

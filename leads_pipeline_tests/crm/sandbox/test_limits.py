@@ -147,9 +147,9 @@ def test_search_has_a_limit_of_its_own_and_no_quota_headers(started: Started, cl
 
 
 def test_without_limits_everything_is_taken(started: Started):
-    from leads_pipeline.crm.sandbox.options import SandboxOptions
+    from leads_pipeline.crm.sandbox.hubspot.options import HubSpotOptions
 
-    with started(SandboxOptions(requests=1, daily=1).without_limits()) as (sandbox, api):
+    with started(HubSpotOptions(requests=1, daily=1).without_limits()) as (sandbox, api):
         assert statuses(api, 5) == [200] * 5
         assert "X-HubSpot-RateLimit-Max" not in api.get().headers
         assert sandbox.report()["limit"] is None

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from leads_pipeline.crm.sandbox.hubspot.endpoints import ENDPOINTS, Endpoint
-from leads_pipeline.crm.sandbox.options import SandboxOptions
+from leads_pipeline.crm.sandbox.hubspot.options import HubSpotOptions
 from leads_pipeline.crm.sandbox.running import SandboxServer, running_sandbox
 from leads_pipeline_tests.crm.sandbox.conftest import Api, entry
 
@@ -127,7 +127,7 @@ class SandboxMachine(RuleBasedStateMachine):
 
 @pytest.fixture(scope="module")
 def unlimited() -> Iterator[tuple[SandboxServer, Api]]:
-    with running_sandbox(SandboxOptions().without_limits(), random=Random(7)) as sandbox:
+    with running_sandbox(HubSpotOptions().without_limits(), random=Random(7)) as sandbox:
         api = Api(sandbox.base_url)
         yield sandbox, api
         api.http.close()

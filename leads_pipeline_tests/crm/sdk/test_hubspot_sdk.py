@@ -12,7 +12,7 @@ from uuid import UUID
 import pytest
 
 from leads_pipeline.clock import FrozenClock
-from leads_pipeline.crm.sandbox.options import SandboxOptions
+from leads_pipeline.crm.sandbox.hubspot.options import HubSpotOptions
 from leads_pipeline.crm.sandbox.running import SandboxServer, running_sandbox
 from leads_pipeline_tests.crm.contract import contact, deliver
 from leads_pipeline_tests.crm.delivering import TOKEN
@@ -26,7 +26,7 @@ Connect = Callable[..., Any]
 @pytest.fixture
 def sandbox(clock: FrozenClock) -> Iterator[SandboxServer]:
     """As the other tests of adapters have it, with a clock that stands still."""
-    with running_sandbox(SandboxOptions(token=TOKEN).without_limits(), clock=clock) as server:
+    with running_sandbox(HubSpotOptions(token=TOKEN).without_limits(), clock=clock) as server:
         yield server
 
 
@@ -218,7 +218,7 @@ def test_a_wrong_token_is_refused(connect: Connect) -> None:
 
 
 def test_a_client_in_a_loop_runs_into_the_limit(connect: Connect, clock: FrozenClock) -> None:
-    options = SandboxOptions(token=TOKEN, requests=5)
+    options = HubSpotOptions(token=TOKEN, requests=5)
     with running_sandbox(options, clock=clock) as limited:
         api = connect(base_url=limited.base_url).crm.contacts.basic_api
         for _ in range(5):

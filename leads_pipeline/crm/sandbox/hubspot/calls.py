@@ -12,9 +12,9 @@ from typing import Any
 import msgspec
 
 from leads_pipeline.crm.sandbox.hubspot.answers import Refusal, invalid, refused
+from leads_pipeline.crm.sandbox.hubspot.options import HubSpotOptions
 from leads_pipeline.crm.sandbox.hubspot.store import Contact, ContactStore
 from leads_pipeline.crm.sandbox.observations import CrmObservations
-from leads_pipeline.crm.sandbox.options import SandboxOptions
 from leads_pipeline.sandbox.answers import Answer
 from leads_pipeline.sandbox.faults import FaultInjector
 
@@ -50,7 +50,7 @@ class Refused(Exception):
 class Account:
     """Everything that the requests of one account share."""
 
-    options: SandboxOptions
+    options: HubSpotOptions
     store: ContactStore
     faults: FaultInjector
     observations: CrmObservations

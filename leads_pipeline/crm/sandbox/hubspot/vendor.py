@@ -7,9 +7,10 @@ from leads_pipeline.crm.sandbox.hubspot import oauth
 from leads_pipeline.crm.sandbox.hubspot.answers import Policy, batch_answer, failure, too_many_requests
 from leads_pipeline.crm.sandbox.hubspot.calls import Account, Call, Refused
 from leads_pipeline.crm.sandbox.hubspot.endpoints import CONTACTS, ENDPOINTS, NO_SUCH_ADDRESS, SEARCH, Endpoint
+from leads_pipeline.crm.sandbox.hubspot.options import HubSpotOptions
 from leads_pipeline.crm.sandbox.hubspot.store import ContactStore
 from leads_pipeline.crm.sandbox.limits import API, AccountLimits, Admission
-from leads_pipeline.crm.sandbox.options import SandboxOptions, Window
+from leads_pipeline.crm.sandbox.options import Window
 from leads_pipeline.crm.sandbox.vendor import Incoming, PlayedEndpoint, Shared, ShownContact, StoredContact, Tally
 from leads_pipeline.sandbox.answers import Answer
 from leads_pipeline.sandbox.faults import FaultKind
@@ -53,7 +54,7 @@ _FAILURES: dict[FaultKind, tuple[int, str, str | None]] = {
 class PlayedHubSpot:
     """One HubSpot account, as ``PlayedVendor``."""
 
-    def __init__(self, options: SandboxOptions) -> None:
+    def __init__(self, options: HubSpotOptions) -> None:
         self._options = options
         self._store = ContactStore(
             options.store, key_property=options.key_property, custom_properties=options.custom_properties
@@ -152,7 +153,7 @@ class PlayedHubSpot:
         if object_type is not None and object_type not in CONTACTS:
             return failed(400, f"Unable to infer object type from: {object_type}")
         call = Call(
-            account=Account(shared.options, self._store, shared.faults, shared.observations, shared.random),
+            account=Account(self._options, self._store, shared.faults, shared.observations, shared.random),
             endpoint=endpoint.name,
             path=incoming.path,
             query=incoming.query,
