@@ -20,6 +20,7 @@ from leads_pipeline.config import (
     parse_settings,
     project_file,
 )
+from leads_pipeline.config.destinations import VENDORS
 from leads_pipeline.crm.mapping import mapping_rules
 from leads_pipeline.domain.destination_schema import FieldType
 from leads_pipeline.domain.mapping import MappingRule
@@ -74,7 +75,10 @@ tenants:
 matching: {merge_weigth: 3}
 slos: {max_rejection_rate: 3}
 destinations:
-  crm: {vendor: pipedrive, account: main, token: pat-secret, limits: {daily: {requests: 1, time_zone: Mars/X}}}
+  crm: {vendor: hubspot, account: main, token: pat-secret, limits: {daily: {requests: 1, time_zone: Mars/X}}}
+  other: {vendor: pipedrive, account: main}
+  third: {account: main}
+  fourth: none
 """
     )
 
@@ -85,7 +89,9 @@ destinations:
         "tenants.beta.sources: dictionary should have at least 1 item after validation, not 0",
         "matching.merge_weigth: there is no such key",
         "slos.max_rejection_rate = 3: input should be less than or equal to 1",
-        "destinations.crm.vendor = 'pipedrive': input should be 'hubspot'",
+        f"destinations.other.vendor = 'pipedrive': there is no such vendor; allowed: {', '.join(sorted(VENDORS))}",
+        f"destinations.third.vendor: required, but missing; allowed: {', '.join(sorted(VENDORS))}",
+        "destinations.fourth = 'none': must be a mapping",
         "destinations.crm.token: a secret stands in the environment, not in this file: write {env: NAME}",
         "destinations.crm.limits.daily.time_zone = 'Mars/X': allowed: an IANA time zone such as UTC or Europe/Vienna",
     }

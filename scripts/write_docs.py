@@ -17,39 +17,63 @@ ROOT = Path(__file__).resolve().parent.parent
 BEGIN, END = "<!-- written by scripts/write_docs.py: begin -->", "<!-- end -->"
 
 
-def setting_rows() -> list[tuple[str, str, str, str]]:
+Row = tuple[str, str, str, str]
+
+
+def setting_rows() -> list[Row]:
     """(path, allowed, default, meaning) of every setting, in the order of the file."""
     schema = json_schema()
-    rows: list[tuple[str, str, str, str]] = []
+    return _Settings(schema["$defs"]).rows("", schema, required=True)
 
-    def resolve(node: dict[str, Any]) -> dict[str, Any]:
-        while "$ref" in node or "allOf" in node:
-            reference = node.get("$ref") or node["allOf"][0]["$ref"]
-            rest = {name: value for name, value in node.items() if name not in ("$ref", "allOf")}
-            node = {**schema["$defs"][reference.rpartition("/")[2]], **rest}
-        return node
 
-    def walk(path: str, node: dict[str, Any], *, required: bool) -> None:
-        node = resolve(node)
-        options = [resolve(option) for option in node.get("anyOf", []) if option.get("type") != "null"]
+class _Settings:
+    """The settings of a JSON Schema with these definitions."""
+
+    def __init__(self, definitions: dict[str, Any]) -> None:
+        self._definitions = definitions
+
+    def rows(self, path: str, node: dict[str, Any], *, required: bool) -> list[Row]:
+        node = self._resolved(node)
+        options = [self._resolved(option) for option in node.get("anyOf", []) if option.get("type") != "null"]
         if options:
             node = {**options[0], **{name: value for name, value in node.items() if name != "anyOf"}}
         if "properties" in node:
-            for name, child in node["properties"].items():
-                walk(f"{path}.{name}".lstrip("."), child, required=name in node.get("required", ()))
-            return
+            wanted = node.get("required", ())
+            children = node["properties"].items()
+            found = [
+                self.rows(f"{path}.{name}".lstrip("."), child, required=name in wanted) for name, child in children
+            ]
+            return [row for rows in found for row in rows]
         extra = node.get("additionalProperties")
-        if isinstance(extra, dict) and "properties" in resolve(extra):
-            walk(f"{path}.NAME", extra, required=True)
-            return
-        items = resolve(node["items"]) if isinstance(node.get("items"), dict) else {}
+        if isinstance(extra, dict) and "discriminator" in extra:
+            return self._of_kinds(f"{path}.NAME", extra["discriminator"])
+        if isinstance(extra, dict) and "properties" in self._resolved(extra):
+            return self.rows(f"{path}.NAME", extra, required=True)
+        items = self._resolved(node["items"]) if isinstance(node.get("items"), dict) else {}
         if "properties" in items:
-            walk(f"{path}[]", items, required=True)
-            return
-        rows.append((path, _allowed(node, items), _default(node, required=required), node.get("description", "")))
+            return self.rows(f"{path}[]", items, required=True)
+        return [(path, _allowed(node, items), _default(node, required=required), node.get("description", ""))]
 
-    walk("", schema, required=True)
-    return rows
+    def _of_kinds(self, path: str, told_apart: dict[str, Any]) -> list[Row]:
+        """What all kinds have alike stands once, then what each has by itself."""
+        kinds = sorted(told_apart["mapping"].items())
+        by_kind = {kind: self.rows(path, {"$ref": reference}, required=True) for kind, reference in kinds}
+        name = told_apart["propertyName"]
+        first, *others = by_kind.values()
+        shared = [row for row in first if all(row in other for other in others)]
+        known = ", ".join(f"`{kind}`" for kind in by_kind)
+        rows = [(f"{path}.{name}", known, "required", "Whose API it speaks: docs/destinations.md."), *shared]
+        for kind, its in by_kind.items():
+            own = [row for row in its if row not in shared and row[0] != f"{path}.{name}"]
+            rows += [(*row[:3], f"{name} {kind}: {row[3]}".strip()) for row in own]
+        return rows
+
+    def _resolved(self, node: dict[str, Any]) -> dict[str, Any]:
+        while "$ref" in node or "allOf" in node:
+            reference = node.get("$ref") or node["allOf"][0]["$ref"]
+            rest = {name: value for name, value in node.items() if name not in ("$ref", "allOf")}
+            node = {**self._definitions[reference.rpartition("/")[2]], **rest}
+        return node
 
 
 def _allowed(node: dict[str, Any], items: dict[str, Any]) -> str:

@@ -9,10 +9,14 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from leads_pipeline.config.base import ORIGIN, WEB_ADDRESS, Model, SecretRef
+from leads_pipeline.config.destinations import VENDORS
 from leads_pipeline.config.settings import DEFAULT_CONFIG_NAME, Settings
 from leads_pipeline.errors import ConfigError
 
 CONFIG_VARIABLE = "LEADS_CONFIG"
+
+# Where Pydantic names the vendor of a destination: destinations.NAME.VENDOR.key.
+_VENDOR_IN_PATH = 2
 
 _PATTERNS_IN_WORDS = {
     ORIGIN: "must be a site without a path, such as https://www.example.com, or '*'",
@@ -87,8 +91,13 @@ def parse_settings(text: str, *, path: Path) -> Settings:
 
 
 def _fault(item: Any) -> str:
-    path = ".".join(str(part) for part in item["loc"] if part != "[key]") or "(top level)"
+    loc = [str(part) for part in item["loc"] if part != "[key]"]
+    if loc[:1] == ["destinations"] and len(loc) > _VENDOR_IN_PATH:
+        del loc[_VENDOR_IN_PATH]  # Pydantic names the vendor there, and the file does not
+    path = ".".join(loc) or "(top level)"
     message = str(item["msg"]).removeprefix("Value error, ")
+    if item["type"] in ("union_tag_invalid", "union_tag_not_found"):
+        return _vendor_fault(path, item)
     if item["type"] == "missing":
         return f"{path}: required, but missing"
     if item["type"] == "extra_forbidden":
@@ -104,6 +113,14 @@ def _fault(item: Any) -> str:
     return f"{path}{shown}: {_told_in_words(item) or message[:1].lower() + message[1:]}"
 
 
+def _vendor_fault(path: str, item: Any) -> str:
+    """Of settings that are told apart by their vendor, which is missing or unknown."""
+    known = ", ".join(sorted(VENDORS))
+    if item["type"] == "union_tag_not_found":
+        return f"{path}.vendor: required, but missing; allowed: {known}"
+    return f"{path}.vendor = {item['ctx']['tag']!r}: there is no such vendor; allowed: {known}"
+
+
 def _told_in_words(item: Any) -> str | None:
     """What is allowed, where Pydantic would speak of Python's types or show a regular expression."""
     match item["type"]:
@@ -112,7 +129,7 @@ def _told_in_words(item: Any) -> str | None:
         case "model_type":
             model = next(kind for kind in _every_model(Model) if kind.__name__ == item["ctx"]["class_name"])
             return f"must be a mapping with the keys {', '.join(model.model_fields)}"
-        case "dict_type":
+        case "dict_type" | "model_attributes_type":
             return "must be a mapping"
         case "bool_type" | "bool_parsing":
             return "must be true or false"

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from leads_pipeline.clock import Clock
-from leads_pipeline.config import Settings
+from leads_pipeline.config import HubSpotSettings, Settings
 from leads_pipeline.demo.door import DemoLead, Sent, send_leads
 from leads_pipeline.demo.figures import ProviderView, SandboxView, busiest_lead, collect
 from leads_pipeline.demo.place import DESTINATION, PROVIDER, TENANT, TOKEN_VARIABLE
@@ -138,6 +138,7 @@ def _run_job(settings: Settings, environment: dict[str, str], console: Console) 
 
 def _ask_sandbox(settings: Settings, token: str) -> SandboxView:
     destination = settings.destinations[DESTINATION]
+    assert isinstance(destination, HubSpotSettings)  # as the demo's own file says
     answer = httpx.get(
         f"{destination.base_url}/_sandbox/report",
         headers={"Authorization": f"Bearer {token}"},

@@ -21,7 +21,7 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from leads_pipeline.clock import Clock
-from leads_pipeline.config import Settings, SourceSettings
+from leads_pipeline.config import HubSpotSettings, Settings, SourceSettings
 from leads_pipeline.domain.consent import ParsedConsent, parse_consent
 from leads_pipeline.domain.consent_mapping import consent_statements
 from leads_pipeline.domain.lane_rules import lane_of
@@ -101,7 +101,7 @@ def fetch_leads(
     if not claimed:
         return ChunkReport(taken=0, passed=0, counts={})
     outcome = _Outcome()
-    keys = sorted({item.key_property for item in settings.destinations.values()})
+    keys = sorted({item.key_property for item in settings.destinations.values() if isinstance(item, HubSpotSettings)})
     ends = clock.monotonic() + budget.total_seconds()
     for name, leads in groupby(claimed, key=lambda lead: lead.source):
         source = settings.source(chunk.tenant, name)
@@ -207,7 +207,7 @@ def _answers(
 def _gate(engine: sa.Engine, settings: Settings, source: SourceSettings, *, clock: Clock, ends: float) -> Gate | None:
     """The way out to the account that a destination's contacts go to, if the source's token is that destination's."""
     for destination in settings.destinations.values():
-        if destination.vendor == source.kind and destination.token == source.access_token:
+        if destination.vendor == source.kind and destination.secrets().get("token") == source.access_token:
             limiter = Limiter(
                 engine, account=destination.account, limits=destination.limits, expires_after=EXPIRES_AFTER
             )

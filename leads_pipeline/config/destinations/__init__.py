@@ -3,6 +3,10 @@
 Add a vendor as a module beside ``hubspot`` and name its settings in ``Destination``.
 """
 
+from typing import Annotated, get_args
+
+from pydantic import Field
+
 from leads_pipeline.config.destinations.base import (
     DELIVERABLE_FIELDS,
     DestinationSettings,
@@ -11,12 +15,23 @@ from leads_pipeline.config.destinations.base import (
     PropertySettings,
     RuleSettings,
 )
+from leads_pipeline.config.destinations.file import FILE_FIELDS, FileSettings
+from leads_pipeline.config.destinations.generic import OWN_MAPPING
 from leads_pipeline.config.destinations.hubspot import HUBSPOT_MAPPING, HubSpotSettings
+from leads_pipeline.config.destinations.sql import SqlSettings
+from leads_pipeline.config.destinations.webhook import WebhookSettings
 
 __all__ = [
-    "DELIVERABLE_FIELDS", "HUBSPOT_MAPPING", "Destination", "DestinationSettings", "GateSettings", "HubSpotSettings",
-    "MappedField", "PropertySettings", "RuleSettings",
+    "DELIVERABLE_FIELDS", "FILE_FIELDS", "HUBSPOT_MAPPING", "OWN_MAPPING", "VENDORS", "Destination",
+    "DestinationSettings",
+    "FileSettings", "GateSettings", "HubSpotSettings", "MappedField", "PropertySettings", "RuleSettings", "SqlSettings",
+    "WebhookSettings",
 ]  # fmt: skip
 
-# With a second vendor: Annotated[HubSpotSettings | …, Field(discriminator="vendor")].
-Destination = HubSpotSettings
+Destination = Annotated[
+    HubSpotSettings | WebhookSettings | SqlSettings | FileSettings,
+    Field(discriminator="vendor"),
+]
+
+# What `vendor` may say.
+VENDORS = tuple(get_args(kind.model_fields["vendor"].annotation)[0] for kind in get_args(get_args(Destination)[0]))
