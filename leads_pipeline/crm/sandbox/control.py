@@ -52,7 +52,7 @@ class CrmControl(Control):
         return HTMLResponse(html, headers={"Content-Security-Policy": _PAGE_POLICY, "Cache-Control": "no-store"})
 
     async def contacts(self, request: Request) -> Response:
-        """A page of contacts: ``?after=ID&limit=N&archived=true``."""
+        """A page of contacts: ``?after=PLACE&limit=N&archived=true``."""
         numbers = numbers_of(request, after=0, limit=100)
         if numbers is None:
             return _no_numbers("after")
@@ -63,7 +63,8 @@ class CrmControl(Control):
             {"id": contact.crm_record_id, "properties": contact.properties, "archived": archived}
             for contact in found[: numbers["limit"]]
         ]
-        return json_response({"contacts": shown, "after": shown[-1]["id"] if len(found) > len(shown) else None})
+        more = str(found[len(shown) - 1].place) if len(found) > len(shown) else None
+        return json_response({"contacts": shown, "after": more})
 
     async def writes(self, request: Request) -> Response:
         """How often each lead key was written: ``?at_least=N&after=KEY&limit=N``."""

@@ -74,8 +74,9 @@ class ShownContact:
 
 @dataclass(frozen=True, slots=True)
 class StoredContact:
-    """A contact as the sandbox's control side tells it."""
+    """A contact as the sandbox's control side tells it. ``place`` is its number in the order of ids."""
 
+    place: int
     crm_record_id: str
     properties: Mapping[str, str]
 
@@ -142,7 +143,7 @@ class PlayedVendor(Protocol):
         ...
 
     def page(self, *, after: int, limit: int, archived: bool) -> list[StoredContact]:
-        """Contacts with ids above ``after``, in the order of ids."""
+        """Contacts whose place is above ``after``, in the order of places."""
         ...
 
     def writes(self, *, at_least: int, after: str, limit: int) -> dict[str, int]:

@@ -129,7 +129,7 @@ class PlayedHubSpot:
 
     def page(self, *, after: int, limit: int, archived: bool) -> list[StoredContact]:
         found = self._store.page(after=after, limit=limit, archived=archived)
-        return [StoredContact(contact.id, contact.properties) for contact in found]
+        return [StoredContact(int(contact.id), contact.id, contact.properties) for contact in found]
 
     def _played(self, endpoint: Endpoint) -> PlayedEndpoint:
         paths = tuple(prefix + endpoint.path for prefix in endpoint.prefixes)
