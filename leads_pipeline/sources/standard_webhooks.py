@@ -4,14 +4,13 @@ Such senders send again what is not answered with 2xx: what is signed and cannot
 Only ``v1`` signatures are read; ``v1a`` (ed25519) belongs to another kind of secret.
 """
 
-import base64
-import binascii
 from collections.abc import Mapping
 from datetime import timedelta
 from types import MappingProxyType
 from typing import Any
 
 from leads_pipeline.domain.lead import FIELD_NAMES
+from leads_pipeline.domain.standard_webhooks import ID_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER, key_of, signature
 from leads_pipeline.sources.bases import SignedKind
 from leads_pipeline.sources.bodies import MALFORMED, NOT_JSON, json_of, text_of
 from leads_pipeline.sources.port import (
@@ -25,7 +24,7 @@ from leads_pipeline.sources.port import (
     flattened,
     same_secret,
 )
-from leads_pipeline.sources.signatures import hmac_sha256, is_near
+from leads_pipeline.sources.signatures import is_near
 
 # While a sender changes its secret it signs with both. More signatures than this nobody needs, and each costs a hash.
 _MOST_SIGNATURES = 10
@@ -38,14 +37,13 @@ class StandardWebhooks(SignedKind):
     usual: Mapping[str, str] = MappingProxyType({name: name for name in FIELD_NAMES})
 
     def verify(self, delivery: Delivery, secrets: Secrets) -> Doubt | None:
-        event_id = delivery.headers.get("webhook-id")
-        timestamp = delivery.headers.get("webhook-timestamp")
-        signatures = delivery.headers.get("webhook-signature")
+        event_id = delivery.headers.get(ID_HEADER)
+        timestamp = delivery.headers.get(TIMESTAMP_HEADER)
+        signatures = delivery.headers.get(SIGNATURE_HEADER)
         if not event_id or not timestamp or not signatures:
             return Doubt.NO_SIGNATURE
-        key = _key(secrets.signing)
-        signed = f"{event_id}.{timestamp}.".encode("utf-8", "surrogatepass") + delivery.body
-        expected = "v1," + base64.b64encode(hmac_sha256(key, signed)).decode("ascii")
+        key = key_of(secrets.signing)
+        expected = signature(key, message_id=event_id, timestamp=timestamp, body=delivery.body)
         given = signatures.split(" ", _MOST_SIGNATURES)[:_MOST_SIGNATURES]
         # All are compared, so that the time does not tell which one was right.
         matches = [same_secret(expected, signature) for signature in given]
@@ -61,7 +59,7 @@ class StandardWebhooks(SignedKind):
             return MALFORMED
         if not isinstance(event, dict):
             return Unreadable(Fault.WRONG_SHAPE, "an event must be a JSON object")
-        return [Post(event, event_id=text_of(delivery.headers.get("webhook-id")))]
+        return [Post(event, event_id=text_of(delivery.headers.get(ID_HEADER)))]
 
     def fields(self, payload: Mapping[str, Any]) -> dict[str, Any]:
         """The fields of ``data`` by their own names, beside the event's own, such as ``type``."""
@@ -69,11 +67,3 @@ class StandardWebhooks(SignedKind):
         if not isinstance(lead, Mapping):
             return flattened(payload)
         return flattened({name: value for name, value in payload.items() if name != "data"}) | flattened(lead)
-
-
-def _key(secret: str) -> bytes:
-    """The key that a secret stands for; empty if it is none, and then nothing is taken for signed."""
-    try:
-        return base64.b64decode(secret.removeprefix("whsec_"), validate=True)
-    except (binascii.Error, ValueError):
-        return b""
