@@ -11,6 +11,7 @@ these. A message says what was tried, what happened and what to do; it never hol
     ├── EmbeddedServerError     our own PostgreSQL could not be started, stopped or found
     ├── ImportFileError         a file cannot be read as leads at all (a bad row is data, not this)
     ├── NotFound                the thing that was asked for by id or name does not exist
+    ├── CredentialsRefused      a vendor gives no access token for what is configured: nothing was sent
     ├── IdentityRefused         a decision about who is whom cannot be taken, or taken back, as things are
     └── CrmError                a request to a CRM failed as a whole; `crm.port` has the verdict classes
         └── AccountParked           the CRM must not be asked before an instant: what is not sent yet goes back
@@ -78,6 +79,14 @@ class IdentityRefused(LeadsError):
     def __init__(self, message: str, *, first: tuple[UUID, ...] = (), links: tuple[UUID, ...] = ()) -> None:
         self.first = first
         self.links = links
+        super().__init__(message)
+
+
+class CredentialsRefused(LeadsError):
+    """A vendor gives no access token. ``code``: what it called that, or a code of ours; the message says what to do."""
+
+    def __init__(self, message: str, *, code: str) -> None:
+        self.code = code
         super().__init__(message)
 
 

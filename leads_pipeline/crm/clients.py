@@ -3,20 +3,29 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import sqlalchemy as sa
+
 from leads_pipeline.config import Settings
 from leads_pipeline.crm.hubspot import client as hubspot
 from leads_pipeline.crm.port import CrmClient
+from leads_pipeline.outbound.access_tokens import MemoryTokens, TokenStore
+from leads_pipeline.storage.access_tokens import TokenTable
 
-# By the vendor's name in leads.yaml; each takes that vendor's settings.
-BUILDERS: Mapping[str, Callable[[Any], CrmClient]] = {
+# By the vendor's name in leads.yaml; each takes that vendor's settings, and where access tokens lie.
+BUILDERS: Mapping[str, Callable[[Any, TokenStore], CrmClient]] = {
     "hubspot": hubspot.build,
 }
 
 
-def build_clients(settings: Settings) -> dict[str, CrmClient]:
+def build_clients(settings: Settings, engine: sa.Engine | None = None) -> dict[str, CrmClient]:
     """A client per destination. The caller closes them.
+
+    ``engine``: of the database in which all processes share their access tokens; ``None``: this process shares none.
 
     Raises:
         ConfigError: a token's environment variable is not set.
     """
-    return {name: BUILDERS[destination.vendor](destination) for name, destination in settings.destinations.items()}
+    tokens = MemoryTokens() if engine is None else TokenTable(engine)
+    return {
+        name: BUILDERS[destination.vendor](destination, tokens) for name, destination in settings.destinations.items()
+    }

@@ -7,7 +7,15 @@ hands in.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from leads_pipeline.crm.port import Courier, CrmRecord, CrmRequest, CrmResponse, RecordVerdict, Verdict
+from leads_pipeline.crm.port import (
+    Courier,
+    CrmRecord,
+    CrmRequest,
+    CrmResponse,
+    NetworkFailure,
+    RecordVerdict,
+    Verdict,
+)
 from leads_pipeline.errors import AccountParked
 
 # Not sent because the account was parked, or a neighbour showed that the whole destination refuses.
@@ -35,6 +43,16 @@ class Refusal:
             retry_after=self.retry_after,
             refused_properties=self.refused_properties,
         )
+
+
+def unanswered(response: CrmResponse) -> Refusal | None:
+    """Why there is no answer, for every vendor alike; ``None`` when there is one."""
+    if response.no_credentials is not None:
+        return Refusal(Verdict.AUTH, response.no_credentials.code, explanation=str(response.no_credentials))
+    if response.status is not None:
+        return None
+    lost = response.failure is NetworkFailure.NO_ANSWER
+    return Refusal(Verdict.AMBIGUOUS if lost else Verdict.TRANSIENT, str(response.failure).upper())
 
 
 def in_parts(

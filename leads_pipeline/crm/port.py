@@ -20,6 +20,7 @@ from leads_pipeline.domain.delivery import (
 )
 from leads_pipeline.domain.destination_schema import DestinationSchema
 from leads_pipeline.domain.stage import Operation
+from leads_pipeline.errors import CredentialsRefused
 from leads_pipeline.outbound.transport import NetworkFailure
 
 __all__ = [
@@ -44,6 +45,7 @@ class CrmRequest:
     content: bytes | None = field(default=None, repr=False)
     content_type: str | None = None
     query: Mapping[str, str] = field(default_factory=dict, repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     endpoint_class: str = "api"
     cost: Mapping[Unit, int] = field(default_factory=lambda: ONE_REQUEST)
 
@@ -54,8 +56,9 @@ class CrmRequest:
 
 @dataclass(frozen=True, slots=True)
 class CrmResponse:
-    """What came back. Exactly one of ``status`` and ``failure`` is set; ``text`` is the body where it is no JSON.
+    """What came back. Exactly one of ``status``, ``failure`` and ``no_credentials`` is set.
 
+    ``text`` is the body where it is no JSON. ``no_credentials``: nothing was sent, for want of an access token.
     ``throttled``: refused because a limit is reached, whatever the status. ``credentials_renewed``: refused for
     credentials of which there are newer ones by now. ``pause_seconds`` is set when the CRM asks us to stop asking,
     ``until_reset`` when the day's quota is gone. ``readings``: what it says is left.
@@ -65,6 +68,7 @@ class CrmResponse:
     body: Any = field(default=None, repr=False)
     text: str = field(default="", repr=False)
     failure: NetworkFailure | None = None
+    no_credentials: CredentialsRefused | None = None
     correlation_id: str | None = None
     throttled: bool = False
     credentials_renewed: bool = False
@@ -79,12 +83,14 @@ class Traits:
 
     ``partial_updates``: it keeps the properties that an upsert does not name, so that a difference is enough;
     ``always_sent`` names those that it wants even then, because the upsert may turn out to create the record.
+    ``withdrawals``: although it takes a record whole only, it can be told of a withdrawn consent alone.
     """
 
     max_batch: int
     partial_updates: bool
     operations: frozenset[Operation]
     always_sent: frozenset[str] = frozenset()
+    withdrawals: bool = False
 
 
 class Courier(Protocol):

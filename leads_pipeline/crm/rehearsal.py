@@ -11,6 +11,7 @@ from leads_pipeline.crm.clients import BUILDERS
 from leads_pipeline.crm.sandbox.running import running_sandbox
 from leads_pipeline.crm.sandbox.vendors import VENDORS
 from leads_pipeline.domain.delivery import CrmRecord, RecordVerdict, Verdict
+from leads_pipeline.outbound.access_tokens import MemoryTokens
 
 
 def try_in_sandbox(settings: Destination, records: Sequence[CrmRecord]) -> dict[int, RecordVerdict]:
@@ -23,7 +24,7 @@ def try_in_sandbox(settings: Destination, records: Sequence[CrmRecord]) -> dict[
     """
     options = VENDORS[settings.vendor].account_for(settings).without_limits()
     with running_sandbox(options) as sandbox:
-        client = BUILDERS[settings.vendor](settings.model_copy(update={"base_url": sandbox.base_url}))
+        client = BUILDERS[settings.vendor](settings.model_copy(update={"base_url": sandbox.base_url}), MemoryTokens())
         try:
             size = client.traits.max_batch
             verdicts = {

@@ -19,12 +19,21 @@ class Credentials(Protocol):
     """Used by the threads of one ``Transport``. Never shows a secret in its representation."""
 
     def apply(self, request: httpx.Request) -> httpx.Request:
-        """The request with the proof in it."""
+        """The request with the proof in it.
+
+        Raises:
+            CredentialsRefused: there is none, and a person has to see to it; nothing was sent.
+            CredentialsUnreachable: there is none just now; nothing was sent.
+        """
         ...
 
-    def refused(self) -> bool:
-        """Whether a request that was answered 401 may pass with newer credentials, which the next ``apply`` uses."""
+    def refused(self, request: httpx.Request) -> bool:
+        """Whether ``request``, answered 401, may pass with newer credentials, which the next ``apply`` uses."""
         ...
+
+
+class CredentialsUnreachable(Exception):
+    """Who gives the proof out cannot be reached, or has trouble of its own."""
 
 
 class StaticKey:
@@ -64,7 +73,7 @@ class StaticKey:
             return _with_content(request, data=dict(fields.set(self._name, key)))
         return request
 
-    def refused(self) -> bool:
+    def refused(self, request: httpx.Request) -> bool:
         """There is no other key."""
         return False
 

@@ -22,13 +22,15 @@ import httpx
 
 from leads_pipeline import __version__
 from leads_pipeline.clock import Clock, SystemClock
-from leads_pipeline.outbound.credentials import Credentials
+from leads_pipeline.outbound.credentials import Credentials, CredentialsUnreachable
 
 MAX_ANSWER_BYTES = 10_000_000
 CONNECT_SECONDS = 10.0  # an answer may take its time, a connection does not
 
 # Raised before a byte of the request has left.
-_NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol)
+_NOT_SENT = (
+    httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol, CredentialsUnreachable,
+)  # fmt: skip
 
 _LOGGERS = ("httpx", "httpcore.connection", "httpcore.http11", "httpcore.http2", "httpcore.proxy", "httpcore.socks")
 _sending: ContextVar[bool] = ContextVar("sending", default=False)
@@ -107,15 +109,19 @@ class Transport:
         form: Mapping[str, str] | None = None,
         content: bytes | None = None,
         content_type: str | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> HttpAnswer | NetworkFailure:
         """Send one request, without a body if there is none. What a network can do comes back as a value.
 
         At most one of ``body`` (JSON), ``form`` and ``content`` (of ``content_type``) is given. An answer of more than
         ``MAX_ANSWER_BYTES``, or one that drips in after the time-out, counts as none.
+
+        Raises:
+            CredentialsRefused: the vendor gives no access token; nothing was sent. Not with a ``StaticKey``.
         """
-        headers = {"Content-Type": content_type} if content_type else None
+        further = {**(headers or {}), **({"Content-Type": content_type} if content_type else {})}
         request = self._client.build_request(
-            method, path, params=query or None, json=body, data=form, content=content, headers=headers
+            method, path, params=query or None, json=body, data=form, content=content, headers=further
         )
         deadline = self._clock.monotonic() + self._timeout_seconds
         ours = _sending.set(True)
@@ -140,7 +146,7 @@ class Transport:
             credentials_renewed=(
                 response.status_code == httpx.codes.UNAUTHORIZED
                 and self._credentials is not None
-                and self._credentials.refused()
+                and self._credentials.refused(response.request)
             ),
         )
 

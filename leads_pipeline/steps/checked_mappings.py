@@ -23,6 +23,7 @@ from leads_pipeline.domain.mapping import MappingFault
 from leads_pipeline.errors import AccountParked, CrmError
 from leads_pipeline.outbound.gate import Gate
 from leads_pipeline.outbound.limiter import Limiter
+from leads_pipeline.storage.access_tokens import TokenTable
 from leads_pipeline.storage.destination_schemas import StoredSchema, read_schema, want_withheld, write_schema
 from leads_pipeline.telemetry import get_logger
 
@@ -126,7 +127,7 @@ def _ask(
     limiter = Limiter(engine, account=destination.account, limits=destination.limits)
     deadline = clock.monotonic() + min(_PATIENCE_SECONDS, settings.pipeline.run_seconds)
     gate = Gate(limiter, clock=clock, deadline=deadline, stopping=threading.Event())
-    asked = BUILDERS[destination.vendor](destination) if client is None else client
+    asked = BUILDERS[destination.vendor](destination, TokenTable(engine)) if client is None else client
     courier = PlainCourier(
         engine, asked, destination=name, settings=destination, gate=gate, clock=clock, runner_id=runner_id
     )

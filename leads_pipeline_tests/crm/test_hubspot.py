@@ -180,7 +180,7 @@ def test_a_status_decides_the_class_of_the_whole_request(status: int, body: Any,
     [(NetworkFailure.NOT_SENT, Verdict.TRANSIENT), (NetworkFailure.NO_ANSWER, Verdict.AMBIGUOUS)],
 )
 def test_a_network_failure_is_ambiguous_only_if_something_was_sent(failure: NetworkFailure, verdict: Verdict) -> None:
-    verdicts, _asked = _deliver(_records(2), lambda _request: response_of(failure))
+    verdicts, _asked = _deliver(_records(2), lambda _request: CrmResponse(status=None, failure=failure))
     assert {v.verdict for v in verdicts.values()} == {verdict}
 
 

@@ -107,7 +107,7 @@ class _Rotating:
         request.headers["Authorization"] = f"Bearer {self.number}"
         return request
 
-    def refused(self) -> bool:
+    def refused(self, request: httpx.Request) -> bool:
         self.left, self.number = self.left - 1, self.number + 1
         return self.left >= 0
 

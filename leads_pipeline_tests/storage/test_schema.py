@@ -92,7 +92,7 @@ NOT_PERSONAL = {
     "destination_schemas": "destination schema faults",
     "mapping_overrides": "destination property rule actor reason withdrawn_by",
     "destination_doors": "tenant destination",
-    "access_tokens": "account token fetches",
+    "access_tokens": "account credentials token fetches",
     "bulk_jobs": "destination crm_job_id state outbox_ids claimed_by",
     "lead_dispositions": "tenant state actor reason",
 }

@@ -10,11 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from leads_pipeline.crm.parts import Refusal
+from leads_pipeline.crm.parts import Refusal, unanswered
 from leads_pipeline.crm.port import (
     CrmRecord,
     CrmResponse,
-    NetworkFailure,
     QuotaReading,
     RecordVerdict,
     Unit,
@@ -86,10 +85,8 @@ def trace_id(record: CrmRecord) -> str:
     return f"{record.outbox_id}:{record.version}"
 
 
-def response_of(answer: HttpAnswer | NetworkFailure) -> CrmResponse:
+def response_of(answer: HttpAnswer) -> CrmResponse:
     """What HubSpot's headers say, in the port's words."""
-    if isinstance(answer, NetworkFailure):
-        return CrmResponse(status=None, failure=answer)
     body = answer.body if isinstance(answer.body, dict) else {}
     policy = _text(body, "policyName")
     asked = _seconds(answer.headers.get("retry-after"))
@@ -115,8 +112,7 @@ def refusal_of(response: CrmResponse) -> Refusal | None:
     """Why the request as a whole did nothing, or may have; ``None`` when the answer speaks of each record."""
     status = response.status
     if status is None:
-        lost = response.failure is NetworkFailure.NO_ANSWER
-        return Refusal(Verdict.AMBIGUOUS if lost else Verdict.TRANSIENT, str(response.failure).upper())
+        return unanswered(response)
     if status < 300:
         return None
     body = response.body if isinstance(response.body, dict) else {}

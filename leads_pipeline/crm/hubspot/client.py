@@ -18,9 +18,11 @@ from leads_pipeline.crm.hubspot.linking import re_key, take_over
 from leads_pipeline.crm.hubspot.requests import ContactRequests
 from leads_pipeline.crm.hubspot.schema import schema_of
 from leads_pipeline.crm.port import Courier, CrmRecord, CrmRequest, CrmResponse, RecordVerdict, Traits, Verdict
+from leads_pipeline.crm.sending import send
 from leads_pipeline.domain.destination_schema import DestinationSchema
 from leads_pipeline.domain.stage import Operation
 from leads_pipeline.errors import CrmError
+from leads_pipeline.outbound.access_tokens import TokenStore
 from leads_pipeline.outbound.credentials import StaticKey
 from leads_pipeline.outbound.transport import Transport
 
@@ -48,7 +50,7 @@ class HubSpot:
 
     def send(self, request: CrmRequest) -> CrmResponse:
         """Send one request as it is."""
-        return response_of(self._transport.send(request.method, request.path, query=request.query, body=request.body))
+        return send(self._transport, request, read=response_of)
 
     def close(self) -> None:
         """Close the connections."""
@@ -109,8 +111,8 @@ class HubSpot:
         return [settled.get(verdict.outbox_id, verdict) for verdict in verdicts]
 
 
-def build(settings: HubSpotSettings) -> HubSpot:
-    """The client of one account; the caller closes it.
+def build(settings: HubSpotSettings, _tokens: TokenStore | None = None) -> HubSpot:
+    """The client of one account, whose token holds until a person changes it; the caller closes it.
 
     Raises:
         ConfigError: the token's environment variable is not set, or the token cannot be sent.

@@ -93,7 +93,8 @@ dead_letter_actions = table(
 access_tokens = table(
     "access_tokens",
     text_column("account", primary_key=True),
-    sa.Column("token", sa.LargeBinary, nullable=False),  # encrypted
+    text_column("credentials", primary_key=True),  # fingerprint of what it is fetched with
+    sa.Column("token", sa.LargeBinary, nullable=True),  # sealed; null: asked for, none came yet
     when_column("expires_at", nullable=True),  # null: until the vendor refuses it
     json_column("fetches", server_default="[]"),  # when tokens were fetched lately
 )

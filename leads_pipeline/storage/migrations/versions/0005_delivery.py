@@ -161,10 +161,11 @@ def _destinations() -> None:
     op.create_table(
         "access_tokens",
         sa.Column("account", sa.Text(), nullable=False),
-        sa.Column("token", sa.LargeBinary(), nullable=False),
+        sa.Column("credentials", sa.Text(), nullable=False),
+        sa.Column("token", sa.LargeBinary(), nullable=True),
         sa.Column("expires_at", TIME, nullable=True),
         sa.Column("fetches", JSONB(), server_default="[]", nullable=False),
-        sa.PrimaryKeyConstraint("account", name="pk_access_tokens"),
+        sa.PrimaryKeyConstraint("account", "credentials", name="pk_access_tokens"),
     )
     op.create_table(
         "bulk_jobs",
