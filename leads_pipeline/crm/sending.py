@@ -21,7 +21,6 @@ def send(transport: Transport, request: CrmRequest, *, read: Callable[[HttpAnswe
             content=request.content,
             content_type=request.content_type,
             headers=request.headers,
-            headers=request.headers,
         )
     except CredentialsRefused as refused:
         return CrmResponse(status=None, no_credentials=refused)
