@@ -245,7 +245,9 @@ def _withdrawal(
     row: ClaimedRow, contact: Mapping[str, Any], mapping: DestinationMapping, traits: Traits
 ) -> CrmRecord | None:
     """What the destination must hear of a contact that has withdrawn consent; ``None`` if it knows, or has nobody."""
-    if row.delivered_version is None or row.claims_record is not None or not traits.partial_updates:
+    if row.delivered_version is None or row.claims_record is not None:
+        return None
+    if not (traits.partial_updates or traits.withdrawals):
         return None
     properties = mapping.properties_of(contact, delivered=row.snapshot.keys()).properties
     consent = {rule.name for rule in mapping.rules if rule.source is not None and rule.source.startswith(CONSENT)}

@@ -36,6 +36,7 @@ class FieldSchema:
 
 @dataclass(frozen=True, slots=True)
 class DestinationSchema:
-    """The fields of a destination's contacts, by name."""
+    """The fields of a destination's contacts, by name; one that ``is_open`` takes whatever else it is sent, too."""
 
     fields: Mapping[str, FieldSchema]
+    is_open: bool = False

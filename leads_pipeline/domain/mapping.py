@@ -130,7 +130,7 @@ class DestinationMapping:
         if self.schema is None:
             return None
         found = self.schema.fields.get(name)
-        if found is None:
+        if found is None and not self.schema.is_open:
             raise Unfit(Fault.UNKNOWN_PROPERTY)
         return found
 
@@ -171,6 +171,8 @@ def mapping_faults(
 def _fault_of(rule: MappingRule, schema: DestinationSchema) -> MappingFault | None:
     where = "the constant" if rule.source is None else rule.source
     held = schema.fields.get(rule.name)
+    if held is None and schema.is_open:
+        return None
     if held is None:
         advice = f"make it at the destination, or map {where} to one that it has{_like(rule.name, schema)}"
         return MappingFault(rule.name, Fault.UNKNOWN_PROPERTY, advice)

@@ -12,9 +12,9 @@ from pydantic import SecretStr
 from leads_pipeline.clock import Clock
 from leads_pipeline.domain.standard_webhooks import (
     ID_HEADER,
+    KEY_PREFIX,
     MAX_KEY_BYTES,
     MIN_KEY_BYTES,
-    KEY_PREFIX,
     SIGNATURE_HEADER,
     TIMESTAMP_HEADER,
     key_of,
@@ -67,3 +67,18 @@ def signing_key(secret: SecretStr, *, variable: str) -> bytes:
             f"Make one with: echo {KEY_PREFIX}$(head -c 32 /dev/urandom | base64 -w0)"
         )
     return key
+
+
+def header_value(secret: SecretStr, *, variable: str) -> SecretStr:
+    """The value of a header; ``variable`` of the environment holds it.
+
+    Raises:
+        ConfigError: it cannot be sent.
+    """
+    value = secret.get_secret_value()
+    if not (value.isascii() and value.isprintable() and value == value.strip()):
+        raise ConfigError(
+            f"the environment variable {variable} cannot be sent as a header: it holds a line break, a blank at an end "
+            "or a character that is not ASCII; set it to the bare value"
+        )
+    return secret

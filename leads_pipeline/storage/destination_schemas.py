@@ -51,7 +51,10 @@ def read_schema(connection: sa.Connection, destination: str) -> StoredSchema | N
     fields = [_field(item) for item in row.schema["fields"]]
     faults = tuple(MappingFault(**{**item, "fault": Fault(item["fault"])}) for item in row.faults)
     return StoredSchema(
-        DestinationSchema({item.name: item for item in fields}), faults, row.schema["marks"], row.fetched_at
+        DestinationSchema({item.name: item for item in fields}, is_open=row.schema.get("is_open", False)),
+        faults,
+        row.schema["marks"],
+        row.fetched_at,
     )
 
 
@@ -60,6 +63,7 @@ def write_schema(connection: sa.Connection, destination: str, stored: StoredSche
     document = {
         "fields": [_as_json(item) for _name, item in sorted(stored.schema.fields.items())],
         "marks": dict(stored.marks),
+        "is_open": stored.schema.is_open,
     }
     values = {
         "fetched_at": stored.fetched_at,

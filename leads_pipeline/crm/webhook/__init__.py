@@ -1,0 +1,1 @@
+"""Contacts as signed events, posted to an address that leads.yaml names."""
