@@ -8,12 +8,14 @@ import sqlalchemy as sa
 from leads_pipeline.config import Settings
 from leads_pipeline.crm.hubspot import client as hubspot
 from leads_pipeline.crm.port import CrmClient
+from leads_pipeline.crm.webhook import client as webhook
 from leads_pipeline.outbound.access_tokens import MemoryTokens, TokenStore
 from leads_pipeline.storage.access_tokens import TokenTable
 
 # By the vendor's name in leads.yaml; each takes that vendor's settings, and where access tokens lie.
 BUILDERS: Mapping[str, Callable[[Any, TokenStore], CrmClient]] = {
     "hubspot": hubspot.build,
+    "webhook": webhook.build,
 }
 
 

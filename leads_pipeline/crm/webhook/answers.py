@@ -111,13 +111,8 @@ def _verdict(record: CrmRecord, entry: Mapping[str, Any] | None) -> RecordVerdic
         return RecordVerdict(record.outbox_id, Verdict.AMBIGUOUS, code="NOT_REPORTED", explanation=_UNREPORTED)
     status, code, record_id = entry.get("status"), entry.get("code"), entry.get("record_id")
     if status not in STATUSES:
-        known = ", ".join(STATUSES)
-        return RecordVerdict(
-            record.outbox_id,
-            Verdict.AMBIGUOUS,
-            code="UNKNOWN_STATUS",
-            explanation=f"a result's status is one of {known}",
-        )
+        advice = f"a result's status is one of {', '.join(STATUSES)}"
+        return RecordVerdict(record.outbox_id, Verdict.AMBIGUOUS, code="UNKNOWN_STATUS", explanation=advice)
     named = entry.get("properties")
     return RecordVerdict(
         record.outbox_id,
