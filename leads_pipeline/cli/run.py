@@ -25,7 +25,9 @@ from leads_pipeline.domain.stage import Stage
 @click.option("--json", "json_path", type=click.Path(dir_okay=False, path_type=Path), help="Write the runs to a file.")
 @click.pass_obj
 def run(config_file: str | None, job_name: str, marts: bool, limit_seconds: float, json_path: Path | None) -> None:
-    """Run the Dagster job over all five assets in this process until nothing is pending.
+    """Run a Dagster job in this process until nothing is pending that it serves.
+
+    ``all_lanes`` delivers what the chain has made; after the others ``leads deliver --once`` does.
 
     The runs stand in Dagster's storage and UI like those of the daemon. Safe beside the daemon, and safe to repeat.
     """

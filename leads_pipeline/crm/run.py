@@ -25,6 +25,7 @@ from leads_pipeline.crm.mapping import destination_mapping
 from leads_pipeline.crm.parking import Parked, destinations_of, limiter_of, resets_at, until
 from leads_pipeline.crm.port import CrmClient
 from leads_pipeline.domain.ids import BatchId, uuid7
+from leads_pipeline.domain.mapping import DestinationMapping
 from leads_pipeline.domain.quota_budget import BudgetPlan
 from leads_pipeline.domain.retry import budgets_of
 from leads_pipeline.domain.sending_gate import GateRule
@@ -44,7 +45,10 @@ _FRUITLESS_SECONDS = 0.05
 
 
 class Company:
-    """The destinations of one delivery that are still at what was due: the others go on looking until they are done."""
+    """Who of one delivery is still at work: the other destinations go on looking until all are done.
+
+    Beside the destinations, whoever waits for what is to come (``deliver``'s ``more_to_come``).
+    """
 
     def __init__(self, count: int) -> None:
         self._left = count
@@ -52,7 +56,7 @@ class Company:
         self._done = threading.Event()
 
     def leave(self) -> None:
-        """One destination has nothing due any more."""
+        """One of them has nothing to do any more."""
         with self._lock:
             self._left -= 1
             if self._left <= 0:
@@ -75,16 +79,20 @@ class Delivering:
     company: Company
     stopping: threading.Event
     jitter: Callable[[], float]
+    prepare: Callable[[str], None]
 
 
 class DestinationRun:
     """Delivers to one destination. Its threads share the queues, the gate and the tally."""
 
-    def __init__(self, name: str, work: Delivering, *, client: CrmClient, lanes: Sequence[Lane]) -> None:
+    def __init__(
+        self, name: str, work: Delivering, *, client: CrmClient, lanes: Sequence[Lane], parked: Parked | None = None
+    ) -> None:
+        """``parked``: until then it is left alone, if so."""
         settings = work.settings
         self.name = name
         self.tally = Tally()
-        self.parked: Parked | None = None
+        self.parked = parked
         self.parked_lanes: dict[Lane, Parked] = {}
         self._work_of_all = work
         self._engine = work.engine
@@ -95,8 +103,7 @@ class DestinationRun:
         self._deadline = work.clock.monotonic() + settings.pipeline.run_seconds
         self._budgets = budgets_of(settings.retry.model_dump())
         self._rule = GateRule(**self._destination.gate.model_dump())
-        with work.engine.connect() as connection:
-            self._mapping = destination_mapping(connection, name, self._destination)
+        self._mapping: DestinationMapping | None = None  # once something is due
         self._lease = lease_for(self._destination.timeout_seconds)
         limits = self._destination.limits
         self._forecast = RequestForecast(
@@ -125,25 +132,37 @@ class DestinationRun:
     def deliver(self) -> None:
         """Send until nothing is due, the time is over, or the destination is parked.
 
-        While another destination is still at work, perhaps for minutes because it hardly answers, what becomes due here
-        goes on being sent.
+        While another destination is still at work, perhaps for minutes because it hardly answers, or more is to come,
+        what becomes due here goes on being sent.
         """
         try:
             self._serve()
         finally:
             self._work_of_all.company.leave()
-        while not self._is_over() and not self._work_of_all.company.all_have_left(within=LOOK_SECONDS):
-            if self.parked is not None and self.parked.until <= self._clock.now():
-                self.parked = None
-            if self.parked is None:
-                self._serve()
+        while not self._is_over():
+            # Looked once more after the last has left: what it left behind became due before.
+            is_last_look = self._work_of_all.company.all_have_left(within=LOOK_SECONDS)
+            self._serve()
+            if is_last_look:
+                return
 
     def _serve(self) -> None:
+        if self.parked is not None and self.parked.until <= self._clock.now():
+            self.parked = None
+        if self.parked is not None or self._claims.next(without=self._parked_lanes()) is None:
+            return
+        if self._mapping is None:
+            self._mapping = self._checked_mapping()
         while (room := self._room()) > 0:
             alone = room == 1 and not self._health.closed
             run_all([partial(self._work, batches=1 if alone else None)] * room, stopping=self._work_of_all.stopping)
             if not alone or not self._health.closed:
                 return
+
+    def _checked_mapping(self) -> DestinationMapping:
+        self._work_of_all.prepare(self.name)
+        with self._engine.connect() as connection:
+            return destination_mapping(connection, self.name, self._destination)
 
     def budget(self) -> BudgetPlan:
         """What is left of the account's quota, for whom, and until when."""
@@ -207,6 +226,7 @@ class DestinationRun:
         self._clock.sleep(seconds)
 
     def _claim(self, turn: Turn) -> ClaimedBatch | None:
+        assert self._mapping is not None
         now = self._clock.now()
         owner = self._work_of_all.owner.key()
         with self._engine.begin() as connection:

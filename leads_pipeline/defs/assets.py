@@ -1,4 +1,4 @@
-"""The five assets of the hot chain: each drains its stage and reports counts.
+"""The five assets: the four of the hot chain drain their stages, the fifth delivers; each reports counts.
 
 An asset takes whatever is pending, not a batch: a run that dies leaves its leads where they were and the next run takes
 them. Nothing passes from asset to asset in memory except the plan, which holds ids; leads meet in the database. Add an
@@ -49,6 +49,23 @@ class LaneConfig(dg.Config):
         return tuple(choice.value for choice in self.lanes)
 
 
+class StageConfig(LaneConfig):
+    """Which lanes a run of a stage serves, and for how long."""
+
+    seconds: float | None = Field(
+        default=None, gt=0, description="Take new chunks for so long; unset: pipeline.run_seconds."
+    )
+
+
+class DeliveryConfig(LaneConfig):
+    """Which lanes a delivery serves, and whether it stays."""
+
+    follow: bool = Field(
+        default=False,
+        description="Stay while urgent leads are due at the stages in front, and send their contacts at once.",
+    )
+
+
 def _stage_asset(
     stage: Stage, *, group: str, after: Stage | None, kinds: frozenset[str] = frozenset(), io_manager: str | None = None
 ) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
@@ -72,11 +89,13 @@ def _chunks_taken(stage: Stage) -> dg.AssetCheckSpec:
     )
 
 
-def _drain(context: dg.AssetExecutionContext, config: LaneConfig, flow: FlowContext, stage: Stage) -> Drained:
+def _drain(context: dg.AssetExecutionContext, config: StageConfig, flow: FlowContext, stage: Stage) -> Drained:
     failure: StageFailed | None = None
     with shielded(f"{stage} takes what is pending"):
         try:
-            summary = flows.drain(flow, stage, lanes=config.chosen(), runner_id=context.run.run_id)
+            summary = flows.drain(
+                flow, stage, lanes=config.chosen(), runner_id=context.run.run_id, seconds=config.seconds
+            )
         except StageFailed as error:
             summary, failure = error.summary, error
     # A vendor that does not answer sets the time of the next question itself; the sensor need not slow down as well.
@@ -92,14 +111,14 @@ def _drain(context: dg.AssetExecutionContext, config: LaneConfig, flow: FlowCont
 
 
 @_stage_asset(Stage.RAW_LEADS, group="intake", after=None)
-def raw_leads(context: dg.AssetExecutionContext, config: LaneConfig, flow: dg.ResourceParam[FlowContext]) -> Drained:
+def raw_leads(context: dg.AssetExecutionContext, config: StageConfig, flow: dg.ResourceParam[FlowContext]) -> Drained:
     """Every captured lead as it was sent, moved out of the capture buffer together with its consent statements."""
     return _drain(context, config, flow, Stage.RAW_LEADS)
 
 
 @_stage_asset(Stage.VALIDATED_LEADS, group="intake", after=Stage.RAW_LEADS)
 def validated_leads(
-    context: dg.AssetExecutionContext, config: LaneConfig, flow: dg.ResourceParam[FlowContext]
+    context: dg.AssetExecutionContext, config: StageConfig, flow: dg.ResourceParam[FlowContext]
 ) -> Drained:
     """Leads with normalised e-mail, phone, names and company. Unusable ones go to `rejected_leads` with all reasons."""
     return _drain(context, config, flow, Stage.VALIDATED_LEADS)
@@ -107,7 +126,7 @@ def validated_leads(
 
 @_stage_asset(Stage.DEDUPED_LEADS, group="identity", after=Stage.VALIDATED_LEADS, kinds=frozenset({"duckdb"}))
 def deduped_leads(
-    context: dg.AssetExecutionContext, config: LaneConfig, flow: dg.ResourceParam[FlowContext]
+    context: dg.AssetExecutionContext, config: StageConfig, flow: dg.ResourceParam[FlowContext]
 ) -> Drained:
     """Which contact each lead belongs to: by rule, or by Splink's match weight over candidates from the key index."""
     return _drain(context, config, flow, Stage.DEDUPED_LEADS)
@@ -115,7 +134,7 @@ def deduped_leads(
 
 @_stage_asset(Stage.GOLDEN_CONTACTS, group="identity", after=Stage.DEDUPED_LEADS)
 def golden_contacts(
-    context: dg.AssetExecutionContext, config: LaneConfig, flow: dg.ResourceParam[FlowContext]
+    context: dg.AssetExecutionContext, config: StageConfig, flow: dg.ResourceParam[FlowContext]
 ) -> Drained:
     """One row per person, each field with its origin. What the CRMs should hold is set in the same transaction."""
     return _drain(context, config, flow, Stage.GOLDEN_CONTACTS)
@@ -128,10 +147,10 @@ def golden_contacts(
     kinds=frozenset({"http"}),
     io_manager=CRM_IO_MANAGER,
 )
-def crm_sync_batches(config: LaneConfig, flow: dg.ResourceParam[FlowContext]) -> dg.MaterializeResult[SyncPlan]:
+def crm_sync_batches(config: DeliveryConfig, flow: dg.ResourceParam[FlowContext]) -> dg.MaterializeResult[SyncPlan]:
     """The contacts that are due at a CRM. The rate-limited CRM I/O manager delivers them and reports how it ended."""
     with shielded("crm_sync_batches plans what is due"):
-        plan = flows.plan_sync(flow, lanes=config.chosen())
+        plan = flows.plan_sync(flow, lanes=config.chosen(), follow=config.follow)
     metadata: dict[str, Any] = {
         "planned": sum(plan.by_destination.values()),
         "planned_by_destination": counts_table(plan.by_destination),
@@ -140,10 +159,19 @@ def crm_sync_batches(config: LaneConfig, flow: dg.ResourceParam[FlowContext]) ->
     return dg.MaterializeResult(value=plan, metadata=metadata)
 
 
-ASSETS: tuple[dg.AssetsDefinition, ...] = (raw_leads, validated_leads, deduped_leads, golden_contacts, crm_sync_batches)
+CHAIN: tuple[dg.AssetsDefinition, ...] = (raw_leads, validated_leads, deduped_leads, golden_contacts)
+ASSETS: tuple[dg.AssetsDefinition, ...] = (*CHAIN, crm_sync_batches)
 
 
-def lanes_config(lanes: Sequence[Lane]) -> dg.RunConfig:
-    """The run configuration under which all five assets serve these lanes."""
-    choices = [LaneChoice(lane) for lane in lanes]
-    return dg.RunConfig(ops={str(stage): LaneConfig(lanes=choices) for stage in Stage})
+def chain_config(lanes: Sequence[Lane], *, seconds: float | None = None) -> dict[str, StageConfig]:
+    """The configuration under which each asset of the chain serves these lanes, by asset."""
+    return {str(stage): StageConfig(lanes=_choices(lanes), seconds=seconds) for stage in flows.DRAINED_STAGES}
+
+
+def delivery_config(lanes: Sequence[Lane], *, follow: bool = False) -> dict[str, DeliveryConfig]:
+    """The configuration under which these lanes are delivered."""
+    return {str(Stage.CRM_SYNC_BATCHES): DeliveryConfig(lanes=_choices(lanes), follow=follow)}
+
+
+def _choices(lanes: Sequence[Lane]) -> list[LaneChoice]:
+    return [LaneChoice(lane) for lane in lanes]

@@ -1,26 +1,29 @@
 """What runs when: the jobs, the sensors for micro-batches and for look-ups, the schedules.
 
 The database holds the truth about what waits, so neither a cursor nor a ``run_key`` does: a ``run_key`` is honoured
-once ever, failed runs included, and would leave a failed run's leads waiting for good. The sensor asks again at its
+once ever, failed runs included, and would leave a failed run's leads waiting for good. A sensor asks again at its
 next tick; after several runs in a row that came to nothing it asks less and less often, up to every five minutes.
-The sensor for look-ups does the same.
+Deliveries are a job beside the chain: the next leads are matched while contacts are sent, and a CRM that hardly
+answers keeps no lead waiting.
 Two runs of one job are harmless (rows are claimed with ``skip locked``) but pointless, so at most one is in flight.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
+from functools import partial
 
 import dagster as dg
 
 from leads_pipeline.buffer.queues import RedisWatch
 from leads_pipeline.clock import SystemClock
 from leads_pipeline.crm.parking import open_doors, parked_now
-from leads_pipeline.defs.assets import ASSETS, lanes_config
+from leads_pipeline.defs.assets import ASSETS, CHAIN, chain_config, crm_sync_batches, delivery_config
 from leads_pipeline.defs.checks import (
     OLDEST_PENDING,
     SLO_CHECKS,
     conservation,
     delivery_success,
+    duplicate_emails,
     record_keys,
     rejection_rate,
     schema_drift,
@@ -32,12 +35,12 @@ from leads_pipeline.defs.shield import shielded
 from leads_pipeline.defs.validation_checks import quality_holds, validation_rules
 from leads_pipeline.defs.verification import VERIFICATIONS, VerificationConfig, verifications
 from leads_pipeline.defs.verification_checks import VERIFICATION_CHECKS
-from leads_pipeline.domain.stage import ALL_LANES, Lane, Stage
+from leads_pipeline.domain.stage import ALL_LANES, HOT_LANES, Lane, Stage
 from leads_pipeline.flows import FlowContext, lookups_due
+from leads_pipeline.steps.destination_backfill import doors_of
 from leads_pipeline.storage.claim_owners import release_dead_claims
+from leads_pipeline.storage.destination_doors import anything_to_fill
 from leads_pipeline.storage.measurements import stages_due
-
-HOT_LANES = (Lane.REAL_TIME, Lane.NEAR_REAL_TIME)
 
 # The daemon starts a tick every 5 s at best. Waiting inside the tick closes most of that gap: a lead that comes while
 # the tick waits is picked up within half a second. Two seconds are left so that ticks do not pile up.
@@ -47,7 +50,12 @@ POLL_SECONDS = 0.5
 # How long a run that serves every lane looks up.
 SECONDS_BESIDE_THE_CHAIN = 20.0
 
+# How long each stage of a micro-batch takes chunks while more comes than it can take: the stages behind it, and
+# deliveries, have something to do meanwhile, and an urgent lead waits for no more than this at each.
+SLICE_SECONDS = 20.0
+
 _ALL = dg.AssetSelection.assets(*ASSETS)
+_CHAIN = dg.AssetSelection.assets(*CHAIN)
 # The SLO checks read whole tables: twelve times an hour is enough, a micro-batch does not repeat them.
 _SCHEDULED_ONLY = dg.AssetSelection.checks(
     conservation,
@@ -70,24 +78,33 @@ def _serial(name: str, **tags: str) -> dict[str, str]:
 
 
 def _every_lane_config() -> dg.RunConfig:
-    config = lanes_config(ALL_LANES)
     # The assets below come after it in this process: leads whose patience has ended are not to wait for the rest.
-    ops = {**config.ops, VERIFICATIONS: VerificationConfig(seconds=SECONDS_BESIDE_THE_CHAIN)}
-    return dg.RunConfig(ops=ops)
+    look_ups = {VERIFICATIONS: VerificationConfig(seconds=SECONDS_BESIDE_THE_CHAIN)}
+    return dg.RunConfig(ops={**chain_config(ALL_LANES), **delivery_config(ALL_LANES), **look_ups})
 
 
 near_real_time = dg.define_asset_job(
     "near_real_time",
-    selection=_ALL - _SCHEDULED_ONLY - _EXPECTATIONS,
-    config=lanes_config(HOT_LANES),
+    selection=_CHAIN - _SCHEDULED_ONLY - _EXPECTATIONS,
+    config=dg.RunConfig(ops=dict(chain_config(HOT_LANES, seconds=SLICE_SECONDS))),
     tags=_serial("near_real_time", **{"dagster/priority": "10"}),
-    description="A micro-batch: all that waits in the real-time and near-real-time lanes, as far as the CRM takes it.",
+    description="A micro-batch: what waits in the real-time and near-real-time lanes becomes golden contacts.",
+)
+
+delivery = dg.define_asset_job(
+    "delivery",
+    # The blocking check stands in front of it here as well: Dagster asks it although the chain is not in this job.
+    selection=(dg.AssetSelection.assets(crm_sync_batches) - _SCHEDULED_ONLY)
+    | dg.AssetSelection.checks(duplicate_emails),
+    config=dg.RunConfig(ops=dict(delivery_config(ALL_LANES, follow=True))),
+    tags=_serial("delivery", **{"dagster/priority": "10"}),
+    description="Sends what is due to the CRMs, each lane in its share, and stays while urgent leads are on their way.",
 )
 
 batch = dg.define_asset_job(
     "batch",
-    selection=_ALL - _SCHEDULED_ONLY - _RULES_IN_SQL,
-    config=lanes_config((Lane.BATCH,)),
+    selection=_CHAIN - _SCHEDULED_ONLY - _RULES_IN_SQL,
+    config=dg.RunConfig(ops=dict(chain_config((Lane.BATCH,)))),
     tags=_serial("batch", **{"dagster/priority": "-10", LANES_TAG: str(Lane.BATCH)}),
     description="The batch lane. What Great Expectations is not content with is held before it is matched.",
 )
@@ -129,10 +146,30 @@ def leads_waiting(
     """The database holds the truth. What Dagster knows only says whether asking again would help now."""
     if (reason := reason_to_wait(context.instance, near_real_time.name, now=flow.clock.now())) is not None:
         return dg.SkipReason(reason)
-    with shielded("leads_waiting asks what is due"):
-        due = next((stages for stages in _looks(flow) if stages), ())
+    with shielded("leads_waiting asks what is due"), closing(RedisWatch(flow.settings)) as redis:
+        due = next((stages for stages in _looks(flow, partial(_leads_due, flow, redis)) if stages), ())
     if not due:
         return dg.SkipReason("nothing urgent is due")
+    return dg.RunRequest(tags={"leads/due": ",".join(due)})
+
+
+@dg.sensor(
+    name="deliveries_waiting",
+    job=delivery,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    minimum_interval_seconds=1,
+    description="Starts a delivery when something is due at a CRM that may be asked now, or urgent leads are coming.",
+)
+def deliveries_waiting(
+    context: dg.SensorEvaluationContext, flow: dg.ResourceParam[FlowContext]
+) -> dg.RunRequest | dg.SkipReason:
+    """With urgent leads on their way it need not be due yet: the run has started when the first of them is."""
+    if (reason := reason_to_wait(context.instance, delivery.name, now=flow.clock.now())) is not None:
+        return dg.SkipReason(reason)
+    with shielded("deliveries_waiting asks what is due"):
+        due = next((stages for stages in _looks(flow, _DeliveriesDue(flow)) if stages), ())
+    if not due:
+        return dg.SkipReason("nothing is due that may be sent now")
     return dg.RunRequest(tags={"leads/due": ",".join(due)})
 
 
@@ -156,29 +193,53 @@ def lookups_waiting(
     return dg.RunRequest(tags={"leads/due": ",".join(due)})
 
 
-def _looks(flow: FlowContext) -> Iterator[tuple[Stage, ...]]:
+def _looks(flow: FlowContext, due: Callable[[], tuple[Stage, ...]]) -> Iterator[tuple[Stage, ...]]:
     """What is due, again and again until the tick has waited long enough."""
-    settings = flow.settings
-    parked = parked_now(flow.engine, settings=settings, now=flow.clock.now())
-    doors = open_doors(settings, parked=parked, lanes=HOT_LANES)
     deadline = flow.clock.monotonic() + WAIT_SECONDS
-    with closing(RedisWatch(settings)) as redis:
-        while True:
-            with flow.engine.begin() as connection:
-                release_dead_claims(connection, now=flow.clock.now())
-                due = stages_due(
-                    connection,
-                    tenants=list(settings.tenants),
-                    doors=doors,
-                    lanes=HOT_LANES,
-                    now=flow.clock.now(),
-                )
-            if Stage.RAW_LEADS not in due and redis.has_leads(lanes=HOT_LANES):
-                due = (Stage.RAW_LEADS, *due)
-            yield due
-            if flow.clock.monotonic() >= deadline:
-                return
-            flow.clock.sleep(POLL_SECONDS)
+    while True:
+        yield due()
+        if flow.clock.monotonic() >= deadline:
+            return
+        flow.clock.sleep(POLL_SECONDS)
+
+
+def _leads_due(flow: FlowContext, redis: RedisWatch) -> tuple[Stage, ...]:
+    """The stages of the chain with something urgent that a run could take now."""
+    with flow.engine.connect() as connection:
+        due = stages_due(
+            connection, tenants=list(flow.settings.tenants), doors=(), lanes=HOT_LANES, now=flow.clock.now()
+        )
+    if Stage.RAW_LEADS not in due and redis.has_leads(lanes=HOT_LANES):
+        due = (Stage.RAW_LEADS, *due)
+    return due
+
+
+class _DeliveriesDue:
+    """What is due at destinations that may be asked; what is parked, or is to be filled, is looked up once a tick."""
+
+    def __init__(self, flow: FlowContext) -> None:
+        settings = flow.settings
+        self._flow = flow
+        with flow.engine.connect() as connection:
+            self._fills = anything_to_fill(connection, doors_of(settings))
+        parked = parked_now(flow.engine, settings=settings, now=flow.clock.now())
+        self._doors = open_doors(settings, parked=parked, lanes=ALL_LANES)
+
+    def __call__(self) -> tuple[Stage, ...]:
+        if not self._doors:
+            return ()
+        if self._fills:
+            return (Stage.CRM_SYNC_BATCHES,)
+        flow = self._flow
+        with flow.engine.begin() as connection:
+            release_dead_claims(connection, now=flow.clock.now())
+            return stages_due(
+                connection,
+                tenants=list(flow.settings.tenants),
+                doors=self._doors,
+                lanes=HOT_LANES,
+                now=flow.clock.now(),
+            )
 
 
 @dg.schedule(
@@ -207,6 +268,6 @@ def _unless_under_way(context: dg.ScheduleEvaluationContext, job_name: str) -> d
     return dg.RunRequest()
 
 
-JOBS = (near_real_time, batch, all_lanes, verification, slo_checks)
-SENSORS = (leads_waiting, lookups_waiting)
+JOBS = (near_real_time, delivery, batch, all_lanes, verification, slo_checks)
+SENSORS = (leads_waiting, deliveries_waiting, lookups_waiting)
 SCHEDULES = (batch_hourly, slo_checks_every_five_minutes)

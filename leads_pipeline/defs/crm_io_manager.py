@@ -27,9 +27,11 @@ class CrmIOManager(dg.ConfigurableIOManager):
 
     def handle_output(self, context: dg.OutputContext, obj: SyncPlan) -> None:
         with shielded("crm_sync_batches delivers"):
+            coming = obj.follow and flows.leads_on_their_way(self.flow)
             report = flows.deliver(self.flow, obj, runner_id=context.run_id)
         context.add_output_metadata(report_metadata(report))
-        if report.delivered + report.unchanged + report.retried + report.dead > 0:
+        # A run that was started for leads on their way is no setback if none of them was to be sent.
+        if coming or report.delivered + report.unchanged + report.retried + report.dead > 0:
             note_progress(context.step_context.instance, context.run_id)
 
     def load_input(self, context: dg.InputContext) -> Never:

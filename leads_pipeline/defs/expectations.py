@@ -15,7 +15,7 @@ from typing import Any
 
 import dagster as dg
 
-from leads_pipeline.crm.parking import open_doors, parked_now
+from leads_pipeline.crm.parking import Parking, open_doors, parked_now
 from leads_pipeline.defs.data_docs import Page, write_data_docs
 from leads_pipeline.defs.metadata import markdown_table
 from leads_pipeline.defs.shield import LOST_CONNECTION, shielded
@@ -32,8 +32,8 @@ ROWS_PER_GROUP = 10_000
 # A job that serves one lane says so in this tag of its runs.
 LANES_TAG = "leads/lane"
 
-# What is left for a run to do behind this check.
-_BEHIND = (Stage.DEDUPED_LEADS, Stage.GOLDEN_CONTACTS, Stage.CRM_SYNC_BATCHES)
+# What is left for a run to do behind this check; deliveries only in the job that serves every lane.
+_BEHIND = (Stage.DEDUPED_LEADS, Stage.GOLDEN_CONTACTS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ def expectations(context: dg.AssetCheckExecutionContext, flow: dg.ResourceParam[
         for outcome in examined.broken:
             broken.setdefault(outcome.group, []).append(outcome.rule.name)
         held = hold_back(flow.engine, broken, examined=held_to.keys(), runner_id=context.run.run_id, now=now)
-        goes_on = bool(_due_behind(flow, _lanes_of(context.run)))
+        goes_on = bool(_due_behind(flow, context.run))
         docs = write_data_docs(settings.state_path / "data_docs", examined.pages, run_id=context.run.run_id, now=now)
     return dg.AssetCheckResult(
         passed=not held.groups,
@@ -203,13 +203,15 @@ def _lanes_of(run: dg.DagsterRun) -> tuple[Lane, ...]:
     return (Lane(run.tags[LANES_TAG]),) if LANES_TAG in run.tags else ALL_LANES
 
 
-def _due_behind(flow: FlowContext, lanes: Sequence[Lane]) -> list[Stage]:
-    """The stages behind this check that have something to do, held leads left out."""
-    settings, now = flow.settings, flow.clock.now()
-    doors = open_doors(settings, parked=parked_now(flow.engine, settings=settings, now=now), lanes=lanes)
+def _due_behind(flow: FlowContext, run: dg.DagsterRun) -> list[Stage]:
+    """The stages of the run behind this check that have something to do, held leads left out."""
+    settings, now, lanes = flow.settings, flow.clock.now(), _lanes_of(run)
+    delivers = LANES_TAG not in run.tags
+    parked = parked_now(flow.engine, settings=settings, now=now) if delivers else Parking()
+    doors = open_doors(settings, parked=parked, lanes=lanes) if delivers else []
     with flow.engine.connect() as connection:
         due = stages_due(connection, tenants=list(settings.tenants), doors=doors, lanes=lanes, now=now)
-    return [stage for stage in due if stage in _BEHIND]
+    return [stage for stage in due if stage in _BEHIND or stage is Stage.CRM_SYNC_BATCHES]
 
 
 def _links(docs: Path) -> dict[str, dg.MetadataValue[Any]]:

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 
 from leads_pipeline.buffer.queues import redis_depths
 from leads_pipeline.crm.parking import parked_now
+from leads_pipeline.domain.stage import Stage
 from leads_pipeline.errors import DatabaseUnavailable, LeadsError
 from leads_pipeline.flows import FlowContext, lookups_due
 from leads_pipeline.storage.claim_owners import release_dead_claims
@@ -36,7 +37,7 @@ with due as (
     union all
     select case state when 'waiting' then due_at else claimed_until end,
         destination || ' ' || lane
-    from outbox where state in ('waiting', 'in_flight')
+    from outbox where :delivers and state in ('waiting', 'in_flight')
 )
 select count(*) as waiting,
        count(*) filter (where door = any(:parked)) as parked,
@@ -84,8 +85,8 @@ class StillWaiting:
     to_fetch: int
 
 
-def still_waiting(context: FlowContext) -> StillWaiting:
-    """What is in either buffer, at a stage's door, or in the outbox.
+def still_waiting(context: FlowContext, *, delivers: bool = True) -> StillWaiting:
+    """What is in either buffer, at a stage's door, or, if the job ``delivers``, in the outbox.
 
     Raises:
         DatabaseUnavailable: Redis does not answer, and nothing else waits that a run could serve meanwhile.
@@ -95,7 +96,7 @@ def still_waiting(context: FlowContext) -> StillWaiting:
     doors = [f"{name} {lane}" for name in context.settings.destinations for lane in parked.lanes_of(name)]
     with context.engine.begin() as connection:
         release_dead_claims(connection, now=now)
-        row = connection.execute(sa.text(_WAITING), {"parked": doors, "now": now}).one()
+        row = connection.execute(sa.text(_WAITING), {"parked": doors, "delivers": delivers, "now": now}).one()
     try:
         buffered = [depth for depth in redis_depths(context.settings) if depth.tenant in context.settings.tenants]
     except DatabaseUnavailable:
@@ -156,7 +157,7 @@ def run_until_idle(
     limit_seconds: float,
     on_run: Callable[[LocalRun, StillWaiting], None],
 ) -> list[LocalRun]:
-    """Run ``job`` until nothing is pending, waiting for retries that are due later.
+    """Run ``job`` until nothing is pending that it serves, waiting for retries that are due later.
 
     Raises:
         RunFailed: as ``run_once``.
@@ -167,7 +168,8 @@ def run_until_idle(
     fruitless = 0
     clock = context.clock
     started = clock.monotonic()
-    while (waiting := still_waiting(context)).count:
+    delivers = dg.AssetKey(str(Stage.CRM_SYNC_BATCHES)) in job.asset_layer.selected_asset_keys
+    while (waiting := still_waiting(context, delivers=delivers)).count:
         if waiting.count == waiting.parked:
             raise LeadsError(f"{waiting.count} contacts wait for a destination that is parked: {waiting.why}")
         if clock.monotonic() - started > limit_seconds:
@@ -187,7 +189,7 @@ def run_until_idle(
             continue
         run = run_once(job, instance)
         runs.append(run)
-        after = still_waiting(context)
+        after = still_waiting(context, delivers=delivers)
         on_run(run, after)
         moved = (after.count, after.next_due) != (waiting.count, waiting.next_due)
         fruitless = 0 if moved else fruitless + 1

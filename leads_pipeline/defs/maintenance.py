@@ -29,6 +29,7 @@ from leads_pipeline.storage.verification_calls import prune_calls
 RUNS_KEPT: Mapping[str, timedelta] = {
     "slo_checks": timedelta(days=2),
     "near_real_time": timedelta(days=7),
+    "delivery": timedelta(days=7),
     "verification": timedelta(days=7),
 }
 OTHER_RUNS_KEPT = timedelta(days=30)

@@ -26,6 +26,8 @@ class Lane(StrEnum):
 
 
 ALL_LANES: tuple[Lane, ...] = tuple(Lane)
+# What is served as soon as it comes; the batch lane has a schedule.
+HOT_LANES: tuple[Lane, ...] = (Lane.REAL_TIME, Lane.NEAR_REAL_TIME)
 
 
 class LeadState(StrEnum):

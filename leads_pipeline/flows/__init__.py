@@ -5,7 +5,7 @@ are made beside them (``lookups``). Keep out what a step does.
 """
 
 from leads_pipeline.flows.context import FlowContext
-from leads_pipeline.flows.deliveries import PLAN_LIMIT, deliver, plan_sync
+from leads_pipeline.flows.deliveries import PLAN_LIMIT, deliver, leads_on_their_way, plan_sync
 from leads_pipeline.flows.draining import DRAINED_STAGES, StageFailed, StageSummary, drain
 from leads_pipeline.flows.lookups import lookups_due, reverify, verify
 
@@ -17,6 +17,7 @@ __all__ = [
     "StageSummary",
     "deliver",
     "drain",
+    "leads_on_their_way",
     "lookups_due",
     "plan_sync",
     "reverify",

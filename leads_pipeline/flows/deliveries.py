@@ -1,9 +1,11 @@
 """Deliveries: what is due at the destinations, and sending it."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 
-from leads_pipeline.domain.stage import Lane
+from leads_pipeline.domain.stage import HOT_LANES, Lane
 from leads_pipeline.flows.context import FlowContext
 from leads_pipeline.steps.checked_mappings import check_mappings
 from leads_pipeline.steps.crm_sync_batches import SyncPlan, SyncReport
@@ -11,6 +13,7 @@ from leads_pipeline.steps.crm_sync_batches import deliver as deliver_plan
 from leads_pipeline.steps.crm_sync_batches import plan_sync as plan_due
 from leads_pipeline.steps.destination_backfill import fill_destinations
 from leads_pipeline.storage.database import translated_errors
+from leads_pipeline.storage.measurements import stages_due
 
 # Records that one run offers to the CRMs: at 100 a request and 10 requests a second, five minutes' work.
 PLAN_LIMIT = 300_000
@@ -19,34 +22,56 @@ PLAN_LIMIT = 300_000
 FILL_BUDGET = timedelta(seconds=20)
 
 
-def plan_sync(context: FlowContext, *, lanes: Sequence[Lane]) -> SyncPlan:
-    """The outbox rows of ``lanes`` that are due now, most urgent first. Claims nothing.
+def plan_sync(context: FlowContext, *, lanes: Sequence[Lane], follow: bool = False) -> SyncPlan:
+    """What is due at the destinations now, in ``lanes``. Claims nothing. ``follow``: see ``SyncPlan``.
 
     With the batch lane, destinations that leads.yaml names since lately are filled first, for a while.
     """
     with translated_errors("crm_sync_batches looks for what is due"):
         if Lane.BATCH in lanes:
             fill_destinations(context.engine, settings=context.settings, clock=context.clock, budget=FILL_BUDGET)
-        return plan_due(
+        plan = plan_due(
             context.engine,
             settings=context.settings,
             lanes=tuple(lanes),
             limit=PLAN_LIMIT,
             now=context.clock.now(),
         )
+    return replace(plan, follow=follow)
 
 
 def deliver(context: FlowContext, plan: SyncPlan, *, runner_id: str) -> SyncReport:
     """Send what ``plan`` names, inside every account's limits; each record is settled on its own verdict.
 
-    A destination that nobody has asked for its fields for an hour is asked first.
+    A destination that nobody has asked for its fields for an hour is asked before its first batch.
     """
-    with translated_errors("crm_sync_batches delivers"):
+
+    def check_mapping(destination: str) -> None:
         check_mappings(
             context.engine,
             settings=context.settings,
             clock=context.clock,
             runner_id=runner_id,
-            destinations=plan.by_destination,
+            destinations=(destination,),
         )
-        return deliver_plan(context.engine, plan, settings=context.settings, clock=context.clock, runner_id=runner_id)
+
+    with translated_errors("crm_sync_batches delivers"):
+        return deliver_plan(
+            context.engine,
+            plan,
+            settings=context.settings,
+            clock=context.clock,
+            runner_id=runner_id,
+            prepare=check_mapping,
+            more_to_come=partial(leads_on_their_way, context) if plan.follow else None,
+        )
+
+
+def leads_on_their_way(context: FlowContext) -> bool:
+    """Whether an urgent lead is due at a stage in front of delivery. The batch lane's wait for their schedule."""
+    with context.engine.connect() as connection:
+        return bool(
+            stages_due(
+                connection, tenants=list(context.settings.tenants), doors=(), lanes=HOT_LANES, now=context.clock.now()
+            )
+        )

@@ -82,7 +82,9 @@ Step = Callable[[Chunk], ChunkReport]
 def drain(
     context: FlowContext, stage: Stage, *, lanes: Sequence[Lane], runner_id: str, seconds: float | None = None
 ) -> StageSummary:
-    """Run ``stage`` until nothing of ``lanes`` is due at its door, or ``seconds`` (``pipeline.run_seconds``) have passed.
+    """Run ``stage`` until nothing of ``lanes`` is due at its door, or ``seconds`` have passed.
+
+    Without ``seconds``, ``pipeline.run_seconds``.
 
     A chunk that fails is tried again in halves; what fails by itself is set aside for ``POISON_PAUSE``, so that its
     neighbours go on.

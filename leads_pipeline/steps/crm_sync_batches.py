@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 
 import sqlalchemy as sa
 
@@ -26,17 +27,22 @@ from leads_pipeline.domain.stage import Lane
 from leads_pipeline.storage.claim_owners import claim_owner, release_dead_claims
 from leads_pipeline.storage.outbox_queues import count_due
 
+# How often it is asked whether more is to come.
+_COMING_SECONDS = 0.5
+
 
 @dataclass(frozen=True, slots=True)
 class SyncPlan:
     """The lanes to serve, and how many contacts are due at each destination that may be asked for one of them.
 
-    ``by_destination`` counts no further than the plan's limit.
+    ``by_destination`` counts no further than the plan's limit. ``follow``: whoever carries it out stays while urgent
+    leads are on their way, so that the first of them need not wait for a run to start.
     """
 
     lanes: tuple[Lane, ...]
     by_destination: Mapping[str, int]
     parked: Parking = field(default_factory=Parking)
+    follow: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,10 +108,14 @@ def deliver(
     runner_id: str,
     clients: Mapping[str, CrmClient] | None = None,
     jitter: Callable[[], float] = random.random,
+    prepare: Callable[[str], None] = lambda _destination: None,
+    more_to_come: Callable[[], bool] | None = None,
 ) -> SyncReport:
     """Carry out ``plan``: every destination by itself, ``limits.in_flight`` requests at once, until nothing is due.
 
-    While one of them is still at work, the others, also those of which the plan had nothing, send what becomes due.
+    While one of them is still at work, or ``more_to_come`` says that something is on its way, the others, also those of
+    which the plan had nothing, send what becomes due. ``prepare`` is called of each destination that has something due,
+    before its first batch; while it lasts the others go on.
 
     Takes no new batch after ``pipeline.run_seconds``, nor for a destination that is parked: its daily quota is spent,
     it asks for a pause that is too long to wait for, it fails, or it refuses our credentials. A lane for which the rest
@@ -114,22 +124,39 @@ def deliver(
     Raises:
         ConfigError: a token's environment variable is not set.
     """
-    if not plan.by_destination.keys() & settings.destinations.keys():
+    parked = plan.parked.destinations
+    due = plan.by_destination.keys() if more_to_come is None else settings.destinations.keys() - parked.keys()
+    if not due & settings.destinations.keys():
         return SyncReport(parked=plan.parked.named())
-    chosen = build_clients(settings) if clients is None else clients
-    served = [name for name in settings.destinations if name in chosen and name not in plan.parked.destinations]
+    chosen = build_clients(settings, engine) if clients is None else clients
+    served = [name for name in settings.destinations if name in chosen]
     try:
         with claim_owner(engine) as owner:
-            work = Delivering(
-                engine, settings, clock, runner_id, owner, Company(len(served)), threading.Event(), jitter
-            )
-            runs = [DestinationRun(name, work, client=chosen[name], lanes=plan.lanes) for name in served]
-            run_all([run.deliver for run in runs], stopping=work.stopping)
+            company = Company(len(served) + (more_to_come is not None))
+            work = Delivering(engine, settings, clock, runner_id, owner, company, threading.Event(), jitter, prepare)
+            runs = [
+                DestinationRun(name, work, client=chosen[name], lanes=plan.lanes, parked=parked.get(name))
+                for name in served
+            ]
+            calls = [run.deliver for run in runs]
+            if more_to_come is not None:
+                calls.append(partial(_wait_for_more, more_to_come, work))
+            run_all(calls, stopping=work.stopping)
     finally:
         if clients is None:
             for client in chosen.values():
                 client.close()
     return _report(runs, parked=plan.parked.named())
+
+
+def _wait_for_more(more_to_come: Callable[[], bool], work: Delivering) -> None:
+    """Keep the company together while something is on its way, for ``pipeline.run_seconds`` at most."""
+    deadline = work.clock.monotonic() + work.settings.pipeline.run_seconds
+    try:
+        while not work.stopping.is_set() and work.clock.monotonic() < deadline and more_to_come():
+            work.clock.sleep(_COMING_SECONDS)
+    finally:
+        work.company.leave()
 
 
 def _report(runs: Sequence[DestinationRun], *, parked: Mapping[str, Parked]) -> SyncReport:

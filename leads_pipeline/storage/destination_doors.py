@@ -72,6 +72,16 @@ _PAGE = sa.text(
     """  # noqa: S608 - no value is spliced in
 )
 
+_ANYTHING = sa.text(
+    f"""
+    select exists (
+        select from {_GIVEN}
+        left join destination_doors o on o.tenant = d.tenant and o.destination = d.destination
+        where o.filled_at is null and exists (select from golden_contacts g where g.tenant = d.tenant)
+    )
+    """  # noqa: S608 - no value is spliced in
+)
+
 _CAME_TO = sa.text(
     f"""
     update destination_doors o set
@@ -92,6 +102,11 @@ def know_doors(connection: sa.Connection, doors: Collection[Door]) -> bool:
         connection.execute(_KNOW, {"doors": _as_json(new)})
         return True
     return any(row.filled_at is None for row in rows if (row.tenant, row.destination) in doors)
+
+
+def anything_to_fill(connection: sa.Connection, doors: Collection[Door]) -> bool:
+    """Whether one of these doors is not filled yet and its tenant has contacts."""
+    return bool(connection.execute(_ANYTHING, {"doors": _as_json(doors)}).scalar_one())
 
 
 def fill_again(connection: sa.Connection, doors: Iterable[Door]) -> None:

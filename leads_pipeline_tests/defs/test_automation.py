@@ -9,10 +9,12 @@ import sqlalchemy as sa
 
 from leads_pipeline.clock import FrozenClock
 from leads_pipeline.definitions import build_defs
-from leads_pipeline.defs.automation import POLL_SECONDS, WAIT_SECONDS, batch_hourly, leads_waiting
+from leads_pipeline.defs.automation import POLL_SECONDS, WAIT_SECONDS, batch_hourly, deliveries_waiting, leads_waiting
 from leads_pipeline.defs.automation import slo_checks_every_five_minutes as slo_schedule
 from leads_pipeline.defs.runs import FINISHED, FIRST_PAUSE, LONGEST_HANDOVER, LONGEST_PAUSE, UNFINISHED, Setbacks
 from leads_pipeline.flows import FlowContext
+from leads_pipeline.steps.destination_backfill import doors_of
+from leads_pipeline.storage.destination_doors import know_doors
 
 # The database's trouble, not one tenant's: the run fails.
 POISON = """
@@ -35,6 +37,19 @@ def tick(instance, flow_context):
 
     def evaluate(flow: FlowContext = flow_context) -> dg.RunRequest | dg.SkipReason:
         return leads_waiting(dg.build_sensor_context(instance=instance, resources={"flow": flow}))
+
+    return evaluate
+
+
+@pytest.fixture
+def deliveries_tick(instance, flow_context, engine):
+    """Evaluate the sensor for deliveries once; its destinations hold all contacts that there were before them."""
+    with engine.begin() as connection:
+        know_doors(connection, doors_of(flow_context.settings))
+        connection.execute(sa.text("update destination_doors set filled_at = now()"))
+
+    def evaluate(flow: FlowContext = flow_context) -> dg.RunRequest | dg.SkipReason:
+        return deliveries_waiting(dg.build_sensor_context(instance=instance, resources={"flow": flow}))
 
     return evaluate
 
@@ -73,44 +88,98 @@ def test_the_batch_lane_is_left_to_its_schedule(tick, seeding):
     assert isinstance(tick(), dg.SkipReason)
 
 
-def test_a_delivery_that_is_due_again_is_work(tick, seeding):
+def test_a_delivery_that_is_due_again_is_work(tick, deliveries_tick, seeding):
     with seeding() as flow:
         flow.golden()
-    assert tick().tags["leads/due"] == "crm_sync_batches"
+    assert deliveries_tick().tags["leads/due"] == "crm_sync_batches"
+    assert isinstance(tick(), dg.SkipReason), "the chain has nothing to do"
 
 
-def test_a_parked_destination_is_not_asked_for(tick, seeding, clock):
+def test_a_parked_destination_is_not_asked_for(deliveries_tick, seeding, clock):
     with seeding() as flow:
         flow.golden()
         later = datetime.fromtimestamp(clock.now().timestamp() + 60, tz=UTC)
         flow.insert(
             "circuit_breakers", name="crm:hubspot", state="open", failures=1, reason="auth", next_probe_at=later
         )
-    assert isinstance(tick(), dg.SkipReason)
+    assert isinstance(deliveries_tick(), dg.SkipReason)
     clock.advance(60)
-    assert isinstance(tick(), dg.RunRequest)
+    assert isinstance(deliveries_tick(), dg.RunRequest)
 
 
-def test_a_destination_that_its_tenant_no_longer_has_is_not_asked_for(tick, seeding, flow_context):
+def test_a_destination_that_its_tenant_no_longer_has_is_not_asked_for(deliveries_tick, seeding, flow_context):
     """A run could deliver nothing, and one fruitless run after another would hold up the leads that come meanwhile."""
     with seeding() as flow:
         flow.golden()
     tenants = {**flow_context.settings.tenants}
     tenants["acme"] = tenants["acme"].model_copy(update={"destinations": ()})
     settings = flow_context.settings.model_copy(update={"tenants": tenants})
-    assert isinstance(tick(dataclasses.replace(flow_context, settings=settings)), dg.SkipReason)
-    assert isinstance(tick(), dg.RunRequest)
+    assert isinstance(deliveries_tick(dataclasses.replace(flow_context, settings=settings)), dg.SkipReason)
+    assert isinstance(deliveries_tick(), dg.RunRequest)
 
 
-def test_an_archive_that_waits_for_the_upsert_under_way_is_not_asked_for(tick, seeding, engine, clock):
+def test_an_archive_that_waits_for_the_upsert_under_way_is_not_asked_for(deliveries_tick, seeding, engine, clock):
     with seeding() as flow:
         flow.golden()
     claim = "update outbox set operation = 'archive', claimed_by = 'other', claimed_until = :until"
     with engine.begin() as connection:
         connection.execute(sa.text(claim), {"until": clock.now() + timedelta(seconds=60)})
-    assert isinstance(tick(), dg.SkipReason)
+    assert isinstance(deliveries_tick(), dg.SkipReason)
     clock.advance(60)
-    assert isinstance(tick(), dg.RunRequest)
+    assert isinstance(deliveries_tick(), dg.RunRequest)
+
+
+@pytest.mark.parametrize("lane", ["near_real_time", "batch"])
+def test_what_is_due_at_a_destination_is_work_in_every_lane(deliveries_tick, seeding, lane):
+    with seeding(lane=lane) as flow:
+        flow.golden()
+    assert deliveries_tick().tags["leads/due"] == "crm_sync_batches"
+
+
+def test_a_delivery_is_started_with_the_micro_batch_so_that_the_first_contact_need_not_wait_for_it(
+    deliveries_tick, seeding
+):
+    with seeding() as flow:
+        flow.buffered()
+    assert deliveries_tick().tags["leads/due"] == "raw_leads"
+
+
+def test_no_delivery_is_started_for_leads_of_the_batch_lane_or_where_no_destination_may_be_asked(
+    deliveries_tick, seeding, flow_context, clock
+):
+    with seeding(lane="batch", source="import") as flow:
+        flow.buffered()
+    assert isinstance(deliveries_tick(), dg.SkipReason)
+    with seeding() as flow:
+        flow.buffered()
+        later = clock.now() + timedelta(seconds=60)
+        for name in flow_context.settings.destinations:
+            flow.insert(
+                "circuit_breakers", name=f"crm:{name}", state="open", failures=1, reason="auth", next_probe_at=later
+            )
+    assert isinstance(deliveries_tick(), dg.SkipReason)
+
+
+def test_a_destination_that_is_new_is_filled_without_anybody_asking(deliveries_tick, seeding, engine):
+    with seeding() as flow:
+        flow.golden()
+    with engine.begin() as connection:
+        connection.execute(sa.text("update outbox set state = 'delivered'"))
+        connection.execute(sa.text("update destination_doors set filled_at = null"))
+    assert deliveries_tick().tags["leads/due"] == "crm_sync_batches"
+
+
+def test_runs_for_leads_on_their_way_are_no_setbacks_when_none_of_them_is_to_be_sent(
+    deliveries_tick, run, seeding, clock, flow_context
+):
+    with seeding() as flow:
+        flow.buffered(payload={"message": "no way to reach me"})
+    clock._on_sleep = lambda _seconds: run("near_real_time")
+    for _ in range(3):
+        assert run("delivery").success
+        with seeding() as flow:
+            flow.buffered(payload={"message": "no way to reach me"})
+    assert isinstance(deliveries_tick(), dg.RunRequest)
 
 
 def test_every_status_of_a_run_is_known_as_finished_or_not():

@@ -11,6 +11,7 @@ import yaml
 
 from leads_pipeline.config import CONFIG_VARIABLE, inherited_environment, project_file
 from leads_pipeline.definitions import build_defs
+from leads_pipeline.defs.automation import SLICE_SECONDS
 from leads_pipeline.domain.stage import Stage
 from leads_pipeline_tests.conftest import LEADS_YAML
 
@@ -89,6 +90,20 @@ def test_a_micro_batch_repeats_neither_the_slo_checks_nor_great_expectations(loa
     assert checks_of(loaded, "near_real_time") == {"duplicate_emails", "chunks_taken", "validation_rules"}
 
 
+def assets_of(definitions: dg.Definitions, job: str) -> set[str]:
+    return {key.to_user_string() for key in definitions.resolve_job_def(job).asset_layer.selected_asset_keys}
+
+
+def test_delivery_is_a_job_beside_the_chain_behind_the_check_that_blocks_it(loaded):
+    chain = {str(stage) for stage in Stage} - {"crm_sync_batches"}
+    assert assets_of(loaded, "near_real_time") == assets_of(loaded, "batch") == chain
+    assert assets_of(loaded, "delivery") == {"crm_sync_batches"}
+    assert checks_of(loaded, "delivery") == {"duplicate_emails"}
+    assert loaded.resolve_job_def("delivery").tags["leads/serial"] == "delivery"
+    hot = loaded.resolve_job_def("near_real_time").run_config["ops"]
+    assert {hot[name]["config"]["seconds"] for name in chain} == {SLICE_SECONDS}, "a flood holds up no later stage"
+
+
 def test_the_batch_job_has_great_expectations_in_front_of_identity(loaded):
     assert checks_of(loaded, "batch") == {"duplicate_emails", "chunks_taken", "expectations"}
 
@@ -115,7 +130,7 @@ def test_look_ups_have_a_job_of_their_own(loaded):
 
 
 def test_all_automation_runs_without_a_click(loaded):
-    for name in ("leads_waiting", "lookups_waiting"):
+    for name in ("leads_waiting", "deliveries_waiting", "lookups_waiting"):
         assert loaded.resolve_sensor_def(name).default_status is dg.DefaultSensorStatus.RUNNING
     crons = {
         "batch_hourly": "0 * * * *",

@@ -30,8 +30,15 @@ def until_idle(definitions, instance, flow_context):
 def test_it_runs_until_nothing_is_pending(until_idle, seeding, count):
     with seeding() as flow:
         flow.buffered()
-    until_idle("near_real_time")
+    until_idle("all_lanes")
     assert (len(until_idle.runs), count("golden_contacts"), count("pending")) == (1, 1, 0)
+
+
+def test_a_job_that_does_not_deliver_does_not_wait_for_deliveries(until_idle, seeding, count):
+    with seeding() as flow:
+        flow.buffered()
+    until_idle("near_real_time")
+    assert (len(until_idle.runs), count("golden_contacts")) == (1, 1)
 
 
 def test_it_ends_when_what_waits_is_for_a_destination_that_is_no_longer_configured(until_idle, seeding, engine):
@@ -39,8 +46,8 @@ def test_it_ends_when_what_waits_is_for_a_destination_that_is_no_longer_configur
         flow.golden()
     with engine.begin() as connection:
         connection.execute(sa.text("update outbox set destination = 'gone'"))
-    with pytest.raises(LeadsError, match="1 wait, and 3 runs of near_real_time moved none"):
-        until_idle("near_real_time")
+    with pytest.raises(LeadsError, match="1 wait, and 3 runs of all_lanes moved none"):
+        until_idle("all_lanes")
     assert len(until_idle.runs) == 3
 
 
@@ -56,7 +63,7 @@ def test_a_failed_run_says_why(until_idle, seeding, monkeypatch):
         flow.golden()
     monkeypatch.delenv("LEADS_HUBSPOT_TOKEN")
     with pytest.raises(RunFailed, match=r"crm_sync_batches.* the environment variable LEADS_HUBSPOT_TOKEN is not set"):
-        until_idle("near_real_time")
+        until_idle("all_lanes")
 
 
 def test_it_does_not_wait_for_what_is_due_after_its_time_is_up(until_idle, seeding, engine, clock):

@@ -10,6 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from leads_pipeline.clock import FrozenClock, SystemClock
+from leads_pipeline.crm.parking import Parked, Parking
 from leads_pipeline.crm.sandbox.hubspot.options import HubSpotOptions
 from leads_pipeline.crm.sandbox.running import running_sandbox
 from leads_pipeline.domain.stage import ALL_LANES, Lane
@@ -74,6 +75,45 @@ def test_real_time_contacts_are_delivered_before_a_batch_when_the_quota_is_short
         assert sync(engine, settings, clock).delivered == 10
     assert states(engine, urgent) == {"delivered"}
     assert states(engine, bulk) == {"waiting"}
+
+
+def test_what_becomes_due_while_more_is_to_come_is_sent_in_the_same_delivery(engine: sa.Engine) -> None:
+    """Leads are being matched: the delivery that was started beside the chain has nothing due at first."""
+    clock = FrozenClock(NOW)
+    looks = iter(range(3))
+
+    def more_to_come() -> bool:
+        add_contacts(engine, 5)
+        return next(looks) < 2
+
+    with running_sandbox(HubSpotOptions(token=TOKEN).without_limits()) as sandbox:
+        settings = settings_for(sandbox.base_url)
+        plan = plan_sync(engine, settings=settings, lanes=ALL_LANES, limit=10, now=NOW)
+        assert plan.by_destination == {}
+        report = deliver(engine, plan, settings=settings, clock=clock, runner_id="test", more_to_come=more_to_come)
+        writes = sandbox.writes_per_lead_key()
+    assert (report.delivered, len(writes), set(writes.values())) == (15, 15, {1})
+
+
+def test_nobody_stays_for_what_is_to_come_when_no_destination_may_be_asked(engine: sa.Engine) -> None:
+    plan = SyncPlan(ALL_LANES, {}, Parking({"hubspot": Parked("auth", NOW + timedelta(minutes=1))}), follow=True)
+    report = deliver(
+        engine, plan, settings=NOWHERE, clock=FrozenClock(NOW), runner_id="test", more_to_come=lambda: True
+    )
+    assert report.parked_until == NOW + timedelta(minutes=1)
+
+
+def test_a_destination_is_asked_for_its_fields_only_when_something_is_due_there_and_holds_up_no_other(
+    engine: sa.Engine, clock: FrozenClock
+) -> None:
+    add_contacts(engine, 3)
+    asked: list[str] = []
+    with running_sandbox(HubSpotOptions(token=TOKEN).without_limits()) as sandbox:
+        settings = settings_for(sandbox.base_url)
+        plan = plan_sync(engine, settings=settings, lanes=ALL_LANES, limit=10, now=NOW)
+        for _ in range(2):
+            deliver(engine, plan, settings=settings, clock=clock, runner_id="test", prepare=asked.append)
+    assert asked == ["hubspot"]
 
 
 def test_a_run_takes_no_new_batch_after_its_time(engine: sa.Engine) -> None:
