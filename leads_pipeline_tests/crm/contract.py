@@ -1,8 +1,12 @@
 """What every destination must do, whatever the vendor: a vendor's test module inherits the contracts that hold for it.
 
-Each case speaks to the vendor's client over real HTTP and looks at what the played vendor then holds. A vendor gives a
-fixture ``vendor`` (see ``Vendor``). Add a case here when it must hold for more than one vendor; keep out what the
-engine does with a verdict, which is the same for all (``test_delivery.py``).
+Each case speaks to the vendor's client over the real thing, such as HTTP, and looks at what the played vendor then
+holds. A vendor gives a fixture ``vendor`` (see ``Vendor``). Add a case here when it must hold for more than one vendor;
+keep out what the engine does with a verdict, which is the same for all (``test_delivery.py``).
+
+A contract is one ability. ``RecordContract``, ``BatchContract``, ``HttpContract`` and ``QuotaContract`` bundle those of
+a whole CRM; a destination with fewer abilities names the single ones that it has, so that what it lacks can be read
+from its bases. Nothing is skipped.
 """
 
 import logging
@@ -23,9 +27,12 @@ from leads_pipeline.sandbox.faults import FaultKind
 
 @dataclass(frozen=True)
 class Held:
-    """A record that the vendor holds, under the vendor's names; what is empty is left out."""
+    """A record that the vendor holds, under the vendor's names; what is empty is left out.
 
-    crm_record_id: str
+    ``crm_record_id`` of ``None``: the vendor has no ids of its own.
+    """
+
+    crm_record_id: str | None
     properties: Mapping[str, str]
 
 
@@ -122,7 +129,7 @@ def at_request(place: int, kind: FaultKind) -> list[dict[str, Any]]:
     return [*spared, {"kind": kind, "count": 1}]
 
 
-class RecordContract:
+class LifeContract:
     """One record and its life."""
 
     def test_a_contact_that_is_not_there_is_created_with_our_key(self, vendor: Vendor) -> None:
@@ -146,14 +153,6 @@ class RecordContract:
         held = vendor.held()[UUID(int=1)].properties
         assert vendor.names["company"] not in held
         assert held[vendor.names["first_name"]] == "Ada"
-
-    def test_what_a_difference_does_not_name_stays(self, vendor: Vendor) -> None:
-        assert vendor.client().traits.partial_updates
-        deliver(vendor, contact(vendor, company="Analytical Engines"))
-        assert classes(deliver(vendor, change(vendor, first_name="Augusta"))) == {Verdict.DELIVERED}
-        held = vendor.held()[UUID(int=1)].properties
-        assert held[vendor.names["first_name"]] == "Augusta"
-        assert held[vendor.names["company"]] == "Analytical Engines"
 
     def test_the_same_again_changes_nothing(self, vendor: Vendor) -> None:
         deliver(vendor, contact(vendor))
@@ -195,7 +194,43 @@ class RecordContract:
         assert classes(deliver(vendor, contact(vendor, operation=Operation.ARCHIVE))) == {Verdict.DELIVERED}
 
 
-class BatchContract:
+class DifferenceContract:
+    """Vendors that keep what an upsert does not name."""
+
+    def test_what_a_difference_does_not_name_stays(self, vendor: Vendor) -> None:
+        assert vendor.client().traits.partial_updates
+        deliver(vendor, contact(vendor, company="Analytical Engines"))
+        assert classes(deliver(vendor, change(vendor, first_name="Augusta"))) == {Verdict.DELIVERED}
+        held = vendor.held()[UUID(int=1)].properties
+        assert held[vendor.names["first_name"]] == "Augusta"
+        assert held[vendor.names["company"]] == "Analytical Engines"
+
+
+class WholeContract:
+    """Vendors that take a record whole only; a withdrawal of consent is told alone, and makes no record."""
+
+    def test_a_withdrawal_alone_changes_nothing_else(self, vendor: Vendor) -> None:
+        traits = vendor.client().traits
+        assert (traits.partial_updates, traits.withdrawals) == (False, True)
+        deliver(vendor, contact(vendor, company="Analytical Engines"))
+        assert classes(deliver(vendor, change(vendor, first_name="Augusta"))) == {Verdict.DELIVERED}
+        held = vendor.held()[UUID(int=1)].properties
+        assert held[vendor.names["first_name"]] == "Augusta"
+        assert held[vendor.names["company"]] == "Analytical Engines"
+
+    def test_a_withdrawal_of_somebody_whom_the_vendor_does_not_have_makes_no_record(self, vendor: Vendor) -> None:
+        deliver(vendor, contact(vendor))
+        withdrawal = change(vendor, first_name="Augusta")
+        deliver(vendor, contact(vendor, operation=Operation.ERASE, version=2))
+        assert classes(deliver(vendor, replace(withdrawal, version=3))) == {Verdict.DELIVERED}
+        assert vendor.held() == {}
+
+
+class RecordContract(LifeContract, DifferenceContract):
+    """A record of a CRM that takes differences."""
+
+
+class FullBatchContract:
     """A batch, and a verdict of its own for each record of it."""
 
     def test_a_full_batch_is_one_request_and_each_verdict_bears_its_own_record(self, vendor: Vendor) -> None:
@@ -209,12 +244,20 @@ class BatchContract:
             number: verdict.crm_record_id for number, verdict in verdicts.items()
         }
 
+
+class BadRecordContract:
+    """Vendors that judge what a record holds."""
+
     def test_one_bad_record_among_many_is_refused_alone(self, vendor: Vendor) -> None:
         records = [contact(vendor, number) for number in range(1, vendor.client().traits.max_batch)]
         verdicts = deliver(vendor, *records, contact(vendor, 5000, email="not-an-address"))
         assert verdicts.pop(5000).verdict is Verdict.INVALID
         assert classes(verdicts) == {Verdict.DELIVERED}
         assert vendor.held().keys() == {record.contact_id for record in records}
+
+
+class BisectionContract:
+    """Vendors that may refuse a request as a whole."""
 
     @pytest.mark.parametrize("bad", [1, 7, 8])
     def test_of_a_batch_that_is_refused_whole_only_what_is_at_fault_is_refused(self, vendor: Vendor, bad: int) -> None:
@@ -227,6 +270,10 @@ class BatchContract:
         assert vendor.count() == 7
         assert [request.records for request in sending.asked].count(1) == 2  # the last half and its neighbour
 
+
+class ReportContract:
+    """Vendors that answer with an entry for each record."""
+
     def test_what_the_answer_does_not_speak_of_is_ambiguous_and_repeated_without_harm(self, vendor: Vendor) -> None:
         records = [contact(vendor, number) for number in (1, 2, 3)]
         vendor.fail({"kind": FaultKind.UNREPORTED, "match": "person2@"})
@@ -238,6 +285,10 @@ class BatchContract:
         assert classes(deliver(vendor, records[1])) == {Verdict.DELIVERED}
         assert vendor.count() == 3
 
+
+class FieldsContract:
+    """Vendors that have some fields and no others."""
+
     def test_a_property_that_the_vendor_does_not_have_is_not_left_out_in_silence(self, vendor: Vendor) -> None:
         record = contact(vendor)
         record = replace(record, properties={**record.properties, "no_such_property": "x"})
@@ -246,6 +297,23 @@ class BatchContract:
         assert verdict.code is not None
         assert verdict.refused_properties == ("no_such_property",)
         assert vendor.count() == 0
+
+
+class BatchContract(FullBatchContract, BadRecordContract, BisectionContract, ReportContract, FieldsContract):
+    """A batch of a CRM."""
+
+
+class OpenSchemaContract:
+    """Vendors that take whatever is mapped."""
+
+    def test_any_property_is_taken_as_it_is_and_nobody_is_asked(self, vendor: Vendor) -> None:
+        sending = Sending(vendor.client())
+        schema = sending.client.describe(courier=sending)
+        assert (schema.is_open, dict(schema.fields), sending.asked) == (True, {}, [])
+        record = contact(vendor)
+        record = replace(record, properties={**record.properties, "no_such_property": 3.5})
+        assert classes(deliver(vendor, record)) == {Verdict.DELIVERED}
+        assert vendor.held().keys() == {UUID(int=1)}
 
 
 class SchemaContract:
@@ -366,9 +434,11 @@ class MergeContract:
         assert (held.keys(), held[UUID(int=2)].crm_record_id, vendor.count()) == ({UUID(int=2)}, theirs, 1)
 
 
-class HttpContract:
+class TroubleContract:
     """What networks and servers do to a request."""
 
+    # How many records go in the request that has the trouble.
+    TOGETHER = 3
     # The kind, the class that it comes to, and whether the vendor had written.
     TROUBLES: Sequence[tuple[FaultKind, Verdict, bool]] = (
         (FaultKind.HTTP_500, Verdict.AMBIGUOUS, False),
@@ -380,27 +450,34 @@ class HttpContract:
         (FaultKind.WRITTEN_THEN_RESET, Verdict.AMBIGUOUS, True),
         (FaultKind.WRITTEN_THEN_TIMEOUT, Verdict.AMBIGUOUS, True),
     )
+    # Of a removal, at any of its requests.
+    INTERRUPTIONS: Sequence[FaultKind] = (FaultKind.HTTP_503, FaultKind.SILENT_200, FaultKind.WRITTEN_THEN_RESET)
 
-    @pytest.mark.parametrize(("kind", "verdict", "written"), TROUBLES)
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        """A vendor has its own troubles."""
+        if "written" in metafunc.fixturenames:
+            metafunc.parametrize(("kind", "verdict", "written"), self.TROUBLES)
+        elif "interruption" in metafunc.fixturenames:
+            metafunc.parametrize("interruption", self.INTERRUPTIONS)
+
     def test_after_any_trouble_the_same_again_gives_each_record_once(
         self, vendor: Vendor, kind: FaultKind, verdict: Verdict, written: bool
     ) -> None:
-        records = [contact(vendor, number) for number in (1, 2, 3)]
+        records = [contact(vendor, number) for number in range(1, self.TOGETHER + 1)]
         vendor.fail({"kind": kind, "count": 1})
         assert classes(deliver(vendor, *records, timeout_seconds=0.5)) == {verdict}
-        assert vendor.count() == (3 if written else 0)
+        assert vendor.count() == (self.TOGETHER if written else 0)
         assert classes(deliver(vendor, *records)) == {Verdict.DELIVERED}
-        assert vendor.count() == 3
+        assert vendor.count() == self.TOGETHER
 
     @pytest.mark.parametrize("operation", [Operation.ARCHIVE, Operation.ERASE])
-    @pytest.mark.parametrize("kind", [FaultKind.HTTP_503, FaultKind.SILENT_200, FaultKind.WRITTEN_THEN_RESET])
     @pytest.mark.parametrize("place", range(4))
     def test_nothing_is_taken_for_removed_while_it_is_there(
-        self, vendor: Vendor, operation: Operation, kind: FaultKind, place: int
+        self, vendor: Vendor, operation: Operation, interruption: FaultKind, place: int
     ) -> None:
         record_id = deliver(vendor, contact(vendor))[1].crm_record_id
         removal = contact(vendor, operation=operation, version=2, crm_record_id=record_id)
-        vendor.fail(*at_request(place, kind))
+        vendor.fail(*at_request(place, interruption))
         if operation not in vendor.client().traits.operations:
             assert deliver(vendor, removal)[1].code == "OPERATION_NOT_SUPPORTED"
             assert vendor.held().keys() == {UUID(int=1)}
@@ -411,8 +488,16 @@ class HttpContract:
         assert deliver(vendor, removal)[1].verdict is Verdict.DELIVERED
         assert vendor.held() == {}
 
+
+class ReachContract:
+    """Vendors that are somewhere else."""
+
     def test_a_vendor_that_cannot_be_reached_has_written_nothing(self, vendor: Vendor) -> None:
         assert classes(deliver(vendor, contact(vendor), base_url="http://127.0.0.1:9")) == {Verdict.TRANSIENT}
+
+
+class CredentialsContract:
+    """Vendors that want to know who asks."""
 
     @pytest.mark.parametrize("kind", [FaultKind.AUTH, FaultKind.FORBIDDEN_403])
     def test_refused_credentials_are_nobodys_fault_and_stop_the_batch(self, vendor: Vendor, kind: FaultKind) -> None:
@@ -422,9 +507,17 @@ class HttpContract:
         assert classes(verdicts) == {Verdict.AUTH}
         assert len(sending.asked) == 1
 
+
+class LockContract:
+    """Vendors where somebody else may work on a record."""
+
     def test_a_lock_of_somebody_else_is_known_as_one(self, vendor: Vendor) -> None:
         vendor.fail({"kind": FaultKind.LOCKED_423, "count": 1})
         assert classes(deliver(vendor, contact(vendor))) == {Verdict.LOCKED}
+
+
+class SilenceContract:
+    """What must not be told."""
 
     def test_no_value_shows_in_a_representation_or_in_the_log(
         self, vendor: Vendor, caplog: pytest.LogCaptureFixture
@@ -442,8 +535,25 @@ class HttpContract:
             assert value not in text
 
 
-class QuotaContract:
-    """Vendors with limits."""
+class HttpContract(TroubleContract, ReachContract, CredentialsContract, LockContract, SilenceContract):
+    """What befalls the requests of a CRM, over HTTP."""
+
+
+class LimitContract:
+    """Vendors that ask for a pause."""
+
+    def test_a_pause_that_is_asked_for_is_told_and_nothing_is_written(self, vendor: Vendor) -> None:
+        sending = Sending(vendor.client())
+        vendor.fail({"kind": FaultKind.HTTP_429, "count": 1})
+        assert classes(deliver(vendor, contact(vendor), sending=sending)) == {Verdict.THROTTLED}
+        [response] = sending.answered
+        assert (response.throttled, response.until_reset) == (True, False)
+        assert (response.pause_seconds or 0) > 0
+        assert vendor.count() == 0
+
+
+class QuotaContract(LimitContract):
+    """Vendors with limits that they tell of."""
 
     @pytest.mark.parametrize(("kind", "until_reset"), [(FaultKind.HTTP_429, False), (FaultKind.QUOTA_SPENT, True)])
     def test_a_limit_that_is_reached_is_told_as_such_and_says_how_long_to_wait(
