@@ -20,16 +20,17 @@ from leads_pipeline.config.destinations.generic import OWN_MAPPING
 from leads_pipeline.config.destinations.hubspot import HUBSPOT_MAPPING, HubSpotSettings
 from leads_pipeline.config.destinations.sql import SqlSettings
 from leads_pipeline.config.destinations.webhook import WebhookSettings
+from leads_pipeline.config.destinations.zoho import MANY_RECORDS, ZOHO_MAPPING, ZohoSettings
 
 __all__ = [
-    "DELIVERABLE_FIELDS", "FILE_FIELDS", "HUBSPOT_MAPPING", "OWN_MAPPING", "VENDORS", "Destination",
-    "DestinationSettings",
+    "DELIVERABLE_FIELDS", "FILE_FIELDS", "HUBSPOT_MAPPING", "MANY_RECORDS", "OWN_MAPPING", "VENDORS", "ZOHO_MAPPING",
+    "Destination", "DestinationSettings",
     "FileSettings", "GateSettings", "HubSpotSettings", "MappedField", "PropertySettings", "RuleSettings", "SqlSettings",
-    "WebhookSettings",
+    "WebhookSettings", "ZohoSettings",
 ]  # fmt: skip
 
 Destination = Annotated[
-    HubSpotSettings | WebhookSettings | SqlSettings | FileSettings,
+    HubSpotSettings | WebhookSettings | SqlSettings | FileSettings | ZohoSettings,
     Field(discriminator="vendor"),
 ]
 

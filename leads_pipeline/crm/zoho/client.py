@@ -1,0 +1,150 @@
+"""Records of a module of Zoho CRM: batch upsert by our own unique field, one verdict per record.
+
+Zoho answers for each record in the order in which they were sent, so nothing has to be correlated; and a batch that
+holds a bad record is written but for that one. ``trigger: []`` keeps Zoho's workflows from running for each of our
+writes. Only our key is compared (``duplicate_check_fields``): by an address, which people share, one contact would
+become another. Where the module's Email is unique, a record that people made is taken over; else there will be two.
+"""
+
+from collections.abc import Sequence
+
+from leads_pipeline.config import ZohoSettings
+from leads_pipeline.crm import sending
+from leads_pipeline.crm.port import Courier, CrmRecord, CrmRequest, CrmResponse, RecordVerdict, Traits, Verdict
+from leads_pipeline.crm.zoho import removing
+from leads_pipeline.crm.zoho.answers import read_batch, reason, refusal_of, response_of
+from leads_pipeline.crm.zoho.linking import re_key, take_over
+from leads_pipeline.crm.zoho.looking_up import in_parts
+from leads_pipeline.crm.zoho.requests import LAST_NAME, RecordRequests
+from leads_pipeline.crm.zoho.schema import schema_of
+from leads_pipeline.crm.zoho.throttling import Backoff
+from leads_pipeline.domain.destination_schema import DestinationSchema
+from leads_pipeline.domain.stage import Operation
+from leads_pipeline.errors import CrmError
+from leads_pipeline.outbound.access_tokens import AccessTokens, TokenStore
+from leads_pipeline.outbound.token_grants import RefreshToken
+from leads_pipeline.outbound.transport import HttpAnswer, Transport
+
+TRAITS = Traits(
+    max_batch=100,
+    partial_updates=True,
+    operations=frozenset(Operation),
+    always_sent=frozenset({LAST_NAME}),  # the upsert may have to make the record anew
+)
+# What a person does who reads that Zoho gives no token.
+_ADVICE = (
+    "check data_centre and client_id, and make a new refresh token of the self client in Zoho's API console, with the "
+    "scopes that docs/destinations.md names"
+)
+
+
+class Zoho:
+    """One module of one organisation, as ``CrmClient``."""
+
+    def __init__(self, transport: Transport, *, requests: RecordRequests) -> None:
+        self._transport = transport
+        self._requests = requests
+        self._backoff = Backoff()
+
+    @property
+    def traits(self) -> Traits:
+        """See ``CrmClient.traits``."""
+        return TRAITS
+
+    def send(self, request: CrmRequest) -> CrmResponse:
+        """Send one request as it is."""
+        return sending.send(self._transport, request, read=self._read)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._transport.close()
+
+    def describe(self, *, courier: Courier) -> DestinationSchema:
+        """See ``CrmClient.describe``."""
+        response = courier(self._requests.describe())
+        refusal = refusal_of(response)
+        schema = schema_of(response.body)
+        if refusal is None and schema.fields:
+            return schema
+        refused = refusal is not None and refusal.verdict is Verdict.AUTH
+        raise CrmError(
+            f"Zoho did not tell the fields of {self._requests.module} ({reason(response)}); "
+            + (
+                (refusal.explanation if refusal is not None else None)
+                or "make a refresh token with the scope ZohoCRM.settings.fields.READ"
+                if refused
+                else "ask again later"
+            )
+        )
+
+    def deliver(self, records: Sequence[CrmRecord], *, courier: Courier) -> list[RecordVerdict]:
+        """Upsert, archive or erase; see ``CrmClient.deliver``."""
+        match records[0].operation:
+            case Operation.UPSERT:
+                return self._upsert(records, courier=courier)
+            case Operation.ARCHIVE:
+                return removing.archive(records, courier=courier, requests=self._requests)
+            case Operation.ERASE:
+                return removing.erase(records, courier=courier, requests=self._requests)
+
+    def _upsert(self, records: Sequence[CrmRecord], *, courier: Courier) -> list[RecordVerdict]:
+        claiming = [record for record in records if record.claims_record not in (None, record.crm_record_id)]
+        rest = [record for record in records if record not in claiming]
+        verdicts: list[RecordVerdict] = []
+        if claiming:
+            rekeyed = re_key(claiming, courier=courier, requests=self._requests)
+            verdicts, rest = rekeyed.verdicts, rest + rekeyed.gone
+        return verdicts + (self._upsert_by_key(rest, courier=courier) if rest else [])
+
+    def _upsert_by_key(self, records: Sequence[CrmRecord], *, courier: Courier) -> list[RecordVerdict]:
+        verdicts = in_parts(records, courier=courier, build=self._requests.upsert, read=read_batch)
+        by_id = {record.outbox_id: record for record in records}
+        holders: dict[int, str] = {}
+        for verdict in verdicts:
+            holder = verdict.holder_id
+            # With a record of its own already, taking over a second one would leave two for one person.
+            if holder and by_id[verdict.outbox_id].crm_record_id is None and holder not in holders.values():
+                holders[verdict.outbox_id] = holder
+        if not holders:
+            return verdicts
+        conflicting = [by_id[outbox_id] for outbox_id in holders]
+        settled = {
+            verdict.outbox_id: verdict
+            for verdict in take_over(conflicting, holders, courier=courier, requests=self._requests)
+        }
+        return [settled.get(verdict.outbox_id, verdict) for verdict in verdicts]
+
+    def _read(self, answer: HttpAnswer) -> CrmResponse:
+        if answer.status != 429:
+            self._backoff.passed()
+        return response_of(answer, pause_after_429=self._backoff.refused)
+
+
+def build(settings: ZohoSettings, tokens: TokenStore) -> Zoho:
+    """The client of one organisation; the caller closes it. Its first request fetches an access token.
+
+    Raises:
+        ConfigError: a secret's environment variable is not set.
+    """
+    grant = RefreshToken(
+        settings.token_url(), settings.client_id, settings.client_secret.resolve(), settings.refresh_token.resolve()
+    )
+    credentials = AccessTokens(
+        grant,
+        account=settings.account,
+        store=tokens,
+        timeout_seconds=settings.timeout_seconds,
+        scheme="Zoho-oauthtoken",
+        base_url_in="api_domain" if settings.base_url is None else None,
+        advice=_ADVICE,
+    )
+    transport = Transport(
+        settings.api_url(),
+        credentials=credentials,
+        timeout_seconds=settings.timeout_seconds,
+        connections=settings.limits.in_flight,
+    )
+    requests = RecordRequests(
+        f"/crm/{settings.api_version}", settings.module, settings.key_property, settings.name_if_unknown
+    )
+    return Zoho(transport, requests=requests)

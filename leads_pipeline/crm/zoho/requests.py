@@ -1,0 +1,106 @@
+"""The requests that Zoho's records API takes, as documented. Pure; what is asked when stands in ``client``."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from leads_pipeline.config import MANY_RECORDS
+from leads_pipeline.crm.port import CrmRecord, CrmRequest, Unit
+from leads_pipeline.domain.delivery import PropertyValue
+
+Part = Sequence[CrmRecord]
+# The CRM's ids of records, by outbox id.
+Ids = Mapping[int, str]
+
+LAST_NAME = "Last_Name"
+
+# A write costs a credit for each ten records, any other request one.
+_RECORDS_PER_CREDIT = 10
+_MANY = 10  # a write of more records is one of the few that run at once
+
+
+@dataclass(frozen=True, slots=True)
+class RecordRequests:
+    """Requests of one module. ``root``: /crm/v8; ``key``: the field that holds our id."""
+
+    root: str
+    module: str
+    key: str
+    name_if_unknown: str | None = None
+
+    def describe(self) -> CrmRequest:
+        """Every field that the module has."""
+        path = f"{self.root}/settings/fields"
+        return _read(CrmRequest(purpose="describe", method="GET", path=path, query={"module": self.module}, records=0))
+
+    def upsert(self, part: Part) -> CrmRequest:
+        """Create or change what holds our key."""
+        return self._upsert("upsert", [self._entry(record) for record in part])
+
+    def find(self, part: Part) -> CrmRequest:
+        """An upsert of the key and nothing else, which tells the ids of what holds our keys.
+
+        Where nothing does it is refused, as Zoho demands a Last_Name. A search would need a further scope, and its
+        index lags behind.
+        """
+        return self._upsert("look_up", [{self.key: str(record.contact_id)} for record in part])
+
+    def update(self, part: Part, ids: Ids, *, purpose: str) -> CrmRequest:
+        """Change the records of these ids, and give them our key."""
+        return self._change(purpose, [{"id": ids[record.outbox_id], **self._entry(record)} for record in part])
+
+    def unlink(self, part: Part, ids: Ids) -> CrmRequest:
+        """Take our key away, and change nothing else."""
+        return self._change("unlink", [{"id": ids[record.outbox_id], self.key: None} for record in part])
+
+    def read(self, part: Part, ids: Ids) -> CrmRequest:
+        """Which keys the records of these ids hold."""
+        query = {"ids": ",".join(ids[record.outbox_id] for record in part), "fields": self.key}
+        path = f"{self.root}/{self.module}"
+        return _read(CrmRequest(purpose="look_up", method="GET", path=path, query=query, records=len(part)))
+
+    def delete(self, part: Part, ids: Ids, *, purpose: str) -> CrmRequest:
+        """Put records into the recycle bin, where they stay for 60 days."""
+        query = {"ids": ",".join(ids[record.outbox_id] for record in part), "wf_trigger": "false"}
+        path = f"{self.root}/{self.module}"
+        return _read(CrmRequest(purpose=purpose, method="DELETE", path=path, query=query, records=len(part)))
+
+    def purge(self, part: Part, ids: Ids) -> CrmRequest:
+        """Take records out of the recycle bin, for good."""
+        query = {"ids": ",".join(ids[record.outbox_id] for record in part)}
+        path = f"{self.root}/settings/recycle_bin"
+        return _read(CrmRequest(purpose="erase", method="DELETE", path=path, query=query, records=len(part)))
+
+    def _entry(self, record: CrmRecord) -> dict[str, PropertyValue]:
+        entry = {**record.properties, self.key: str(record.contact_id)}
+        # Zoho takes no record without a Last_Name, and does not let go of one.
+        if not entry.get(LAST_NAME) and (record.complete or LAST_NAME in entry):
+            entry.pop(LAST_NAME, None)
+            if self.name_if_unknown is not None:
+                entry[LAST_NAME] = self.name_if_unknown
+        return entry
+
+    def _upsert(self, purpose: str, entries: list[dict[str, PropertyValue]]) -> CrmRequest:
+        body = {"data": entries, "duplicate_check_fields": [self.key], "trigger": []}
+        return _write(purpose, "POST", f"{self.root}/{self.module}/upsert", body)
+
+    def _change(self, purpose: str, entries: list[dict[str, PropertyValue]]) -> CrmRequest:
+        return _write(purpose, "PUT", f"{self.root}/{self.module}", {"data": entries, "trigger": []})
+
+
+def _write(purpose: str, method: str, path: str, body: Mapping[str, Any]) -> CrmRequest:
+    records = len(body["data"])
+    return CrmRequest(
+        purpose=purpose,
+        method=method,
+        path=path,
+        body=body,
+        records=records,
+        endpoint_class=MANY_RECORDS if records > _MANY else "api",
+        cost={Unit.REQUESTS: 1, Unit.CREDITS: -(-records // _RECORDS_PER_CREDIT)},
+    )
+
+
+def _read(request: CrmRequest) -> CrmRequest:
+    """The same, at the price of whatever is no batch of writes."""
+    return replace(request, cost={**request.cost, Unit.REQUESTS: 1, Unit.CREDITS: 1})
