@@ -8,7 +8,9 @@ import sqlalchemy as sa
 from leads_pipeline.config import Settings
 from leads_pipeline.crm.hubspot import client as hubspot
 from leads_pipeline.crm.port import CrmClient
+from leads_pipeline.crm.sql_table import client as sql_table
 from leads_pipeline.crm.webhook import client as webhook
+from leads_pipeline.crm.zoho import client as zoho
 from leads_pipeline.outbound.access_tokens import MemoryTokens, TokenStore
 from leads_pipeline.storage.access_tokens import TokenTable
 
@@ -16,6 +18,8 @@ from leads_pipeline.storage.access_tokens import TokenTable
 BUILDERS: Mapping[str, Callable[[Any, TokenStore], CrmClient]] = {
     "hubspot": hubspot.build,
     "webhook": webhook.build,
+    "sql": sql_table.build,
+    "zoho": zoho.build,
 }
 
 

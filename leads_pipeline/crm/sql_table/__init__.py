@@ -1,0 +1,1 @@
+"""Contacts as rows of a table in any PostgreSQL database."""

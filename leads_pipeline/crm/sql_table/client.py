@@ -1,0 +1,246 @@
+"""A table of any PostgreSQL database: one row for each contact, one transaction for each batch.
+
+A request is a transaction, and takes its turn at the limiter as one. Rows are known by our contact id, and hold the
+version that they show: an older one changes nothing. The books have a status as HTTP would say it.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import psycopg
+from psycopg.rows import dict_row
+
+from leads_pipeline.clock import Clock, SystemClock
+from leads_pipeline.config import SqlSettings
+from leads_pipeline.crm.parts import Refusal, in_parts, unanswered
+from leads_pipeline.crm.port import (
+    Courier,
+    CrmRecord,
+    CrmRequest,
+    CrmResponse,
+    NetworkFailure,
+    RecordVerdict,
+    Traits,
+    Verdict,
+)
+from leads_pipeline.crm.sql_table.schema import schema_of
+from leads_pipeline.crm.sql_table.sessions import NotConnected, Sessions, readable_url
+from leads_pipeline.crm.sql_table.sqlstates import UNDEFINED_COLUMN, Fault
+from leads_pipeline.crm.sql_table.statements import COLUMNS, Table, table_of
+from leads_pipeline.crm.sql_table.transaction import RefusedWhole, Row, RowWriter, fault_of
+from leads_pipeline.domain.destination_schema import DestinationSchema
+from leads_pipeline.domain.snapshot import is_empty
+from leads_pipeline.domain.stage import Operation
+from leads_pipeline.errors import CrmError
+from leads_pipeline.outbound.access_tokens import TokenStore
+
+# A withdrawal of consent, of a contact of whom nothing else may be sent any more.
+_UPDATE = "update"
+_DESCRIBE = "describe"
+
+_NEWER = (
+    "the table holds a newer version of this contact, as after our database was set back to an earlier day: delete the "
+    "row, or empty its version"
+)
+
+
+class SqlTable:
+    """One table, as ``CrmClient``."""
+
+    def __init__(
+        self, sessions: Sessions, table: Table, *, batch_size: int, timeout_seconds: float, clock: Clock
+    ) -> None:
+        self._sessions = sessions
+        self._table = table
+        self._timeout_seconds = timeout_seconds
+        self._clock = clock
+        self._traits = Traits(
+            max_batch=batch_size, partial_updates=False, operations=frozenset(Operation), withdrawals=True
+        )
+
+    @property
+    def traits(self) -> Traits:
+        """See ``CrmClient.traits``."""
+        return self._traits
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._sessions.close()
+
+    def send(self, request: CrmRequest) -> CrmResponse:
+        """Carry out one request in a transaction of its own. Never raises for what a database can do."""
+        try:
+            connection = self._sessions.begin()
+        except NotConnected as refused:
+            if refused.sqlstate is None:
+                return CrmResponse(status=None, failure=NetworkFailure.NOT_SENT)
+            return _refused(Fault(refused.sqlstate))
+        committing = False
+        try:
+            body = self._carried_out(connection, request)
+            committing = True
+            connection.commit()
+        except RefusedWhole as refused:
+            return self._taken_back(connection, refused.fault, request)
+        except psycopg.Error as error:
+            if error.sqlstate is not None:
+                return self._taken_back(connection, fault_of(error), request)
+            self._sessions.give_up(connection)
+            # Only a commit that was not answered may have been carried out.
+            lost = NetworkFailure.NO_ANSWER if committing else NetworkFailure.NOT_SENT
+            return CrmResponse(status=None, failure=lost)
+        self._sessions.give_back(connection)
+        return CrmResponse(status=200, body=body)
+
+    def describe(self, *, courier: Courier) -> DestinationSchema:
+        """See ``CrmClient.describe``."""
+        response = courier(CrmRequest(purpose=_DESCRIBE, method="SQL", path=self._table.full_name, records=0))
+        refusal = _refusal_of(response)
+        if refusal is not None:
+            said = refusal.explanation or "the database cannot be reached: ask again later"
+            raise CrmError(f"the database did not tell the columns of {self._table.full_name} ({refusal.code}); {said}")
+        schema = schema_of(response.body["columns"], ours=frozenset(self._own_columns()))
+        missing = [name for name in (self._table.key, *self._own_columns()) if name not in schema.fields]
+        if missing:
+            raise CrmError(
+                f"the database did not tell of any column {', '.join(missing)} in {self._table.full_name}: make the "
+                "table as docs/destinations.md says, name its columns in leads.yaml, or let the URL's user see them"
+            )
+        return schema
+
+    def deliver(self, records: Sequence[CrmRecord], *, courier: Courier) -> list[RecordVerdict]:
+        """Write, mark or delete the rows; see ``CrmClient.deliver``."""
+        whole = [record for record in records if record.complete or record.operation is not Operation.UPSERT]
+        alone = [record for record in records if record not in whole]
+        verdicts: list[RecordVerdict] = []
+        for part, purpose in ((whole, str(records[0].operation)), (alone, _UPDATE)):
+            if part:
+                verdicts += in_parts(
+                    part,
+                    courier=courier,
+                    build=self._builder(purpose),
+                    read=_read,
+                    refusal_of=_refusal_of,
+                    largest=self._traits.max_batch,
+                )
+        return verdicts
+
+    def _builder(self, purpose: str) -> Callable[[Sequence[CrmRecord]], CrmRequest]:
+        def build(part: Sequence[CrmRecord]) -> CrmRequest:
+            body = {"rows": [self._row(record) for record in part]}
+            return CrmRequest(purpose=purpose, method="SQL", path=self._table.full_name, records=len(part), body=body)
+
+        return build
+
+    def _row(self, record: CrmRecord) -> dict[str, Any]:
+        row: dict[str, Any] = {name: None if is_empty(value) else value for name, value in record.properties.items()}
+        row |= {self._table.key: str(record.contact_id), self._table.version: record.version}
+        if self._table.tenant is not None and record.operation is Operation.UPSERT:
+            row[self._table.tenant] = record.tenant
+        return row
+
+    def _own_columns(self) -> list[str]:
+        named = (self._table.version, self._table.tenant, self._table.archived)
+        return [name for name in named if name is not None]
+
+    def _carried_out(self, connection: psycopg.Connection, request: CrmRequest) -> dict[str, Any]:
+        if request.purpose == _DESCRIBE:
+            return {"columns": self._columns(connection)}
+        deadline = self._clock.monotonic() + self._timeout_seconds
+        writer = RowWriter(connection, key=self._table.key, out_of_time=lambda: self._clock.monotonic() >= deadline)
+        rows: Sequence[Row] = (request.body or {})["rows"]
+        for columns, group in _by_columns(rows).items():
+            match request.purpose:
+                case Operation.UPSERT:
+                    statement = self._table.upsert(columns)
+                case Operation.ARCHIVE:
+                    statement = self._table.archive()
+                case Operation.ERASE:
+                    statement = self._table.erase()
+                case _:
+                    statement = self._table.update(columns)
+            writer.write(group, statement)
+        written = writer.written
+        passed = [row for row in rows if row[self._table.key] not in written.keys | written.faults.keys()]
+        newer = writer.present(passed, self._table.present()) if passed else set()
+        return {"written": written.keys, "faults": written.faults, "newer": newer}
+
+    def _columns(self, connection: psycopg.Connection) -> list[dict[str, Any]]:
+        with connection.cursor(row_factory=dict_row) as cursor:
+            return cursor.execute(COLUMNS, (self._table.schema, self._table.name)).fetchall()
+
+    def _taken_back(self, connection: psycopg.Connection, fault: Fault, request: CrmRequest) -> CrmResponse:
+        """The answer to what the database refuses as a whole. Which columns there are is asked and not guessed."""
+        missing: tuple[str, ...] = ()
+        try:
+            connection.rollback()
+            if fault.sqlstate == UNDEFINED_COLUMN:
+                there = {row["column_name"] for row in self._columns(connection)}
+                sent = dict.fromkeys(name for row in (request.body or {})["rows"] for name in row)
+                missing = tuple(name for name in sent if name not in there)
+                connection.rollback()
+        except psycopg.Error:
+            self._sessions.give_up(connection)
+            return _refused(fault)
+        self._sessions.give_back(connection)
+        return _refused(fault, missing=missing)
+
+
+def _by_columns(rows: Sequence[Row]) -> dict[tuple[str, ...], list[Row]]:
+    groups: dict[tuple[str, ...], list[Row]] = defaultdict(list)
+    for row in rows:
+        groups[tuple(sorted(row))].append(row)
+    return groups
+
+
+def _refused(fault: Fault, *, missing: tuple[str, ...] = ()) -> CrmResponse:
+    return CrmResponse(status=fault.status, body={"fault": fault, "missing": missing})
+
+
+def _refusal_of(response: CrmResponse) -> Refusal | None:
+    lost = unanswered(response)
+    if lost is not None or response.status == 200:
+        return lost
+    fault: Fault = response.body["fault"]
+    return Refusal(
+        fault.verdict,
+        fault.code,
+        divisible=fault.is_of_a_row,
+        explanation=fault.explanation,
+        refused_properties=response.body["missing"],
+    )
+
+
+def _read(part: Sequence[CrmRecord], response: CrmResponse) -> list[RecordVerdict]:
+    body: Mapping[str, Any] = response.body
+    return [_verdict(record, str(record.contact_id), body) for record in part]
+
+
+def _verdict(record: CrmRecord, key: str, body: Mapping[str, Any]) -> RecordVerdict:
+    fault: Fault | None = body["faults"].get(key)
+    if fault is not None:
+        return RecordVerdict(record.outbox_id, fault.verdict, code=fault.code, explanation=fault.explanation)
+    if key in body["written"]:
+        return RecordVerdict(record.outbox_id, Verdict.DELIVERED)
+    if key in body["newer"]:
+        return RecordVerdict(record.outbox_id, Verdict.CONFLICT, code="NEWER_VERSION", explanation=_NEWER)
+    if record.operation is Operation.UPSERT and record.complete:
+        return RecordVerdict(record.outbox_id, Verdict.AMBIGUOUS, code="NOT_REPORTED")
+    return RecordVerdict(record.outbox_id, Verdict.DELIVERED, code="NOT_THERE")
+
+
+def build(settings: SqlSettings, _tokens: TokenStore, *, clock: Clock | None = None) -> SqlTable:
+    """The client of one table; the caller closes it. Nothing is connected before the first request.
+
+    Raises:
+        ConfigError: the URL's environment variable is not set, or holds no URL of a PostgreSQL.
+    """
+    url = readable_url(settings.url.resolve(), variable=settings.url.env)
+    return SqlTable(
+        Sessions(url, timeout_seconds=settings.timeout_seconds),
+        table_of(settings),
+        batch_size=settings.batch_size,
+        timeout_seconds=settings.timeout_seconds,
+        clock=clock or SystemClock(),
+    )

@@ -1,0 +1,140 @@
+"""The statements by which rows are written, for one table. Every name is quoted; values are parameters only. Pure.
+
+Rows come as one JSON array, which PostgreSQL reads into the table's own types. Rows of one statement have the same
+columns: what we do not know of a contact is left as it is, because the table's users may have filled it in.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from psycopg.sql import SQL, Composed, Identifier
+
+from leads_pipeline.config import SqlSettings
+
+_DEFAULT_SCHEMA = "public"
+
+# The columns that our role may see; whether one alone is unique; the labels of an enumeration.
+COLUMNS = """
+select c.column_name, c.data_type, c.udt_name, c.character_maximum_length,
+    c.is_nullable = 'NO' and c.column_default is null and c.is_identity = 'NO' as required,
+    c.is_generated <> 'NEVER' or coalesce(c.identity_generation = 'ALWAYS', false) as read_only,
+    exists (
+        select from pg_index i
+        join pg_class t on t.oid = i.indrelid join pg_namespace n on n.oid = t.relnamespace
+        join pg_attribute a on a.attrelid = i.indrelid and a.attnum = i.indkey[0]
+        where n.nspname = c.table_schema and t.relname = c.table_name and a.attname = c.column_name
+            and i.indisunique and i.indisvalid and i.indnkeyatts = 1 and i.indpred is null
+    ) as is_unique,
+    (
+        select array_agg(cast(e.enumlabel as text)) from pg_enum e
+        join pg_type y on y.oid = e.enumtypid join pg_namespace n on n.oid = y.typnamespace
+        where y.typname = c.udt_name and n.nspname = c.udt_schema
+    ) as labels
+from information_schema.columns c
+where c.table_schema = %s and c.table_name = %s
+order by c.ordinal_position
+"""
+
+# For this transaction alone, so that a pool of connections on the way hands nothing on. Constraints that wait for the
+# commit would blame it on nobody.
+BEGIN = """
+select set_config('statement_timeout', %(statement)s, true), set_config('lock_timeout', %(lock)s, true),
+    set_config('idle_in_transaction_session_timeout', %(idle)s, true)
+"""
+CONSTRAINTS_AT_ONCE = "set constraints all immediate"
+SHORT_LOCK_WAIT = "select set_config('lock_timeout', '100ms', true)"
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table and the columns of it that have a meaning of ours. ``archived`` of ``None``: archived rows go."""
+
+    schema: str
+    name: str
+    key: str
+    version: str
+    tenant: str | None
+    archived: str | None
+
+    @property
+    def full_name(self) -> str:
+        """For people."""
+        return f"{self.schema}.{self.name}"
+
+    def upsert(self, columns: Sequence[str]) -> Composed:
+        """Rows with these columns, the key and the version among them. A newer version stays, and is not returned."""
+        changed = [name for name in columns if name != self.key]
+        if self.archived is not None and self.archived not in changed:
+            changed.append(self.archived)
+        all_columns = [self.key, *changed]
+        return SQL(
+            "insert into {table} as held ({columns}) select {columns} from jsonb_populate_recordset(null::{table}, %s) "
+            "on conflict ({key}) do update set {changes} "
+            "where coalesce(excluded.{version} >= held.{version}, true) returning cast({key} as text)"
+        ).format(
+            **self._names(),
+            columns=SQL(", ").join(map(Identifier, all_columns)),
+            changes=SQL(", ").join(SQL("{0} = excluded.{0}").format(Identifier(name)) for name in changed),
+        )
+
+    def update(self, columns: Sequence[str]) -> Composed:
+        """The same of rows that are there; none is made."""
+        changed = [name for name in columns if name != self.key]
+        return SQL(
+            "update {table} as held set {changes} from jsonb_populate_recordset(null::{table}, %s) as given "
+            "where held.{key} = given.{key} and coalesce(given.{version} >= held.{version}, true) "
+            "returning cast(held.{key} as text)"
+        ).format(
+            **self._names(),
+            changes=SQL(", ").join(SQL("{0} = given.{0}").format(Identifier(name)) for name in changed),
+        )
+
+    def archive(self) -> Composed:
+        """Mark the rows, or delete them; a newer version stays as it is."""
+        return SQL(
+            "{removed} jsonb_populate_recordset(null::{table}, %s) as given "
+            "where held.{key} = given.{key} and coalesce(given.{version} >= held.{version}, true) "
+            "returning cast(held.{key} as text)"
+        ).format(**self._names(), removed=self._deleted() if self.archived is None else self._marked(self.archived))
+
+    def erase(self) -> Composed:
+        """Delete the rows, whatever their version."""
+        return SQL(
+            "delete from {table} as held using jsonb_populate_recordset(null::{table}, %s) as given "
+            "where held.{key} = given.{key} returning cast(held.{key} as text)"
+        ).format(**self._names())
+
+    def present(self) -> Composed:
+        """Which of these keys have a row."""
+        return SQL(
+            "select cast(held.{key} as text) from {table} as held "
+            "join jsonb_populate_recordset(null::{table}, %s) as given on held.{key} = given.{key}"
+        ).format(**self._names())
+
+    def _deleted(self) -> Composed:
+        return SQL("delete from {table} as held using").format(**self._names())
+
+    def _marked(self, archived: str) -> Composed:
+        return SQL(
+            "update {table} as held set {archived} = coalesce(held.{archived}, now()), {version} = given.{version} from"
+        ).format(**self._names(), archived=Identifier(archived))
+
+    def _names(self) -> dict[str, Identifier]:
+        return {
+            "table": Identifier(self.schema, self.name),
+            "key": Identifier(self.key),
+            "version": Identifier(self.version),
+        }
+
+
+def table_of(settings: SqlSettings) -> Table:
+    """The table that leads.yaml names."""
+    schema, _, name = settings.table.rpartition(".")
+    return Table(
+        schema=schema or _DEFAULT_SCHEMA,
+        name=name,
+        key=settings.key_column,
+        version=settings.version_column,
+        tenant=settings.tenant_column,
+        archived=settings.archived_column if settings.archive == "mark" else None,
+    )
