@@ -24,6 +24,10 @@ _OPERATION_RUNS = (
 )
 
 
+# What is called when the request is over, in its state.
+_UNDER_WAY = "under_way"
+
+
 @dataclass(frozen=True, slots=True)
 class _Passed:
     """What became of a request."""
@@ -32,6 +36,7 @@ class _Passed:
     application: int
     accepted: bool = False
     rule: FaultRule | None = None
+    ended: Callable[[], None] | None = None  # called when its answer is made, or never will be
 
 
 class Gate:
@@ -42,7 +47,17 @@ class Gate:
 
     def to(self, endpoint: PlayedEndpoint) -> Callable[[Request], Awaitable[Response]]:
         """The handler of requests to ``endpoint``."""
-        return guarded(self._account, partial(self._arrive, endpoint))
+        passage = guarded(self._account, partial(self._arrive, endpoint))
+
+        async def handle(request: Request) -> Response:
+            try:
+                return await passage(request)
+            finally:
+                if (under_way := getattr(request.state, _UNDER_WAY, None)) is not None:
+                    with self._account.lock:
+                        under_way()
+
+        return handle
 
     def _arrive(
         self, endpoint: PlayedEndpoint, request: Request, body: bytes | None
@@ -61,6 +76,8 @@ class Gate:
         )
         played.observations.arrived(endpoint.name, tick=incoming.tick)
         passed = self._pass(endpoint, incoming)
+        if passed.ended is not None:
+            setattr(request.state, _UNDER_WAY, passed.ended)
         played.observations.applications[passed.application] += 1
         unanswered = passed.rule is not None and passed.rule.kind in UNANSWERED
         played.arrivals.add(
@@ -83,11 +100,16 @@ class Gate:
             answer = vendor.unauthorized(incoming)
             return _Passed(answer.with_headers(vendor.headers(incoming, None)), UNKNOWN)
 
-        admission = shared.limits.admit(now=incoming.now, tick=incoming.tick, limited_as=endpoint.limited_as)
+        charge = endpoint.charge(incoming)
+        admission = shared.limits.admit(
+            now=incoming.now, tick=incoming.tick, limited_as=endpoint.limited_as, cost=charge.cost, kind=charge.kind
+        )
         headers = vendor.headers(incoming, admission)
         if admission.refused:
             return _Passed(vendor.over_limit(incoming, admission).with_headers(headers), application)
 
+        shared.limits.begun(charge.kind)
+        ended = partial(shared.limits.ended, charge.kind)
         seen.admitted(tick=incoming.tick)
         rule = shared.faults.for_request(endpoint.name, body=incoming.body or b"")
         if rule is not None:
@@ -98,4 +120,4 @@ class Gate:
                 answer = vendor.fault(rule.kind, incoming, admission)
         else:
             answer = vendor.fault(rule.kind, incoming, admission)
-        return _Passed(answer.with_headers(headers), application, accepted=True, rule=rule)
+        return _Passed(answer.with_headers(headers), application, accepted=True, rule=rule, ended=ended)

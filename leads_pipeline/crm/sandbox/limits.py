@@ -4,6 +4,7 @@ Only admitted requests count. Add what every vendor's limits share; what a vendo
 """
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
@@ -36,17 +37,28 @@ class Admission:
     retry_after_seconds: int
     tightest: Left | None
     daily_remaining: int | None
+    too_many_at_once: bool = False
 
     @property
     def refused(self) -> bool:
-        return self.day_spent or self.refused_by is not None
+        return self.day_spent or self.refused_by is not None or self.too_many_at_once
 
 
 class AccountLimits:
     """What one account allows, for everyone who uses it. A class of endpoints has windows of its own."""
 
-    def __init__(self, classes: Mapping[str, Sequence[Window]], *, daily: int | None, time_zone: str) -> None:
+    def __init__(
+        self,
+        classes: Mapping[str, Sequence[Window]],
+        *,
+        daily: int | None,
+        time_zone: str,
+        at_once: Mapping[str, int] | None = None,
+    ) -> None:
+        """``at_once``: how many requests may be under way, of all (``API``) and of narrower kinds."""
         self.daily = daily
+        self._at_once = dict(at_once or {})
+        self._under_way: Counter[str] = Counter()
         self._windows = {
             name: [(window, SlidingWindow(window.seconds)) for window in windows] for name, windows in classes.items()
         }
@@ -54,11 +66,17 @@ class AccountLimits:
         self._day: date | None = None
         self._spent_today = 0
 
-    def admit(self, *, now: datetime, tick: float, limited_as: str) -> Admission:
-        """Let one request pass and count it, or say which limit refuses it. A refused request costs nothing."""
+    def admit(
+        self, *, now: datetime, tick: float, limited_as: str, cost: int = 1, kind: str | None = None
+    ) -> Admission:
+        """Let one request pass and count it, or say which limit refuses it. A refused request costs nothing.
+
+        ``cost``: what it takes of its windows. ``kind``: the narrower kind that it is of, if that is limited at once.
+        """
         spent = self.spent_today(now)
         windows = self._windows[limited_as]
-        full = [(window, held) for window, held in windows if _remaining(window, held, tick) == 0]
+        full = [(window, held) for window, held in windows if not _has_room(window, held, tick, cost)]
+        crowded = any(self._under_way[name] >= most for name, most in self._at_once.items() if name in (API, kind))
         # The window that opens last: when it does, all of them have room.
         refused_by, wait = max(
             ((window, held.seconds_until_free(tick)) for window, held in full), key=lambda item: item[1],
@@ -67,9 +85,10 @@ class AccountLimits:
         day_spent = self.daily is not None and spent >= self.daily
         if day_spent:
             refused_by, wait = None, self._seconds_until_midnight(now)
-        elif refused_by is None:
+        elif refused_by is None and not crowded:
             for _, held in windows:
-                held.add(tick)
+                for _unit in range(cost):
+                    held.add(tick)
             self._spent_today += 1
         left = [
             Left(window, remaining)
@@ -83,7 +102,20 @@ class AccountLimits:
             retry_after_seconds=max(1, math.ceil(wait)),
             tightest=min(left, key=lambda item: item.remaining, default=None),
             daily_remaining=None if self.daily is None else max(0, self.daily - self._spent_today),
+            too_many_at_once=crowded,
         )
+
+    def begun(self, kind: str | None) -> None:
+        """A request that was admitted is under way; ``ended`` follows."""
+        self._under_way.update(filter(None, (API, kind)))
+
+    def ended(self, kind: str | None) -> None:
+        """It is over."""
+        self._under_way.subtract(filter(None, (API, kind)))
+
+    def left(self, limited_as: str, *, tick: float) -> list[tuple[Window, int | None]]:
+        """What each window of a class has left, in their order; ``None`` where there is no limit."""
+        return [(window, _remaining(window, held, tick)) for window, held in self._windows[limited_as]]
 
     def peaks(self, limited_as: str) -> list[int]:
         """The most that each window of a class ever held, in their order."""
@@ -100,6 +132,11 @@ class AccountLimits:
         tomorrow = now.astimezone(self._zone).date() + timedelta(days=1)
         midnight = datetime.combine(tomorrow, time.min, tzinfo=self._zone)
         return midnight.timestamp() - now.timestamp()
+
+
+def _has_room(window: Window, held: SlidingWindow, tick: float, cost: int) -> bool:
+    remaining = _remaining(window, held, tick)
+    return remaining is None or remaining >= cost
 
 
 def _remaining(window: Window, held: SlidingWindow, tick: float) -> int | None:

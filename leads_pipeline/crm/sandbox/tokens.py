@@ -39,6 +39,11 @@ class Tokens:
         self._given[token] = (application, tick + self._seconds)
         return token, self._seconds
 
+    def end(self, token: str) -> None:
+        """End one token that was given out."""
+        application, _ends = self._given[token]
+        self._given[token] = (application, float("-inf"))
+
     def expire(self) -> int:
         """End every token that was given out, at once; returns how many there were."""
         for token, (application, _ends) in self._given.items():

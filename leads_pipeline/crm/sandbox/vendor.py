@@ -45,11 +45,22 @@ class Shared:
 
 
 @dataclass(frozen=True, slots=True)
+class Charge:
+    """What a request takes of its windows, and the narrower kind that it is of, if that is limited at once."""
+
+    cost: int = 1
+    kind: str | None = None
+
+
+ONE_REQUEST = Charge()
+
+
+@dataclass(frozen=True, slots=True)
 class PlayedEndpoint:
     """One operation: its name in reports and fault rules, its method and its paths.
 
     ``limited_as`` is the class of its limits. ``None``: it stands outside of token and limits, as those do that give
-    out tokens.
+    out tokens. ``charge``: what each request is counted as.
     """
 
     name: str
@@ -57,6 +68,7 @@ class PlayedEndpoint:
     paths: tuple[str, ...]
     operation: Callable[[Shared, Incoming], Answer]
     limited_as: str | None = API
+    charge: Callable[[Incoming], Charge] = lambda _incoming: ONE_REQUEST
 
 
 @dataclass(frozen=True, slots=True)
