@@ -13,6 +13,7 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from leads_pipeline.crm.port import CrmRecord, RecordVerdict, Traits, Verdict
+from leads_pipeline.crm.report import Refusal
 from leads_pipeline.domain.delivery import ClaimedRow, PropertyValue
 from leads_pipeline.domain.ids import BatchId, uuid7
 from leads_pipeline.domain.mapping import CONSENT, DestinationMapping, Fault
@@ -56,10 +57,11 @@ class ClaimedBatch:
 
 @dataclass(frozen=True, slots=True)
 class SettledBatch:
-    """What became of a batch: its sums, and how often each verdict came."""
+    """What became of a batch: its sums, how often each verdict came, and why what was not taken was refused."""
 
     outcome: Outcome
     verdicts: Mapping[str, int]
+    refusals: Mapping[Refusal, int] = field(default_factory=dict)
 
     @property
     def refused(self) -> bool:
@@ -201,7 +203,12 @@ def settle_batch(
     outcome = Outcome(len(delivered), len(settled) - len(delivered) - len(dead), len(dead))
     given = [item.verdict for item in settlements.values()]
     write_outcome(connection, batch.request.batch_id, given, outcome, now=now)
-    return SettledBatch(outcome, Counter(item.verdict for item in given))
+    refusals = Counter(
+        Refusal(item.state is OutboxState.DEAD, str(said.verdict), said.code or "")
+        for item in settled
+        if (said := settlements[item.outbox_id].verdict).verdict is not Verdict.DELIVERED
+    )
+    return SettledBatch(outcome, Counter(item.verdict for item in given), refusals)
 
 
 def unsendable_contacts(

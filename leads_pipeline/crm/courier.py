@@ -6,7 +6,7 @@ what its answer means; see the destination's module.
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 
@@ -14,6 +14,7 @@ import sqlalchemy as sa
 
 from leads_pipeline.clock import Clock
 from leads_pipeline.crm.port import CrmClient, CrmRecord, CrmRequest, CrmResponse, QuotaReading
+from leads_pipeline.crm.report import Refusal
 from leads_pipeline.domain.ids import BatchId, uuid7
 from leads_pipeline.domain.stage import Lane
 from leads_pipeline.errors import AccountParked
@@ -34,10 +35,15 @@ class Tally:
         self.counts: Counter[str] = Counter()
         self.lanes: Counter[str] = Counter()  # requests, by the lane for which they were asked
         self.readings: dict[tuple[str, int | None], QuotaReading] = {}  # the last of each class and window
+        self.refusals: Counter[Refusal] = Counter()
 
     def add(self, **counts: int) -> None:
         with self._lock:
             self.counts.update(counts)
+
+    def refused(self, refusals: Mapping[Refusal, int]) -> None:
+        with self._lock:
+            self.refusals.update(refusals)
 
     def saw(self, response: CrmResponse, *, lane: Lane | None) -> None:
         with self._lock:

@@ -49,6 +49,23 @@ class Health:
         self.closed = not found or found[0].state is BreakerState.CLOSED
         return None if allowed else self._parked(found[0])
 
+    def refuses(self) -> Parked | None:
+        """Why nothing may be asked until the breaker's pause ends, if so. Takes no probe, which is for a batch."""
+        with self._engine.connect() as connection:
+            found = breaker.read_breakers(connection, self._name)
+        if not found or found[0].state is BreakerState.CLOSED:
+            return None
+        parked = self._parked(found[0])
+        return parked if parked.until > self._clock.now() else None
+
+    def stands(self) -> str:
+        """The breaker as it stands, for people: ``closed``, or ``open (no_answer)``."""
+        with self._engine.connect() as connection:
+            found = breaker.read_breakers(connection, self._name)
+        if not found or found[0].state is BreakerState.CLOSED:
+            return str(BreakerState.CLOSED)
+        return f"{found[0].state} ({found[0].reason})"
+
     def after(self, *, refused: bool, last: CrmResponse | None) -> Parked | None:
         """Note how a batch ended: what its last request was answered, and whether the destination refuses us.
 
@@ -67,6 +84,15 @@ class Health:
             found = breaker.read_breakers(connection, self._name)
         self.closed = not found or found[0].state is BreakerState.CLOSED
         return None if self.closed else self._parked(found[0])
+
+    def failed(self, response: CrmResponse) -> None:
+        """Note that a request about no record got no answer, or an error of the CRM's own, if so.
+
+        What it was answered else closes nothing: whether contacts are taken is for a batch to say.
+        """
+        if (reason := _failure(response)) is not None:
+            with self._engine.begin() as connection:
+                breaker.failed(connection, self._name, reason=reason, policy=self._policy, now=self._clock.now())
 
     def _parked(self, found: breaker.Breaker) -> Parked:
         pause = timedelta(seconds=self._policy.pause_seconds)

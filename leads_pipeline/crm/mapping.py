@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from datetime import datetime, timedelta
 from hashlib import blake2b
 from typing import Any
 
@@ -14,8 +15,11 @@ from leads_pipeline.config import DestinationSettings, RuleSettings
 from leads_pipeline.domain.destination_schema import DestinationSchema, FieldType
 from leads_pipeline.domain.mapping import DestinationMapping, MappingRule
 from leads_pipeline.errors import LeadsError
-from leads_pipeline.storage.destination_schemas import read_schema
+from leads_pipeline.storage.destination_schemas import faulty_destinations, read_schema
 from leads_pipeline.storage.mapping_overrides import current_overrides
+
+# For how long what a destination told of its fields is believed without asking again.
+SCHEMA_KEPT = timedelta(hours=1)
 
 
 def mapping_rules(settings: DestinationSettings) -> tuple[MappingRule, ...]:
@@ -37,6 +41,19 @@ def destination_mapping(
     """The mapping with the schema that is kept; without one nothing can be checked, and everything is sent."""
     stored = read_schema(connection, destination)
     return with_schema(connection, destination, settings, None if stored is None else stored.schema)
+
+
+def blocked_destinations(
+    connection: sa.Connection, destinations: Mapping[str, DestinationSettings]
+) -> dict[str, datetime]:
+    """The destinations at which no contact can be sent as it is mapped, and until when what they told is believed."""
+    found = {}
+    for name in faulty_destinations(connection, list(destinations)):
+        stored = read_schema(connection, name)
+        mapping = destination_mapping(connection, name, destinations[name])  # leads.yaml may be mended since
+        if stored is not None and any(fault.blocks for fault in mapping.faults()):
+            found[name] = stored.fetched_at + SCHEMA_KEPT
+    return found
 
 
 def with_schema(

@@ -8,6 +8,7 @@ from functools import cache
 import sqlalchemy as sa
 
 from leads_pipeline.config import DestinationSettings, RequestLimits, Settings
+from leads_pipeline.crm.mapping import blocked_destinations
 from leads_pipeline.domain.quota_budget import Forecast
 from leads_pipeline.domain.stage import ALL_LANES, Lane
 from leads_pipeline.outbound.breaker import BreakerState, read_breakers
@@ -24,12 +25,42 @@ _BREAKER = "crm:"
 _AFTER_TIME_OUT = timedelta(seconds=10)
 
 
+# Why a destination is left alone whose mapping lets no contact through.
+MAPPING = "mapping"
+
+_ADVICE = {
+    AUTH: "it refuses our credentials or set-up: put that right; it is asked again once a minute",
+    MAPPING: "no contact can be sent as it is mapped: `leads destinations check` says why, and then lifts this",
+    "no_answer": "it does not answer; one batch tries it when the pause is over. Nothing is lost, no attempt is spent",
+    "server_error": "it answers with errors of its own; one batch tries it when the pause is over. No attempt is spent",
+    WaitReason.DAILY: "the quota is spent: it goes on at the reset by itself, or sooner with a higher limits.daily",
+    WaitReason.RESERVE: "what is left is kept for more urgent lanes (limits.reserve, forecast); it goes on by itself",
+    WaitReason.PAUSED: "the vendor asked for a pause, as its limit was reached; it goes on by itself",
+    WaitReason.WINDOW: "the run ended before the next request was allowed; the next run goes on",
+    WaitReason.BUSY: "other processes held the account's row for too long; the next run goes on",
+    WaitReason.IN_FLIGHT: "as many requests are under way as limits.shared_in_flight allows; it goes on by itself",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Parked:
-    """Why something is left alone: auth, no_answer, server_error, daily, reserve, paused, or window (no time left)."""
+    """Why something is left alone.
+
+    auth, mapping, no_answer, server_error, daily, reserve, paused, in_flight, or window (no time left).
+    """
 
     reason: str
     until: datetime
+
+    @property
+    def advice(self) -> str:
+        """What it means, and what to do."""
+        return _ADVICE.get(self.reason, "it goes on by itself")
+
+    @property
+    def needs_somebody(self) -> bool:
+        """Whether it lasts until a person acts."""
+        return self.reason in (AUTH, MAPPING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,18 +87,22 @@ def breaker_name(destination: str) -> str:
 
 
 def parked_now(engine: sa.Engine, *, settings: Settings, now: datetime) -> Parking:
-    """The destinations that fail or refuse us, and whatever of the others cannot be asked for within one run.
+    """Destinations that fail, refuse us or can take nobody; of the others, what cannot be asked for within one run.
 
     Whoever starts deliveries asks this first: a run that finds everything parked would be started again and again.
     """
     with engine.connect() as connection:
         broken = {item.name: item for item in read_breakers(connection) if item.state is not BreakerState.CLOSED}
+        blocked = blocked_destinations(connection, settings.destinations)
     destinations: dict[str, Parked] = {}
     lanes: dict[tuple[str, Lane], Parked] = {}
     for name in settings.destinations:
         found = broken.get(breaker_name(name))
         if found is not None and found.next_probe_at is not None and found.next_probe_at > now:
             destinations[name] = Parked(found.reason or AUTH, found.next_probe_at)
+            continue
+        if name in blocked and blocked[name] > now:
+            destinations[name] = Parked(MAPPING, blocked[name])
             continue
         forecast = forecast_at(engine, name, settings=settings, now=now)
         limiter = limiter_of(engine, name, settings=settings, forecast=forecast)

@@ -21,13 +21,14 @@ from leads_pipeline.crm.batch import ClaimedBatch, SettledBatch, claim_batch, se
 from leads_pipeline.crm.claiming import LOOK_SECONDS, Claims, Turn
 from leads_pipeline.crm.courier import BatchCourier, Tally, lease_for
 from leads_pipeline.crm.health import Health
-from leads_pipeline.crm.mapping import destination_mapping
-from leads_pipeline.crm.parking import Parked, destinations_of, limiter_of, resets_at, until
+from leads_pipeline.crm.mapping import blocked_destinations, destination_mapping
+from leads_pipeline.crm.parking import MAPPING, Parked, destinations_of, limiter_of, resets_at, until
 from leads_pipeline.crm.port import CrmClient
+from leads_pipeline.crm.report import DestinationReport
 from leads_pipeline.domain.ids import BatchId, uuid7
 from leads_pipeline.domain.mapping import DestinationMapping
 from leads_pipeline.domain.quota_budget import BudgetPlan
-from leads_pipeline.domain.retry import budgets_of
+from leads_pipeline.domain.retry import AUTH_PAUSE, budgets_of
 from leads_pipeline.domain.sending_gate import GateRule
 from leads_pipeline.domain.stage import Lane, Operation
 from leads_pipeline.outbound.gate import Gate
@@ -153,20 +154,44 @@ class DestinationRun:
             return
         if self._mapping is None:
             self._mapping = self._checked_mapping()
+            if self._mapping is None:
+                return
         while (room := self._room()) > 0:
             alone = room == 1 and not self._health.closed
             run_all([partial(self._work, batches=1 if alone else None)] * room, stopping=self._work_of_all.stopping)
             if not alone or not self._health.closed:
                 return
 
-    def _checked_mapping(self) -> DestinationMapping:
+    def _checked_mapping(self) -> DestinationMapping | None:
+        """The mapping, checked lately; ``None`` if it lets no contact through: then the destination is parked."""
         self._work_of_all.prepare(self.name)
         with self._engine.connect() as connection:
-            return destination_mapping(connection, self.name, self._destination)
+            blocked = blocked_destinations(connection, {self.name: self._destination})
+            mapping = destination_mapping(connection, self.name, self._destination)
+        if self.name not in blocked:
+            return mapping
+        self._park(Parked(MAPPING, max(blocked[self.name], self._clock.now() + AUTH_PAUSE)))
+        return None
 
     def budget(self) -> BudgetPlan:
         """What is left of the account's quota, for whom, and until when."""
         return self._limiter.plan(self._forecast())
+
+    def report(self) -> DestinationReport:
+        """What was done here."""
+        counts = self.tally.counts
+        return DestinationReport(
+            delivered=counts["delivered"],
+            unchanged=counts["unchanged"],
+            suppressed=counts["suppressed"],
+            retried=counts["retried"],
+            dead=counts["dead"],
+            records=counts["records"],
+            requests=counts["requests"],
+            throttled=counts["throttled"],
+            breaker=self._health.stands(),
+            refusals=dict(self.tally.refusals),
+        )
 
     def _room(self) -> int:
         """How many threads may send: one while the breaker is to be probed, none while it is open."""
@@ -289,6 +314,7 @@ class DestinationRun:
     def _note(self, batch_id: BatchId, operation: Operation, settled: SettledBatch) -> None:
         outcome = settled.outcome
         self.tally.add(delivered=outcome.delivered, retried=outcome.retried, dead=outcome.dead)
+        self.tally.refused(settled.refusals)
         log.info(
             "crm_batch_settled",
             destination=self.name,

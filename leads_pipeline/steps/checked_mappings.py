@@ -16,20 +16,19 @@ from leads_pipeline.clock import Clock
 from leads_pipeline.config import Settings
 from leads_pipeline.crm.asking import PlainCourier
 from leads_pipeline.crm.clients import BUILDERS
-from leads_pipeline.crm.mapping import marks_of, with_schema
+from leads_pipeline.crm.health import Health
+from leads_pipeline.crm.mapping import SCHEMA_KEPT, marks_of, with_schema
+from leads_pipeline.crm.parking import limiter_of
 from leads_pipeline.crm.port import CrmClient
 from leads_pipeline.domain.destination_schema import DestinationSchema
 from leads_pipeline.domain.mapping import MappingFault
 from leads_pipeline.errors import AccountParked, CrmError
 from leads_pipeline.outbound.gate import Gate
-from leads_pipeline.outbound.limiter import Limiter
 from leads_pipeline.storage.access_tokens import TokenTable
 from leads_pipeline.storage.destination_schemas import StoredSchema, read_schema, want_withheld, write_schema
 from leads_pipeline.telemetry import get_logger
 
 log = get_logger(__name__)
-
-MAX_AGE = timedelta(hours=1)
 
 # Whoever waits for the answer waits with a delivery behind it: it goes on with what is known.
 _PATIENCE_SECONDS = 30
@@ -57,12 +56,14 @@ def check_mappings(
     clock: Clock,
     runner_id: str,
     destinations: Collection[str] | None = None,
-    max_age: timedelta = MAX_AGE,
+    max_age: timedelta = SCHEMA_KEPT,
     clients: Mapping[str, CrmClient] | None = None,
+    despite_breaker: bool = False,
 ) -> list[CheckedMapping]:
     """Check the mappings of ``destinations``, or of all; ask those of which nothing younger than ``max_age`` is known.
 
-    A destination that does not tell is checked by what it told before.
+    A destination that does not tell is checked by what it told before. One that fails, by its breaker, is not asked,
+    unless a person wants to know: ``despite_breaker``.
 
     Raises:
         ConfigError: a token's environment variable is not set.
@@ -77,6 +78,7 @@ def check_mappings(
             runner_id=runner_id,
             max_age=max_age,
             client=None if clients is None else clients[name],
+            despite_breaker=despite_breaker,
         )
         for name in names
     ]
@@ -91,6 +93,7 @@ def _check(
     runner_id: str,
     max_age: timedelta,
     client: CrmClient | None,
+    despite_breaker: bool,
 ) -> CheckedMapping:
     destination = settings.destinations[name]
     with engine.connect() as connection:
@@ -100,7 +103,15 @@ def _check(
     told_at = None if stored is None else stored.fetched_at
     problem = None
     if stored is None or now - stored.fetched_at >= max_age:
-        told = _ask(engine, name, settings=settings, clock=clock, runner_id=runner_id, client=client)
+        told = _ask(
+            engine,
+            name,
+            settings=settings,
+            clock=clock,
+            runner_id=runner_id,
+            client=client,
+            despite_breaker=despite_breaker,
+        )
         if isinstance(told, str):
             problem = told
             log.warning("destination_schema_not_told", destination=name)
@@ -120,16 +131,31 @@ def _check(
 
 
 def _ask(
-    engine: sa.Engine, name: str, *, settings: Settings, clock: Clock, runner_id: str, client: CrmClient | None
+    engine: sa.Engine,
+    name: str,
+    *,
+    settings: Settings,
+    clock: Clock,
+    runner_id: str,
+    client: CrmClient | None,
+    despite_breaker: bool,
 ) -> DestinationSchema | str:
     """The destination's fields, or why it does not tell them."""
     destination = settings.destinations[name]
-    limiter = Limiter(engine, account=destination.account, limits=destination.limits)
+    limiter = limiter_of(engine, name, settings=settings, forecast=None)
     deadline = clock.monotonic() + min(_PATIENCE_SECONDS, settings.pipeline.run_seconds)
     gate = Gate(limiter, clock=clock, deadline=deadline, stopping=threading.Event())
     asked = BUILDERS[destination.vendor](destination, TokenTable(engine)) if client is None else client
     courier = PlainCourier(
-        engine, asked, destination=name, settings=destination, gate=gate, clock=clock, runner_id=runner_id
+        engine,
+        asked,
+        destination=name,
+        settings=destination,
+        gate=gate,
+        clock=clock,
+        runner_id=runner_id,
+        health=Health(engine, name, policy=settings.delivery.breaker, clock=clock),
+        despite_breaker=despite_breaker,
     )
     try:
         return asked.describe(courier=courier)

@@ -21,6 +21,7 @@ from leads_pipeline.config import Settings
 from leads_pipeline.crm.clients import build_clients
 from leads_pipeline.crm.parking import Parked, Parking, open_doors, parked_now
 from leads_pipeline.crm.port import CrmClient
+from leads_pipeline.crm.report import DestinationReport
 from leads_pipeline.crm.run import Company, Delivering, DestinationRun, run_all
 from leads_pipeline.domain.quota_budget import BudgetPlan
 from leads_pipeline.domain.stage import Lane
@@ -62,6 +63,7 @@ class SyncReport:
     records: int = 0
     requests: int = 0
     requests_by_lane: Mapping[str, int] = field(default_factory=dict)
+    destinations: Mapping[str, DestinationReport] = field(default_factory=dict)  # those that were asked, or had records
     throttled: int = 0
     waited_seconds: float = 0.0  # added up over the threads
     quota_remaining: Mapping[str, int] = field(default_factory=dict)  # "<destination> window" and "… daily"
@@ -72,6 +74,11 @@ class SyncReport:
     def spared(self) -> int:
         """Records that were settled without a request."""
         return self.unchanged + self.suppressed + self.cancelled
+
+    @property
+    def calls_per_record(self) -> float:
+        """Requests for each record that was sent."""
+        return self.requests / self.records if self.records else 0.0
 
     @property
     def parked_until(self) -> datetime | None:
@@ -178,6 +185,7 @@ def _report(runs: Sequence[DestinationRun], *, parked: Mapping[str, Parked]) -> 
         records=counts["records"],
         requests=counts["requests"],
         requests_by_lane=dict(lanes),
+        destinations={run.name: run.report() for run in runs if run.tally.counts},
         throttled=counts["throttled"],
         waited_seconds=sum(run.gate.waited_seconds for run in runs),
         quota_remaining=quota,

@@ -241,15 +241,28 @@ def dispose_undelivered_leads(
     return [row.lead_id for row in rows]
 
 
-def dead_letter_counts(connection: sa.Connection) -> dict[tuple[str, str, str], int]:
-    """Open letters by tenant, destination and reason."""
+@dataclass(frozen=True, slots=True)
+class OpenLetters:
+    """Open letters of one destination that have the same reason and code; ``oldest``: when the first died."""
+
+    destination: str
+    reason: str
+    code: str | None
+    letters: int
+    oldest: datetime
+
+
+def open_letters(connection: sa.Connection, destinations: Sequence[str]) -> list[OpenLetters]:
+    """What waits for somebody to decide, the most letters first."""
     rows = connection.execute(
         sa.text(
-            "select tenant, destination, reason, count(*) as letters from dead_letters "
-            "where resolved_at is null group by tenant, destination, reason order by tenant, destination, reason"
-        )
+            "select destination, reason, code, count(*) as letters, min(died_at) as oldest from dead_letters "
+            "where resolved_at is null and destination = any(:destinations) "
+            "group by destination, reason, code order by letters desc, destination, reason, code"
+        ),
+        {"destinations": list(destinations)},
     )
-    return {(row.tenant, row.destination, row.reason): row.letters for row in rows}
+    return [OpenLetters(**row) for row in rows.mappings()]
 
 
 def as_json(properties: Mapping[str, Any]) -> str:

@@ -58,6 +58,15 @@ def read_schema(connection: sa.Connection, destination: str) -> StoredSchema | N
     )
 
 
+def faulty_destinations(connection: sa.Connection, destinations: Sequence[str]) -> list[str]:
+    """Those of which a fault of the mapping was found, when it was last held against what they told."""
+    statement = sa.select(destination_schemas.c.destination).where(
+        destination_schemas.c.destination.in_(destinations),
+        sa.func.jsonb_array_length(destination_schemas.c.faults) > 0,
+    )
+    return sorted(connection.execute(statement).scalars())
+
+
 def write_schema(connection: sa.Connection, destination: str, stored: StoredSchema) -> None:
     """Keep what a destination told; it replaces what it told before."""
     document = {

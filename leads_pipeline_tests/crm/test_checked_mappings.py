@@ -12,13 +12,21 @@ import sqlalchemy as sa
 from leads_pipeline.clock import FrozenClock
 from leads_pipeline.config import Settings
 from leads_pipeline.config.destinations import PropertySettings
-from leads_pipeline.crm.mapping import read_rule, rule_as_json, rule_from_json
+from leads_pipeline.crm.clients import build_clients
+from leads_pipeline.crm.health import Health
+from leads_pipeline.crm.mapping import SCHEMA_KEPT, read_rule, rule_as_json, rule_from_json
+from leads_pipeline.crm.parking import limiter_of, parked_now
+from leads_pipeline.crm.port import Courier, CrmRequest, CrmResponse
 from leads_pipeline.crm.sandbox.hubspot.options import HubSpotOptions
 from leads_pipeline.crm.sandbox.running import SandboxServer, running_sandbox
-from leads_pipeline.domain.destination_schema import FieldType
+from leads_pipeline.domain.destination_schema import DestinationSchema, FieldType
 from leads_pipeline.domain.mapping import Fault, MappingRule
+from leads_pipeline.domain.stage import ALL_LANES
 from leads_pipeline.errors import LeadsError
-from leads_pipeline.steps.checked_mappings import MAX_AGE, CheckedMapping, check_mappings
+from leads_pipeline.flows import FlowContext, deliver, plan_sync
+from leads_pipeline.outbound.limiter import Grant
+from leads_pipeline.steps.checked_mappings import CheckedMapping, check_mappings
+from leads_pipeline.steps.crm_sync_batches import SyncReport
 from leads_pipeline.steps.fixed_dead_letters import fix_mapping
 from leads_pipeline.storage.dead_letter_actions import DoneBy, actions_of
 from leads_pipeline.storage.destination_schemas import WithheldCount, read_schema, withheld_counts
@@ -42,11 +50,18 @@ def _check(engine: sa.Engine, settings: Settings, clock: FrozenClock, **options:
     return checked
 
 
-def _make_property(sandbox: SandboxServer, name: str) -> None:
+def _make_property(sandbox: SandboxServer, name: str, *, unique: bool = False) -> None:
     made = httpx.post(
         f"{sandbox.base_url}/crm/v3/properties/contacts",
         headers={"Authorization": f"Bearer {TOKEN}"},
-        json={"name": name, "label": name, "type": "string", "fieldType": "text", "groupName": "contactinformation"},
+        json={
+            "name": name,
+            "label": name,
+            "type": "string",
+            "fieldType": "text",
+            "groupName": "contactinformation",
+            "hasUniqueValue": unique,
+        },
     )
     assert made.status_code == 201, made.text
 
@@ -55,6 +70,12 @@ def _properties(sandbox: SandboxServer) -> dict[str, Any]:
     [stored] = sandbox.contacts()
     found: dict[str, Any] = stored["properties"]
     return found
+
+
+def _deliver(engine: sa.Engine, settings: Settings, clock: FrozenClock) -> SyncReport:
+    """A delivery as the flow has it: whoever has something due is asked for its fields first."""
+    flow = FlowContext(engine, settings, clock)
+    return deliver(flow, plan_sync(flow, lanes=ALL_LANES), runner_id="test")
 
 
 def _asked(engine: sa.Engine) -> int:
@@ -80,14 +101,14 @@ def test_an_unknown_property_is_left_out_and_named_and_sent_once_it_is_there(
 
     _make_property(sandbox, "source_of_lead")
     assert _check(engine, settings, clock).wanted_again == 0
-    clock.advance(MAX_AGE.total_seconds())
+    clock.advance(SCHEMA_KEPT.total_seconds())
     checked = _check(engine, settings, clock)
     assert (checked.faults, checked.wanted_again) == ((), 1)
     assert row_of(engine, contact)["lane"] == "batch"
     assert sync(engine, settings, clock).delivered == 1
     assert _properties(sandbox)["source_of_lead"] == "website"
     assert row_of(engine, contact)["withheld"] is None
-    clock.advance(MAX_AGE.total_seconds())
+    clock.advance(SCHEMA_KEPT.total_seconds())
     assert _check(engine, settings, clock).wanted_again == 0
 
 
@@ -229,7 +250,7 @@ def test_a_crm_is_asked_once_an_hour_and_at_once_when_a_person_wants_to_know(
     for expected in (1, 1):
         assert _check(engine, settings, clock).problem is None
         assert _asked(engine) == expected
-    clock.advance(MAX_AGE.total_seconds())
+    clock.advance(SCHEMA_KEPT.total_seconds())
     _check(engine, settings, clock)
     assert _asked(engine) == 2
     _check(engine, settings, clock, max_age=timedelta(0))
@@ -259,7 +280,7 @@ def test_a_crm_that_does_not_tell_is_checked_by_what_it_told_before(
     _check(engine, settings, clock)
     with engine.connect() as connection:
         before = read_schema(connection, "hubspot")
-    clock.advance(MAX_AGE.total_seconds())
+    clock.advance(SCHEMA_KEPT.total_seconds())
     monkeypatch.setenv("LEADS_HUBSPOT_TOKEN", "revoked")
     checked = _check(engine, settings, clock)
     assert checked.problem is not None
@@ -282,6 +303,78 @@ def test_without_an_answer_nothing_is_checked_and_everything_is_sent(
     sync(engine, settings, clock)
     assert _properties(sandbox)["city"] == "Graz"
     assert row_of(engine, contact)["withheld"] is None
+
+
+def test_a_crm_that_fails_by_its_breaker_is_asked_for_its_fields_by_persons_alone(
+    engine: sa.Engine, clock: FrozenClock, sandbox: SandboxServer
+) -> None:
+    settings = _settings(sandbox)
+    health = Health(engine, "hubspot", policy=settings.delivery.breaker, clock=clock)
+    health.after(refused=True, last=None)
+    problem = _check(engine, settings, clock).problem
+    assert problem is not None
+    assert "(auth): ask again then" in problem
+    assert _asked(engine) == 0, "each run would wait for its time-out"
+    assert _check(engine, settings, clock, despite_breaker=True).problem is None
+
+
+def test_a_crm_that_does_not_say_what_fields_it_has_is_left_alone_after_a_few_times(
+    engine: sa.Engine, clock: FrozenClock
+) -> None:
+    settings = settings_for("http://127.0.0.1:9")
+    for _ in range(settings.delivery.breaker.failures):
+        assert "parked" not in str(_check(engine, settings, clock).problem)
+    assert "parked" in str(_check(engine, settings, clock).problem)
+
+
+def test_a_question_that_breaks_leaves_no_request_under_way(
+    engine: sa.Engine, clock: FrozenClock, sandbox: SandboxServer
+) -> None:
+    settings = _settings(sandbox)
+    hubspot = settings.destinations["hubspot"]
+    limits = hubspot.limits.model_copy(update={"shared_in_flight": 1})
+    destinations = {"hubspot": hubspot.model_copy(update={"limits": limits})}
+    limited = settings.model_copy(update={"destinations": destinations})
+    client = build_clients(limited, engine)["hubspot"]
+
+    class Breaks:
+        traits, close = client.traits, client.close
+
+        def describe(self, *, courier: Courier) -> DestinationSchema:
+            courier(CrmRequest("describe", "GET", "/crm/v3/properties/contacts", 0))
+            raise AssertionError("it was not sent")
+
+        def send(self, request: CrmRequest) -> CrmResponse:
+            raise RuntimeError("a defect")
+
+    with pytest.raises(RuntimeError, match="a defect"):
+        _check(engine, limited, clock, clients={"hubspot": Breaks()})
+    assert isinstance(limiter_of(engine, "hubspot", settings=limited, forecast=None).acquire(), Grant)
+    client.close()
+
+
+@pytest.mark.parametrize("mend", ["leads.yaml", "the CRM"])
+def test_a_destination_that_can_take_nobody_as_it_is_mapped_is_parked_until_somebody_mends_it(
+    mend: str, engine: sa.Engine, clock: FrozenClock, sandbox: SandboxServer
+) -> None:
+    mended = settings_for(sandbox.base_url)
+    hubspot = mended.destinations["hubspot"]
+    wrong = mended.model_copy(
+        update={"destinations": {"hubspot": hubspot.model_copy(update={"key_property": "company_key"})}}
+    )
+    [contact] = add_contacts(engine)
+    report = _deliver(engine, wrong, clock)
+    assert report.parked["hubspot"].reason == "mapping"
+    assert "leads destinations check" in report.parked["hubspot"].advice
+    assert (row_of(engine, contact)["state"], row_of(engine, contact)["attempts"]) == ("waiting", 0)
+    assert parked_now(engine, settings=wrong, now=clock.now()).destinations["hubspot"].reason == "mapping"
+    if mend == "leads.yaml":
+        assert parked_now(engine, settings=mended, now=clock.now()).destinations == {}
+        assert _deliver(engine, mended, clock).delivered == 1
+    else:
+        _make_property(sandbox, "company_key", unique=True)
+        assert _check(engine, wrong, clock, max_age=timedelta(0)).faults == ()
+        assert _deliver(engine, wrong, clock).delivered == 1
 
 
 def test_each_type_of_field_arrives_in_a_property_of_its_type(

@@ -13,6 +13,8 @@ ALL = {
     "crm_sync_batches.conservation",
     "crm_sync_batches.delivery_success",
     "crm_sync_batches.mapping",
+    "crm_sync_batches.open_dead_letters",
+    "crm_sync_batches.parked_destinations",
     "deduped_leads.record_keys",
     "golden_contacts.duplicate_emails",
     "validated_leads.quality_holds",
@@ -232,10 +234,39 @@ def test_a_property_that_cannot_be_sent_is_named_with_what_to_do(run, engine, fl
     assert "1 contacts are at hubspot without sauce" in judged.description
 
 
+def test_contacts_that_were_given_up_wait_for_somebody(run, seeding):
+    with seeding() as flow:
+        for _ in range(2):
+            flow.dead()
+    result = run("slo_checks")
+    [judged] = [item for item in result.get_asset_check_evaluations() if item.check_name == "open_dead_letters"]
+    assert (judged.passed, judged.severity) == (False, dg.AssetCheckSeverity.WARN)
+    assert "2 contacts were given up: `leads dead-letters list`" in judged.description
+    assert evaluation(result, "open_dead_letters")["open"] == 2
+
+
+@pytest.mark.parametrize(
+    ("reason", "severity"), [("auth", dg.AssetCheckSeverity.ERROR), ("no_answer", dg.AssetCheckSeverity.WARN)]
+)
+def test_a_parked_destination_is_named_with_what_to_do(reason, severity, run, seeding, clock):
+    with seeding() as flow:
+        later = clock.now() + timedelta(minutes=1)
+        flow.insert(
+            "circuit_breakers", name="crm:hubspot", state="open", failures=1, reason=reason, next_probe_at=later
+        )
+    result = run("slo_checks")
+    [judged] = [item for item in result.get_asset_check_evaluations() if item.check_name == "parked_destinations"]
+    assert (judged.passed, judged.severity) == (False, severity)
+    assert judged.description.startswith(f"hubspot ({reason}): it ")
+    assert f"| hubspot | {later:%Y-%m-%d %H:%M} UTC | {reason} |" in judged.metadata["parked"].value
+
+
 def test_a_destination_that_can_take_nobody_is_an_error(run, engine, flow_context):
     hubspot = flow_context.settings.destinations["hubspot"]
     wrong = hubspot.model_copy(update={"key_property": "company_key"})
     settings = flow_context.settings.model_copy(update={"destinations": {"hubspot": wrong}})
     check_mappings(engine, settings=settings, clock=flow_context.clock, runner_id="test")
-    [judged] = [item for item in run("slo_checks").get_asset_check_evaluations() if item.check_name == "mapping"]
+    found = {item.check_name: item for item in run("slo_checks").get_asset_check_evaluations()}
+    judged, parked = found["mapping"], found["parked_destinations"]
+    assert (parked.passed, parked.severity) == (True, dg.AssetCheckSeverity.WARN), "by what leads.yaml says now"
     assert (judged.passed, judged.severity) == (False, dg.AssetCheckSeverity.ERROR)

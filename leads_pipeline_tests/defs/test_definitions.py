@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 HEAVY = ("great_expectations", "dbt", "dagster_dbt", "pandas", "splink", "duckdb", "numpy", "pyspark")
 SCHEDULED_CHECKS = {
     "conservation", "oldest_pending", "rejection_rate", "schema_drift", "record_keys", "delivery_success",
-    "quality_holds", "mapping",
+    "quality_holds", "mapping", "open_dead_letters", "parked_destinations",
     "verified_in_time", "verification_budget",
 }  # fmt: skip
 
