@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _DNS = "dns"
 _PROVIDERS = ("zerobounce", "neverbounce", "kickbox", "hunter", "reacher", "twilio")
 # Each vendor's own, so that all of them can run side by side. A test holds the CRMs against the sandbox's registry.
-_CRM_PORTS = {"hubspot": 8090}
+_CRM_PORTS = {"hubspot": 8090, "salesforce": 8097}
 _CRMS = tuple(_CRM_PORTS)
 _PORTS = {**_CRM_PORTS, **{vendor: 8091 + place for place, vendor in enumerate(_PROVIDERS)}, _DNS: 8053}
 _PORTS_SHOWN = ", ".join(f"{vendor} {port}" for vendor, port in _PORTS.items())
@@ -38,6 +38,7 @@ _OF_EVERY_CRM = (
 # What only some have, by the names of that vendor's own options.
 _OF_ONE_CRM = {
     "retry_after": ("hubspot",),
+    **dict.fromkeys(("consumer_key", "certificate", "duplicate_rule", "job_seconds"), ("salesforce",)),
 }
 # Options that only some vendors know.
 _KNOWN_TO = {
@@ -88,6 +89,11 @@ def sandbox() -> None:
               help="CRM: environment variable with the token of another application of the account.")  # fmt: skip
 @click.option("--others-per-second", type=click.FloatRange(min=0),
               help="CRM: requests of one more application, which is played.")  # fmt: skip
+@click.option("--consumer-key", help="Salesforce: what the connected app must call itself.")
+@click.option("--certificate", type=click.Path(path_type=Path, dir_okay=False, exists=True),
+              help="Salesforce: PEM file with the certificate that JWT assertions must be signed with.")  # fmt: skip
+@click.option("--duplicate-rule", is_flag=True, help="Salesforce: refuse a record whose e-mail another one has.")
+@click.option("--job-seconds", type=click.FloatRange(min=0), help="Salesforce: how long a bulk job takes.")
 @click.option("--account", help="Twilio: the account SID to demand; without it any will do.")
 @click.option("--credit", type=click.IntRange(min=0), help="Provider: look-ups that are paid for; else they never end.")
 @click.option("--calls-per-minute", type=click.IntRange(min=1), help="Provider: instead of the vendor's own limit.")

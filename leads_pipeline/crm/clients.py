@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from leads_pipeline.config import Settings
 from leads_pipeline.crm.hubspot import client as hubspot
 from leads_pipeline.crm.port import CrmClient
+from leads_pipeline.crm.salesforce import client as salesforce
 from leads_pipeline.crm.sql_table import client as sql_table
 from leads_pipeline.crm.webhook import client as webhook
 from leads_pipeline.crm.zoho import client as zoho
@@ -20,6 +21,7 @@ BUILDERS: Mapping[str, Callable[[Any, TokenStore], CrmClient]] = {
     "webhook": webhook.build,
     "sql": sql_table.build,
     "zoho": zoho.build,
+    "salesforce": salesforce.build,
 }
 
 

@@ -505,7 +505,7 @@ class CredentialsContract:
         vendor.fail({"kind": kind})
         verdicts = deliver(vendor, contact(vendor, 1), contact(vendor, 2), sending=sending)
         assert classes(verdicts) == {Verdict.AUTH}
-        assert len(sending.asked) == 1
+        assert len(sending.asked) == 1 + sending.answered[0].credentials_renewed
 
 
 class LockContract:
