@@ -66,7 +66,7 @@ def test_a_folder_is_tried(leads: Leads, tmp_path: Path) -> None:
     settings = f"vendor: file, directory: {tmp_path / 'out'}"
     checked = leads(settings, "check")
     assert checked.exit_code == 1
-    assert "problem  the folder did not take a file (ENOENT): the folder is not there: make it" in said(checked)
+    assert "problem the folder did not take a file (ENOENT): the folder is not there: make it" in said(checked)
     (tmp_path / "out").mkdir()
     assert leads(settings, "check").exit_code == 0
 
@@ -77,7 +77,7 @@ def test_a_table_is_held_against_the_mapping(
     monkeypatch.setenv("TABLE_URL", empty_database_url)
     checked = leads(SQL, "check")
     assert checked.exit_code == 1
-    assert "problem  the database did not tell of any column contact_id, version, archived_at" in said(checked)
+    assert "problem the database did not tell of any column contact_id, version, archived_at" in said(checked)
     with psycopg.connect(empty_database_url) as connection:
         connection.execute(
             "create table contacts (contact_id uuid primary key, version bigint, archived_at timestamptz, email text, "
