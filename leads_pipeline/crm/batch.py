@@ -23,10 +23,26 @@ from leads_pipeline.domain.snapshot import Snapshot, acknowledged, difference, u
 from leads_pipeline.domain.stage import Operation, OutboxState
 from leads_pipeline.storage.dead_letters import DeadLetter, supersede, write_dead_letters
 from leads_pipeline.storage.destination_schemas import note_withheld
-from leads_pipeline.storage.outbox import Settlement, cancel, claim, note_touched, settle, suppress, wanted_contacts
+from leads_pipeline.storage.outbox import (
+    Settlement,
+    cancel,
+    claim,
+    note_touched,
+    settle,
+    suppress,
+    unclaim,
+    wanted_contacts,
+)
 from leads_pipeline.storage.outbox_records import forget_handed_on
 from leads_pipeline.storage.suppressions import listed
-from leads_pipeline.storage.sync_batches import AttemptRow, Outcome, RequestRow, write_attempts, write_outcome
+from leads_pipeline.storage.sync_batches import (
+    AttemptRow,
+    Outcome,
+    RequestRow,
+    forget_attempts,
+    write_attempts,
+    write_outcome,
+)
 
 # The code of a record that needed no request: the destination holds all that is wanted.
 UNCHANGED = "UNCHANGED"
@@ -163,6 +179,12 @@ def claim_batch(
     )
     _settle_unchanged(connection, batch, unchanged, now=now)
     return batch
+
+
+def unclaim_batch(connection: sa.Connection, batch: ClaimedBatch, *, now: datetime) -> None:
+    """Give the batch's records back as they were: nothing of it was sent. What needed no request stays settled."""
+    unclaim(connection, [record.outbox_id for record in batch.records], token=batch.token, now=now)
+    forget_attempts(connection, batch.request.batch_id)
 
 
 def settle_batch(
