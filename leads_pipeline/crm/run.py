@@ -23,7 +23,7 @@ from leads_pipeline.crm.courier import BatchCourier, Tally, lease_for
 from leads_pipeline.crm.health import Health
 from leads_pipeline.crm.jobs import Jobs
 from leads_pipeline.crm.mapping import blocked_destinations, destination_mapping
-from leads_pipeline.crm.parking import MAPPING, Parked, destinations_of, limiter_of, resets_at, until
+from leads_pipeline.crm.parking import MAPPING, Parked, destinations_of, limiter_of, price_of_full, resets_at, until
 from leads_pipeline.crm.port import CrmClient, CrmResponse
 from leads_pipeline.crm.report import DestinationReport
 from leads_pipeline.domain.ids import BatchId, uuid7
@@ -124,7 +124,7 @@ class DestinationRun:
         self._health = Health(work.engine, name, policy=settings.delivery.breaker, clock=work.clock)
         self._tenants = [tenant for tenant, its in settings.tenants.items() if name in its.destinations]
         size = min(self._destination.batch_size, client.traits.max_batch)
-        self._charge = client.traits.charge(size)
+        self._size = size
         self._claims = self._claims_of(lanes, size=size)
         self._jobs = Jobs(
             work.engine,
@@ -302,7 +302,7 @@ class DestinationRun:
             if turn is None:
                 return None
             # A full request's price: a claim that must not be sent afterwards would hold up its rows.
-            answer = self._limiter.peek(Ask(self._charge.endpoint_class, self._charge.cost, turn.lane))
+            answer = self._limiter.peek(price_of_full(self._destination, lane=turn.lane, records=self._size))
             if isinstance(answer, Grant) or answer.seconds <= self._ahead:
                 return turn
             now = self._clock.now()
