@@ -17,7 +17,7 @@ import sqlalchemy as sa
 
 from leads_pipeline.clock import Clock
 from leads_pipeline.config import DestinationSettings, Settings
-from leads_pipeline.crm.batch import ClaimedBatch, SettledBatch, claim_batch, settle_batch
+from leads_pipeline.crm.batch import ClaimedBatch, SettledBatch, claim_batch, settle_batch, unclaim_batch
 from leads_pipeline.crm.claiming import LOOK_SECONDS, Claims, Turn
 from leads_pipeline.crm.courier import BatchCourier, Tally, lease_for
 from leads_pipeline.crm.health import Health
@@ -33,7 +33,7 @@ from leads_pipeline.domain.retry import AUTH_PAUSE, budgets_of
 from leads_pipeline.domain.sending_gate import GateRule
 from leads_pipeline.domain.stage import Lane, Operation
 from leads_pipeline.errors import AccountParked
-from leads_pipeline.outbound.gate import Gate
+from leads_pipeline.outbound.gate import Gate, GrantTaken
 from leads_pipeline.outbound.limiter import Ask, Grant, WaitReason
 from leads_pipeline.storage.claim_owners import ClaimOwner
 from leads_pipeline.storage.delivery_status import RequestForecast
@@ -47,6 +47,9 @@ log = get_logger(__name__)
 # A queue whose rows somebody else holds is left after so many looks, a little apart.
 _FRUITLESS_LOOKS = 3
 _FRUITLESS_SECONDS = 0.05
+
+# What is claimed for a grant that is `claim_ahead_seconds` away is kept for twice as long if others get that one.
+_TIMES_AHEAD = 2
 
 
 class Company:
@@ -363,12 +366,17 @@ class DestinationRun:
             first=batch.request,
             granted=granted,
             tally=self.tally,
+            patience=_TIMES_AHEAD * self._ahead,
         )
         refused = False
         for operation in (*(item for item in Operation if item is not Operation.UPSERT), Operation.UPSERT):
             if records := batch.records_of(operation):
                 courier.take(records, lane=_most_urgent(batch.rows[record.outbox_id].lane for record in records))
-                answered = self._client.deliver(records, courier=courier)
+                try:
+                    answered = self._client.deliver(records, courier=courier)
+                except GrantTaken:
+                    self._give_back(batch)
+                    return
                 now = self._clock.now()
                 with self._engine.begin() as connection:
                     settled = settle_batch(
@@ -383,6 +391,12 @@ class DestinationRun:
                 self._note(batch.request.batch_id, operation, settled)
                 refused = refused or settled.refused
         self._judge(refused=refused, last=courier.last)
+
+    def _give_back(self, batch: ClaimedBatch) -> None:
+        """Let others have what was claimed for a grant that others got."""
+        with self._engine.begin() as connection:
+            unclaim_batch(connection, batch, now=self._clock.now())
+        self.tally.add(records=-len(batch.records))
 
     def _judge(self, *, refused: bool, last: CrmResponse | None) -> None:
         """Note how the destination took what it was sent, and leave it alone if it must be."""
