@@ -271,7 +271,7 @@ def test_a_table_that_cannot_be_written_to_says_what_to_do(
 
 def test_columns_of_ours_that_are_of_another_type_are_named(make: Make) -> None:
     table = make(version_column="full_name", key_column="made_at")
-    with pytest.raises(CrmError, match=r"made_at .key_column. must be uuid or text .*full_name .version_column. must be"):
+    with pytest.raises(CrmError, match=r"made_at .key_column. must be uuid or text .*full_name .version_column. must"):
         described(table)
 
 
