@@ -34,7 +34,7 @@ from leads_pipeline.storage.outbox import (
     wanted_contacts,
 )
 from leads_pipeline.storage.outbox_records import forget_handed_on
-from leads_pipeline.storage.suppressions import listed
+from leads_pipeline.storage.suppressions import anybody_listed, listed, merged_away
 from leads_pipeline.storage.sync_batches import (
     AttemptRow,
     Outcome,
@@ -237,8 +237,14 @@ def unsendable_contacts(
     connection: sa.Connection, contacts: Mapping[UUID, Mapping[str, Any]], *, gate: GateRule, destination: str
 ) -> dict[UUID, Unsendable]:
     """The contacts that must not be sent, each with why."""
-    subjects = {contact_id: (contact["tenant"], subjects_of(contact)) for contact_id, contact in contacts.items()}
-    on_list = listed(connection, subjects, destination=destination)
+    on_list: set[UUID] = set()
+    if anybody_listed(connection, {contact["tenant"] for contact in contacts.values()}):
+        taken_in = merged_away(connection, contacts.keys())
+        subjects = {
+            contact_id: (contact["tenant"], subjects_of(contact, merged_away=taken_in.get(contact_id, ())))
+            for contact_id, contact in contacts.items()
+        }
+        on_list = listed(connection, subjects, destination=destination)
     judged = {
         contact_id: refusal(contact["consent"], listed=contact_id in on_list, rule=gate)
         for contact_id, contact in contacts.items()

@@ -1,5 +1,7 @@
 """Who must not be sent is not sent, at the last moment, and is sent again when that ends."""
 
+from uuid import uuid4
+
 import pytest
 import sqlalchemy as sa
 
@@ -11,7 +13,7 @@ from leads_pipeline.domain.stage import Lane
 from leads_pipeline.errors import ConfigError, NotFound
 from leads_pipeline.steps import suppressed_contacts
 from leads_pipeline.storage.outbox_demand import Demand, demand
-from leads_pipeline.storage.schema import golden_contacts
+from leads_pipeline.storage.schema import contacts, golden_contacts
 from leads_pipeline_tests.conftest import NOW
 from leads_pipeline_tests.crm.delivering import (
     Contact,
@@ -76,6 +78,32 @@ def test_who_is_listed_is_held_back_and_the_others_arrive(
     row = row_of(engine, listed)
     assert (row["state"], row["suppressed_for"], row["claimed_by"]) == ("suppressed", "listed", None)
     assert states(engine, [*others, elsewhere]) == {"delivered"}
+
+
+def test_who_was_listed_by_a_contact_s_id_stays_listed_when_that_contact_is_merged_into_another(
+    engine: sa.Engine, clock: FrozenClock, sandbox: SandboxServer
+) -> None:
+    [survivor] = add_contacts(engine)
+    others = add_contacts(engine, 2)
+    gone = uuid4()
+    settings = settings_for(sandbox.base_url)
+    assert _list(engine, settings, SuppressionKind.CONTACT, str(gone)) is not None
+    with engine.begin() as connection:
+        connection.execute(
+            contacts.insert().values(
+                contact_id=gone,
+                tenant="acme",
+                founding_lead_id=uuid4(),
+                created_at=NOW,
+                merged_into=survivor.contact_id,
+            )
+        )
+    sync(engine, settings, clock)
+    assert (states(engine, [survivor]), states(engine, others)) == ({"suppressed"}, {"delivered"})
+    with engine.begin() as connection:
+        connection.execute(contacts.update().values(merged_into=None))
+    _say(engine, survivor, {}, version=2)
+    assert sync(engine, settings, clock).delivered == 1, "the merge was undone"
 
 
 def test_an_entry_for_another_destination_does_not_hold(
