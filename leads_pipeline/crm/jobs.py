@@ -17,6 +17,7 @@ from leads_pipeline.crm.courier import CLAIM_LOST, BatchCourier, Tally
 from leads_pipeline.crm.parts import NOT_SENT
 from leads_pipeline.crm.port import (
     CrmClient,
+    CrmRecord,
     CrmResponse,
     JobClient,
     JobState,
@@ -92,14 +93,11 @@ class Jobs:
 
     def parts(self, batch: ClaimedBatch) -> tuple[ClaimedBatch, ClaimedBatch]:
         """What of a claimed batch may go in a job, and the rest: removals, and records that change hands."""
-        fits = [
-            record
-            for record in batch.records
-            if record.operation is Operation.UPSERT and record.claims_record in (None, record.crm_record_id)
-        ]
-        rest = [record for record in batch.records if record not in fits]
         request = replace(batch.request, batch_id=BatchId(uuid7(self._clock.now())))
-        return replace(batch, records=tuple(fits)), replace(batch, records=tuple(rest), request=request)
+        return (
+            replace(batch, records=tuple(record for record in batch.records if _fits(record))),
+            replace(batch, records=tuple(record for record in batch.records if not _fits(record)), request=request),
+        )
 
     def begin(self, connection: sa.Connection, batch: ClaimedBatch) -> None:
         """Write down a job for what ``batch`` has claimed; commit both together."""
@@ -208,3 +206,7 @@ class Jobs:
             release_job_claims(connection, taken.claimed_by, now=now)
             end_job(connection, taken.job_id, step=_LOST, now=now)
         log.warning("crm_job_lost", destination=self._destination, job_id=str(taken.job_id))
+
+
+def _fits(record: CrmRecord) -> bool:
+    return record.operation is Operation.UPSERT and record.claims_record in (None, record.crm_record_id)
