@@ -141,6 +141,20 @@ def test_a_job_that_takes_its_time_is_asked_about_by_whoever_comes_and_starts_a_
         assert planned() == {}
 
 
+def test_a_session_that_ends_while_a_job_is_at_work_is_renewed(
+    engine: sa.Engine, clock: FrozenClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(SECRET_ENV, "a-secret")
+    with running_sandbox(SalesforceOptions(token="a-secret", job_seconds=300), clock=clock) as org:
+        settings = settings_for(org.base_url, above=20)
+        many(engine)
+        sync(engine, settings, clock)
+        org.expire_tokens()
+        clock.advance(300)
+        report = sync(engine, settings, clock)
+    assert (report.delivered, dict(report.parked)) == (30, {})
+
+
 def test_each_row_of_a_job_has_its_own_verdict(engine: sa.Engine, clock: FrozenClock, org: SandboxServer) -> None:
     good = many(engine)
     [bad] = many(engine, 1, email="not-an-address")

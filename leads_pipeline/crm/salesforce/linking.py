@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from leads_pipeline.crm.parts import NOT_SENT
+from leads_pipeline.crm.parts import NOT_SENT, renewing
 from leads_pipeline.crm.port import Courier, CrmRecord, CrmRequest, RecordVerdict, Verdict
 from leads_pipeline.crm.salesforce.answers import (
     CONVERTED,
@@ -110,7 +110,7 @@ class _Alone:
 
 def _alone(record: CrmRecord, *, courier: Courier, requests: SalesforceRequests) -> _Alone:
     try:
-        response = courier(requests.upsert_one(record))
+        response = renewing(courier)(requests.upsert_one(record))
     except AccountParked:
         return _Alone(RecordVerdict(record.outbox_id, Verdict.THROTTLED, code=NOT_SENT), [])
     refusal = refusal_of(response)
