@@ -50,7 +50,7 @@ class Zoho:
     @property
     def traits(self) -> Traits:
         """See ``CrmClient.traits``."""
-        return TRAITS
+        return replace(TRAITS, always_sent=TRAITS.always_sent | self._requests.if_unknown.keys())
 
     def send(self, request: CrmRequest) -> CrmResponse:
         """Send one request as it is."""
@@ -66,7 +66,7 @@ class Zoho:
         refusal = refusal_of(response)
         schema = schema_of(response.body)
         if refusal is None and schema.fields:
-            return self._with_name(schema)
+            return self._without_what_is_put_in(schema)
         refused = refusal is not None and refusal.verdict is Verdict.AUTH
         raise CrmError(
             f"Zoho did not tell the fields of {self._requests.module} ({reason(response)}); "
@@ -88,12 +88,12 @@ class Zoho:
             case Operation.ERASE:
                 return removing.erase(records, courier=courier, requests=self._requests)
 
-    def _with_name(self, schema: DestinationSchema) -> DestinationSchema:
-        """Where leads.yaml says what to put in its place, a Last_Name need not be mapped."""
-        field = schema.fields.get(LAST_NAME)
-        if field is None or self._requests.name_if_unknown is None:
-            return schema
-        return DestinationSchema({**schema.fields, LAST_NAME: replace(field, required=False)})
+    def _without_what_is_put_in(self, schema: DestinationSchema) -> DestinationSchema:
+        """Where leads.yaml says what to put in its place, a mandatory field need not be mapped."""
+        put_in = self._requests.if_unknown
+        return DestinationSchema(
+            {name: replace(item, required=item.required and name not in put_in) for name, item in schema.fields.items()}
+        )
 
     def _upsert(self, records: Sequence[CrmRecord], *, courier: Courier) -> list[RecordVerdict]:
         claiming = [record for record in records if record.claims_record not in (None, record.crm_record_id)]
@@ -153,6 +153,6 @@ def build(settings: ZohoSettings, tokens: TokenStore) -> Zoho:
         connections=settings.limits.in_flight,
     )
     requests = RecordRequests(
-        f"/crm/{settings.api_version}", settings.module, settings.key_property, settings.name_if_unknown
+        f"/crm/{settings.api_version}", settings.module, settings.key_property, settings.if_unknown
     )
     return Zoho(transport, requests=requests)
