@@ -198,6 +198,8 @@ class DestinationRun:
         if traits is None or traits.above is None or not self._job_lanes:
             return
         while self._goes_on() and self._due(self._job_lanes, most=traits.above + 1) > traits.above:
+            if self._due(self._urgent_lanes, most=1):
+                self._work(batches=1)  # a job takes a while to hand over
             claims = self._claims_of(self._job_lanes, size=traits.most)
             turn = claims.next(without=self._parked_lanes())
             if turn is None or turn.removals or not isinstance(self._limiter.peek(Ask(lane=turn.lane)), Grant):
@@ -208,8 +210,6 @@ class DestinationRun:
             if batch.records:
                 self._deliver_batch(batch, granted=lambda: None)
             self._advance_jobs()
-            if self._due(self._urgent_lanes, most=1):
-                run_all([partial(self._work, batches=1)], stopping=self._work_of_all.stopping)
 
     def _claims_of(self, lanes: Sequence[Lane], *, size: int) -> Claims:
         return Claims(

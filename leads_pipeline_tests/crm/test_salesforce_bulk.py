@@ -115,6 +115,18 @@ def test_up_to_the_threshold_and_in_the_real_time_lane_there_is_no_job(
     assert "jobs/create" not in org.report()["endpoints"]
 
 
+def test_what_is_urgent_goes_before_each_job(engine: sa.Engine, clock: FrozenClock, org: SandboxServer) -> None:
+    many(engine, 500)
+    [urgent] = add_contacts(engine, lane=Lane.REAL_TIME, destination="salesforce", company="Analytical Engines")
+    org.set_faults([{"kind": FaultKind.SLOW, "match": urgent.email, "endpoint": "collections/upsert"}])
+    assert sync(engine, settings_for(org.base_url, above=20, most=100), clock).delivered == 501
+
+    asked = [item["endpoint"] for item in org.arrivals() if item["endpoint"] in ("collections/upsert", "jobs/create")]
+    # What is left of the urgent contact's request is filled up with others, and three jobs leave one contact over.
+    assert asked == ["collections/upsert", "jobs/create", "jobs/create", "jobs/create", "collections/upsert"]
+    assert org.faults()[0]["fired"] == 1
+
+
 def test_a_job_that_takes_its_time_is_asked_about_by_whoever_comes_and_starts_a_run_by_itself(
     engine: sa.Engine, clock: FrozenClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
