@@ -18,14 +18,14 @@ from leads_pipeline.domain.delivery import ClaimedRow, PropertyValue
 from leads_pipeline.domain.ids import BatchId, uuid7
 from leads_pipeline.domain.mapping import CONSENT, DestinationMapping, Fault
 from leads_pipeline.domain.retry import NextStep, RetryBudgets, after_verdict
-from leads_pipeline.domain.sending_gate import GateRule, Unsendable, refusal, subjects_of
+from leads_pipeline.domain.sending_gate import GateRule, Subject, Unsendable, refusal, subjects_of
 from leads_pipeline.domain.snapshot import Snapshot, acknowledged, difference, unsure
 from leads_pipeline.domain.stage import Operation, OutboxState
 from leads_pipeline.storage.dead_letters import DeadLetter, supersede, write_dead_letters
 from leads_pipeline.storage.destination_schemas import note_withheld
 from leads_pipeline.storage.outbox import Settlement, cancel, claim, note_touched, settle, suppress, wanted_contacts
 from leads_pipeline.storage.outbox_records import forget_handed_on
-from leads_pipeline.storage.suppressions import listed
+from leads_pipeline.storage.suppressions import listed, merged_contacts
 from leads_pipeline.storage.sync_batches import AttemptRow, Outcome, RequestRow, write_attempts, write_outcome
 
 # The code of a record that needed no request: the destination holds all that is wanted.
@@ -37,7 +37,8 @@ class ClaimedBatch:
     """What one worker holds. ``request`` is the row that its requests share.
 
     ``wanted`` is what the destination will hold of each record once it is delivered, by outbox id; of ``withdrawals``
-    nothing is sent but that consent is withdrawn. ``spared`` counts the rows that need no request, and are settled, by
+    nothing is sent but that consent is withdrawn. ``subjects``: by what those may be listed who are sent because they
+    are not. ``spared`` counts the rows that need no request, and are settled, by
     why: ``cancelled`` (nothing to send), ``suppressed`` (must not be sent), ``unchanged`` (the destination holds all).
     """
 
@@ -47,6 +48,7 @@ class ClaimedBatch:
     wanted: Mapping[int, Mapping[str, PropertyValue]] = field(repr=False)
     withheld: Mapping[int, Mapping[str, Fault]]
     withdrawals: frozenset[int]
+    subjects: Mapping[UUID, tuple[str, Sequence[Subject]]]
     spared: Mapping[str, int]
     request: RequestRow
 
@@ -95,7 +97,8 @@ def claim_batch(
     claimed = claim(connection, outbox_ids, token=token, until=now + lease, owner=owner, now=now)
     rows = {row.outbox_id: row for row in claimed}
     contacts = wanted_contacts(connection, [row.contact_id for row in claimed])
-    refused = unsendable_contacts(connection, contacts, gate=gate, destination=destination)
+    subjects = _subjects(connection, contacts)
+    refused = _unsendable(connection, contacts, subjects, gate=gate, destination=destination)
     records: list[CrmRecord] = []
     unchanged: list[CrmRecord] = []
     suppressed: dict[int, Unsendable] = {}
@@ -158,6 +161,11 @@ def claim_batch(
         wanted=wanted,
         withheld=withheld,
         withdrawals=frozenset(withdrawals),
+        subjects={
+            item.contact_id: subjects[item.contact_id]
+            for item in records
+            if item.operation is Operation.UPSERT and item.outbox_id not in withdrawals
+        },
         spared={"cancelled": len(gone), "suppressed": len(suppressed), "unchanged": len(unchanged)},
         request=request,
     )
@@ -215,13 +223,34 @@ def unsendable_contacts(
     connection: sa.Connection, contacts: Mapping[UUID, Mapping[str, Any]], *, gate: GateRule, destination: str
 ) -> dict[UUID, Unsendable]:
     """The contacts that must not be sent, each with why."""
-    subjects = {contact_id: (contact["tenant"], subjects_of(contact)) for contact_id, contact in contacts.items()}
+    return _unsendable(connection, contacts, _subjects(connection, contacts), gate=gate, destination=destination)
+
+
+def _unsendable(
+    connection: sa.Connection,
+    contacts: Mapping[UUID, Mapping[str, Any]],
+    subjects: Mapping[UUID, tuple[str, Sequence[Subject]]],
+    *,
+    gate: GateRule,
+    destination: str,
+) -> dict[UUID, Unsendable]:
     on_list = listed(connection, subjects, destination=destination)
     judged = {
         contact_id: refusal(contact["consent"], listed=contact_id in on_list, rule=gate)
         for contact_id, contact in contacts.items()
     }
     return {contact_id: reason for contact_id, reason in judged.items() if reason is not None}
+
+
+def _subjects(
+    connection: sa.Connection, contacts: Mapping[UUID, Mapping[str, Any]]
+) -> dict[UUID, tuple[str, Sequence[Subject]]]:
+    """By what each of these contacts may be listed, with its tenant."""
+    merged = merged_contacts(connection, list(contacts))
+    return {
+        contact_id: (contact["tenant"], subjects_of(contact, merged=merged.get(contact_id, ())))
+        for contact_id, contact in contacts.items()
+    }
 
 
 def _record(row: ClaimedRow, *, version: int) -> CrmRecord:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
@@ -21,6 +22,7 @@ from leads_pipeline.crm.batch import ClaimedBatch, SettledBatch, claim_batch, se
 from leads_pipeline.crm.claiming import LOOK_SECONDS, Claims, Turn
 from leads_pipeline.crm.courier import BatchCourier, Tally, lease_for
 from leads_pipeline.crm.health import Health
+from leads_pipeline.crm.last_look import LastLook
 from leads_pipeline.crm.mapping import blocked_destinations, destination_mapping
 from leads_pipeline.crm.parking import MAPPING, Parked, destinations_of, limiter_of, resets_at, until
 from leads_pipeline.crm.port import CrmClient
@@ -281,8 +283,15 @@ class DestinationRun:
             self._client,
             gate=self.gate,
             clock=self._clock,
-            lease=self._lease,
-            token=batch.token,
+            last_look=LastLook(
+                destination=self.name,
+                token=batch.token,
+                owner=self._work_of_all.owner.key,
+                lease=self._lease,
+                time_out=timedelta(seconds=self._destination.timeout_seconds),
+                rows=batch.rows,
+                subjects=batch.subjects,
+            ),
             first=batch.request,
             granted=granted,
             tally=self.tally,

@@ -4,7 +4,7 @@ Asked at the last moment, with the contact as it is then. Pure. Add reasons here
 (``storage.suppressions``).
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from hashlib import blake2b
@@ -89,10 +89,14 @@ def subject(tenant: str, kind: SuppressionKind, value: str, *, country: str) -> 
                 return None
 
 
-def subjects_of(contact: Mapping[str, Any]) -> list[Subject]:
-    """All by which a golden contact may be listed; by an address, too, that another contact holds."""
+def subjects_of(contact: Mapping[str, Any], *, merged: Collection[UUID] = ()) -> list[Subject]:
+    """All by which a golden contact may be listed; by an address, too, that another contact holds.
+
+    ``merged``: the contacts that were merged into it. Who was listed as one of them is this person.
+    """
     tenant = contact["tenant"]
-    found = [_subject(tenant, SuppressionKind.CONTACT, str(contact["contact_id"]))]
+    ids = [contact["contact_id"], *merged]
+    found = [_subject(tenant, SuppressionKind.CONTACT, str(contact_id)) for contact_id in ids]
     if key := contact["email_key"] or contact["awaited_email_key"]:
         found.append(_subject(tenant, SuppressionKind.EMAIL, key))
         labels = key.rpartition("@")[2].split(".")

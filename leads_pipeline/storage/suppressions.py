@@ -13,7 +13,7 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from leads_pipeline.domain.sending_gate import Subject, SuppressionKind, Unsendable
-from leads_pipeline.storage.schema import suppressions
+from leads_pipeline.storage.schema import contacts, suppressions
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +81,15 @@ def listed(
         for item in found
     ]
     return set(connection.execute(_LISTED, {"rows": json.dumps(rows), "destination": destination}).scalars())
+
+
+def merged_contacts(connection: sa.Connection, contact_ids: Collection[UUID]) -> dict[UUID, list[UUID]]:
+    """The contacts that were merged into these, by survivor: an entry for one of them holds for the survivor."""
+    statement = sa.select(contacts.c.merged_into, contacts.c.contact_id).where(contacts.c.merged_into.in_(contact_ids))
+    found: dict[UUID, list[UUID]] = {}
+    for row in connection.execute(statement):
+        found.setdefault(row.merged_into, []).append(row.contact_id)
+    return found
 
 
 def add_suppression(

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from leads_pipeline.crm.parts import NOT_SENT
+from leads_pipeline.crm.parts import NOT_SENT, OVERTAKEN
 from leads_pipeline.crm.port import Courier, CrmRecord, CrmRequest, RecordVerdict, Verdict
 from leads_pipeline.crm.salesforce.answers import (
     CONVERTED,
@@ -17,7 +17,7 @@ from leads_pipeline.crm.salesforce.answers import (
 from leads_pipeline.crm.salesforce.looking_up import held, in_parts, known
 from leads_pipeline.crm.salesforce.removing import archive
 from leads_pipeline.crm.salesforce.requests import Ids, Part, SalesforceRequests
-from leads_pipeline.errors import AccountParked
+from leads_pipeline.errors import AccountParked, Overtaken
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,9 +110,10 @@ class _Alone:
 
 def _alone(record: CrmRecord, *, courier: Courier, requests: SalesforceRequests) -> _Alone:
     try:
-        response = courier(requests.upsert_one(record))
-    except AccountParked:
-        return _Alone(RecordVerdict(record.outbox_id, Verdict.THROTTLED, code=NOT_SENT), [])
+        response = courier(requests.upsert_one(record).about([record]))
+    except (AccountParked, Overtaken) as error:
+        code = OVERTAKEN if isinstance(error, Overtaken) else NOT_SENT
+        return _Alone(RecordVerdict(record.outbox_id, Verdict.THROTTLED, code=code), [])
     refusal = refusal_of(response)
     if response.status == 300:  # several records hold our key
         return _Alone(
