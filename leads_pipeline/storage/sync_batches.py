@@ -81,6 +81,12 @@ def write_request(connection: sa.Connection, request: RequestRow) -> None:
     )
 
 
+def is_written(connection: sa.Connection, batch_id: BatchId) -> bool:
+    """Whether a request of this id has been written down."""
+    found = connection.execute(sa.select(crm_sync_batches.c.batch_id).where(crm_sync_batches.c.batch_id == batch_id))
+    return found.one_or_none() is not None
+
+
 def write_attempts(connection: sa.Connection, request: RequestRow, attempts: Sequence[AttemptRow]) -> None:
     """Write down which records a request carries; commit before it is sent."""
     rows = [

@@ -62,7 +62,7 @@ class PlayedTable:
         self.middleman = stack.enter_context(closing(Middleman(parts.hostname, parts.port)))
         self.url = f"postgresql://{self.role}:correct%20horse@127.0.0.1:{self.middleman.port}{parts.path}"
         self._locks: ExitStack = stack.enter_context(ExitStack())
-        self._owner_url = url
+        self.owner_url = url
 
     def client(self, *, timeout_seconds: float = 5, base_url: str | None = None) -> CrmClient:
         url = self.url if base_url is None else "postgresql://nobody:secret@127.0.0.1:9/nowhere"
@@ -112,7 +112,7 @@ class PlayedTable:
             elif kind is FaultKind.FORBIDDEN_403:
                 self.owner.execute(f"revoke all on {self.table} from {self.role}")
             elif kind is FaultKind.LOCKED_423:
-                locker = self._locks.enter_context(closing(psycopg.connect(self._owner_url)))
+                locker = self._locks.enter_context(closing(psycopg.connect(self.owner_url)))
                 locker.execute(f"lock table {self.table} in exclusive mode")
             elif kind is FaultKind.HTTP_503:
                 self.owner.execute(f"alter role {self.role} connection limit 0")

@@ -258,7 +258,7 @@ def test_a_parked_destination_is_named_with_what_to_do(reason, severity, run, se
     [judged] = [item for item in result.get_asset_check_evaluations() if item.check_name == "parked_destinations"]
     assert (judged.passed, judged.severity) == (False, severity)
     assert judged.description.startswith(f"hubspot ({reason}): it ")
-    assert f"| hubspot | {later:%Y-%m-%d %H:%M} UTC | {reason} |" in judged.metadata["parked"].value
+    assert f"| hubspot | {later:%Y-%m-%d %H:%M:%S} UTC | {reason} |" in judged.metadata["parked"].value
 
 
 def test_a_destination_that_can_take_nobody_is_an_error(run, engine, flow_context):

@@ -9,8 +9,18 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from leads_pipeline.config import SalesforceSettings
-from leads_pipeline.crm.port import Courier, CrmRecord, CrmRequest, CrmResponse, RecordVerdict, Traits, Verdict
-from leads_pipeline.crm.salesforce import removing
+from leads_pipeline.crm.port import (
+    Courier,
+    CrmRecord,
+    CrmRequest,
+    CrmResponse,
+    JobState,
+    JobTraits,
+    RecordVerdict,
+    Traits,
+    Verdict,
+)
+from leads_pipeline.crm.salesforce import bulk, removing
 from leads_pipeline.crm.salesforce.answers import REQUIRED_FIELD_MISSING, read_results, refusal_of, response_of
 from leads_pipeline.crm.salesforce.linking import re_key, settle_conflicts
 from leads_pipeline.crm.salesforce.looking_up import in_parts
@@ -32,10 +42,11 @@ _TOKEN_PATH = "/services/oauth2/token"  # noqa: S105 - an address, no password
 
 
 class Salesforce:
-    """One Salesforce org, as ``CrmClient``."""
+    """One Salesforce org, as ``CrmClient`` and ``JobClient``."""
 
-    def __init__(self, transport: Transport, *, requests: SalesforceRequests) -> None:
+    def __init__(self, transport: Transport, *, requests: SalesforceRequests, job_traits: JobTraits) -> None:
         self._transport = transport
+        self._job_traits = job_traits
         self._requests = requests
         self._turns = ParentTurns()
 
@@ -48,6 +59,17 @@ class Salesforce:
             operations=frozenset(Operation),
             always_sent=frozenset(self._requests.required),
         )
+
+    @property
+    def job_traits(self) -> JobTraits:
+        """See ``JobClient.job_traits``."""
+        return self._job_traits
+
+    def advance(
+        self, job: JobState, records: Sequence[CrmRecord], *, courier: Courier, overdue: bool
+    ) -> JobState | list[RecordVerdict]:
+        """See ``JobClient.advance``."""
+        return bulk.advance(job, records, courier=courier, requests=self._requests, overdue=overdue)
 
     def send(self, request: CrmRequest) -> CrmResponse:
         """Send one request as it is."""
@@ -150,7 +172,9 @@ def build(settings: SalesforceSettings, tokens: TokenStore) -> Salesforce:
         required=REQUIRED_FIELDS[settings.object_type],
         placeholders=settings.placeholders,
     )
-    return Salesforce(transport, requests=requests)
+    jobs = settings.bulk
+    job_traits = JobTraits(jobs.above, jobs.most, jobs.poll_seconds, jobs.deadline_seconds)
+    return Salesforce(transport, requests=requests, job_traits=job_traits)
 
 
 def _grant(settings: SalesforceSettings) -> TokenGrant:

@@ -7,7 +7,6 @@ import os
 import re
 import socket
 import threading
-from collections.abc import Callable
 from contextlib import suppress
 from urllib.parse import urlsplit
 
@@ -18,8 +17,8 @@ from leads_pipeline.crm.sql_table.statements import BEGIN, CONSTRAINTS_AT_ONCE
 from leads_pipeline.errors import ConfigError
 
 _CONNECT_SECONDS = 10
-# Row locks of others are short, or not worth a request's whole time.
-_LOCK_SECONDS = 5.0
+# Locks of others are short, or not worth a request's time: what is behind one is written at the next attempt.
+_LOCK_SHARE = 0.1
 # The server ends a statement that takes too long. One that has stopped answering is left this much later.
 _GRACE_SECONDS = 1.0
 
@@ -111,7 +110,7 @@ class Sessions:
     def _begun(self, connection: psycopg.Connection) -> psycopg.Connection:
         self._watch(connection)
         statement = f"{int(self._timeout_seconds * 1000)}ms"
-        lock = f"{int(min(_LOCK_SECONDS, self._timeout_seconds / 2) * 1000)}ms"
+        lock = f"{int(self._timeout_seconds * _LOCK_SHARE * 1000)}ms"
         connection.execute(BEGIN, {"statement": statement, "lock": lock, "idle": statement})
         connection.execute(CONSTRAINTS_AT_ONCE)
         return connection
@@ -143,11 +142,13 @@ def readable_url(secret: SecretStr, *, variable: str) -> SecretStr:
     Raises:
         ConfigError: it is no URL of a PostgreSQL. The message does not repeat it.
     """
-    readable: Callable[[str], object] = psycopg.conninfo.conninfo_to_dict
+    text = secret.get_secret_value()
     try:
-        scheme = urlsplit(secret.get_secret_value()).scheme
-        readable(secret.get_secret_value())
+        scheme = urlsplit(text).scheme
+        ports = str(psycopg.conninfo.conninfo_to_dict(text).get("port", "")).split(",")  # one for each host
     except (ValueError, psycopg.Error):
+        scheme, ports = "", []
+    if not all(port.isdigit() or not port for port in ports):
         scheme = ""
     if scheme not in ("postgresql", "postgres"):
         raise ConfigError(

@@ -65,7 +65,10 @@ class Call:
 
     def document(self) -> dict[str, Any]:
         """The body, a JSON object, whatever its media type: Zoho's own client sends none."""
-        return document_of(self.incoming.body) or _no_json()
+        document = document_of(self.incoming.body)
+        if document is None:
+            raise Refused(failure(400, "INVALID_DATA", "body", expected_data_type="jsonobject"))
+        return document
 
     def records(self) -> list[dict[str, Any]]:
         """The list ``data`` of the body."""
@@ -256,7 +259,3 @@ def _fault_of(call: Call, entry: Entry) -> FaultKind | None:
         return None
     call.shared.observations.faults[rule.kind] += 1
     return rule.kind
-
-
-def _no_json() -> dict[str, Any]:
-    raise Refused(failure(400, "INVALID_DATA", "body", expected_data_type="jsonobject"))
