@@ -254,6 +254,9 @@ def _subjects(
 
 
 def _record(row: ClaimedRow, *, version: int) -> CrmRecord:
+    # Whose record it is, is unknown after a request that got lost, and of what older versions delivered. A duplicate
+    # that stays can be merged there; a person's record that was taken away may be missed too late.
+    taken_over = row.taken_over if row.operation is Operation.UPSERT else row.taken_over is not False
     return CrmRecord(
         outbox_id=row.outbox_id,
         tenant=row.tenant,
@@ -262,7 +265,7 @@ def _record(row: ClaimedRow, *, version: int) -> CrmRecord:
         operation=row.operation,
         crm_record_id=row.crm_record_id,
         claims_record=row.claims_record,
-        taken_over=row.taken_over,
+        taken_over=taken_over,
     )
 
 
