@@ -93,11 +93,13 @@ class Jobs:
         return timedelta(seconds=self._traits().deadline_seconds) + _LEASE_BEYOND
 
     def parts(self, batch: ClaimedBatch) -> tuple[ClaimedBatch, ClaimedBatch]:
-        """What of a claimed batch may go in a job, and the rest: removals, and records that change hands."""
+        """What of a claimed batch may go in a job, and the rest: removals, withdrawals, records that change hands."""
         fits = [
             record
             for record in batch.records
-            if record.operation is Operation.UPSERT and record.claims_record in (None, record.crm_record_id)
+            if record.operation is Operation.UPSERT
+            and record.claims_record in (None, record.crm_record_id)
+            and not record.withdrawal
         ]
         rest = [record for record in batch.records if record not in fits]
         request = replace(batch.request, batch_id=BatchId(uuid7(self._clock.now())))

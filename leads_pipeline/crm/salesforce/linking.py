@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 from leads_pipeline.crm.parts import NOT_SENT, OVERTAKEN
 from leads_pipeline.crm.port import Courier, CrmRecord, CrmRequest, RecordVerdict, Verdict
@@ -17,6 +18,7 @@ from leads_pipeline.crm.salesforce.answers import (
 from leads_pipeline.crm.salesforce.looking_up import held, in_parts, known
 from leads_pipeline.crm.salesforce.removing import archive
 from leads_pipeline.crm.salesforce.requests import Ids, Part, SalesforceRequests
+from leads_pipeline.crm.withdrawing import tell_withdrawals
 from leads_pipeline.errors import AccountParked, Overtaken
 
 
@@ -152,6 +154,20 @@ def _is_a_contact_now(record: CrmRecord, ids: Ids, found: Mapping[str, Found]) -
         explanation=f"lead {lead_id} was converted into contact {contact_id or '(not told)'} in Salesforce, and takes "
         "no changes any more. What helps: discard, as the contact is the sales team's now; or deliver to a destination "
         "with object_type: Contact",
+    )
+
+
+def withdraw(records: Part, *, courier: Courier, requests: SalesforceRequests) -> list[RecordVerdict]:
+    """Tell withdrawals of consent to the records that hold our keys, or are to hold them."""
+
+    def change(some: Part, ids: Ids) -> list[RecordVerdict]:
+        return in_parts(some, courier=courier, build=lambda part: requests.change(part, ids), read=read_results)
+
+    return tell_withdrawals(
+        records,
+        held=partial(held, courier=courier, requests=requests),
+        present=partial(known, courier=courier, requests=requests),
+        change=change,
     )
 
 

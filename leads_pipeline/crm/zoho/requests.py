@@ -49,6 +49,10 @@ class RecordRequests:
         """Change the records of these ids, and give them our key."""
         return self._change(purpose, [{"id": ids[record.outbox_id], **self._entry(record)} for record in part])
 
+    def change(self, part: Part, ids: Ids) -> CrmRequest:
+        """Change the records of these ids, whatever keys they hold."""
+        return self._change("withdraw", [{"id": ids[record.outbox_id], **record.properties} for record in part])
+
     def unlink(self, part: Part, ids: Ids) -> CrmRequest:
         """Take our key away, and change nothing else."""
         return self._change("unlink", [{"id": ids[record.outbox_id], self.key: None} for record in part])
