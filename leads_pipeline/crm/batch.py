@@ -23,10 +23,26 @@ from leads_pipeline.domain.snapshot import Snapshot, acknowledged, difference, u
 from leads_pipeline.domain.stage import Operation, OutboxState
 from leads_pipeline.storage.dead_letters import DeadLetter, supersede, write_dead_letters
 from leads_pipeline.storage.destination_schemas import note_withheld
-from leads_pipeline.storage.outbox import Settlement, cancel, claim, note_touched, settle, suppress, wanted_contacts
+from leads_pipeline.storage.outbox import (
+    Settlement,
+    cancel,
+    claim,
+    note_touched,
+    settle,
+    suppress,
+    unclaim,
+    wanted_contacts,
+)
 from leads_pipeline.storage.outbox_records import forget_handed_on
-from leads_pipeline.storage.suppressions import listed, merged_contacts
-from leads_pipeline.storage.sync_batches import AttemptRow, Outcome, RequestRow, write_attempts, write_outcome
+from leads_pipeline.storage.suppressions import listed, merged_away
+from leads_pipeline.storage.sync_batches import (
+    AttemptRow,
+    Outcome,
+    RequestRow,
+    forget_attempts,
+    write_attempts,
+    write_outcome,
+)
 
 # The code of a record that needed no request: the destination holds all that is wanted.
 UNCHANGED = "UNCHANGED"
@@ -167,6 +183,12 @@ def claim_batch(
     return batch
 
 
+def unclaim_batch(connection: sa.Connection, batch: ClaimedBatch, *, now: datetime) -> None:
+    """Give the batch's records back as they were: nothing of it was sent. What needed no request stays settled."""
+    unclaim(connection, [record.outbox_id for record in batch.records], token=batch.token, now=now)
+    forget_attempts(connection, batch.request.batch_id)
+
+
 def settle_batch(
     connection: sa.Connection,
     batch: ClaimedBatch,
@@ -242,9 +264,9 @@ def _subjects(
     connection: sa.Connection, contacts: Mapping[UUID, Mapping[str, Any]]
 ) -> dict[UUID, tuple[str, Sequence[Subject]]]:
     """By what each of these contacts may be listed, with its tenant."""
-    merged = merged_contacts(connection, list(contacts))
+    merged = merged_away(connection, contacts.keys())
     return {
-        contact_id: (contact["tenant"], subjects_of(contact, merged=merged.get(contact_id, ())))
+        contact_id: (contact["tenant"], subjects_of(contact, merged_away=merged.get(contact_id, ())))
         for contact_id, contact in contacts.items()
     }
 

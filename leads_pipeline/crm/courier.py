@@ -54,7 +54,8 @@ class Tally:
 class BatchCourier:
     """The ``Courier`` of one claimed batch. ``last`` is what its last request was answered, ``None`` before the first.
 
-    ``granted`` is called once the first request has its grant.
+    ``granted`` is called once the first request has its grant. If that does not come within ``patience`` seconds,
+    ``GrantTaken`` is raised: nothing was sent, and the batch is for whoever has the grant.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class BatchCourier:
         first: RequestRow,
         granted: Callable[[], None],
         tally: Tally,
+        patience: float | None = None,
     ) -> None:
         self.last: CrmResponse | None = None
         self._engine = engine
@@ -79,6 +81,7 @@ class BatchCourier:
         self._first = True
         self._granted = granted
         self._tally = tally
+        self._patience = patience
         self._outbox_ids: tuple[int, ...] = ()
         self._lane: Lane | None = None
 
@@ -99,7 +102,8 @@ class BatchCourier:
             records=request.records,
             lane=self._lane,
         )
-        entry = self._gate.enter(Ask(request.endpoint_class, request.cost, self._lane))
+        ask = Ask(request.endpoint_class, request.cost, self._lane)
+        entry = self._gate.enter(ask, patience=self._patience if self._first else None)
         self._granted()
         try:
             self._write_down(row, request)

@@ -4,7 +4,7 @@ Asked at the last moment, with the contact as it is then. Pure. Add reasons here
 (``storage.suppressions``).
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from hashlib import blake2b
@@ -93,13 +93,13 @@ def subject(tenant: str, kind: SuppressionKind, value: str, *, country: str) -> 
                 return None
 
 
-def subjects_of(contact: Mapping[str, Any], *, merged: Collection[UUID] = ()) -> list[Subject]:
+def subjects_of(contact: Mapping[str, Any], *, merged_away: Sequence[UUID] = ()) -> list[Subject]:
     """All by which a golden contact may be listed; by an address, too, that another contact holds.
 
-    ``merged``: the contacts that were merged into it. Who was listed as one of them is this person.
+    ``merged_away``: the contacts that it has taken in. Each of them was this person.
     """
     tenant = contact["tenant"]
-    ids = [contact["contact_id"], *merged]
+    ids = (contact["contact_id"], *merged_away)
     found = [_subject(tenant, SuppressionKind.CONTACT, str(contact_id)) for contact_id in ids]
     if key := contact["email_key"] or contact["awaited_email_key"]:
         found.append(_subject(tenant, SuppressionKind.EMAIL, key))

@@ -106,6 +106,18 @@ _DEMAND = sa.text(
     """
 )
 
+# The caller has locked the rows.
+_HURRY = sa.text(
+    """
+    update outbox o set lane = t.lane
+    from jsonb_to_recordset(cast(:rows as jsonb)) as t(contact_id uuid, lane text)
+    where o.contact_id = t.contact_id and o.tenant = :tenant and o.operation = 'upsert' and o.state = 'waiting'
+        and o.delivered_version is null
+        and array_position(array['real_time', 'near_real_time', 'batch'], t.lane)
+          < array_position(array['real_time', 'near_real_time', 'batch'], o.lane)
+    """
+)
+
 # What was never sent is nowhere to be erased. Whatever waits gives way at once; what is under way keeps its claim, and
 # its settlement lets the row wait again, as its operation has changed.
 _ERASE = sa.text(
@@ -215,6 +227,13 @@ def demand(connection: sa.Connection, demands: Iterable[Demand], *, tenant: str,
 def fill_in(connection: sa.Connection, demands: Iterable[Demand], *, tenant: str, now: datetime) -> None:
     """Want these versions delivered where nothing was wanted of the contact yet: a destination that was added later."""
     _send(connection, _FILL_IN, demands, tenant=tenant, now=now)
+
+
+def hurry(connection: sa.Connection, lanes: Mapping[UUID, Lane], *, tenant: str) -> None:
+    """Let contacts that wait to be sent for the first time wait in these lanes, where those are more urgent."""
+    rows = [{"contact_id": str(contact_id), "lane": lane} for contact_id, lane in lanes.items()]
+    if rows:
+        connection.execute(_HURRY, {"rows": json.dumps(rows), "tenant": tenant})
 
 
 def _send(

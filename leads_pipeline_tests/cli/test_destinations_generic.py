@@ -1,5 +1,6 @@
 """What `leads destinations` says of a webhook, a table and a folder."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from leads_pipeline.cli import cli
 from leads_pipeline.config import DATABASE_URL_VARIABLE, parse_settings
 from leads_pipeline.crm.rehearsal import try_in_sandbox
 from leads_pipeline.errors import ConfigError, NotFound
+from leads_pipeline_tests.crm.played_receiver import SECRET, receiving
 
 Leads = Callable[..., Result]
 
@@ -42,12 +44,20 @@ def said(result: Result) -> str:
     return " ".join(result.output.split())
 
 
-def test_a_webhook_takes_any_property(leads: Leads, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOOK_SECRET", "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3")
-    checked = leads(WEBHOOK, "check")
-    assert checked.output == "out: takes any property, so there is nothing to hold the mapping against\n"
-    assert checked.exit_code == 0
-    assert leads(WEBHOOK, "list").output == "out  webhook, account shared, of acme\n"
+def test_a_webhook_is_tried_with_a_request_about_nobody(leads: Leads, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOOK_SECRET", SECRET)
+    with receiving(batches=False) as receiver:
+        settings = WEBHOOK.replace("https://hooks.example.com/x", receiver.url)
+        checked = leads(settings, "check")
+        assert checked.output == "out: takes any property, so there is nothing to hold the mapping against\n"
+        assert checked.exit_code == 0
+        assert leads(settings, "list").output == "out  webhook, account shared, of acme\n"
+        receiver.secret = SECRET.replace("MDEy", "MDAw")
+        checked = leads(settings, "check")
+    assert checked.exit_code == 1
+    assert "problem the receiver did not take a test (HTTP_401): the receiver refuses our signature" in said(checked)
+    assert [json.loads(sent.content)["type"] for sent in receiver.listener.sent] == ["test", "test"]
+    assert (receiver.unsigned, receiver.contacts) == (1, {})
 
 
 @pytest.mark.parametrize("secret", [None, "s3cret"])

@@ -17,6 +17,7 @@ from leads_pipeline.clock import FrozenClock
 from leads_pipeline.config import Settings, parse_settings
 from leads_pipeline.crm.parking import AUTH
 from leads_pipeline.sandbox.faults import FaultKind
+from leads_pipeline.steps.checked_mappings import check_mappings
 from leads_pipeline.storage import outbox_demand
 from leads_pipeline.storage.claim_owners import GRACE
 from leads_pipeline.storage.schema import golden_contacts
@@ -142,6 +143,18 @@ def test_contacts_change_are_archived_come_back_and_are_erased(
     assert sync(engine, settings, clock).requests == 0
     assert {row["state"] for row in outbox_rows(engine).values()} == {"delivered"}
     assert place.repeated() == 0
+
+
+def test_what_is_mapped_fits_and_is_sent_after_a_check_as_well(
+    place: Place, engine: sa.Engine, clock: FrozenClock
+) -> None:
+    settings = place.settings(**_sizes(place, 10))
+    [checked] = check_mappings(engine, settings=settings, clock=clock, runner_id="test")
+    assert (checked.faults, checked.problem) == ((), None)
+    [contact] = add_contacts(engine, destination="out")
+    sync(engine, settings, clock)
+    assert place.emails() == {contact.contact_id: contact.email}
+    assert row_of(engine, contact)["withheld"] is None
 
 
 def test_a_withdrawal_of_consent_is_told_and_nothing_after_it(

@@ -1,5 +1,8 @@
 """Many contacts as one job of Bulk API 2.0: persisted, held by nobody, taken further by whoever comes."""
 
+import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -237,6 +240,31 @@ def test_a_job_of_which_nobody_may_go_any_more_is_given_up(
     assert set(org.writes_per_lead_key().values()) == {1}
     with engine.connect() as connection:
         assert open_jobs(connection, "salesforce").jobs == 0
+
+
+@pytest.mark.parametrize(
+    ("point", "number"),
+    [
+        ("written down", 1),
+        *(("asked", number) for number in (2, 3, 4, 5, JOB_REQUESTS)),  # made, handed over, closed, done, told
+        *(("noted", number) for number in (1, 2, 3)),
+        ("settled", 1),
+        ("ended", 1),
+    ],
+)
+def test_a_job_outlives_a_process_that_is_killed_with_9(
+    engine: sa.Engine, clock: FrozenClock, org: SandboxServer, point: str, number: int
+) -> None:
+    contacts = many(engine)
+    url = engine.url.render_as_string(hide_password=False)
+    command = [sys.executable, "-m", "leads_pipeline_tests.crm.bulk_process", url, org.base_url, point, str(number)]
+    assert subprocess.run(command, check=False, capture_output=True, timeout=120).returncode == -signal.SIGKILL
+
+    finish(engine, settings_for(org.base_url, above=20), clock)
+
+    assert states(engine, contacts) == {"delivered"}
+    assert keys_held(org) == {contact.contact_id: 1 for contact in contacts}
+    assert set(org.writes_per_lead_key().values()) == {1}
 
 
 def test_a_job_that_hangs_is_aborted_at_its_deadline_and_its_contacts_are_sent_again(

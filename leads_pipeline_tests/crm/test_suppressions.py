@@ -82,6 +82,32 @@ def test_who_is_listed_is_held_back_and_the_others_arrive(
     assert states(engine, [*others, elsewhere]) == {"delivered"}
 
 
+def test_who_was_listed_by_a_contact_s_id_stays_listed_when_that_contact_is_merged_into_another(
+    engine: sa.Engine, clock: FrozenClock, sandbox: SandboxServer
+) -> None:
+    [survivor] = add_contacts(engine)
+    others = add_contacts(engine, 2)
+    gone = uuid4()
+    settings = settings_for(sandbox.base_url)
+    assert _list(engine, settings, SuppressionKind.CONTACT, str(gone)) is not None
+    with engine.begin() as connection:
+        connection.execute(
+            contacts.insert().values(
+                contact_id=gone,
+                tenant="acme",
+                founding_lead_id=uuid4(),
+                created_at=NOW,
+                merged_into=survivor.contact_id,
+            )
+        )
+    sync(engine, settings, clock)
+    assert (states(engine, [survivor]), states(engine, others)) == ({"suppressed"}, {"delivered"})
+    with engine.begin() as connection:
+        connection.execute(contacts.update().values(merged_into=None))
+    _say(engine, survivor, {}, version=2)
+    assert sync(engine, settings, clock).delivered == 1, "the merge was undone"
+
+
 def test_an_entry_for_another_destination_does_not_hold(
     engine: sa.Engine, clock: FrozenClock, sandbox: SandboxServer
 ) -> None:
@@ -246,29 +272,6 @@ def _telling(sandbox: SandboxServer) -> Settings:
 
 def _opted_in(sandbox: SandboxServer) -> list[str]:
     return [record["properties"]["jobtitle"] for record in sandbox.contacts()]
-
-
-def test_who_was_listed_as_a_contact_stays_listed_when_it_is_merged_into_another(
-    engine: sa.Engine, clock: FrozenClock, sandbox: SandboxServer
-) -> None:
-    settings = settings_for(sandbox.base_url)
-    [survivor] = add_contacts(engine)
-    [loser] = add_contacts(engine, email="ada@listed.example")
-    _list(engine, settings, SuppressionKind.CONTACT, str(loser.contact_id))
-    with engine.begin() as connection:
-        values = {"tenant": "acme", "founding_lead_id": uuid4(), "created_at": NOW}
-        connection.execute(contacts.insert().values(contact_id=survivor.contact_id, merged_into=None, **values))
-        connection.execute(
-            contacts.insert().values(contact_id=loser.contact_id, merged_into=survivor.contact_id, **values)
-        )
-    merge_away(engine, loser)
-    change(engine, survivor, email="ada@listed.example")
-    assert sync(engine, settings, clock).suppressed == 1
-    assert list(sandbox.contacts()) == []
-    with engine.begin() as connection:  # the merge is taken back
-        connection.execute(contacts.update().values(merged_into=None))
-    suppressed_contacts.judge_again(engine, tenant="acme", destination=None, clock=clock)
-    assert sync(engine, settings, clock).delivered == 1
 
 
 def test_a_destination_may_ask_for_consent_or_for_nothing(

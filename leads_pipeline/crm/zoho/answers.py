@@ -49,7 +49,7 @@ _ADVICE = {
     "MANDATORY_NOT_FOUND": "Zoho demands this field: map it, and for Last_Name state destinations.NAME.name_if_unknown",
     "NO_PERMISSION": "give the user of the refresh token the right to write the module",
     "OAUTH_SCOPE_MISMATCH": "make a refresh token with the scopes ZohoCRM.modules.ALL, ZohoCRM.settings.fields.READ "
-    "and ZohoCRM.settings.recycle_bin.ALL",
+    "and ZohoCRM.settings.recycle_bin.DELETE",
     "STORAGE_SPACE_EXCEEDED": "the organisation's storage is full: delete records there, or buy more",
 }
 _DIVISIBLE = {400: Verdict.INVALID, 413: Verdict.INVALID, 422: Verdict.INVALID}

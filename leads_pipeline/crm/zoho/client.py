@@ -7,6 +7,7 @@ become another. Where the module's Email is unique, a record that people made is
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from leads_pipeline.config import ZohoSettings
 from leads_pipeline.crm import sending
@@ -15,7 +16,7 @@ from leads_pipeline.crm.zoho import removing
 from leads_pipeline.crm.zoho.answers import read_batch, reason, refusal_of, response_of
 from leads_pipeline.crm.zoho.linking import re_key, take_over, withdraw
 from leads_pipeline.crm.zoho.looking_up import in_parts
-from leads_pipeline.crm.zoho.requests import LAST_NAME, RecordRequests, charge_of
+from leads_pipeline.crm.zoho.requests import LAST_NAME, RecordRequests
 from leads_pipeline.crm.zoho.schema import schema_of
 from leads_pipeline.crm.zoho.throttling import Backoff
 from leads_pipeline.domain.destination_schema import DestinationSchema
@@ -30,7 +31,6 @@ TRAITS = Traits(
     partial_updates=True,
     operations=frozenset(Operation),
     always_sent=frozenset({LAST_NAME}),  # the upsert may have to make the record anew
-    charge=charge_of,
 )
 # What a person does who reads that Zoho gives no token.
 _ADVICE = (
@@ -66,7 +66,7 @@ class Zoho:
         refusal = refusal_of(response)
         schema = schema_of(response.body)
         if refusal is None and schema.fields:
-            return schema
+            return self._with_name(schema)
         refused = refusal is not None and refusal.verdict is Verdict.AUTH
         raise CrmError(
             f"Zoho did not tell the fields of {self._requests.module} ({reason(response)}); "
@@ -87,6 +87,13 @@ class Zoho:
                 return removing.archive(records, courier=courier, requests=self._requests)
             case Operation.ERASE:
                 return removing.erase(records, courier=courier, requests=self._requests)
+
+    def _with_name(self, schema: DestinationSchema) -> DestinationSchema:
+        """Where leads.yaml says what to put in its place, a Last_Name need not be mapped."""
+        field = schema.fields.get(LAST_NAME)
+        if field is None or self._requests.name_if_unknown is None:
+            return schema
+        return DestinationSchema({**schema.fields, LAST_NAME: replace(field, required=False)})
 
     def _upsert(self, records: Sequence[CrmRecord], *, courier: Courier) -> list[RecordVerdict]:
         told = [record for record in records if record.withdrawal]
