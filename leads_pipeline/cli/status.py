@@ -50,6 +50,7 @@ def _collect(engine: Any, settings: Settings, now: datetime) -> dict[str, Any]:
     from leads_pipeline.crm.overview import quota_plans
     from leads_pipeline.crm.parking import parked_now
     from leads_pipeline.storage import status as numbers
+    from leads_pipeline.storage.bulk_jobs import open_jobs
     from leads_pipeline.storage.conservation import conservation
     from leads_pipeline.storage.measurements import queues
     from leads_pipeline.storage.reindexing import stale_indexes
@@ -96,6 +97,7 @@ def _collect(engine: Any, settings: Settings, now: datetime) -> dict[str, Any]:
                 {"destination": item.destination, "state": item.state, "contacts": item.contacts}
                 for item in numbers.deliveries(connection)
             ],
+            "bulk_jobs": [asdict(item) for item in open_jobs(connection)],
             "accounts": [
                 {
                     "account": use.account,
@@ -151,6 +153,12 @@ def _print(found: dict[str, Any], settings: Settings, now: datetime) -> None:
         console.print(_contacts(found["deliveries"]))
     if settings.destinations:
         console.print(_limits(found, settings))
+    for job in found["bulk_jobs"]:
+        age = span((now - job["oldest"]).total_seconds())
+        console.print(
+            f"{job['destination']} works on {job['records']:,} contacts in bulk jobs: {job['jobs']}, for {age}",
+            highlight=False,
+        )
     for item in found["parked"]:
         console.print(
             f"[yellow]{item['what']} is parked until {item['until']:%Y-%m-%d %H:%M:%S} UTC ({item['reason']})[/]",

@@ -85,6 +85,11 @@ class SettledBatch:
         """Whether the destination refuses our credentials or our set-up."""
         return Verdict.AUTH in self.verdicts
 
+    @property
+    def refused_with(self) -> str | None:
+        """The code with which it refuses us, if it gives one."""
+        return next((item.code for item in self.refusals if item.verdict == Verdict.AUTH and item.code), None)
+
 
 def claim_batch(
     connection: sa.Connection,

@@ -94,16 +94,11 @@ class Jobs:
 
     def parts(self, batch: ClaimedBatch) -> tuple[ClaimedBatch, ClaimedBatch]:
         """What of a claimed batch may go in a job, and the rest: removals, withdrawals, records that change hands."""
-        fits = [
-            record
-            for record in batch.records
-            if record.operation is Operation.UPSERT
-            and record.claims_record in (None, record.crm_record_id)
-            and not record.withdrawal
-        ]
-        rest = [record for record in batch.records if record not in fits]
         request = replace(batch.request, batch_id=BatchId(uuid7(self._clock.now())))
-        return replace(batch, records=tuple(fits)), replace(batch, records=tuple(rest), request=request)
+        return (
+            replace(batch, records=tuple(record for record in batch.records if _fits(record))),
+            replace(batch, records=tuple(record for record in batch.records if not _fits(record)), request=request),
+        )
 
     def begin(self, connection: sa.Connection, batch: ClaimedBatch) -> None:
         """Write down a job for what ``batch`` has claimed; commit both together."""
@@ -238,3 +233,8 @@ def _lane(batch: ClaimedBatch) -> Lane:
 
 def _overtaken(record: CrmRecord) -> RecordVerdict:
     return RecordVerdict(record.outbox_id, Verdict.THROTTLED, code=OVERTAKEN)
+
+
+def _fits(record: CrmRecord) -> bool:
+    stays = record.claims_record in (None, record.crm_record_id)
+    return record.operation is Operation.UPSERT and stays and not record.withdrawal

@@ -47,16 +47,19 @@ _ADVICE = {
 class Parked:
     """Why something is left alone.
 
-    auth, mapping, no_answer, server_error, daily, reserve, paused, in_flight, or window (no time left).
+    auth, mapping, no_answer, server_error, daily, reserve, paused, in_flight, or window (no time left). ``code``: of
+    auth, with which the destination refuses us, where it gives one.
     """
 
     reason: str
     until: datetime
+    code: str | None = None
 
     @property
     def advice(self) -> str:
         """What it means, and what to do."""
-        return _ADVICE.get(self.reason, "it goes on by itself")
+        advice = _ADVICE.get(self.reason, "it goes on by itself")
+        return advice if self.code is None else f"{self.code}: {advice} (docs/destinations.md)"
 
     @property
     def needs_somebody(self) -> bool:
@@ -89,6 +92,17 @@ def price_of_full(destination: DestinationSettings, *, lane: Lane, records: int 
     return Ask(price.endpoint_class, cost, lane)
 
 
+def auth_reason(code: str | None) -> str:
+    """What a breaker remembers of a destination that refuses us."""
+    return AUTH if code is None else f"{AUTH} {code}"
+
+
+def parked_by(reason: str, until: datetime) -> Parked:
+    """Why a breaker has a destination left alone, by what it remembers."""
+    name, _, code = reason.partition(" ")
+    return Parked(name, until, code or None)
+
+
 def breaker_name(destination: str) -> str:
     """Under which name a destination's breaker is kept."""
     return _BREAKER + destination
@@ -107,7 +121,7 @@ def parked_now(engine: sa.Engine, *, settings: Settings, now: datetime) -> Parki
     for name in settings.destinations:
         found = broken.get(breaker_name(name))
         if found is not None and found.next_probe_at is not None and found.next_probe_at > now:
-            destinations[name] = Parked(found.reason or AUTH, found.next_probe_at)
+            destinations[name] = parked_by(found.reason or AUTH, found.next_probe_at)
             continue
         if name in blocked and blocked[name] > now:
             destinations[name] = Parked(MAPPING, blocked[name])

@@ -108,6 +108,16 @@ def in_parts(
     return verdicts
 
 
+def renewing(courier: Courier) -> Courier:
+    """The same courier; what is refused for credentials that have been renewed since is sent once more."""
+
+    def ask(request: CrmRequest) -> CrmResponse:
+        response = courier(request)
+        return courier(request) if response.credentials_renewed else response
+
+    return ask
+
+
 def unsupported(records: Sequence[CrmRecord], *, vendor: str, advice: str) -> list[RecordVerdict]:
     """The verdict on records that ask for an operation which the vendor's API does not have."""
     operation = records[0].operation

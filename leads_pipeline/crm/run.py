@@ -189,7 +189,7 @@ class DestinationRun:
         try:
             while self._goes_on() and (over := self._jobs.next()) is not None:
                 self._note(over.batch_id, Operation.UPSERT, over.settled)
-                self._judge(refused=over.settled.refused, last=over.last)
+                self._judge(refused=over.settled.refused, code=over.settled.refused_with, last=over.last)
         except AccountParked as parked:
             self._park(Parked(parked.reason, parked.until))
 
@@ -384,7 +384,7 @@ class DestinationRun:
             tally=self.tally,
             patience=_TIMES_AHEAD * self._ahead,
         )
-        refused = False
+        refused, code = False, None
         for operation in (*(item for item in Operation if item is not Operation.UPSERT), Operation.UPSERT):
             if records := batch.records_of(operation):
                 courier.take(records, lane=_most_urgent(batch.rows[record.outbox_id].lane for record in records))
@@ -405,8 +405,8 @@ class DestinationRun:
                         now=now,
                     )
                 self._note(batch.request.batch_id, operation, settled)
-                refused = refused or settled.refused
-        self._judge(refused=refused, last=courier.last)
+                refused, code = refused or settled.refused, code or settled.refused_with
+        self._judge(refused=refused, code=code, last=courier.last)
 
     def _give_back(self, batch: ClaimedBatch) -> None:
         """Let others have what was claimed for a grant that others got."""
@@ -414,12 +414,12 @@ class DestinationRun:
             unclaim_batch(connection, batch, now=self._clock.now())
         self.tally.add(records=-len(batch.records))
 
-    def _judge(self, *, refused: bool, last: CrmResponse | None) -> None:
+    def _judge(self, *, refused: bool, code: str | None, last: CrmResponse | None) -> None:
         """Note how the destination took what it was sent, and leave it alone if it must be."""
         if refused:
             with self._engine.begin() as connection:
                 doubt_schema(connection, self.name)  # a property may be gone that was there when it was asked
-        if (parked := self._health.after(refused=refused, last=last)) is not None:
+        if (parked := self._health.after(refused=refused, code=code, last=last)) is not None:
             self._park(parked)
 
     def _note(self, batch_id: BatchId, operation: Operation, settled: SettledBatch) -> None:
@@ -451,7 +451,11 @@ class DestinationRun:
         self.parked = parked
         if parked.reason != WaitReason.WINDOW:
             log.warning(
-                "crm_destination_parked", destination=self.name, reason=parked.reason, until=parked.until.isoformat()
+                "crm_destination_parked",
+                destination=self.name,
+                reason=parked.reason,
+                code=parked.code,
+                until=parked.until.isoformat(),
             )
 
 

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from leads_pipeline.clock import FrozenClock
 from leads_pipeline.config import Settings, parse_settings
-from leads_pipeline.crm.parking import AUTH
+from leads_pipeline.crm.parking import AUTH, parked_now
 from leads_pipeline.sandbox.faults import FaultKind
 from leads_pipeline.steps.checked_mappings import check_mappings
 from leads_pipeline.storage import outbox_demand
@@ -212,9 +212,13 @@ def test_a_destination_that_refuses_us_is_parked_and_no_contact_pays_for_it(
     contacts = add_contacts(engine, 20, destination="out")
     place.played.fail({"kind": FaultKind.AUTH})
     report = sync(engine, place.settings(**_sizes(place, 10)), clock)
-    assert report.parked["out"].reason == AUTH
+    parked = report.parked["out"]
+    assert (parked.reason, parked.code in parked.advice if parked.code else None) == (AUTH, True)
+    assert parked.code in ("HTTP_401", "INVALID_AUTHORIZATION_SPECIFICATION", "ENOENT")
+    settings = place.settings(**_sizes(place, 10))
+    assert parked_now(engine, settings=settings, now=clock.now()).destinations["out"] == parked
     assert {row["attempts"] for row in outbox_rows(engine).values()} == {0}
     place.played.fail()
     clock.advance(60)
-    assert sync(engine, place.settings(**_sizes(place, 10)), clock).delivered == 20
+    assert sync(engine, settings, clock).delivered == 20
     assert states(engine, contacts) == {"delivered"}

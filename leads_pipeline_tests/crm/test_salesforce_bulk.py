@@ -4,11 +4,14 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from click.testing import CliRunner
 
+from leads_pipeline.cli import cli
 from leads_pipeline.clock import FrozenClock
 from leads_pipeline.config import Settings
 from leads_pipeline.crm.clients import build_clients
@@ -21,7 +24,7 @@ from leads_pipeline.steps.crm_sync_batches import plan_sync
 from leads_pipeline.storage.bulk_jobs import open_jobs
 from leads_pipeline.storage.outbox_demand import erase
 from leads_pipeline_tests.crm.delivering import Contact, add_contacts, change, outbox_rows, row_of, states, sync
-from leads_pipeline_tests.crm.salesforce_org import SECRET_ENV, keys_held, settings_for
+from leads_pipeline_tests.crm.salesforce_org import SECRET_ENV, keys_held, settings_for, yaml_for
 
 # A job with its limits, its making, its upload, its close, its poll and its three results.
 JOB_REQUESTS = 8
@@ -85,7 +88,7 @@ def test_more_due_contacts_than_the_threshold_go_as_one_job(
     assert {rows[item.outbox_id]["crm_record_id"] for item in contacts} == {item["id"] for item in org.contacts()}
     assert org.report()["endpoints"]["jobs/create"] == 1
     with engine.connect() as connection:
-        assert open_jobs(connection, "salesforce").jobs == 0
+        assert open_jobs(connection) == []
         assert connection.execute(sa.text("select count(*) from bulk_jobs where batch is not null")).scalar_one() == 0
 
 
@@ -127,12 +130,30 @@ def test_a_job_that_takes_its_time_is_asked_about_by_whoever_comes_and_starts_a_
             return dict(plan.by_destination)
 
         assert planned() == {}
+        with engine.connect() as connection:
+            assert [(item.destination, item.jobs, item.records) for item in open_jobs(connection)] == [
+                ("salesforce", 1, 30)
+            ]
         clock.advance(10)
         assert planned() == {"salesforce": 1}
         assert sync(engine, settings, clock).delivered == 0
         clock.advance(300)
         assert sync(engine, settings, clock).delivered == 30
         assert planned() == {}
+
+
+def test_a_session_that_ends_while_a_job_is_at_work_is_renewed(
+    engine: sa.Engine, clock: FrozenClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(SECRET_ENV, "a-secret")
+    with running_sandbox(SalesforceOptions(token="a-secret", job_seconds=300), clock=clock) as org:
+        settings = settings_for(org.base_url, above=20)
+        many(engine)
+        sync(engine, settings, clock)
+        org.expire_tokens()
+        clock.advance(300)
+        report = sync(engine, settings, clock)
+    assert (report.delivered, dict(report.parked)) == (30, {})
 
 
 def test_each_row_of_a_job_has_its_own_verdict(engine: sa.Engine, clock: FrozenClock, org: SandboxServer) -> None:
@@ -239,7 +260,7 @@ def test_a_job_of_which_nobody_may_go_any_more_is_given_up(
     assert {item["properties"]["FirstName"] for item in org.contacts()} == {"Augusta"}
     assert set(org.writes_per_lead_key().values()) == {1}
     with engine.connect() as connection:
-        assert open_jobs(connection, "salesforce").jobs == 0
+        assert "salesforce" not in open_jobs(connection)
 
 
 @pytest.mark.parametrize(
@@ -294,3 +315,19 @@ def test_a_limit_that_is_reached_gives_the_contacts_back(
     assert (report.delivered, report.dead, report.throttled) == (0, 0, 1)
     assert states(engine, contacts) == {"waiting"}
     assert {row["attempts"] for row in outbox_rows(engine).values()} == {0}
+
+
+def test_what_is_under_way_in_jobs_shows_in_the_status(
+    engine: sa.Engine, clock: FrozenClock, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv(SECRET_ENV, "a-secret")
+    monkeypatch.setenv("LEADS_DATABASE_URL", engine.url.render_as_string(hide_password=False))
+    with running_sandbox(SalesforceOptions(token="a-secret", job_seconds=300), clock=clock) as org:
+        many(engine)
+        sync(engine, settings_for(org.base_url, above=20), clock)
+        config = tmp_path / "leads.yaml"
+        config.write_text(yaml_for(org.base_url, above=20), encoding="utf-8")
+        shown = CliRunner().invoke(cli, ["--config", str(config), "status"])
+
+    assert shown.exit_code == 0, shown.output
+    assert "salesforce works on 30 contacts in bulk jobs: 1" in shown.output

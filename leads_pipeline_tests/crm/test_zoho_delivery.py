@@ -1,6 +1,7 @@
 """Contacts on their way to Zoho, from the outbox on: tokens, credits, refusals, removals."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +154,20 @@ def test_our_own_limit_of_credits_is_kept_without_a_429(
     assert report.delivered == 200  # a batch of 100 costs 10
     assert sandbox.report()["windows"][0]["max_accepted"] <= 25
     assert sandbox.report()["http_429"] == 0
+
+
+def test_processes_together_keep_to_the_requests_at_once(
+    engine: sa.Engine, clock: FrozenClock, sandbox: SandboxServer
+) -> None:
+    settings = settings_for(sandbox.base_url, in_flight=8)
+    add(engine, 2000)
+    sandbox.set_faults([{"kind": "slow", "latency_ms": 30}])
+    with ThreadPoolExecutor(2) as processes:  # each with clients and a limiter of its own
+        reports = list(processes.map(lambda _process: sync(engine, settings, clock), range(2)))
+    assert sum(report.delivered for report in reports) == 2000
+    seen = sandbox.report()
+    assert (seen["http_429"], seen["endpoints"]["oauth/token"]) == (0, 1)
+    assert 1 < seen["max_in_flight"] <= 5
 
 
 def test_who_has_no_last_name_is_a_dead_letter_that_says_what_helps_or_gets_the_configured_one(

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from leads_pipeline.config import SalesforceSettings
+from leads_pipeline.crm.parts import renewing
 from leads_pipeline.crm.port import (
     Courier,
     CrmRecord,
@@ -69,7 +70,7 @@ class Salesforce:
         self, job: JobState, records: Sequence[CrmRecord], *, courier: Courier, overdue: bool
     ) -> JobState | list[RecordVerdict]:
         """See ``JobClient.advance``."""
-        return bulk.advance(job, records, courier=courier, requests=self._requests, overdue=overdue)
+        return bulk.advance(job, records, courier=renewing(courier), requests=self._requests, overdue=overdue)
 
     def send(self, request: CrmRequest) -> CrmResponse:
         """Send one request as it is."""
@@ -90,7 +91,7 @@ class Salesforce:
 
     def describe(self, *, courier: Courier) -> DestinationSchema:
         """See ``CrmClient.describe``."""
-        response = courier(self._requests.describe())
+        response = renewing(courier)(self._requests.describe())
         refusal = refusal_of(response)
         schema = schema_of(response.body)
         if refusal is None and schema.fields:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
-from leads_pipeline.crm.parts import NOT_SENT, OVERTAKEN
+from leads_pipeline.crm.parts import NOT_SENT, OVERTAKEN, renewing
 from leads_pipeline.crm.port import Courier, CrmRecord, CrmRequest, RecordVerdict, Verdict
 from leads_pipeline.crm.salesforce.answers import (
     CONVERTED,
@@ -112,7 +112,7 @@ class _Alone:
 
 def _alone(record: CrmRecord, *, courier: Courier, requests: SalesforceRequests) -> _Alone:
     try:
-        response = courier(requests.upsert_one(record).about([record]))
+        response = renewing(courier)(requests.upsert_one(record).about([record]))
     except (AccountParked, Overtaken) as error:
         code = OVERTAKEN if isinstance(error, Overtaken) else NOT_SENT
         return _Alone(RecordVerdict(record.outbox_id, Verdict.THROTTLED, code=code), [])
