@@ -19,7 +19,7 @@ import sqlalchemy as sa
 from leads_pipeline.clock import Clock
 from leads_pipeline.config import DestinationSettings, Settings
 from leads_pipeline.crm.batch import ClaimedBatch, SettledBatch, claim_batch, settle_batch, unclaim_batch
-from leads_pipeline.crm.claiming import LOOK_SECONDS, Claims, Turn
+from leads_pipeline.crm.claiming import LOOK_SECONDS, Claims, QueueGate, Turn
 from leads_pipeline.crm.courier import BatchCourier, Tally, lease_for
 from leads_pipeline.crm.health import Health
 from leads_pipeline.crm.jobs import Jobs
@@ -90,6 +90,7 @@ class Delivering:
     stopping: threading.Event
     jitter: Callable[[], float]
     prepare: Callable[[str], None]
+    passes: QueueGate
 
 
 class DestinationRun:
@@ -221,6 +222,7 @@ class DestinationRun:
             size=size,
             settings=self._work_of_all.settings.delivery,
             clock=self._clock,
+            passes=self._work_of_all.passes,
         )
 
     def _due(self, lanes: Sequence[Lane], *, most: int) -> int:

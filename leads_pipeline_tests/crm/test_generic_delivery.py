@@ -206,6 +206,18 @@ def test_what_a_killed_worker_held_is_sent_again_and_takes_effect_once(
     assert states(engine, contacts) == {"delivered"}
 
 
+def test_a_stated_limit_holds_for_transactions_and_files_as_for_requests(
+    place: Place, engine: sa.Engine, clock: FrozenClock
+) -> None:
+    text = place.yaml.replace("{in_flight: 2}", "{in_flight: 2, windows: [{requests: 2, seconds: 3600}]}")
+    sizes = _sizes(place, 10)
+    text += "".join(f"    {name}: {value}\n" for name, value in sizes.items()) + "pipeline: {run_seconds: 1}\n"
+    add_contacts(engine, 50, destination="out")
+    report = sync(engine, parse_settings(text, path=Path("leads.yaml")), clock)
+    assert report.requests == 2
+    assert report.delivered == len(place.held()) == (20 if sizes else 2)
+
+
 def test_a_destination_that_refuses_us_is_parked_and_no_contact_pays_for_it(
     place: Place, engine: sa.Engine, clock: FrozenClock
 ) -> None:
