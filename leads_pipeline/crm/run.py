@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
@@ -22,6 +23,7 @@ from leads_pipeline.crm.claiming import LOOK_SECONDS, Claims, QueueGate, Turn
 from leads_pipeline.crm.courier import BatchCourier, Tally, lease_for
 from leads_pipeline.crm.health import Health
 from leads_pipeline.crm.jobs import Jobs
+from leads_pipeline.crm.last_look import LastLook
 from leads_pipeline.crm.mapping import blocked_destinations, destination_mapping
 from leads_pipeline.crm.parking import MAPPING, Parked, destinations_of, limiter_of, price_of_full, resets_at, until
 from leads_pipeline.crm.port import CrmClient, CrmResponse
@@ -38,7 +40,7 @@ from leads_pipeline.outbound.limiter import Ask, Grant, WaitReason
 from leads_pipeline.storage.claim_owners import ClaimOwner
 from leads_pipeline.storage.delivery_status import RequestForecast
 from leads_pipeline.storage.destination_schemas import doubt_schema
-from leads_pipeline.storage.outbox import extend_claims
+from leads_pipeline.storage.outbox import keep_claims
 from leads_pipeline.storage.outbox_queues import count_due
 from leads_pipeline.telemetry import get_logger
 
@@ -353,8 +355,15 @@ class DestinationRun:
                 in_job, batch = self._jobs.parts(batch)
                 if in_job.records:
                     self._jobs.begin(connection, in_job)
-                ids = [record.outbox_id for record in batch.records]
-                extend_claims(connection, ids, token=batch.token, until=now + self._lease)
+                keep_claims(
+                    connection,
+                    [batch.rows[record.outbox_id] for record in batch.records],
+                    sent=(),
+                    token=batch.token,
+                    owner=self._work_of_all.owner.key(),
+                    until=now + self._lease,
+                    under_way_until=now,
+                )
         return batch if batch.rows else None
 
     def _deliver_batch(self, batch: ClaimedBatch, *, granted: Callable[[], None]) -> None:
@@ -363,8 +372,15 @@ class DestinationRun:
             self._client,
             gate=self.gate,
             clock=self._clock,
-            lease=self._lease,
-            token=batch.token,
+            last_look=LastLook(
+                destination=self.name,
+                token=batch.token,
+                owner=self._work_of_all.owner.key,
+                lease=self._lease,
+                time_out=timedelta(seconds=self._destination.timeout_seconds),
+                rows=batch.rows,
+                subjects=batch.subjects,
+            ),
             first=batch.request,
             granted=granted,
             tally=self.tally,

@@ -59,11 +59,15 @@ def refusal(consent: Mapping[str, Any], *, listed: bool, rule: GateRule) -> Unse
         return Unsendable.LISTED
     if rule.require == "nothing":
         return None
-    channels = consent.get(rule.purpose, {})
-    statement = channels.get(rule.channel) or channels.get(ANY_CHANNEL)
-    if statement is None:
-        return Unsendable.NO_CONSENT if rule.require == "granted" else None
-    return None if statement["granted"] is True else Unsendable.WITHDRAWN
+    if is_withdrawn(consent, rule):
+        return Unsendable.WITHDRAWN
+    return Unsendable.NO_CONSENT if rule.require == "granted" and _statement(consent, rule) is None else None
+
+
+def is_withdrawn(consent: Mapping[str, Any], rule: GateRule) -> bool:
+    """Whether the person has withdrawn the consent that ``rule`` is about. Who is listed may have, too."""
+    statement = _statement(consent, rule)
+    return statement is not None and statement["granted"] is not True
 
 
 def subject(tenant: str, kind: SuppressionKind, value: str, *, country: str) -> Subject | None:
@@ -105,6 +109,11 @@ def subjects_of(contact: Mapping[str, Any], *, merged_away: Sequence[UUID] = ())
     if contact["phone"]:
         found.append(_subject(tenant, SuppressionKind.PHONE, contact["phone"]))
     return found
+
+
+def _statement(consent: Mapping[str, Any], rule: GateRule) -> Mapping[str, Any] | None:
+    channels: Mapping[str, Mapping[str, Any]] = consent.get(rule.purpose, {})
+    return channels.get(rule.channel) or channels.get(ANY_CHANNEL)
 
 
 def _subject(tenant: str, kind: SuppressionKind, normal: str) -> Subject:

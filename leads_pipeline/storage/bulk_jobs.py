@@ -47,7 +47,7 @@ _OPEN = sa.text(
     where ended_at is null group by destination order by destination
     """
 )
-_RELEASE = sa.text("update outbox set claimed_until = :now where claimed_by = :token and state = 'in_flight'")
+_NOTE_BATCH = sa.text("update bulk_jobs set batch = cast(:batch as jsonb), records = :records where job_id = :job_id")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,9 +112,9 @@ def end_job(connection: sa.Connection, job_id: UUID, *, step: str, now: datetime
     connection.execute(_END, {"job_id": job_id, "step": step, "now": now})
 
 
-def release_job_claims(connection: sa.Connection, token: str, *, now: datetime) -> None:
-    """Let the claims of a job that is given up run out at once."""
-    connection.execute(_RELEASE, {"token": token, "now": now})
+def note_batch(connection: sa.Connection, job_id: UUID, *, batch: str, records: int) -> None:
+    """Write down that a job holds other contacts by now; commit with what became of those that it held."""
+    connection.execute(_NOTE_BATCH, {"job_id": job_id, "batch": batch, "records": records})
 
 
 def jobs_due(connection: sa.Connection, *, now: datetime) -> dict[str, int]:

@@ -55,9 +55,9 @@ _CLAIM = sa.text(
     )
     update outbox set
         -- What became of a claim that ran out is unknown, and must not be forgotten when the next attempt fails.
-        last_verdict = case when state = 'in_flight' then 'ambiguous' else last_verdict end,
+        last_verdict = case when claimed_by is not null then 'ambiguous' else last_verdict end,
         state = 'in_flight', claimed_by = :token, claimed_until = :until, claim_owner = :owner, withheld = null,
-        updated_at = :now
+        under_way_until = null, updated_at = :now
     from taken where outbox.outbox_id = taken.outbox_id
     returning outbox.outbox_id, outbox.tenant, outbox.contact_id, outbox.operation, outbox.lane, outbox.wanted_version,
         outbox.delivered_version, outbox.attempts, outbox.crm_record_id, outbox.snapshot, outbox.failures,
@@ -66,8 +66,9 @@ _CLAIM = sa.text(
     """  # noqa: S608 - no value is spliced in
 )
 
-# In the order of the other statements that lock these rows, so that no two of them can deadlock.
-_EXTEND = sa.text(
+# In the order of the other statements that lock these rows, so that no two of them can deadlock. Whoever wants
+# something else of a row has committed before, or comes after the request that it is kept for.
+_KEEP = sa.text(
     """
     with mine as materialized (
         select outbox_id from outbox
@@ -75,9 +76,15 @@ _EXTEND = sa.text(
         order by outbox_id
         for update
     )
-    update outbox set claimed_until = :until
-    from mine where outbox.outbox_id = mine.outbox_id
-    returning outbox.outbox_id
+    update outbox o set claimed_until = :until, claim_owner = :owner,
+        under_way_until = case when o.outbox_id = any(:sent) then :under_way_until else o.under_way_until end
+    from mine, jsonb_to_recordset(cast(:rows as jsonb)) as claimed(
+        outbox_id bigint, version integer, operation text, claims_record text
+    )
+    where o.outbox_id = mine.outbox_id and claimed.outbox_id = mine.outbox_id
+        and o.wanted_version = claimed.version and o.operation = claimed.operation
+        and o.claims_record is not distinct from claimed.claims_record
+    returning o.outbox_id
     """
 )
 
@@ -136,6 +143,7 @@ _SETTLE = sa.text(
         claimed_by = null,
         claimed_until = null,
         claim_owner = null,
+        under_way_until = null,
         updated_at = :now
     from mine join jsonb_to_recordset(cast(:rows as jsonb)) as s(
         outbox_id bigint, version integer, operation text, state text, due_at timestamptz, attempts integer,
@@ -235,10 +243,40 @@ def snapshots_of(
     return found
 
 
-def extend_claims(connection: sa.Connection, outbox_ids: Sequence[int], *, token: str, until: datetime) -> bool:
-    """Keep these rows for ``token`` until ``until``; ``False`` when somebody else has claimed one of them since."""
-    rows = connection.execute(_EXTEND, {"ids": list(outbox_ids), "token": token, "until": until}).all()
-    return len(rows) == len(outbox_ids)
+def keep_claims(
+    connection: sa.Connection,
+    claimed: Sequence[ClaimedRow],
+    *,
+    sent: Collection[int],
+    token: str,
+    owner: int | None,
+    until: datetime,
+    under_way_until: datetime,
+) -> set[int]:
+    """Keep these rows until ``until``, or until ``owner`` is gone; answers those of which all is as it was claimed.
+
+    A row that somebody else has claimed since, or of which something else is wanted by now, is not among them. A
+    request with those that are ``sent`` is under way until ``under_way_until``, even if nobody is there to await it.
+    """
+    rows = [
+        {
+            "outbox_id": row.outbox_id,
+            "version": row.wanted_version,
+            "operation": row.operation,
+            "claims_record": row.claims_record,
+        }
+        for row in claimed
+    ]
+    values = {
+        "ids": [row.outbox_id for row in claimed],
+        "rows": _json(rows),
+        "sent": list(sent),
+        "token": token,
+        "owner": owner,
+        "until": until,
+        "under_way_until": under_way_until,
+    }
+    return set(connection.execute(_KEEP, values).scalars())
 
 
 def unclaim(connection: sa.Connection, outbox_ids: Sequence[int], *, token: str, now: datetime) -> None:

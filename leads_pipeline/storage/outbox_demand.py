@@ -41,7 +41,7 @@ _LOCK = sa.text(
 # An unanswered or ambiguous request counts as sent.
 _MAY_BE_THERE = """
     o.delivered_version is not null or o.crm_record_id is not null or o.claimed_by is not null
-        or coalesce(o.last_verdict = 'ambiguous', false)
+        or coalesce(o.last_verdict = 'ambiguous', false) or coalesce(o.snapshot, '{}') <> '{}'
 """
 
 # Never sent: nothing is there to take back. Otherwise the destination must forget the record. An archive is as urgent

@@ -67,11 +67,6 @@ _WAIT_AGAIN = sa.text(
 )
 
 
-def anybody_listed(connection: sa.Connection, tenants: Collection[str]) -> bool:
-    """Whether the list of one of these tenants holds anybody at all: mostly not, and nothing more need be asked."""
-    return bool(connection.execute(_ANY, {"tenants": sorted(tenants)}).scalar_one())
-
-
 def merged_away(connection: sa.Connection, contact_ids: Collection[UUID]) -> dict[UUID, list[UUID]]:
     """The contacts that these have taken in: who was listed by one of their ids stays listed."""
     rows = connection.execute(
@@ -87,6 +82,10 @@ def listed(
     connection: sa.Connection, subjects: Mapping[UUID, tuple[str, Sequence[Subject]]], *, destination: str
 ) -> set[UUID]:
     """Those of the contacts (each with its tenant, and all by which it may be listed) that must not be sent there."""
+    tenants = sorted({tenant for tenant, _subjects in subjects.values()})
+    somebody_is: bool = connection.execute(_ANY, {"tenants": tenants}).scalar_one()
+    if not somebody_is:  # mostly so, and nothing more need be asked
+        return set()
     rows = [
         {"contact_id": str(contact_id), "tenant": tenant, "kind": item.kind, "hash": item.value_hash.hex()}
         for contact_id, (tenant, found) in subjects.items()

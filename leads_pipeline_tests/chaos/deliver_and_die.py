@@ -2,8 +2,8 @@
 
     python deliver_and_die.py DATABASE_URL BASE_URL SEED
 
-A life is five seconds after the last one, by a clock of its own; some contacts change while they are on their way.
-Writes a line for each death: where, and which contacts' rows it held. Ends with two lives that nobody ends.
+A life is a request's time-out after the last one, by a clock of its own; some contacts change while they are on their
+way. Writes a line for each death: where, and which contacts' rows it held. Ends with two lives that nobody ends.
 """
 
 import json
@@ -13,7 +13,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from random import Random
 from typing import Any
 from uuid import UUID
@@ -31,12 +31,13 @@ from leads_pipeline.crm.port import CrmRequest, CrmResponse
 from leads_pipeline.domain.stage import ALL_LANES, Lane
 from leads_pipeline.steps.crm_sync_batches import deliver, plan_sync
 from leads_pipeline.storage import outbox_demand
-from leads_pipeline.storage.claim_owners import GRACE
 from leads_pipeline.storage.database import engine_for
 from leads_pipeline.storage.outbox_demand import Demand
 from leads_pipeline.telemetry import configure_logging
 from leads_pipeline_tests.conftest import NOW
 from leads_pipeline_tests.crm.delivering import settings_for
+
+TIME_OUT = timedelta(minutes=1)
 
 # What is about to happen, or has just happened, to the batch when its process dies.
 POINTS: dict[str, tuple[Any, str, bool]] = {
@@ -120,10 +121,10 @@ def held_by(connection: sa.Connection, name: str) -> list[str]:
 
 
 def check_claims(connection: sa.Connection, *, life: int, at: datetime) -> None:
-    """What earlier lives held is free once the grace after this one's begin is over: nobody waits for a lease."""
+    """What earlier lives held is free once their requests can be under way no more: nobody waits for a lease."""
     held = connection.execute(
         sa.text("select count(*) from outbox where claimed_until > :free and claimed_by not like :mine"),
-        {"free": at + GRACE, "mine": f"life-{life}-%"},
+        {"free": at + TIME_OUT, "mine": f"life-{life}-%"},
     ).scalar_one()
     if held:
         raise SystemExit(f"{held} rows wait for the lease of a dead process")
@@ -167,7 +168,7 @@ def change(connection: sa.Connection, contacts: list[UUID], *, at: datetime) -> 
 def main(database_url: str, base_url: str, seed: str) -> None:
     configure_logging(as_json=True, level=logging.ERROR)
     random = Random(int(seed))
-    numbers = {"in_flight": 1, "requests": 1_000_000, "timeout_seconds": 60, "daily": 1_000_000}
+    numbers = {"in_flight": 1, "requests": 1_000_000, "timeout_seconds": TIME_OUT.total_seconds(), "daily": 1_000_000}
     settings = settings_for(base_url, **numbers)
     points = list(POINTS)
     work, at, life, left = True, NOW, 0, 2  # lives that nobody ends: one finds what is held, the next sends it
@@ -192,7 +193,7 @@ def main(database_url: str, base_url: str, seed: str) -> None:
                     raise SystemExit(f"{name} failed")
             left -= not work
             work = work and connection.execute(_WAITING).scalar_one()
-        at, life = at + GRACE, life + 1
+        at, life = at + TIME_OUT, life + 1
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from leads_pipeline.domain.stage import ALL_LANES, Lane
 from leads_pipeline.sandbox.faults import FaultKind
 from leads_pipeline.steps.crm_sync_batches import plan_sync
 from leads_pipeline.storage.bulk_jobs import open_jobs
+from leads_pipeline.storage.outbox_demand import erase
 from leads_pipeline_tests.crm.delivering import Contact, add_contacts, change, outbox_rows, row_of, states, sync
 from leads_pipeline_tests.crm.salesforce_org import SECRET_ENV, keys_held, settings_for, yaml_for
 
@@ -220,6 +221,58 @@ def test_a_process_that_is_killed_at_any_request_of_a_job_loses_nothing_and_doub
     assert states(engine, contacts) == {"delivered"}
     assert keys_held(org) == {contact.contact_id: 1 for contact in contacts}
     assert set(org.writes_per_lead_key().values()) == {1}  # no second job did the same again
+
+
+class Befalling(Dying):
+    """Salesforce's client; ``befall`` is called after the first answer to a request of ``purpose``."""
+
+    def __init__(self, settings: Settings, *, purpose: str, befall: Callable[[], object]) -> None:
+        super().__init__(settings, place=-1, after=False)
+        self._purpose, self._befall = purpose, [befall]
+
+    def send(self, request: CrmRequest) -> CrmResponse:
+        response = super().send(request)
+        if request.purpose == self._purpose and self._befall:
+            self._befall.pop()()
+        return response
+
+
+@pytest.mark.parametrize("purpose", ["bulk_create", "bulk_upload"])
+def test_who_is_erased_before_a_job_is_closed_is_not_in_it(
+    engine: sa.Engine, clock: FrozenClock, org: SandboxServer, purpose: str
+) -> None:
+    settings, [gone, *others] = settings_for(org.base_url, above=20), many(engine)
+
+    def erased() -> None:
+        with engine.begin() as connection:
+            erase(connection, [gone.contact_id], tenant="acme", now=clock.now())
+
+    client = Befalling(settings, purpose=purpose, befall=erased)
+    sync(engine, settings, clock, clients={"salesforce": client})  # type: ignore[dict-item]  # it is a JobClient
+    finish(engine, settings, clock)
+    assert keys_held(org) == {contact.contact_id: 1 for contact in others}
+    assert states(engine, others) == {"delivered"}
+    assert str(gone.contact_id) not in org.writes_per_lead_key()
+    assert (row_of(engine, gone)["operation"], row_of(engine, gone)["state"]) == ("erase", "delivered")
+
+
+@pytest.mark.parametrize("purpose", ["bulk_create", "bulk_upload"])
+def test_a_job_of_which_nobody_may_go_any_more_is_given_up(
+    engine: sa.Engine, clock: FrozenClock, org: SandboxServer, purpose: str
+) -> None:
+    settings, contacts = settings_for(org.base_url, above=20), many(engine)
+
+    def changed() -> None:
+        for contact in contacts:
+            change(engine, contact, first_name="Augusta")
+
+    client = Befalling(settings, purpose=purpose, befall=changed)
+    sync(engine, settings, clock, clients={"salesforce": client})  # type: ignore[dict-item]  # it is a JobClient
+    finish(engine, settings, clock)
+    assert {item["properties"]["FirstName"] for item in org.contacts()} == {"Augusta"}
+    assert set(org.writes_per_lead_key().values()) == {1}
+    with engine.connect() as connection:
+        assert open_jobs(connection) == []
 
 
 @pytest.mark.parametrize(

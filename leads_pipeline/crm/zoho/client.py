@@ -14,7 +14,7 @@ from leads_pipeline.crm import sending
 from leads_pipeline.crm.port import Courier, CrmRecord, CrmRequest, CrmResponse, RecordVerdict, Traits, Verdict
 from leads_pipeline.crm.zoho import removing
 from leads_pipeline.crm.zoho.answers import read_batch, reason, refusal_of, response_of
-from leads_pipeline.crm.zoho.linking import re_key, take_over
+from leads_pipeline.crm.zoho.linking import re_key, take_over, withdraw
 from leads_pipeline.crm.zoho.looking_up import in_parts
 from leads_pipeline.crm.zoho.requests import LAST_NAME, RecordRequests
 from leads_pipeline.crm.zoho.schema import schema_of
@@ -96,12 +96,13 @@ class Zoho:
         )
 
     def _upsert(self, records: Sequence[CrmRecord], *, courier: Courier) -> list[RecordVerdict]:
-        claiming = [record for record in records if record.claims_record not in (None, record.crm_record_id)]
-        rest = [record for record in records if record not in claiming]
-        verdicts: list[RecordVerdict] = []
+        told = [record for record in records if record.withdrawal]
+        verdicts = withdraw(told, courier=courier, requests=self._requests) if told else []
+        claiming = [r for r in records if r.claims_record not in (None, r.crm_record_id) and r not in told]
+        rest = [record for record in records if record not in claiming and record not in told]
         if claiming:
             rekeyed = re_key(claiming, courier=courier, requests=self._requests)
-            verdicts, rest = rekeyed.verdicts, rest + rekeyed.gone
+            verdicts, rest = verdicts + rekeyed.verdicts, rest + rekeyed.gone
         return verdicts + (self._upsert_by_key(rest, courier=courier) if rest else [])
 
     def _upsert_by_key(self, records: Sequence[CrmRecord], *, courier: Courier) -> list[RecordVerdict]:

@@ -50,6 +50,10 @@ class RecordRequests:
         entries = [{"id": ids[record.outbox_id], **self._entry(record, may_be_new=False)} for record in part]
         return self._change(purpose, entries)
 
+    def change(self, part: Part, ids: Ids) -> CrmRequest:
+        """Change the records of these ids, whatever keys they hold."""
+        return self._change("withdraw", [{"id": ids[record.outbox_id], **record.properties} for record in part])
+
     def unlink(self, part: Part, ids: Ids) -> CrmRequest:
         """Take our key away, and change nothing else."""
         return self._change("unlink", [{"id": ids[record.outbox_id], self.key: None} for record in part])
