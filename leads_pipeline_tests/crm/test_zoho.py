@@ -19,6 +19,7 @@ from leads_pipeline.domain.delivery import PropertyValue
 from leads_pipeline.domain.destination_schema import FieldSchema, FieldType
 from leads_pipeline.domain.stage import Operation
 from leads_pipeline.outbound.transport import HttpAnswer, Transport
+from leads_pipeline_tests.outbound.http_listener import listening
 
 REQUESTS = RecordRequests("/crm/v8", "Leads", "Lead_Key")
 
@@ -189,6 +190,15 @@ def test_a_429_is_waited_out_and_means_the_day_where_no_credit_is_left() -> None
     assert (answer.throttled, answer.pause_seconds, answer.until_reset) == (True, 4.0, False)
     spent = response(429, refused("TOO_MANY_REQUESTS"), x_api_credits_remaining="0")
     assert (spent.throttled, spent.pause_seconds, spent.until_reset) == (True, None, True)
+
+
+@pytest.mark.parametrize(("status", "pause"), [(429, 90.0), (503, 90.0), (500, None), (200, None)])
+def test_a_pause_that_zoho_asks_for_wins(status: int, pause: float | None) -> None:
+    with listening() as listener:
+        listener.status, listener.headers = status, {"Retry-After": "90"}
+        transport = Transport(listener.url, credentials=None, timeout_seconds=5, connections=1)
+        answer = Zoho(transport, requests=REQUESTS).send(REQUESTS.describe())
+    assert (answer.status, answer.pause_seconds, answer.until_reset) == (status, pause, False)
 
 
 def test_pauses_grow_to_half_a_minute_and_then_the_account_is_parked() -> None:

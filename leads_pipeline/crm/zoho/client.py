@@ -9,6 +9,7 @@ become another. Where the module's Email is unique, a record that people made is
 from collections.abc import Sequence
 from dataclasses import replace
 
+from leads_pipeline.clock import Clock, SystemClock
 from leads_pipeline.config import ZohoSettings
 from leads_pipeline.crm import sending
 from leads_pipeline.crm.port import Courier, CrmRecord, CrmRequest, CrmResponse, RecordVerdict, Traits, Verdict
@@ -23,6 +24,7 @@ from leads_pipeline.domain.destination_schema import DestinationSchema
 from leads_pipeline.domain.stage import Operation
 from leads_pipeline.errors import CrmError
 from leads_pipeline.outbound.access_tokens import AccessTokens, TokenStore
+from leads_pipeline.outbound.retry_after import retry_after_seconds
 from leads_pipeline.outbound.token_grants import RefreshToken
 from leads_pipeline.outbound.transport import HttpAnswer, Transport
 
@@ -42,8 +44,9 @@ _ADVICE = (
 class Zoho:
     """One module of one organisation, as ``CrmClient``."""
 
-    def __init__(self, transport: Transport, *, requests: RecordRequests) -> None:
+    def __init__(self, transport: Transport, *, requests: RecordRequests, clock: Clock | None = None) -> None:
         self._transport = transport
+        self._clock = clock or SystemClock()
         self._requests = requests
         self._backoff = Backoff()
 
@@ -126,7 +129,8 @@ class Zoho:
     def _read(self, answer: HttpAnswer) -> CrmResponse:
         if answer.status != 429:
             self._backoff.passed()
-        return response_of(answer, pause_after_429=self._backoff.refused)
+        asked = retry_after_seconds(answer.headers.get("retry-after"), now=self._clock.now())
+        return response_of(answer, pause_after_429=self._backoff.refused, asked_pause=asked)
 
 
 def build(settings: ZohoSettings, tokens: TokenStore) -> Zoho:
