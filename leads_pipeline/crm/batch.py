@@ -31,6 +31,8 @@ from leads_pipeline.storage.sync_batches import AttemptRow, Outcome, RequestRow,
 # The code of a record that needed no request: the destination holds all that is wanted.
 UNCHANGED = "UNCHANGED"
 
+_MAY_HAVE_WRITTEN = frozenset({Verdict.DELIVERED, Verdict.AMBIGUOUS})
+
 
 @dataclass(frozen=True, slots=True)
 class ClaimedBatch:
@@ -192,7 +194,8 @@ def settle_batch(
             step = NextStep(OutboxState.WAITING, 0, now)  # for the gate, which has nothing more to let through
         snapshot = _snapshot_after(verdict, step, record, batch)
         taken_over = _taken_over_after(verdict, row, operation)
-        settlements[outbox_id] = Settlement(verdict, step, record.version, snapshot, taken_over)
+        touched = record.properties.keys() if verdict.verdict in _MAY_HAVE_WRITTEN else None
+        settlements[outbox_id] = Settlement(verdict, step, record.version, snapshot, taken_over, touched)
     settled = settle(connection, list(settlements.values()), token=batch.token, operation=operation, now=now)
     dead = [item.outbox_id for item in settled if item.state is OutboxState.DEAD]
     delivered = [i.outbox_id for i in settled if settlements[i.outbox_id].step.state is OutboxState.DELIVERED]

@@ -57,7 +57,7 @@ class Tally:
 class BatchCourier:
     """The ``Courier`` of one claimed batch. ``last`` is what its last request was answered, ``None`` before the first.
 
-    ``granted`` is called once the first request has its grant.
+    ``granted`` is called once the first request has its grant. ``owner`` says whose claims they are at each request.
     """
 
     def __init__(
@@ -67,8 +67,9 @@ class BatchCourier:
         *,
         gate: Gate,
         clock: Clock,
-        lease: timedelta,
+        timeout_seconds: float,
         token: str,
+        owner: Callable[[], int | None],
         first: RequestRow,
         granted: Callable[[], None],
         tally: Tally,
@@ -78,8 +79,10 @@ class BatchCourier:
         self._client = client
         self._gate = gate
         self._clock = clock
-        self._lease = lease
+        self._lease = lease_for(timeout_seconds)
+        self._under_way = under_way_for(timeout_seconds)
         self._token = token
+        self._owner = owner
         self._row = first
         self._first = True
         self._granted = granted
@@ -143,14 +146,26 @@ class BatchCourier:
 
     def _write_down(self, row: RequestRow) -> bool:
         """Keep the records and write the request down; ``False``: somebody else has claimed one of them since."""
-        now = self._clock.now()
+        now, owner = self._clock.now(), self._owner()
         with self._engine.begin() as connection:
             # A poisoned batch takes many requests; the lease must outlive the last one. The wait for the quota may have
             # outlived the lease: whoever has claimed a record since sends a newer version, which ours must not follow.
-            ours = extend_claims(connection, self._outbox_ids, token=self._token, until=now + self._lease)
+            ours = extend_claims(
+                connection,
+                self._outbox_ids,
+                token=self._token,
+                until=now + self._lease,
+                under_way_until=now + self._under_way,
+                owner=owner,
+            )
             if ours:
                 write_request(connection, replace(row, sent_at=now))
         return ours
+
+
+def under_way_for(timeout_seconds: float) -> timedelta:
+    """How long a request counts as under way if nobody reports its end: its time-out, and 10 seconds to be written."""
+    return timedelta(seconds=timeout_seconds + 10)
 
 
 def lease_for(timeout_seconds: float) -> timedelta:

@@ -8,6 +8,7 @@ from functools import cache
 import sqlalchemy as sa
 
 from leads_pipeline.config import DestinationSettings, RequestLimits, Settings
+from leads_pipeline.crm.courier import under_way_for
 from leads_pipeline.crm.mapping import blocked_destinations
 from leads_pipeline.domain.quota_budget import Forecast
 from leads_pipeline.domain.stage import ALL_LANES, Lane
@@ -21,8 +22,6 @@ from leads_pipeline.storage.delivery_status import request_forecast
 AUTH = "auth"
 # What a breaker remembers beside a destination's name: verification's have their provider's.
 _BREAKER = "crm:"
-# How much longer than its time-out a request counts as under way if nobody reports its end.
-_AFTER_TIME_OUT = timedelta(seconds=10)
 
 
 # Why a destination is left alone whose mapping lets no contact through.
@@ -148,7 +147,7 @@ def limiter_of(engine: sa.Engine, name: str, *, settings: Settings, forecast: Ca
         account=destination.account,
         limits=destination.limits,
         forecast=forecast if _has_budget(destination.limits) else None,
-        expires_after=timedelta(seconds=destination.timeout_seconds) + _AFTER_TIME_OUT,
+        expires_after=under_way_for(destination.timeout_seconds),
     )
 
 

@@ -2,7 +2,8 @@
 
 ``claim`` takes with a lease, ``settle`` writes what came of it. Two workers cannot both win a row: the claim locks it
 (``skip locked``) and stamps its token, and a settlement needs that token. A worker that dies leaves the token behind;
-after ``claimed_until`` anyone may claim the row again, and sending it twice is harmless. Keep out: what waits and goes
+after ``claimed_until`` anyone may claim the row again, and sending it twice is harmless. The worker of a claim that
+ran out may still write, so a settlement that comes too late has the row sent once more. Keep out: what waits and goes
 next (``outbox_queues``), and what is wanted (``outbox_demand``).
 """
 
@@ -27,7 +28,8 @@ from leads_pipeline.storage.schema import golden_contacts, outbox
 class Settlement:
     """What one record's row becomes. ``version`` is the one that was sent.
 
-    ``snapshot`` and ``taken_over`` are what is known of the CRM after it; see ``ClaimedRow``.
+    ``snapshot`` and ``taken_over`` are what is known of the CRM after it; see ``ClaimedRow``. ``touched``: which
+    properties it may have written there, ``None`` if it wrote nothing.
     """
 
     verdict: RecordVerdict
@@ -35,6 +37,7 @@ class Settlement:
     version: int
     snapshot: Mapping[str, int | None]
     taken_over: bool | None = None
+    touched: Collection[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +58,9 @@ _CLAIM = sa.text(
     )
     update outbox set
         -- What became of a claim that ran out is unknown, and must not be forgotten when the next attempt fails.
-        last_verdict = case when state = 'in_flight' then 'ambiguous' else last_verdict end,
+        last_verdict = case when claimed_by is not null then 'ambiguous' else last_verdict end,
         state = 'in_flight', claimed_by = :token, claimed_until = :until, claim_owner = :owner, withheld = null,
-        updated_at = :now
+        under_way_until = null, updated_at = :now
     from taken where outbox.outbox_id = taken.outbox_id
     returning outbox.outbox_id, outbox.tenant, outbox.contact_id, outbox.operation, outbox.lane, outbox.wanted_version,
         outbox.delivered_version, outbox.attempts, outbox.crm_record_id, outbox.snapshot, outbox.failures,
@@ -75,20 +78,41 @@ _EXTEND = sa.text(
         order by outbox_id
         for update
     )
-    update outbox set claimed_until = :until
+    update outbox set claimed_until = :until, under_way_until = :under_way_until, claim_owner = :owner
     from mine where outbox.outbox_id = mine.outbox_id
     returning outbox.outbox_id
     """
 )
 
-# What was sent is known to be there even if more is wanted by now; then the row waits again with a fresh budget.
+# What was sent is known to be there even if more is wanted by now; then the row waits again with a fresh budget. A row
+# that somebody else has claimed since is theirs; but what we wrote may have come after what they wrote, or come yet. So
+# it is not known what is there: a claim on it ends, and everything is sent again.
 _SETTLE = sa.text(
     """
-    with mine as materialized (
-        select o.outbox_id from outbox o
-        where o.outbox_id = any(:ids) and o.claimed_by = :token
+    with held as materialized (
+        select o.outbox_id, coalesce(o.claimed_by = :token, false) as ours from outbox o
+        where o.outbox_id = any(:ids)
         order by o.outbox_id
         for update
+    ),
+    mine as (select outbox_id from held where ours),
+    doubted as (
+        update outbox o set
+            state = case when o.state = 'cancelled' then o.state else 'waiting' end,
+            last_verdict = 'ambiguous',
+            snapshot = case when o.operation = 'erase' then o.snapshot
+                else coalesce(o.snapshot, '{}') || s.touched end,
+            suppressed_for = null,
+            waiting_since = case when o.state = 'waiting' then o.waiting_since else :now end,
+            due_at = :now,
+            attempts = 0,
+            failures = '{}',
+            claimed_by = null,
+            claim_owner = null,
+            updated_at = :now
+        from held join jsonb_to_recordset(cast(:rows as jsonb)) as s(outbox_id bigint, touched jsonb)
+            on s.outbox_id = held.outbox_id
+        where o.outbox_id = held.outbox_id and not held.ours and s.touched is not null
     )
     update outbox o set
         state = case
@@ -121,6 +145,7 @@ _SETTLE = sa.text(
         claimed_by = null,
         claimed_until = null,
         claim_owner = null,
+        under_way_until = null,
         updated_at = :now
     from mine join jsonb_to_recordset(cast(:rows as jsonb)) as s(
         outbox_id bigint, version integer, operation text, state text, due_at timestamptz, attempts integer,
@@ -218,10 +243,28 @@ def snapshots_of(
     return found
 
 
-def extend_claims(connection: sa.Connection, outbox_ids: Sequence[int], *, token: str, until: datetime) -> bool:
-    """Keep these rows for ``token`` until ``until``; ``False`` when somebody else has claimed one of them since."""
-    rows = connection.execute(_EXTEND, {"ids": list(outbox_ids), "token": token, "until": until}).all()
-    return len(rows) == len(outbox_ids)
+def extend_claims(
+    connection: sa.Connection,
+    outbox_ids: Sequence[int],
+    *,
+    token: str,
+    until: datetime,
+    under_way_until: datetime,
+    owner: int | None = None,
+) -> bool:
+    """Keep these rows for ``token`` until ``until``; ``False`` when somebody else has claimed one of them since.
+
+    Whether or not ``owner`` lives, nobody may claim them before ``under_way_until``: a request with them is about to
+    leave, and may be carried out until then.
+    """
+    values = {
+        "ids": list(outbox_ids),
+        "token": token,
+        "until": until,
+        "under_way_until": under_way_until,
+        "owner": owner,
+    }
+    return len(connection.execute(_EXTEND, values).all()) == len(outbox_ids)
 
 
 def settle(
@@ -232,7 +275,10 @@ def settle(
     operation: Operation,
     now: datetime,
 ) -> list[Settled]:
-    """Write what came of the claim ``token``. A row that somebody else has claimed since is left to them."""
+    """Write what came of the claim ``token``; answers the rows that it still held.
+
+    A row that somebody else has claimed since is sent again, whatever they sent: our write may have come after theirs.
+    """
     rows: list[dict[str, Any]] = [
         {
             "outbox_id": item.verdict.outbox_id,
@@ -246,6 +292,7 @@ def settle(
             "crm_record_id": item.verdict.crm_record_id,
             "snapshot": dict(item.snapshot),
             "taken_over": item.taken_over,
+            "touched": None if item.touched is None else dict.fromkeys(item.touched),
         }
         for item in settlements
     ]

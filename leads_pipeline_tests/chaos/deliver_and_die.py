@@ -2,8 +2,9 @@
 
     python deliver_and_die.py DATABASE_URL BASE_URL SEED
 
-A life is five seconds after the last one, by a clock of its own; meanwhile some contacts change. Writes a line for each
-death: where, and which contacts' rows it held. Ends with two lives that nobody ends.
+A life is five seconds after the last one, by a clock of its own; meanwhile some contacts change. What was written down
+is left alone for longer than that. Writes a line for each death: where, and which contacts' rows it held. Ends with two
+lives that nobody ends.
 """
 
 import json
@@ -23,7 +24,7 @@ import sqlalchemy as sa
 from leads_pipeline.clock import FrozenClock
 from leads_pipeline.config import Settings
 from leads_pipeline.crm import run
-from leads_pipeline.crm.courier import BatchCourier
+from leads_pipeline.crm.courier import BatchCourier, under_way_for
 from leads_pipeline.crm.health import Health
 from leads_pipeline.crm.hubspot.client import HubSpot
 from leads_pipeline.domain.stage import ALL_LANES, Lane
@@ -56,6 +57,7 @@ _WAITING = sa.text("select exists (select from outbox where state = 'waiting')")
 CHANGES = 40
 OFTEN = 2000
 WORKERS = 2
+TIME_OUT = 10
 
 
 def dies_at(point: str, batch: int) -> None:
@@ -116,9 +118,15 @@ def held_by(connection: sa.Connection, name: str) -> list[str]:
 
 
 def check_claims(connection: sa.Connection, *, life: int, at: datetime) -> None:
-    """What earlier lives held is free once the grace after this one's begin is over: nobody waits for a lease."""
+    """Nobody waits for a lease: what earlier lives held is free once the grace after this one's begin is over.
+
+    Only what they had sent is kept until it must have been carried out.
+    """
     held = connection.execute(
-        sa.text("select count(*) from outbox where claimed_until > :free and claimed_by not like :mine"),
+        sa.text(
+            "select count(*) from outbox where claimed_until > greatest(:free, under_way_until) "
+            "and claimed_by not like :mine"
+        ),
         {"free": at + GRACE, "mine": f"life-{life}-%"},
     ).scalar_one()
     if held:
@@ -143,7 +151,7 @@ def change_some(connection: sa.Connection, random: Random, *, at: datetime) -> N
 def main(database_url: str, base_url: str, seed: str) -> None:
     configure_logging(as_json=True, level=logging.ERROR)
     random = Random(int(seed))
-    numbers = {"in_flight": 1, "requests": 1_000_000, "timeout_seconds": 60, "daily": 1_000_000}
+    numbers = {"in_flight": 1, "requests": 1_000_000, "timeout_seconds": TIME_OUT, "daily": 1_000_000}
     settings = settings_for(base_url, **numbers)
     points = list(POINTS)
     work, at, life, left = True, NOW, 0, 2  # lives that nobody ends: one finds what is held, the next sends it
@@ -170,7 +178,7 @@ def main(database_url: str, base_url: str, seed: str) -> None:
             work = work and connection.execute(_WAITING).scalar_one()
             if work:
                 change_some(connection, random, at=at)
-        at, life = at + GRACE, life + 1
+        at, life = at + (GRACE if work else under_way_for(TIME_OUT)), life + 1
 
 
 if __name__ == "__main__":

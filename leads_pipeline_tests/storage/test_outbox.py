@@ -1,5 +1,6 @@
 """The outbox: who may claim a row, and what a settlement may change."""
 
+from collections.abc import Collection
 from datetime import timedelta
 
 import sqlalchemy as sa
@@ -28,7 +29,15 @@ def _claim(engine: sa.Engine, contacts: list[Contact], *, token: str, now=NOW) -
     return [row.outbox_id for row in rows]
 
 
-def _settle(engine: sa.Engine, contact: Contact, verdict: Verdict, *, token: str, version: int = 1) -> list[str]:
+def _settle(
+    engine: sa.Engine,
+    contact: Contact,
+    verdict: Verdict,
+    *,
+    token: str,
+    version: int = 1,
+    touched: Collection[str] = (),
+) -> list[str]:
     state = {Verdict.DELIVERED: OutboxState.DELIVERED, Verdict.INVALID: OutboxState.DEAD}.get(
         verdict, OutboxState.WAITING
     )
@@ -37,6 +46,7 @@ def _settle(engine: sa.Engine, contact: Contact, verdict: Verdict, *, token: str
         NextStep(state, 0 if verdict is Verdict.DELIVERED else 1, NOW),
         version,
         {"email": None},
+        touched=touched if verdict is Verdict.DELIVERED else None,
     )
     with engine.begin() as connection:
         found = settle(connection, [settlement], token=token, operation=Operation.UPSERT, now=NOW)
@@ -139,16 +149,38 @@ def test_a_lease_is_extended_only_while_every_row_is_still_held(engine: sa.Engin
     ids = _claim(engine, contacts, token="a")
     later = LEASE + timedelta(seconds=60)
     with engine.begin() as connection:
-        assert extend_claims(connection, ids, token="a", until=later)
+        assert extend_claims(connection, ids, token="a", until=later, under_way_until=LEASE)
     assert {row_of(engine, contact)["claimed_until"] for contact in contacts} == {later}
     _claim(engine, contacts[:1], token="b", now=later)
     with engine.begin() as connection:
-        assert not extend_claims(connection, ids, token="a", until=later + timedelta(seconds=60))
+        assert not extend_claims(connection, ids, token="a", until=later + timedelta(seconds=60), under_way_until=later)
+
+
+def test_a_settlement_that_comes_too_late_has_the_row_sent_again_by_whoever_is_next(engine: sa.Engine) -> None:
+    """What it wrote may have come after what the other claim wrote."""
+    for taken, written in [(False, True), (True, True), (False, False)]:
+        [contact] = add_contacts(engine)
+        _claim(engine, [contact], token="a")
+        _claim(engine, [contact], token="b", now=LEASE)
+        if not taken:
+            _settle(engine, contact, Verdict.DELIVERED, token="b")
+        before = row_of(engine, contact)
+        late = _settle(
+            engine, contact, Verdict.DELIVERED if written else Verdict.INVALID, token="a", touched=("company",)
+        )
+        assert late == []
+        row = row_of(engine, contact)
+        if not written:
+            assert row == before
+            continue
+        assert (row["state"], row["last_verdict"], row["claimed_by"]) == ("waiting", "ambiguous", None)
+        assert row["claimed_until"] == before["claimed_until"]  # the other's request may be under way
+        assert row["snapshot"].keys() == {*(before["snapshot"] or {}), "company"}
 
 
 def test_a_lease_is_extended_without_reading_the_whole_outbox(engine: sa.Engine) -> None:
     with engine.begin() as connection:
         connection.execute(sa.text("set local enable_seqscan = off"))
-        values = {"ids": [1, 2], "token": "a", "until": NOW}
+        values = {"ids": [1, 2], "token": "a", "until": NOW, "under_way_until": NOW, "owner": None}
         plan = "\n".join(connection.execute(sa.text(f"explain {_EXTEND.text}"), values).scalars())
     assert "Seq Scan" not in plan

@@ -82,6 +82,7 @@ outbox = table(
     text_column("claimed_by", nullable=True),
     when_column("claimed_until", nullable=True),
     sa.Column("claim_owner", sa.BigInteger, nullable=True),  # key of the advisory lock that the claiming process holds
+    when_column("under_way_until", nullable=True),  # a request of the claim's may be carried out until then
     text_column("last_verdict", nullable=True),
     text_column("crm_record_id", nullable=True),
     sa.Column("taken_over", sa.Boolean, nullable=True),  # the CRM's record was there before us; null: not known
@@ -117,7 +118,7 @@ outbox = table(
         "due_at",
         postgresql_where=sa.text("operation <> 'upsert' and state in ('waiting', 'in_flight')"),
     ),
-    sa.Index("ix_outbox_owner", "claim_owner", postgresql_where=sa.text("state = 'in_flight'")),
+    sa.Index("ix_outbox_owner", "claim_owner", postgresql_where=sa.text("claimed_by is not null")),
     sa.Index("ix_outbox_tenant_state", "tenant", "state"),
     # Who is to take over a record, and whose it was: see storage.outbox_records.
     sa.Index("ix_outbox_claims", "destination", "claims_record", postgresql_where=sa.text("claims_record is not null")),

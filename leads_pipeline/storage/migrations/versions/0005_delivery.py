@@ -20,6 +20,7 @@ def _outbox() -> None:
     for column in (
         sa.Column("failures", JSONB(), server_default="{}", nullable=False),
         sa.Column("claim_owner", sa.BigInteger(), nullable=True),
+        sa.Column("under_way_until", TIME, nullable=True),
         sa.Column("taken_over", sa.Boolean(), nullable=True),
         sa.Column("claims_record", sa.Text(), nullable=True),
         sa.Column("snapshot", JSONB(), nullable=True),
@@ -57,7 +58,7 @@ def _outbox() -> None:
         ["destination", "due_at"],
         postgresql_where=sa.text(f"operation <> 'upsert' and {open_rows}"),
     )
-    op.create_index("ix_outbox_owner", "outbox", ["claim_owner"], postgresql_where=sa.text("state = 'in_flight'"))
+    op.create_index("ix_outbox_owner", "outbox", ["claim_owner"], postgresql_where=sa.text("claimed_by is not null"))
     op.create_index(
         "ix_outbox_claims", "outbox", ["destination", "claims_record"], postgresql_where=sa.text("claims_record is not null")
     )
