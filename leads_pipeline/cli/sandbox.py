@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _DNS = "dns"
 _PROVIDERS = ("zerobounce", "neverbounce", "kickbox", "hunter", "reacher", "twilio")
 # Each vendor's own, so that all of them can run side by side. A test holds the CRMs against the sandbox's registry.
-_CRM_PORTS = {"hubspot": 8090}
+_CRM_PORTS = {"hubspot": 8090, "salesforce": 8097, "zoho": 8098}
 _CRMS = tuple(_CRM_PORTS)
 _PORTS = {**_CRM_PORTS, **{vendor: 8091 + place for place, vendor in enumerate(_PROVIDERS)}, _DNS: 8053}
 _PORTS_SHOWN = ", ".join(f"{vendor} {port}" for vendor, port in _PORTS.items())
@@ -38,15 +38,23 @@ _OF_EVERY_CRM = (
 # What only some have, by the names of that vendor's own options.
 _OF_ONE_CRM = {
     "retry_after": ("hubspot",),
+    **dict.fromkeys(("consumer_key", "certificate", "duplicate_rule", "job_seconds"), ("salesforce",)),
+    **dict.fromkeys(("credits", "concurrency", "unique_email"), ("zoho",)),
 }
+# Zoho counts credits instead of requests, and has no day of the calendar.
+_OF_CRMS_THAT_COUNT_REQUESTS = ("requests", "window_seconds", "more_windows", "daily", "time_zone")
 # Options that only some vendors know.
 _KNOWN_TO = {
     **dict.fromkeys((*_OF_EVERY_CRM, "other_token_envs"), _CRMS),
+    **dict.fromkeys(_OF_CRMS_THAT_COUNT_REQUESTS, tuple(vendor for vendor in _CRMS if vendor != "zoho")),
     **_OF_ONE_CRM,
     **dict.fromkeys(("account", "credit", "calls_per_minute", "batch_size"), _PROVIDERS),
     **dict.fromkeys(("token_env", "no_limits", "seed"), (*_CRMS, *_PROVIDERS)),
     "domains": (_DNS,),
 }
+
+# What a client shows that has no lasting access token.
+_TOKEN_ENVS = {"zoho": "LEADS_ZOHO_REFRESH_TOKEN"}
 
 _URL = "http://127.0.0.1:8090"
 _url_option = click.option("--url", help=f"The running sandbox.  [default: the one of leads.yaml, else {_URL}]")
@@ -88,6 +96,14 @@ def sandbox() -> None:
               help="CRM: environment variable with the token of another application of the account.")  # fmt: skip
 @click.option("--others-per-second", type=click.FloatRange(min=0),
               help="CRM: requests of one more application, which is played.")  # fmt: skip
+@click.option("--consumer-key", help="Salesforce: what the connected app must call itself.")
+@click.option("--certificate", type=click.Path(path_type=Path, dir_okay=False, exists=True),
+              help="Salesforce: PEM file with the certificate that JWT assertions must be signed with.")  # fmt: skip
+@click.option("--duplicate-rule", is_flag=True, help="Salesforce: refuse a record whose e-mail another one has.")
+@click.option("--job-seconds", type=click.FloatRange(min=0), help="Salesforce: how long a bulk job takes.")
+@click.option("--credits", type=click.IntRange(min=1), help="Zoho: credits in any 24 hours.")
+@click.option("--concurrency", type=click.IntRange(min=1), help="Zoho: requests under way at once.")
+@click.option("--unique-email", is_flag=True, help="Zoho: no two records may have the same e-mail.")
 @click.option("--account", help="Twilio: the account SID to demand; without it any will do.")
 @click.option("--credit", type=click.IntRange(min=0), help="Provider: look-ups that are paid for; else they never end.")
 @click.option("--calls-per-minute", type=click.IntRange(min=1), help="Provider: instead of the vendor's own limit.")
@@ -221,7 +237,7 @@ def _serve_crm(vendor: str, host: str, port: int, options: Mapping[str, Any]) ->
     if "more_windows" in given:
         given["more_windows"] = tuple(map(_window, given["more_windows"]))
     account = VENDORS[vendor].options(
-        token=_token(options["token_env"] or f"LEADS_{vendor.upper()}_TOKEN"),
+        token=_token(options["token_env"] or _TOKEN_ENVS.get(vendor, f"LEADS_{vendor.upper()}_TOKEN")),
         other_tokens=tuple(_set_token(name) for name in options["other_token_envs"]),
         **given,
     )

@@ -65,6 +65,9 @@ Resolver = Annotated[str, AfterValidator(_valid_resolver)]
 LaneName = Literal["real_time", "near_real_time", "batch"]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
+# The kind of a fault whose value is a secret, which must not be repeated.
+MISPLACED_SECRET = "misplaced_secret"  # noqa: S105 - the name of a kind of fault
+
 # Patterns that the faults of the file put into words.
 ORIGIN = r"^(https?://[^/*]+|\*)$"
 WEB_ADDRESS = r"^https?://"

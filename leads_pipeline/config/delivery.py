@@ -30,11 +30,11 @@ class LockedBudget(ClassBudget):
 
 
 class ConflictBudget(ClassBudget):
-    """Another record is in the way: it moves with its own change, within minutes, or when a person moves it."""
+    """Another record is in the way: it moves with its own change, mostly in seconds, or when a person moves it."""
 
-    base_seconds: Seconds | None = Field(90, description="Wait after the first refusal; it doubles.")
+    base_seconds: Seconds | None = Field(6, description="Wait after the first refusal; it doubles.")
     max_seconds: Seconds | None = Field(86_400, description="No wait is longer.")
-    max_attempts: Attempts | None = Field(12, description="Refusals of this class.")
+    max_attempts: Attempts | None = Field(16, description="Refusals of this class.")
 
 
 class ClassBudgets(Model):

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from leads_pipeline.config.base import ORIGIN, WEB_ADDRESS, Model, SecretRef
+from leads_pipeline.config.base import MISPLACED_SECRET, ORIGIN, WEB_ADDRESS, Model, SecretRef
 from leads_pipeline.config.destinations import VENDORS
 from leads_pipeline.config.settings import DEFAULT_CONFIG_NAME, Settings
 from leads_pipeline.errors import ConfigError
@@ -107,7 +107,8 @@ def _fault(item: Any) -> str:
     if misplaced or (item["type"] == "model_type" and item["ctx"]["class_name"] == SecretRef.__name__):
         return f"{path}: a secret stands in the environment, not in this file: write {{env: NAME}}"
     value = item["input"]
-    shown = "" if isinstance(value, dict | list | BaseModel) else f" = {value!r}"
+    is_shown = item["type"] != MISPLACED_SECRET and not isinstance(value, dict | list | BaseModel)
+    shown = f" = {value!r}" if is_shown else ""
     if item["type"] == "string_type" and isinstance(value, bool):  # NO is not Norway, on and off are no names
         message += "; YAML reads yes, no, on and off as true and false: put it in quotes"
     return f"{path}{shown}: {_told_in_words(item) or message[:1].lower() + message[1:]}"

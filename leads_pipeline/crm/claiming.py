@@ -61,11 +61,13 @@ class Claims:
         self._look_at: float | None = None
         self._oldest: dict[Lane, dict[str, datetime]] = {}
         self._removals: list[tuple[int, Lane]] = []
+        self._without: frozenset[Lane] = frozenset()
         self._last: dict[Lane, str] = {}
 
     def next(self, *, without: Collection[Lane] = ()) -> Turn | None:
         """Whose turn it is, of the lanes that are not ``without``; ``None``: nothing waits."""
         now = self._clock.monotonic()
+        self._without = frozenset(without)
         fresh = self._look_at is None or now >= self._look_at
         if fresh:
             self._look()
@@ -76,7 +78,11 @@ class Claims:
         return turn
 
     def pick(self, connection: sa.Connection, turn: Turn, *, now: datetime) -> list[int]:
-        """The rows of the turn's request, locked for the transaction; none if others have been quicker."""
+        """The rows of the turn's request, locked for the transaction; none if others have been quicker.
+
+        None either if a record is to be taken away that was not when the turn was chosen: one of the rows may be the
+        survivor of a merge, which the CRM refuses for as long as the other record holds its address.
+        """
         if turn.removals:
             self._removals = []
             return list(turn.removals)
@@ -87,6 +93,10 @@ class Claims:
         for lane in (turn.lane, *(lane for lane in self._lanes if lane is not turn.lane)):
             self._fill(connection, picked, lane, fresh=False, now=now)
         chosen = list(picked)[: self._size]
+        # After the rows were read: whatever they are for was committed with the removals that go first.
+        self._removals = removals_due(connection, most=self._size, **self._served(now))
+        if any(lane not in self._without for _outbox_id, lane in self._removals):
+            return []
         if chosen and turn.lane in waiting:
             self._shares.charge(turn.lane, waiting)
         if len({picked[outbox_id] for outbox_id in chosen}) > 1:
@@ -95,12 +105,7 @@ class Claims:
 
     def _look(self) -> None:
         now, began_at = self._clock.now(), self._clock.monotonic()
-        what: dict[str, Any] = {
-            "destination": self._destination,
-            "lanes": self._lanes,
-            "tenants": self._tenants,
-            "now": now,
-        }
+        what = self._served(now)
         with self._engine.begin() as connection:
             release_dead_claims(connection, now=now)
             queues = waiting_queues(connection, **what)
@@ -110,6 +115,9 @@ class Claims:
         self._oldest = {lane: {} for lane in self._lanes}
         for queue in queues:
             self._oldest[queue.lane][queue.tenant] = queue.oldest_due
+
+    def _served(self, now: datetime) -> dict[str, Any]:
+        return {"destination": self._destination, "lanes": self._lanes, "tenants": self._tenants, "now": now}
 
     def _choose(self, without: Collection[Lane]) -> Turn | None:
         removals = [(outbox_id, lane) for outbox_id, lane in self._removals if lane not in without]

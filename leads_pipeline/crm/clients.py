@@ -6,8 +6,10 @@ from typing import Any
 import sqlalchemy as sa
 
 from leads_pipeline.config import Settings
+from leads_pipeline.crm.files import client as files
 from leads_pipeline.crm.hubspot import client as hubspot
 from leads_pipeline.crm.port import CrmClient
+from leads_pipeline.crm.salesforce import client as salesforce
 from leads_pipeline.crm.sql_table import client as sql_table
 from leads_pipeline.crm.webhook import client as webhook
 from leads_pipeline.crm.zoho import client as zoho
@@ -19,7 +21,9 @@ BUILDERS: Mapping[str, Callable[[Any, TokenStore], CrmClient]] = {
     "hubspot": hubspot.build,
     "webhook": webhook.build,
     "sql": sql_table.build,
+    "file": files.build,
     "zoho": zoho.build,
+    "salesforce": salesforce.build,
 }
 
 

@@ -67,6 +67,7 @@ class BatchCourier:
         *,
         gate: Gate,
         clock: Clock,
+        lease: timedelta,
         timeout_seconds: float,
         token: str,
         owner: Callable[[], int | None],
@@ -79,7 +80,7 @@ class BatchCourier:
         self._client = client
         self._gate = gate
         self._clock = clock
-        self._lease = lease_for(timeout_seconds)
+        self._lease = lease
         self._under_way = under_way_for(timeout_seconds)
         self._token = token
         self._owner = owner

@@ -8,7 +8,8 @@ passes the cases of ``leads_pipeline_tests/crm/contract.py``, and name it in ``c
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from enum import StrEnum
+from typing import Any, Protocol, runtime_checkable
 
 from leads_pipeline.domain.delivery import (
     ONE_REQUEST,
@@ -24,8 +25,8 @@ from leads_pipeline.errors import CredentialsRefused
 from leads_pipeline.outbound.transport import NetworkFailure
 
 __all__ = [
-    "ONE_REQUEST", "Courier", "CrmClient", "CrmRecord", "CrmRequest", "CrmResponse", "NetworkFailure", "QuotaReading",
-    "RecordVerdict", "Traits", "Unit", "Verdict",
+    "ONE_REQUEST", "Courier", "CrmClient", "CrmRecord", "CrmRequest", "CrmResponse", "JobClient", "JobState", "JobStep",
+    "JobTraits", "NetworkFailure", "QuotaReading", "RecordVerdict", "Traits", "Unit", "Verdict",
 ]  # fmt: skip
 
 
@@ -93,6 +94,34 @@ class Traits:
     withdrawals: bool = False
 
 
+class JobStep(StrEnum):
+    """How far a job is. Until it is ``CLOSED`` the vendor has changed no record for it."""
+
+    PLANNED = "planned"  # the vendor may not know of it
+    CREATED = "created"  # it may have been given the records
+    UPLOADED = "uploaded"  # it has them all, and may have been closed
+    CLOSED = "closed"  # the vendor is at work, or done
+
+
+@dataclass(frozen=True, slots=True)
+class JobState:
+    """A job between two steps. ``fresh``: this process has just made the step, and knows that nothing came after."""
+
+    step: JobStep = JobStep.PLANNED
+    crm_job_id: str | None = None
+    fresh: bool = field(default=False, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class JobTraits:
+    """When contacts go as a job: more due ones than ``above`` (``None``: never), no more than ``most`` in one."""
+
+    above: int | None
+    most: int
+    poll_seconds: float
+    deadline_seconds: float
+
+
 class Courier(Protocol):
     """What a client sends its requests through."""
 
@@ -136,4 +165,27 @@ class CrmClient(Protocol):
 
     def close(self) -> None:
         """Let go of the connections."""
+        ...
+
+
+@runtime_checkable
+class JobClient(Protocol):
+    """A destination that can also be given many upserts as one job, at which it works by itself."""
+
+    @property
+    def job_traits(self) -> JobTraits:
+        """When to."""
+        ...
+
+    def advance(
+        self, job: JobState, records: Sequence[CrmRecord], *, courier: Courier, overdue: bool
+    ) -> JobState | list[RecordVerdict]:
+        """Take the next step of a job: one that may be taken again after a crash, whatever became of it.
+
+        The state that is to be written down; the same again if there is nothing to do but to wait. Once it is over, a
+        verdict for each of ``records``. ``overdue``: it has taken too long, and is to be given up.
+
+        Raises:
+            AccountParked: see ``Courier``.
+        """
         ...

@@ -21,9 +21,10 @@ from leads_pipeline.crm.batch import ClaimedBatch, SettledBatch, claim_batch, se
 from leads_pipeline.crm.claiming import LOOK_SECONDS, Claims, Turn
 from leads_pipeline.crm.courier import BatchCourier, Tally, lease_for
 from leads_pipeline.crm.health import Health
+from leads_pipeline.crm.jobs import Jobs
 from leads_pipeline.crm.mapping import blocked_destinations, destination_mapping
 from leads_pipeline.crm.parking import MAPPING, Parked, destinations_of, limiter_of, resets_at, until
-from leads_pipeline.crm.port import CrmClient
+from leads_pipeline.crm.port import CrmClient, CrmResponse
 from leads_pipeline.crm.report import DestinationReport
 from leads_pipeline.domain.ids import BatchId, uuid7
 from leads_pipeline.domain.mapping import DestinationMapping
@@ -31,11 +32,14 @@ from leads_pipeline.domain.quota_budget import BudgetPlan
 from leads_pipeline.domain.retry import AUTH_PAUSE, budgets_of
 from leads_pipeline.domain.sending_gate import GateRule
 from leads_pipeline.domain.stage import Lane, Operation
+from leads_pipeline.errors import AccountParked
 from leads_pipeline.outbound.gate import Gate
 from leads_pipeline.outbound.limiter import Ask, Grant, WaitReason
 from leads_pipeline.storage.claim_owners import ClaimOwner
 from leads_pipeline.storage.delivery_status import RequestForecast
 from leads_pipeline.storage.destination_schemas import doubt_schema
+from leads_pipeline.storage.outbox import extend_claims
+from leads_pipeline.storage.outbox_queues import count_due
 from leads_pipeline.telemetry import get_logger
 
 log = get_logger(__name__)
@@ -118,15 +122,23 @@ class DestinationRun:
         self._limiter = limiter_of(work.engine, name, settings=settings, forecast=self._forecast)
         self.gate = Gate(self._limiter, clock=work.clock, deadline=self._deadline, stopping=work.stopping)
         self._health = Health(work.engine, name, policy=settings.delivery.breaker, clock=work.clock)
-        self._claims = Claims(
+        self._tenants = [tenant for tenant, its in settings.tenants.items() if name in its.destinations]
+        self._claims = self._claims_of(lanes, size=min(self._destination.batch_size, client.traits.max_batch))
+        self._jobs = Jobs(
             work.engine,
             name,
-            lanes=lanes,
-            tenants=[tenant for tenant, its in settings.tenants.items() if name in its.destinations],
-            size=min(self._destination.batch_size, client.traits.max_batch),
-            settings=settings.delivery,
+            client=client,
+            gate=self.gate,
+            tally=self.tally,
             clock=work.clock,
+            budgets=self._budgets,
+            jitter=work.jitter,
+            step_lease=self._lease,
+            timeout_seconds=self._destination.timeout_seconds,
         )
+        # Whoever asked for something just now does not wait for a job.
+        self._urgent_lanes = [lane for lane in lanes if lane is Lane.REAL_TIME]
+        self._job_lanes = [lane for lane in lanes if lane not in self._urgent_lanes]
         # Held from the choice of a batch until its first request has its grant.
         self._turn = threading.Lock()
 
@@ -150,6 +162,8 @@ class DestinationRun:
     def _serve(self) -> None:
         if self.parked is not None and self.parked.until <= self._clock.now():
             self.parked = None
+        if self.parked is None:
+            self._advance_jobs()
         if self.parked is not None or self._claims.next(without=self._parked_lanes()) is None:
             return
         if self._mapping is None:
@@ -157,10 +171,63 @@ class DestinationRun:
             if self._mapping is None:
                 return
         while (room := self._room()) > 0:
+            if self._health.closed:
+                self._begin_jobs()
             alone = room == 1 and not self._health.closed
             run_all([partial(self._work, batches=1 if alone else None)] * room, stopping=self._work_of_all.stopping)
             if not alone or not self._health.closed:
                 return
+
+    def _advance_jobs(self) -> None:
+        """Take what is due of the destination's jobs further, and note those that are over."""
+        try:
+            while self._goes_on() and (over := self._jobs.next()) is not None:
+                self._note(over.batch_id, Operation.UPSERT, over.settled)
+                self._judge(refused=over.settled.refused, last=over.last)
+        except AccountParked as parked:
+            self._park(Parked(parked.reason, parked.until))
+
+    def _begin_jobs(self) -> None:
+        """Let contacts go as jobs while so many are due that the vendor takes them so."""
+        traits = self._jobs.traits
+        if traits is None or traits.above is None or not self._job_lanes:
+            return
+        while self._goes_on() and self._due(self._job_lanes, most=traits.above + 1) > traits.above:
+            claims = self._claims_of(self._job_lanes, size=traits.most)
+            turn = claims.next(without=self._parked_lanes())
+            if turn is None or turn.removals or not isinstance(self._limiter.peek(Ask(lane=turn.lane)), Grant):
+                return
+            batch = self._claim(turn, claims=claims, as_job=True)
+            if batch is None:
+                return
+            if batch.records:
+                self._deliver_batch(batch, granted=lambda: None)
+            self._advance_jobs()
+            if self._due(self._urgent_lanes, most=1):
+                run_all([partial(self._work, batches=1)], stopping=self._work_of_all.stopping)
+
+    def _claims_of(self, lanes: Sequence[Lane], *, size: int) -> Claims:
+        return Claims(
+            self._engine,
+            self.name,
+            lanes=lanes,
+            tenants=self._tenants,
+            size=size,
+            settings=self._work_of_all.settings.delivery,
+            clock=self._clock,
+        )
+
+    def _due(self, lanes: Sequence[Lane], *, most: int) -> int:
+        """How many contacts of ``lanes`` could be claimed; no more than ``most`` are counted."""
+        with self._engine.connect() as connection:
+            return count_due(
+                connection,
+                destination=self.name,
+                lanes=lanes,
+                tenants=self._tenants,
+                most=most,
+                now=self._clock.now(),
+            )
 
     def _checked_mapping(self) -> DestinationMapping | None:
         """The mapping, checked lately; ``None`` if it lets no contact through: then the destination is parked."""
@@ -250,12 +317,14 @@ class DestinationRun:
         self.gate.waited_seconds += seconds
         self._clock.sleep(seconds)
 
-    def _claim(self, turn: Turn) -> ClaimedBatch | None:
+    def _claim(self, turn: Turn, *, claims: Claims | None = None, as_job: bool = False) -> ClaimedBatch | None:
+        """Claim what goes in the turn's request. ``as_job``: begin a job with it; what cannot go so is returned."""
         assert self._mapping is not None
         now = self._clock.now()
-        owner = self._work_of_all.owner.key()
+        # A job's claims outlive their process: whoever comes next takes the job further.
+        owner = None if as_job else self._work_of_all.owner.key()
         with self._engine.begin() as connection:
-            outbox_ids = self._claims.pick(connection, turn, now=now)
+            outbox_ids = (claims or self._claims).pick(connection, turn, now=now)
             if not outbox_ids:
                 return None
             batch = claim_batch(
@@ -268,11 +337,18 @@ class DestinationRun:
                 gate=self._rule,
                 batch_id=BatchId(uuid7(now)),
                 runner_id=self._work_of_all.runner_id,
-                lease=self._lease,
+                lease=self._jobs.lease() if as_job else self._lease,
                 owner=owner,
                 now=now,
             )
-        self.tally.add(records=len(batch.records), **batch.spared)
+            self.tally.add(records=len(batch.records), **batch.spared)
+            if as_job:
+                in_job, batch = self._jobs.parts(batch)
+                if in_job.records:
+                    self._jobs.begin(connection, in_job)
+                ids = [record.outbox_id for record in batch.records]
+                owner = self._work_of_all.owner.key()
+                extend_claims(connection, ids, token=batch.token, until=now + self._lease, owner=owner)
         return batch if batch.rows else None
 
     def _deliver_batch(self, batch: ClaimedBatch, *, granted: Callable[[], None]) -> None:
@@ -281,6 +357,7 @@ class DestinationRun:
             self._client,
             gate=self.gate,
             clock=self._clock,
+            lease=self._lease,
             timeout_seconds=self._destination.timeout_seconds,
             token=batch.token,
             owner=self._work_of_all.owner.key,
@@ -306,10 +383,14 @@ class DestinationRun:
                     )
                 self._note(batch.request.batch_id, operation, settled)
                 refused = refused or settled.refused
+        self._judge(refused=refused, last=courier.last)
+
+    def _judge(self, *, refused: bool, last: CrmResponse | None) -> None:
+        """Note how the destination took what it was sent, and leave it alone if it must be."""
         if refused:
             with self._engine.begin() as connection:
                 doubt_schema(connection, self.name)  # a property may be gone that was there when it was asked
-        if (parked := self._health.after(refused=refused, last=courier.last)) is not None:
+        if (parked := self._health.after(refused=refused, last=last)) is not None:
             self._park(parked)
 
     def _note(self, batch_id: BatchId, operation: Operation, settled: SettledBatch) -> None:

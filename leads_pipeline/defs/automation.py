@@ -95,7 +95,7 @@ delivery = dg.define_asset_job(
     "delivery",
     # The blocking check stands in front of it here as well: Dagster asks it although the chain is not in this job.
     selection=(dg.AssetSelection.assets(crm_sync_batches) - _SCHEDULED_ONLY)
-    | dg.AssetSelection.checks(duplicate_emails),
+    | dg.AssetSelection.checks(duplicate_emails, *DELIVERY_CHECKS),
     config=dg.RunConfig(ops=dict(delivery_config(ALL_LANES, follow=True))),
     tags=_serial("delivery", **{"dagster/priority": "10"}),
     description="Sends what is due to the CRMs, each lane in its share, and stays while urgent leads are on their way.",

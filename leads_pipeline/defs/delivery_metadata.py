@@ -46,7 +46,7 @@ _Table = tuple[tuple[str, ...], list[tuple[object, ...]]]
 def parked_rows(parked: Mapping[str, Parked]) -> _Table:
     """What is parked, until when, why, and what to do."""
     header = ("what", "until", "why", "what to do")
-    return header, [(name, _minute(item.until), item.reason, item.advice) for name, item in parked.items()]
+    return header, [(name, _instant(item.until), item.reason, item.advice) for name, item in parked.items()]
 
 
 def _destinations(found: Mapping[str, DestinationReport]) -> _Table:
@@ -89,7 +89,7 @@ def _budgets(plans: Mapping[str, BudgetPlan]) -> _Table:
 
 
 def _budget(name: str, plan: BudgetPlan, budget: Budget) -> tuple[object, ...]:
-    until = _minute(budget.resets_at) if budget.resets_at is not None else "24 h after each request"
+    until = _instant(budget.resets_at) if budget.resets_at is not None else "24 h after each request"
     numbers: Iterable[int] = (budget.left, budget.limit, *(plan.allowances[lane] for lane in Lane), budget.foreign)
     return (name, *(_number(number) for number in numbers), until)
 
@@ -98,5 +98,5 @@ def _number(value: int) -> str:
     return f"{value:,}"
 
 
-def _minute(instant: datetime) -> str:
-    return f"{instant:%Y-%m-%d %H:%M} UTC"
+def _instant(instant: datetime) -> str:
+    return f"{instant:%Y-%m-%d %H:%M:%S} UTC"

@@ -15,10 +15,13 @@ from leads_pipeline.domain.delivery import PropertyValue
 
 Snapshot = Mapping[str, int | None]
 
+# Made once: `json.dumps` makes an encoder each time it is told more than the text.
+_encoded = json.JSONEncoder(ensure_ascii=False).encode
+
 
 def value_hash(contact_id: UUID, name: str, value: PropertyValue) -> int:
     """A hash of what was sent, 63 bits. Keyed by the contact: equal values of two contacts do not show as equal."""
-    text = json.dumps([name, value], ensure_ascii=False)
+    text = _encoded([name, value])
     return int.from_bytes(blake2b(text.encode(), digest_size=8, key=contact_id.bytes).digest()) >> 1
 
 
@@ -37,7 +40,7 @@ def difference(
     left = {
         name: value
         for name, value in wanted.items()
-        if (name in snapshot if is_empty(value) else snapshot.get(name) != value_hash(contact_id, name, value))
+        if (name in snapshot if is_empty(value) else not _holds(snapshot.get(name), contact_id, name, value))
     }
     return {name: value for name, value in wanted.items() if name in left or name in always} if left else {}
 
@@ -51,6 +54,10 @@ def holds(snapshot: Snapshot, contact_id: UUID, name: str, text: str) -> bool:
     """Whether the destination holds ``text`` from us, which it tells as text whatever was sent."""
     known = snapshot.get(name)
     return known is not None and known in {value_hash(contact_id, name, value) for value in _read(text)}
+
+
+def _holds(known: int | None, contact_id: UUID, name: str, value: PropertyValue) -> bool:
+    return known is not None and known == value_hash(contact_id, name, value)
 
 
 def _read(text: str) -> list[PropertyValue]:

@@ -25,6 +25,7 @@ from leads_pipeline.crm.report import DestinationReport
 from leads_pipeline.crm.run import Company, Delivering, DestinationRun, run_all
 from leads_pipeline.domain.quota_budget import BudgetPlan
 from leads_pipeline.domain.stage import Lane
+from leads_pipeline.storage.bulk_jobs import jobs_due
 from leads_pipeline.storage.claim_owners import claim_owner, release_dead_claims
 from leads_pipeline.storage.outbox_queues import count_due
 
@@ -36,8 +37,9 @@ _COMING_SECONDS = 0.5
 class SyncPlan:
     """The lanes to serve, and how many contacts are due at each destination that may be asked for one of them.
 
-    ``by_destination`` counts no further than the plan's limit. ``follow``: whoever carries it out stays while urgent
-    leads are on their way, so that the first of them need not wait for a run to start.
+    ``by_destination`` counts no further than the plan's limit; a bulk job that is to be asked about counts as one.
+    ``follow``: whoever carries it out stays while urgent leads are on their way, so that the first of them need not
+    wait for a run to start.
     """
 
     lanes: tuple[Lane, ...]
@@ -103,6 +105,9 @@ def plan_sync(engine: sa.Engine, *, settings: Settings, lanes: Sequence[Lane], l
                 found[name] = count_due(
                     connection, destination=name, lanes=served, tenants=tenants, most=limit, now=now
                 )
+        for name, jobs in jobs_due(connection, now=now).items():
+            if name in settings.destinations and name not in parked.destinations:
+                found[name] = found.get(name, 0) + jobs
     return SyncPlan(tuple(lanes), {name: count for name, count in found.items() if count}, parked)
 
 

@@ -5,12 +5,12 @@ written afterwards. A batch's further requests (halves of a refused batch, look-
 that the rows of ``crm_sync_batches`` add up to what the CRM counts. Keep out: what is sent; see ``dead_letters``.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+import msgspec
 import sqlalchemy as sa
 
 from leads_pipeline.domain.delivery import RecordVerdict, Verdict
@@ -81,6 +81,12 @@ def write_request(connection: sa.Connection, request: RequestRow) -> None:
     )
 
 
+def is_written(connection: sa.Connection, batch_id: BatchId) -> bool:
+    """Whether a request of this id has been written down."""
+    found = connection.execute(sa.select(crm_sync_batches.c.batch_id).where(crm_sync_batches.c.batch_id == batch_id))
+    return found.one_or_none() is not None
+
+
 def write_attempts(connection: sa.Connection, request: RequestRow, attempts: Sequence[AttemptRow]) -> None:
     """Write down which records a request carries; commit before it is sent."""
     rows = [
@@ -113,7 +119,7 @@ def write_attempts(connection: sa.Connection, request: RequestRow, attempts: Seq
             "batch_id": request.batch_id,
             "destination": request.destination,
             "sent_at": request.sent_at,
-            "rows": json.dumps(rows),
+            "rows": msgspec.json.encode(rows).decode(),
         },
     )
 
@@ -151,7 +157,7 @@ def write_outcome(
             where a.batch_id = :batch_id and a.outbox_id = t.outbox_id
             """
         ),
-        {"batch_id": batch_id, "rows": json.dumps(rows), "now": now},
+        {"batch_id": batch_id, "rows": msgspec.json.encode(rows).decode(), "now": now},
     )
     connection.execute(
         crm_sync_batches.update()

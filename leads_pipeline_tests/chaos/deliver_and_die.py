@@ -2,9 +2,9 @@
 
     python deliver_and_die.py DATABASE_URL BASE_URL SEED
 
-A life is five seconds after the last one, by a clock of its own; meanwhile some contacts change. What was written down
-is left alone for longer than that. Writes a line for each death: where, and which contacts' rows it held. Ends with two
-lives that nobody ends.
+A life is five seconds after the last one, by a clock of its own; while it lasts some contacts change. What was written
+down is left alone for longer than that. Writes a line for each death: where, and which contacts' rows it held. Ends
+with two lives that nobody ends.
 """
 
 import json
@@ -53,7 +53,7 @@ SENT = ("sent", "answer written down", "settled, not committed")
 # A process dies within so many batches.
 MOST_BATCHES = 24
 _WAITING = sa.text("select exists (select from outbox where state = 'waiting')")
-# Contacts that change between two lives.
+# Contacts that change during a life.
 CHANGES = 40
 OFTEN = 2000
 WORKERS = 2
@@ -137,6 +137,7 @@ def change_some(connection: sa.Connection, random: Random, *, at: datetime) -> N
     """New versions of some contacts, wherever they are on their way; half of them of a few that change often."""
     count = connection.execute(sa.text("select count(*) from golden_contacts")).scalar_one()
     some = [UUID(int=random.randint(1, most)) for most in (count, min(count, OFTEN)) for _ in range(CHANGES // 2)]
+    outbox_demand.lock_rows(connection, tenant="acme", contact_ids=some)
     rows = connection.execute(
         sa.text(
             "update golden_contacts set version = version + 1, first_name = 'version ' || version + 1 "
@@ -164,6 +165,9 @@ def main(database_url: str, base_url: str, seed: str) -> None:
             born(database_url, settings, at=at, name=name, doom=doom if work else None): (name, doom)
             for name, doom in zip(names, dooms, strict=True)
         }
+        if work:
+            with connected(database_url) as connection:
+                change_some(connection, random, at=at)
         endings = {child: os.waitpid(child, 0)[1] for child in children}
         with connected(database_url) as connection:
             check_claims(connection, life=life, at=at)
@@ -176,8 +180,6 @@ def main(database_url: str, base_url: str, seed: str) -> None:
                     raise SystemExit(f"{name} failed")
             left -= not work
             work = work and connection.execute(_WAITING).scalar_one()
-            if work:
-                change_some(connection, random, at=at)
         at, life = at + (GRACE if work else under_way_for(TIME_OUT)), life + 1
 
 

@@ -71,3 +71,39 @@ def test_a_lane_that_is_left_out_keeps_its_part_and_floors_leave_room_for_each_o
     }
     with pytest.raises(ValidationError, match="more than 1 together"):
         DeliverySettings.model_validate({"lanes": {"batch": {"floor": 0.8}}})
+
+
+def test_a_removal_that_comes_after_the_turn_was_chosen_still_goes_first(engine: sa.Engine, clock: FrozenClock) -> None:
+    survivor, gone = add_contacts(engine, 2)
+    claims = _claims(engine, clock)
+    turn = claims.next()
+    assert turn == Turn(Lane.REAL_TIME)
+    with engine.begin() as connection:
+        connection.execute(
+            sa.text("update outbox set operation = 'archive' where outbox_id = :id"), {"id": gone.outbox_id}
+        )
+        assert claims.pick(connection, turn, now=clock.now()) == []
+    removal = claims.next()
+    assert removal == Turn(Lane.REAL_TIME, (gone.outbox_id,))
+    with engine.begin() as connection:
+        assert claims.pick(connection, removal, now=clock.now()) == [gone.outbox_id]
+        connection.execute(
+            sa.text("update outbox set state = 'delivered' where outbox_id = :id"), {"id": gone.outbox_id}
+        )
+    assert claims.next() == turn
+    with engine.begin() as connection:
+        assert claims.pick(connection, turn, now=clock.now()) == [survivor.outbox_id]
+
+
+def test_a_removal_in_a_lane_that_is_parked_holds_up_nobody(engine: sa.Engine, clock: FrozenClock) -> None:
+    (contact,) = add_contacts(engine)
+    (gone,) = add_contacts(engine, lane=Lane.BATCH)
+    with engine.begin() as connection:
+        connection.execute(
+            sa.text("update outbox set operation = 'archive' where outbox_id = :id"), {"id": gone.outbox_id}
+        )
+    claims = _claims(engine, clock)
+    turn = claims.next(without=[Lane.BATCH])
+    assert turn == Turn(Lane.REAL_TIME)
+    with engine.begin() as connection:
+        assert claims.pick(connection, turn, now=clock.now()) == [contact.outbox_id]

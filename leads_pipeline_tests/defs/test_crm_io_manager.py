@@ -32,11 +32,13 @@ def test_a_run_shows_what_was_sent_how_much_quota_is_left_for_whom_and_until_whe
     assert (found["requests real_time"], found["requests batch"], found["hubspot day left"]) == (1, 1, 700)
     assert found["calls_per_record"] == pytest.approx(2 / 94, abs=1e-4)
     assert rows_of(found["quota of the day"]) == [
-        "| hubspot | 700 | 1,000 | 700 | 650 | 600 | 50 | 2026-01-16 00:00 UTC |"
+        "| hubspot | 700 | 1,000 | 700 | 650 | 600 | 50 | 2026-01-16 00:00:00 UTC |"
     ]
     assert rows_of(found["lanes"]) == ["| real_time | 1 | 50% |", "| batch | 1 | 50% |"]
     [parked] = rows_of(found["parked"])
-    assert parked.startswith("| hubspot batch | 2026-01-15 12:00 UTC | reserve | what is left is kept for more urgent")
+    assert parked.startswith(
+        "| hubspot batch | 2026-01-15 12:00:00 UTC | reserve | what is left is kept for more urgent"
+    )
 
 
 def test_a_run_shows_each_destination_s_part_and_why_contacts_were_refused() -> None:

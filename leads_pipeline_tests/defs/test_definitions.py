@@ -98,7 +98,7 @@ def test_delivery_is_a_job_beside_the_chain_behind_the_check_that_blocks_it(load
     chain = {str(stage) for stage in Stage} - {"crm_sync_batches"}
     assert assets_of(loaded, "near_real_time") == assets_of(loaded, "batch") == chain
     assert assets_of(loaded, "delivery") == {"crm_sync_batches"}
-    assert checks_of(loaded, "delivery") == {"duplicate_emails"}
+    assert checks_of(loaded, "delivery") == {"duplicate_emails", "mapping", "open_dead_letters", "parked_destinations"}
     assert loaded.resolve_job_def("delivery").tags["leads/serial"] == "delivery"
     hot = loaded.resolve_job_def("near_real_time").run_config["ops"]
     assert {hot[name]["config"]["seconds"] for name in chain} == {SLICE_SECONDS}, "a flood holds up no later stage"

@@ -63,7 +63,7 @@ def test_a_class_takes_what_it_does_not_say_from_all() -> None:
     budgets = budgets_of(settings.model_dump())
     assert budgets.of(Verdict.TRANSIENT) == RetryPolicy(5, 3600, 7)
     assert budgets.of(Verdict.LOCKED) == RetryPolicy(4, 1800, 110)
-    assert budgets.of(Verdict.CONFLICT) == RetryPolicy(90, 86_400, 3)
+    assert budgets.of(Verdict.CONFLICT) == RetryPolicy(6, 86_400, 3)
 
 
 @given(rolls=st.lists(st.tuples(st.sampled_from(RETRIED), dice), min_size=1))

@@ -27,6 +27,7 @@ PERSONAL = {
         "state postcode"
     ),
     "outbox": "snapshot",
+    "bulk_jobs": "batch",
     "dead_letters": "payload explanation",
     "suppressions": "value_hash",
     "lead_corrections": "fields",
@@ -93,7 +94,7 @@ NOT_PERSONAL = {
     "mapping_overrides": "destination property rule actor reason withdrawn_by",
     "destination_doors": "tenant destination",
     "access_tokens": "account credentials token fetches",
-    "bulk_jobs": "destination crm_job_id state outbox_ids claimed_by",
+    "bulk_jobs": "destination crm_job_id step claimed_by",
     "lead_dispositions": "tenant state actor reason",
 }
 
@@ -112,8 +113,8 @@ WITHOUT_TENANT = {
 OF_SEVERAL_TENANTS = {"crm_sync_batches"}
 
 # Personal columns that no lead or contact owns: how often a value occurs among all of a tenant's records, and who must
-# not be sent, which is to outlive the contact.
-PERSONAL_WITHOUT_OWNER = {"term_frequencies", "suppressions"}
+# not be sent, which is to outlive the contact. A job holds its contacts until it ends.
+PERSONAL_WITHOUT_OWNER = {"term_frequencies", "suppressions", "bulk_jobs"}
 
 
 def _listed(lists: dict[str, str]) -> set[str]:

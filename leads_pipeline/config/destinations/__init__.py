@@ -18,19 +18,22 @@ from leads_pipeline.config.destinations.base import (
 from leads_pipeline.config.destinations.file import FILE_FIELDS, FileSettings
 from leads_pipeline.config.destinations.generic import OWN_MAPPING
 from leads_pipeline.config.destinations.hubspot import HUBSPOT_MAPPING, HubSpotSettings
+from leads_pipeline.config.destinations.salesforce import SALESFORCE_MAPPINGS, SalesforceSettings
 from leads_pipeline.config.destinations.sql import SqlSettings
 from leads_pipeline.config.destinations.webhook import WebhookSettings
 from leads_pipeline.config.destinations.zoho import MANY_RECORDS, ZOHO_MAPPING, ZohoSettings
 
 __all__ = [
-    "DELIVERABLE_FIELDS", "FILE_FIELDS", "HUBSPOT_MAPPING", "MANY_RECORDS", "OWN_MAPPING", "VENDORS", "ZOHO_MAPPING",
+    "DELIVERABLE_FIELDS", "FILE_FIELDS", "HUBSPOT_MAPPING", "MANY_RECORDS", "OWN_MAPPING", "SALESFORCE_MAPPINGS",
+    "VENDORS", "ZOHO_MAPPING",
     "Destination", "DestinationSettings",
-    "FileSettings", "GateSettings", "HubSpotSettings", "MappedField", "PropertySettings", "RuleSettings", "SqlSettings",
+    "FileSettings", "GateSettings", "HubSpotSettings", "MappedField", "PropertySettings", "RuleSettings",
+    "SalesforceSettings", "SqlSettings",
     "WebhookSettings", "ZohoSettings",
 ]  # fmt: skip
 
 Destination = Annotated[
-    HubSpotSettings | WebhookSettings | SqlSettings | FileSettings | ZohoSettings,
+    HubSpotSettings | WebhookSettings | SqlSettings | FileSettings | ZohoSettings | SalesforceSettings,
     Field(discriminator="vendor"),
 ]
 

@@ -125,7 +125,7 @@ class DestinationSettings(Model):
     def _a_property_is_filled_in_once(self) -> Self:
         names = [name for name in (*self.properties(), self.key()) if name is not None]
         if twice := sorted({name for name in names if names.count(name) > 1}):
-            raise ValueError(f"{', '.join(twice)}: filled in more than once by mapping, constants and key_property")
+            raise ValueError(f"{', '.join(twice)}: filled in more than once by mapping, constants and the key")
         return self
 
     @model_validator(mode="after")

@@ -6,8 +6,9 @@ from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
+from pydantic_core import PydanticCustomError
 
-from leads_pipeline.config.base import WEB_ADDRESS, SecretRef
+from leads_pipeline.config.base import MISPLACED_SECRET, WEB_ADDRESS, SecretRef
 from leads_pipeline.config.destinations.generic import GenericSettings
 
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
@@ -30,8 +31,9 @@ def _address(value: str) -> str:
     if not host:
         raise ValueError("it names no host; allowed: an address such as https://hooks.example.com/contacts")
     if parts.username is not None or parts.password is not None:
-        raise ValueError(
-            "a name and a password do not stand in an address; allowed: headers: {Authorization: {env: …}}"
+        raise PydanticCustomError(
+            MISPLACED_SECRET,
+            "a name and a password do not stand in an address; allowed: headers: {Authorization: {env: NAME}}",
         )
     if parts.fragment:
         raise ValueError("what follows # is never sent; take it away")
@@ -70,7 +72,7 @@ class WebhookSettings(GenericSettings):
         parts = urlsplit(self.url)
         if parts.scheme == "http" and not self.plain_http and not _is_this_machine(parts.hostname or ""):
             raise ValueError(
-                "url: contacts would be readable on the way; allowed: https://, http:// to this machine, or "
+                "contacts would be readable on the way to url; allowed: https://, http:// to this machine, or "
                 "plain_http: true"
             )
         return self

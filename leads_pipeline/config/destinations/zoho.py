@@ -49,6 +49,7 @@ _LIMITS = RequestLimits(
 class ZohoSettings(DestinationSettings):
     """An organisation at Zoho CRM."""
 
+    hands_records_on: ClassVar[bool] = True
     charged: ClassVar[tuple[UnitName, ...]] = ("requests", "credits", "records")
     classes: ClassVar[tuple[str, ...]] = (MANY_RECORDS,)
     vendor: Literal["zoho"] = Field(description="Whose API it speaks.")

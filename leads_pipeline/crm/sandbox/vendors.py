@@ -8,7 +8,11 @@ from leads_pipeline.config import SecretRef
 from leads_pipeline.crm.sandbox.hubspot import options as hubspot
 from leads_pipeline.crm.sandbox.hubspot.vendor import PlayedHubSpot
 from leads_pipeline.crm.sandbox.options import SandboxOptions
+from leads_pipeline.crm.sandbox.salesforce import options as salesforce
+from leads_pipeline.crm.sandbox.salesforce.vendor import PlayedSalesforce
 from leads_pipeline.crm.sandbox.vendor import PlayedVendor
+from leads_pipeline.crm.sandbox.zoho import options as zoho
+from leads_pipeline.crm.sandbox.zoho.vendor import PlayedZoho
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,4 +32,8 @@ class SandboxVendor:
 # By the vendor's name in leads.yaml.
 VENDORS: Mapping[str, SandboxVendor] = {
     "hubspot": SandboxVendor(hubspot.HubSpotOptions, PlayedHubSpot, hubspot.account_for, hubspot.secrets_of),
+    "salesforce": SandboxVendor(
+        salesforce.SalesforceOptions, PlayedSalesforce, salesforce.account_for, salesforce.secrets_of
+    ),
+    "zoho": SandboxVendor(zoho.ZohoOptions, PlayedZoho, zoho.account_for, zoho.secrets_of),
 }

@@ -84,10 +84,12 @@ class SqlTable:
         except RefusedWhole as refused:
             return self._taken_back(connection, refused.fault, request)
         except psycopg.Error as error:
-            if error.sqlstate is not None:
+            if error.sqlstate is not None and not connection.closed:
                 return self._taken_back(connection, fault_of(error), request)
             self._sessions.give_up(connection)
-            # Only a commit that was not answered may have been carried out.
+            if error.sqlstate is None and not isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
+                raise  # a mistake of ours, and no trouble of the database
+            # Only a commit may have been carried out, also one after which the server ended the connection.
             lost = NetworkFailure.NO_ANSWER if committing else NetworkFailure.NOT_SENT
             return CrmResponse(status=None, failure=lost)
         self._sessions.give_back(connection)

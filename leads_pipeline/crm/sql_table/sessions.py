@@ -3,9 +3,10 @@
 Nothing of the driver's words leaves here: they may name the host, the user or the row. Keep out: what is written.
 """
 
+import os
 import re
+import socket
 import threading
-from collections.abc import Callable
 from contextlib import suppress
 from urllib.parse import urlsplit
 
@@ -16,8 +17,10 @@ from leads_pipeline.crm.sql_table.statements import BEGIN, CONSTRAINTS_AT_ONCE
 from leads_pipeline.errors import ConfigError
 
 _CONNECT_SECONDS = 10
-# Row locks of others are short, or not worth a request's whole time.
-_LOCK_SECONDS = 5.0
+# Locks of others are short, or not worth a request's time: what is behind one is written at the next attempt.
+_LOCK_SHARE = 0.1
+# The server ends a statement that takes too long. One that has stopped answering is left this much later.
+_GRACE_SECONDS = 1.0
 
 # A server that refuses a connection tells no code through the driver; its words follow FATAL. They are those of a
 # server that speaks English: with another one whatever is wrong counts as out of reach.
@@ -46,6 +49,7 @@ class Sessions:
         self._url = url
         self._timeout_seconds = timeout_seconds
         self._idle: list[psycopg.Connection] = []
+        self._ends: dict[int, threading.Timer] = {}
         self._lock = threading.Lock()
 
     def begin(self) -> psycopg.Connection:
@@ -69,11 +73,13 @@ class Sessions:
 
     def give_back(self, connection: psycopg.Connection) -> None:
         """Keep a connection whose transaction has ended."""
+        self._stop_watching(connection)
         with self._lock:
             self._idle.append(connection)
 
     def give_up(self, connection: psycopg.Connection) -> None:
         """Close a connection of which nobody knows in what state it is."""
+        self._stop_watching(connection)
         with suppress(psycopg.Error):
             connection.close()
 
@@ -102,11 +108,32 @@ class Sessions:
             raise NotConnected(error.sqlstate or _told(str(error))) from None
 
     def _begun(self, connection: psycopg.Connection) -> psycopg.Connection:
+        self._watch(connection)
         statement = f"{int(self._timeout_seconds * 1000)}ms"
-        lock = f"{int(min(_LOCK_SECONDS, self._timeout_seconds / 2) * 1000)}ms"
+        lock = f"{int(self._timeout_seconds * _LOCK_SHARE * 1000)}ms"
         connection.execute(BEGIN, {"statement": statement, "lock": lock, "idle": statement})
         connection.execute(CONSTRAINTS_AT_ONCE)
         return connection
+
+    def _watch(self, connection: psycopg.Connection) -> None:
+        """Break the connection when a transaction takes far too long: a server that hangs keeps no time-outs."""
+        timer = threading.Timer(self._timeout_seconds + _GRACE_SECONDS, _break, args=(connection,))
+        timer.daemon = True
+        with self._lock:
+            self._ends[id(connection)] = timer
+        timer.start()
+
+    def _stop_watching(self, connection: psycopg.Connection) -> None:
+        with self._lock:
+            timer = self._ends.pop(id(connection), None)
+        if timer is not None:
+            timer.cancel()
+
+
+def _break(connection: psycopg.Connection) -> None:
+    """End both directions under the driver's feet: whoever waits for an answer sees that there is none."""
+    with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(connection.fileno())) as end:
+        end.shutdown(socket.SHUT_RDWR)
 
 
 def readable_url(secret: SecretStr, *, variable: str) -> SecretStr:
@@ -115,11 +142,13 @@ def readable_url(secret: SecretStr, *, variable: str) -> SecretStr:
     Raises:
         ConfigError: it is no URL of a PostgreSQL. The message does not repeat it.
     """
-    readable: Callable[[str], object] = psycopg.conninfo.conninfo_to_dict
+    text = secret.get_secret_value()
     try:
-        scheme = urlsplit(secret.get_secret_value()).scheme
-        readable(secret.get_secret_value())
+        scheme = urlsplit(text).scheme
+        ports = str(psycopg.conninfo.conninfo_to_dict(text).get("port", "")).split(",")  # one for each host
     except (ValueError, psycopg.Error):
+        scheme, ports = "", []
+    if not all(port.isdigit() or not port for port in ports):
         scheme = ""
     if scheme not in ("postgresql", "postgres"):
         raise ConfigError(

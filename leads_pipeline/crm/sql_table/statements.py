@@ -7,7 +7,7 @@ columns: what we do not know of a contact is left as it is, because the table's 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from psycopg.sql import SQL, Composed, Identifier
+from psycopg.sql import SQL, Composable, Composed, Identifier
 
 from leads_pipeline.config import SqlSettings
 
@@ -73,8 +73,8 @@ class Table:
             "where coalesce(excluded.{version} >= held.{version}, true) returning cast({key} as text)"
         ).format(
             **self._names(),
-            columns=SQL(", ").join(map(Identifier, all_columns)),
-            changes=SQL(", ").join(SQL("{0} = excluded.{0}").format(Identifier(name)) for name in changed),
+            columns=SQL(", ").join(map(_name, all_columns)),
+            changes=SQL(", ").join(SQL("{0} = excluded.{0}").format(_name(name)) for name in changed),
         )
 
     def update(self, columns: Sequence[str]) -> Composed:
@@ -86,7 +86,7 @@ class Table:
             "returning cast(held.{key} as text)"
         ).format(
             **self._names(),
-            changes=SQL(", ").join(SQL("{0} = given.{0}").format(Identifier(name)) for name in changed),
+            changes=SQL(", ").join(SQL("{0} = given.{0}").format(_name(name)) for name in changed),
         )
 
     def archive(self) -> Composed:
@@ -117,14 +117,19 @@ class Table:
     def _marked(self, archived: str) -> Composed:
         return SQL(
             "update {table} as held set {archived} = coalesce(held.{archived}, now()), {version} = given.{version} from"
-        ).format(**self._names(), archived=Identifier(archived))
+        ).format(**self._names(), archived=_name(archived))
 
-    def _names(self) -> dict[str, Identifier]:
+    def _names(self) -> dict[str, Composable]:
         return {
-            "table": Identifier(self.schema, self.name),
-            "key": Identifier(self.key),
-            "version": Identifier(self.version),
+            "table": SQL(".").join(map(_name, (self.schema, self.name))),
+            "key": _name(self.key),
+            "version": _name(self.version),
         }
+
+
+def _name(name: str) -> Identifier:
+    """A name, quoted. Where there are parameters the driver reads % as the beginning of one, in quotes as well."""
+    return Identifier(name.replace("%", "%%"))
 
 
 def table_of(settings: SqlSettings) -> Table:

@@ -166,8 +166,8 @@ def keys_held(response: CrmResponse, *, key_property: str) -> dict[str, str]:
 
 
 def entries(body: Any) -> list[dict[str, Any]]:
-    """The list ``data``; empty if it cannot be read as a whole."""
-    found = body.get("data") if isinstance(body, dict) else None
+    """The list ``data``, which the recycle bin calls by its own name; empty if it cannot be read as a whole."""
+    found = body.get("data", body.get("recycle_bin")) if isinstance(body, dict) else None
     if not isinstance(found, list) or not all(isinstance(entry, dict) for entry in found):
         return []
     return found

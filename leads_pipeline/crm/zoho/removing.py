@@ -78,7 +78,7 @@ def _delete(
 
 def _removed(part: Part, response: CrmResponse) -> list[RecordVerdict]:
     """One verdict for each record; what is gone by now is gone, too."""
-    told = entries(_as_data(response.body))
+    told = entries(response.body)
     if len(told) != len(part):
         return [not_reported(record) for record in part]
     return [_gone(record, entry) for record, entry in zip(part, told, strict=True)]
@@ -89,11 +89,6 @@ def _gone(record: CrmRecord, entry: Mapping[str, object]) -> RecordVerdict:
     if verdict.code in _GONE:
         return RecordVerdict(record.outbox_id, Verdict.DELIVERED, code="NOTHING_TO_REMOVE")
     return verdict
-
-
-def _as_data(body: object) -> object:
-    """The recycle bin calls its list by its own name."""
-    return {"data": body["recycle_bin"]} if isinstance(body, dict) and "recycle_bin" in body else body
 
 
 def _of_another_contact(record: CrmRecord, crm_record_id: str, key: str) -> RecordVerdict:

@@ -1,7 +1,6 @@
 """What is known of destinations beside their contacts: who must not be sent, their fields, tokens, jobs, decisions."""
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import ARRAY
 
 from leads_pipeline.storage.schema.base import (
     json_column,
@@ -105,10 +104,12 @@ bulk_jobs = table(
     uuid_column("job_id", primary_key=True),
     text_column("destination"),
     text_column("crm_job_id", nullable=True),
-    text_column("state"),
-    sa.Column("outbox_ids", ARRAY(sa.BigInteger), nullable=False),
+    text_column("step"),
+    sa.Column("records", sa.Integer, nullable=False),
+    # What is sent and what is held, until the job ends.
+    json_column("batch", personal=True, nullable=True),
     text_column("claimed_by"),  # the token that the rows' claims bear
-    when_column("submitted_at", nullable=True),
+    when_column("started_at"),
     when_column("next_poll_at"),
     when_column("deadline_at"),
     when_column("ended_at", nullable=True),

@@ -2,7 +2,7 @@
 
 import sqlalchemy as sa
 from alembic import op
-from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.dialects.postgresql import JSONB
 
 revision = "0005"
 down_revision = "0004"
@@ -173,10 +173,11 @@ def _destinations() -> None:
         sa.Column("job_id", sa.UUID(), nullable=False),
         sa.Column("destination", sa.Text(), nullable=False),
         sa.Column("crm_job_id", sa.Text(), nullable=True),
-        sa.Column("state", sa.Text(), nullable=False),
-        sa.Column("outbox_ids", ARRAY(sa.BigInteger()), nullable=False),
+        sa.Column("step", sa.Text(), nullable=False),
+        sa.Column("records", sa.Integer(), nullable=False),
+        sa.Column("batch", JSONB(), nullable=True),
         sa.Column("claimed_by", sa.Text(), nullable=False),
-        sa.Column("submitted_at", TIME, nullable=True),
+        sa.Column("started_at", TIME, nullable=False),
         sa.Column("next_poll_at", TIME, nullable=False),
         sa.Column("deadline_at", TIME, nullable=False),
         sa.Column("ended_at", TIME, nullable=True),

@@ -1,0 +1,1 @@
+"""Contacts as lines of files in a folder."""

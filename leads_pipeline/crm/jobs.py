@@ -1,0 +1,214 @@
+"""Contacts that go as one job, at which a vendor works by itself: begun, taken further step by step, and settled.
+
+The claims of a job are held by the job and not by a process: any process asks how far it is, and goes on where another
+one was killed. Every step is written down before the next. Keep out: what a step asks of the vendor (``JobClient``).
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+import msgspec
+import sqlalchemy as sa
+
+from leads_pipeline.clock import Clock
+from leads_pipeline.crm.batch import ClaimedBatch, SettledBatch, settle_batch
+from leads_pipeline.crm.courier import CLAIM_LOST, BatchCourier, Tally
+from leads_pipeline.crm.parts import NOT_SENT
+from leads_pipeline.crm.port import (
+    CrmClient,
+    CrmResponse,
+    JobClient,
+    JobState,
+    JobStep,
+    JobTraits,
+    RecordVerdict,
+    Verdict,
+)
+from leads_pipeline.domain.ids import BatchId, uuid7
+from leads_pipeline.domain.retry import RetryBudgets
+from leads_pipeline.domain.stage import Lane, Operation
+from leads_pipeline.errors import AccountParked
+from leads_pipeline.outbound.gate import Gate
+from leads_pipeline.storage.bulk_jobs import StoredJob, add_job, end_job, note_step, release_job_claims, take_job
+from leads_pipeline.storage.sync_batches import is_written
+from leads_pipeline.telemetry import get_logger
+
+log = get_logger(__name__)
+
+_SETTLED, _LOST = "settled", "lost"
+# Claims outlive their job's end by this: after that whoever comes sends the contacts again.
+_LEASE_BEYOND = timedelta(hours=1)
+
+
+@dataclass(frozen=True, slots=True)
+class SettledJob:
+    """A job that is over."""
+
+    batch_id: BatchId
+    settled: SettledBatch
+    last: CrmResponse | None
+
+
+class Jobs:
+    """The jobs of one destination."""
+
+    def __init__(
+        self,
+        engine: sa.Engine,
+        destination: str,
+        *,
+        client: CrmClient,
+        gate: Gate,
+        tally: Tally,
+        clock: Clock,
+        budgets: RetryBudgets,
+        jitter: Callable[[], float],
+        step_lease: timedelta,
+        timeout_seconds: float,
+    ) -> None:
+        """``step_lease``: so long after a step was begun another process may take it again."""
+        self._engine = engine
+        self._destination = destination
+        self._client = client
+        self._gate = gate
+        self._tally = tally
+        self._clock = clock
+        self._budgets = budgets
+        self._jitter = jitter
+        self._step_lease = step_lease
+        self._timeout_seconds = timeout_seconds
+
+    @property
+    def traits(self) -> JobTraits | None:
+        """When contacts go as a job here; ``None``: the vendor has no jobs."""
+        return self._client.job_traits if isinstance(self._client, JobClient) else None
+
+    def _traits(self) -> JobTraits:
+        assert isinstance(self._client, JobClient)  # nothing else has jobs
+        return self._client.job_traits
+
+    def lease(self) -> timedelta:
+        """How long the claims of a job hold."""
+        return timedelta(seconds=self._traits().deadline_seconds) + _LEASE_BEYOND
+
+    def parts(self, batch: ClaimedBatch) -> tuple[ClaimedBatch, ClaimedBatch]:
+        """What of a claimed batch may go in a job, and the rest: removals, and records that change hands."""
+        fits = [
+            record
+            for record in batch.records
+            if record.operation is Operation.UPSERT and record.claims_record in (None, record.crm_record_id)
+        ]
+        rest = [record for record in batch.records if record not in fits]
+        request = replace(batch.request, batch_id=BatchId(uuid7(self._clock.now())))
+        return replace(batch, records=tuple(fits)), replace(batch, records=tuple(rest), request=request)
+
+    def begin(self, connection: sa.Connection, batch: ClaimedBatch) -> None:
+        """Write down a job for what ``batch`` has claimed; commit both together."""
+        now = self._clock.now()
+        job = StoredJob(
+            job_id=uuid7(now),
+            crm_job_id=None,
+            step=JobStep.PLANNED,
+            batch=msgspec.json.encode(batch).decode(),
+            claimed_by=batch.token,
+            deadline_at=now + timedelta(seconds=self._traits().deadline_seconds),
+        )
+        add_job(connection, job, destination=self._destination, records=len(batch.records), until=now, now=now)
+
+    def next(self) -> SettledJob | None:
+        """Take what is due of the jobs further; the first that is over with that, ``None``: nothing is due any more.
+
+        Raises:
+            AccountParked: the account must not be asked now; the jobs are where they were.
+        """
+        while self.traits is not None:
+            with self._engine.begin() as connection:
+                taken = take_job(connection, self._destination, lease=self._step_lease, now=self._clock.now())
+            if taken is None:
+                return None
+            settled = self._advance(taken)
+            if settled is not None:
+                return settled
+        return None
+
+    def _advance(self, taken: StoredJob) -> SettledJob | None:
+        batch = msgspec.json.decode(taken.batch, type=ClaimedBatch)
+        records = batch.records
+        state = JobState(JobStep(taken.step), taken.crm_job_id)
+        courier = self._courier(batch)
+        while True:
+            try:
+                outcome = self._ask(state, batch, courier, overdue=self._clock.now() >= taken.deadline_at)
+            except AccountParked as parked:
+                if parked.reason == CLAIM_LOST:
+                    self._lose(taken)
+                    return None
+                if state.step is not JobStep.PLANNED:
+                    self._note(taken, state, after=0)
+                    raise
+                outcome = [RecordVerdict(item.outbox_id, Verdict.THROTTLED, code=NOT_SENT) for item in records]
+            if isinstance(outcome, list):
+                return self._settle(taken, batch, outcome, courier.last)
+            if outcome == state:  # nothing to do but to wait
+                self._note(taken, outcome, after=self._traits().poll_seconds)
+                return None
+            self._note(taken, outcome, after=self._step_lease.total_seconds())
+            state = outcome
+
+    def _ask(
+        self, state: JobState, batch: ClaimedBatch, courier: BatchCourier, *, overdue: bool
+    ) -> JobState | list[RecordVerdict]:
+        assert isinstance(self._client, JobClient)
+        return self._client.advance(state, batch.records, courier=courier, overdue=overdue)
+
+    def _courier(self, batch: ClaimedBatch) -> BatchCourier:
+        with self._engine.connect() as connection:
+            begun = is_written(connection, batch.request.batch_id)
+        request = replace(batch.request, batch_id=BatchId(uuid7(self._clock.now()))) if begun else batch.request
+        courier = BatchCourier(
+            self._engine,
+            self._client,
+            gate=self._gate,
+            clock=self._clock,
+            lease=self.lease(),
+            timeout_seconds=self._timeout_seconds,
+            token=batch.token,
+            owner=lambda: None,
+            first=request,
+            granted=lambda: None,
+            tally=self._tally,
+        )
+        courier.take(batch.records, lane=min((row.lane for row in batch.rows.values()), key=list(Lane).index))
+        return courier
+
+    def _note(self, taken: StoredJob, state: JobState, *, after: float) -> None:
+        next_poll_at = self._clock.now() + timedelta(seconds=after)
+        with self._engine.begin() as connection:
+            note_step(connection, taken.job_id, step=state.step, crm_job_id=state.crm_job_id, next_poll_at=next_poll_at)
+        log.info("crm_job_step", destination=self._destination, job_id=str(taken.job_id), step=str(state.step))
+
+    def _settle(
+        self, taken: StoredJob, batch: ClaimedBatch, verdicts: Sequence[RecordVerdict], last: CrmResponse | None
+    ) -> SettledJob:
+        now = self._clock.now()
+        with self._engine.begin() as connection:
+            settled = settle_batch(
+                connection,
+                batch,
+                verdicts,
+                operation=Operation.UPSERT,
+                budgets=self._budgets,
+                jitter=self._jitter,
+                now=now,
+            )
+            end_job(connection, taken.job_id, step=_SETTLED, now=now)
+        return SettledJob(batch.request.batch_id, settled, last)
+
+    def _lose(self, taken: StoredJob) -> None:
+        """Somebody else has claimed contacts of it: what it did is seen when they are sent again."""
+        now = self._clock.now()
+        with self._engine.begin() as connection:
+            release_job_claims(connection, taken.claimed_by, now=now)
+            end_job(connection, taken.job_id, step=_LOST, now=now)
+        log.warning("crm_job_lost", destination=self._destination, job_id=str(taken.job_id))

@@ -1,0 +1,187 @@
+"""Salesforce leads or contacts: upsert by an external id that holds our contact id, one verdict per record.
+
+Requests and answers as Salesforce documents and sends them; how an answer is read stands in ``answers``. Up to 200
+records go in one call of the collections resource, which refuses single records and writes the others
+(``allOrNone: false``), in the order in which they were sent. Many at once go as a job of Bulk API 2.0 (``bulk``).
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from leads_pipeline.config import SalesforceSettings
+from leads_pipeline.crm.port import (
+    Courier,
+    CrmRecord,
+    CrmRequest,
+    CrmResponse,
+    JobState,
+    JobTraits,
+    RecordVerdict,
+    Traits,
+    Verdict,
+)
+from leads_pipeline.crm.salesforce import bulk, removing
+from leads_pipeline.crm.salesforce.answers import REQUIRED_FIELD_MISSING, read_results, refusal_of, response_of
+from leads_pipeline.crm.salesforce.linking import re_key, settle_conflicts
+from leads_pipeline.crm.salesforce.looking_up import in_parts
+from leads_pipeline.crm.salesforce.parents import PARENT_FIELD, ParentTurns, parents_of
+from leads_pipeline.crm.salesforce.requests import SalesforceRequests
+from leads_pipeline.crm.salesforce.schema import schema_of
+from leads_pipeline.domain.destination_schema import DestinationSchema
+from leads_pipeline.domain.stage import Operation
+from leads_pipeline.errors import CrmError
+from leads_pipeline.outbound.access_tokens import AccessTokens, TokenStore
+from leads_pipeline.outbound.jwt_bearer import JwtBearer
+from leads_pipeline.outbound.token_grants import ClientCredentials, TokenGrant
+from leads_pipeline.outbound.transport import Transport
+
+MAX_BATCH = 200
+# What Salesforce demands of a new record.
+REQUIRED_FIELDS = {"Lead": ("LastName", "Company"), "Contact": ("LastName",)}
+_TOKEN_PATH = "/services/oauth2/token"  # noqa: S105 - an address, no password
+
+
+class Salesforce:
+    """One Salesforce org, as ``CrmClient`` and ``JobClient``."""
+
+    def __init__(self, transport: Transport, *, requests: SalesforceRequests, job_traits: JobTraits) -> None:
+        self._transport = transport
+        self._job_traits = job_traits
+        self._requests = requests
+        self._turns = ParentTurns()
+
+    @property
+    def traits(self) -> Traits:
+        """See ``CrmClient.traits``. An upsert may turn out to create the record, which needs the required fields."""
+        return Traits(
+            max_batch=MAX_BATCH,
+            partial_updates=True,
+            operations=frozenset(Operation),
+            always_sent=frozenset(self._requests.required),
+        )
+
+    @property
+    def job_traits(self) -> JobTraits:
+        """See ``JobClient.job_traits``."""
+        return self._job_traits
+
+    def advance(
+        self, job: JobState, records: Sequence[CrmRecord], *, courier: Courier, overdue: bool
+    ) -> JobState | list[RecordVerdict]:
+        """See ``JobClient.advance``."""
+        return bulk.advance(job, records, courier=courier, requests=self._requests, overdue=overdue)
+
+    def send(self, request: CrmRequest) -> CrmResponse:
+        """Send one request as it is."""
+        return response_of(
+            self._transport.send(
+                request.method,
+                request.path,
+                query=request.query,
+                body=request.body,
+                content=request.content,
+                content_type=request.content_type,
+            )
+        )
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._transport.close()
+
+    def describe(self, *, courier: Courier) -> DestinationSchema:
+        """See ``CrmClient.describe``."""
+        response = courier(self._requests.describe())
+        refusal = refusal_of(response)
+        schema = schema_of(response.body)
+        if refusal is None and schema.fields:
+            return schema
+        refused = refusal is not None and refusal.verdict is Verdict.AUTH
+        raise CrmError(
+            f"Salesforce did not tell the fields of {self._requests.object_type} "
+            f"({refusal.code if refusal else 'EMPTY_ANSWER'}); "
+            + ("let the integration's user see the object" if refused else "ask again later")
+        )
+
+    def deliver(self, records: Sequence[CrmRecord], *, courier: Courier) -> list[RecordVerdict]:
+        """Upsert, delete or erase; see ``CrmClient.deliver``."""
+        match records[0].operation:
+            case Operation.UPSERT:
+                with self._turns.turn(parents_of(records)):
+                    return self._upsert(records, courier=courier)
+            case Operation.ARCHIVE:
+                return removing.archive(records, courier=courier, requests=self._requests)
+            case Operation.ERASE:
+                return removing.erase(records, courier=courier, requests=self._requests)
+
+    def _upsert(self, records: Sequence[CrmRecord], *, courier: Courier) -> list[RecordVerdict]:
+        claiming = [record for record in records if record.claims_record not in (None, record.crm_record_id)]
+        rest = [record for record in records if record not in claiming]
+        verdicts: list[RecordVerdict] = []
+        if claiming:
+            rekeyed = re_key(claiming, courier=courier, requests=self._requests)
+            verdicts, rest = rekeyed.verdicts, rest + rekeyed.gone
+        if not rest:
+            return verdicts
+        # Records of one parent side by side: Salesforce writes in chunks, and locks a chunk's parents.
+        rest.sort(key=lambda record: str(record.properties.get(PARENT_FIELD) or ""))
+        upserted = in_parts(rest, courier=courier, build=self._requests.upsert, read=read_results)
+        upserted = self._made_anew(rest, upserted, courier=courier)
+        return verdicts + settle_conflicts(rest, upserted, courier=courier, requests=self._requests)
+
+    def _made_anew(
+        self, records: Sequence[CrmRecord], verdicts: list[RecordVerdict], *, courier: Courier
+    ) -> list[RecordVerdict]:
+        """The same verdicts; records that we thought were there, and that were not, are sent as new ones."""
+        lacking = {
+            item.outbox_id
+            for item in verdicts
+            if item.code == REQUIRED_FIELD_MISSING and self._requests.placeholders.keys() >= {*item.refused_properties}
+        }
+        again = [replace(r, crm_record_id=None) for r in records if r.outbox_id in lacking and r.crm_record_id]
+        if not again:
+            return verdicts
+        made = in_parts(again, courier=courier, build=self._requests.upsert, read=read_results)
+        settled = {item.outbox_id: item for item in made}
+        return [settled.get(item.outbox_id, item) for item in verdicts]
+
+
+def build(settings: SalesforceSettings, tokens: TokenStore) -> Salesforce:
+    """The client of one org; the caller closes it.
+
+    Raises:
+        ConfigError: a secret's environment variable is not set, or the private key is none.
+    """
+    credentials = AccessTokens(
+        _grant(settings),
+        account=settings.account,
+        store=tokens,
+        timeout_seconds=settings.timeout_seconds,
+        base_url_in="instance_url",
+        advice="check the connected app's consumer key, its secret or certificate, and its run-as user",
+    )
+    transport = Transport(
+        settings.base_url,
+        credentials=credentials,
+        timeout_seconds=settings.timeout_seconds,
+        connections=settings.limits.in_flight,
+    )
+    requests = SalesforceRequests(
+        api=f"/services/data/{settings.api_version}",
+        object_type=settings.object_type,
+        key=settings.key_property,
+        required=REQUIRED_FIELDS[settings.object_type],
+        placeholders=settings.placeholders,
+    )
+    jobs = settings.bulk
+    job_traits = JobTraits(jobs.above, jobs.most, jobs.poll_seconds, jobs.deadline_seconds)
+    return Salesforce(transport, requests=requests, job_traits=job_traits)
+
+
+def _grant(settings: SalesforceSettings) -> TokenGrant:
+    url = settings.base_url.rstrip("/") + _TOKEN_PATH
+    if settings.jwt is not None:
+        return JwtBearer(
+            url, settings.client_id, settings.jwt.user, settings.jwt.audience, settings.jwt.private_key.resolve()
+        )
+    assert settings.client_secret is not None  # one of the two is given
+    return ClientCredentials(url, settings.client_id, settings.client_secret.resolve())

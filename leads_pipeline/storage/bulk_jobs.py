@@ -1,0 +1,127 @@
+"""Jobs that a vendor works on by itself, and the contacts that they hold.
+
+A job is written down with the claim of its contacts, in one transaction, and each of its steps before the next one is
+begun; so whoever comes next goes on where a killed process stopped. The contacts stay claimed until the job ends, when
+what it holds of them is deleted here. Keep out: what a step is (``crm.jobs``) and what a vendor does in it.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+import sqlalchemy as sa
+
+_ADD = sa.text(
+    """
+    insert into bulk_jobs (job_id, destination, step, records, batch, claimed_by, started_at, next_poll_at, deadline_at)
+    values (:job_id, :destination, :step, :records, cast(:batch as jsonb), :claimed_by, :now, :next_poll_at,
+        :deadline_at)
+    """
+)
+# Two processes cannot both take one: the row is locked, and not due any more once the other commits.
+_TAKE = sa.text(
+    """
+    with mine as (
+        select job_id from bulk_jobs
+        where destination = :destination and ended_at is null and next_poll_at <= :now
+        order by next_poll_at limit 1
+        for update skip locked
+    )
+    update bulk_jobs set next_poll_at = :until from mine where bulk_jobs.job_id = mine.job_id
+    returning bulk_jobs.job_id, crm_job_id, step, cast(batch as text) as batch, claimed_by, deadline_at
+    """
+)
+_NOTE = sa.text(
+    "update bulk_jobs set step = :step, crm_job_id = :crm_job_id, next_poll_at = :next_poll_at where job_id = :job_id"
+)
+_END = sa.text("update bulk_jobs set step = :step, ended_at = :now, batch = null where job_id = :job_id")
+_DUE = sa.text(
+    """
+    select destination, count(*) as jobs from bulk_jobs
+    where ended_at is null and next_poll_at <= :now group by destination
+    """
+)
+_OPEN = sa.text(
+    """
+    select count(*) as jobs, coalesce(sum(records), 0) as records, min(started_at) as oldest from bulk_jobs
+    where destination = :destination and ended_at is null
+    """
+)
+_RELEASE = sa.text("update outbox set claimed_until = :now where claimed_by = :token and state = 'in_flight'")
+
+
+@dataclass(frozen=True, slots=True)
+class StoredJob:
+    """A job as it is written down. ``batch`` is JSON of what it holds; ``claimed_by`` the token of its claims."""
+
+    job_id: UUID
+    crm_job_id: str | None
+    step: str
+    batch: str
+    claimed_by: str
+    deadline_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class OpenJobs:
+    """How many jobs of a destination have not ended, with how many contacts, and since when the oldest is."""
+
+    jobs: int
+    records: int
+    oldest: datetime | None
+
+
+def add_job(
+    connection: sa.Connection, job: StoredJob, *, destination: str, records: int, until: datetime, now: datetime
+) -> None:
+    """Write a job down that its process is at until ``until``; commit with the claim."""
+    connection.execute(
+        _ADD,
+        {
+            "job_id": job.job_id,
+            "destination": destination,
+            "step": job.step,
+            "records": records,
+            "batch": job.batch,
+            "claimed_by": job.claimed_by,
+            "next_poll_at": until,
+            "deadline_at": job.deadline_at,
+            "now": now,
+        },
+    )
+
+
+def take_job(connection: sa.Connection, destination: str, *, lease: timedelta, now: datetime) -> StoredJob | None:
+    """A job that is due to be looked at; nobody else looks at it for ``lease``."""
+    row = connection.execute(_TAKE, {"destination": destination, "now": now, "until": now + lease}).one_or_none()
+    if row is None:
+        return None
+    return StoredJob(row.job_id, row.crm_job_id, row.step, row.batch, row.claimed_by, row.deadline_at)
+
+
+def note_step(
+    connection: sa.Connection, job_id: UUID, *, step: str, crm_job_id: str | None, next_poll_at: datetime
+) -> None:
+    """Write down how far a job is; commit before its next request."""
+    connection.execute(_NOTE, {"job_id": job_id, "step": step, "crm_job_id": crm_job_id, "next_poll_at": next_poll_at})
+
+
+def end_job(connection: sa.Connection, job_id: UUID, *, step: str, now: datetime) -> None:
+    """The job is over, and what it held of contacts is deleted; commit with the settlement."""
+    connection.execute(_END, {"job_id": job_id, "step": step, "now": now})
+
+
+def release_job_claims(connection: sa.Connection, token: str, *, now: datetime) -> None:
+    """Let the claims of a job that is given up run out at once."""
+    connection.execute(_RELEASE, {"token": token, "now": now})
+
+
+def jobs_due(connection: sa.Connection, *, now: datetime) -> dict[str, int]:
+    """How many jobs are due to be looked at, by destination."""
+    return {row.destination: row.jobs for row in connection.execute(_DUE, {"now": now})}
+
+
+def open_jobs(connection: sa.Connection, destination: str) -> OpenJobs:
+    """The jobs of a destination that have not ended."""
+    row = connection.execute(_OPEN, {"destination": destination}).one()
+    return OpenJobs(row.jobs, int(row.records), row.oldest)
