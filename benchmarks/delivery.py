@@ -5,7 +5,9 @@
 quota    eight processes against 100 requests / 2 s and 300 / 10 s, by the sandbox's own log of arrivals
 beside   the same with another application that takes 30 % of the quota
 launch   250,000 signups posted, verified minimally, deduped and delivered at 190 requests / 10 s
+launch-dagster   the same through Dagster's daemon and its runs
 tenants  the same load of 10 and of 1,000 tenants
+peers    drt, dlt and HubSpot's own client against the same sandbox, each in an environment of its own
 outbox   a claim with 10,000, a million and ten million rows waiting
 
 The sandbox, PostgreSQL, the capture door and every worker are processes of their own on this machine; nothing outside
@@ -22,6 +24,7 @@ from typing import Any
 
 import delivery_launch
 import delivery_load
+import delivery_peers
 import delivery_quota
 from machine import describe_machine, write_results
 
@@ -35,8 +38,8 @@ class Part:
     show: Callable[[Mapping[str, Any]], None]
 
 
-def _parts(signups: int | None) -> dict[str, Part]:
-    quota, load, launch = delivery_quota, delivery_load, delivery_launch
+def _parts(signups: int | None = None, keep: Path | None = None) -> dict[str, Part]:
+    quota, load, launch, peers = delivery_quota, delivery_load, delivery_launch, delivery_peers
     whole = launch.FULL if signups is None else replace(launch.FULL, signups=signups)
     return {
         "quota": Part(
@@ -45,9 +48,17 @@ def _parts(signups: int | None) -> dict[str, Part]:
         "beside": Part(
             partial(quota.quota, quota.FULL, beside=True), partial(quota.quota, quota.QUICK, beside=True), quota.show
         ),
+        "peers": Part(
+            partial(peers.peers, replace(peers.FULL, keep=keep)),
+            partial(peers.peers, replace(peers.QUICK, keep=keep)),
+            peers.show,
+        ),
         "tenants": Part(partial(load.tenants, load.FULL), partial(load.tenants, load.QUICK), load.show),
         "outbox": Part(partial(load.outbox, load.FULL), partial(load.outbox, load.QUICK), load.show),
         "launch": Part(partial(launch.launch, whole), partial(launch.launch, launch.QUICK), launch.show),
+        "launch-dagster": Part(
+            partial(launch.launch, whole, dagster=True), partial(launch.launch, launch.QUICK, dagster=True), launch.show
+        ),
     }
 
 
@@ -66,13 +77,14 @@ def main() -> None:
         return
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--part", action="append", choices=tuple(_parts(None)), help="only this one; several times for several"
+        "--part", action="append", choices=tuple(_parts()), help="only this one; several times for several"
     )
     parser.add_argument("--quick", action="store_true", help="small sizes: a short look")
     parser.add_argument("--signups", type=int, help="of the launch, instead of 250,000")
+    parser.add_argument("--keep", type=Path, help="where the peers' environments are kept for another run")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     arguments = parser.parse_args()
-    parts = _parts(arguments.signups)
+    parts = _parts(arguments.signups, arguments.keep)
     print(describe_machine(), flush=True)
     results = {}
     for name in arguments.part or parts:

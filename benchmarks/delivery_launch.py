@@ -110,7 +110,7 @@ def document(*, batch_size: int = BATCH) -> dict[str, Any]:
             "triage": [{"tier": "minimal"}],
             "risk": {"max_leads_per_domain": 1_000_000},
         },
-        "pipeline": {"chunk_size": CHUNK, "run_seconds": SLICE_SECONDS},
+        "pipeline": {"chunk_size": CHUNK},
     }
 
 
@@ -138,7 +138,7 @@ def chain(config: str, stages: Sequence[str]) -> None:
         taken = 0
         for name in stages:
             began = time.process_time()
-            summary = drain(context, Stage(name), lanes=ALL_LANES, runner_id="launch")
+            summary = drain(context, Stage(name), lanes=ALL_LANES, runner_id="launch", seconds=SLICE_SECONDS)
             taken += summary.taken
             if summary.taken:
                 spent = time.process_time() - began
@@ -253,21 +253,21 @@ def launch(scale: Scale, *, dagster: bool = False) -> dict[str, Any]:
         place.start_dns()
         place.start_door()
         if dagster:
-            place.start_leads("dagster", "run", "--job", "near_real_time", "--limit", str(scale.limit_seconds))
+            place.start_daemon()
         else:
             config = str(place.settings.path)
             place.start_worker("intake", "chain", config, *INTAKE)
             place.start_worker("identity", "chain", config, *IDENTITY)
             place.start_leads("deliver", "deliver", "--json")
-        time.sleep(5.0)  # until the workers have imported what they need; nothing is measured yet
+        # Until all have imported what they need, and the daemon's sensors tick; nothing is measured yet.
+        time.sleep(30.0 if dagster else 8.0)
         say("posting")
         busy = machine_busy()
-        began = time.time()
         with CpuSampler(place) as sampler:
             place.start_worker("post", "post", str(path), str(place.settings.capture.port))
             _wait(place, scale)
         busy = machine_busy() - busy
-        return _figures(place, scale, sampler, began=began, busy=busy)
+        return _figures(place, scale, sampler, busy=busy)
 
 
 def _wait(place: Place, scale: Scale) -> None:
@@ -286,46 +286,66 @@ def _wait(place: Place, scale: Scale) -> None:
             say(f"{stages or 'no lead on its way'}; {delivered:,} delivered")
 
 
-def _figures(place: Place, scale: Scale, sampler: CpuSampler, *, began: float, busy: float) -> dict[str, Any]:
+def _figures(place: Place, scale: Scale, sampler: CpuSampler, *, busy: float) -> dict[str, Any]:
     posted = lines_of(place.log_of("post"))[-1]
     if set(posted["statuses"]) != {"202"}:
         raise SystemExit(f"the door answered {posted['statuses']}")
-    began = posted["began"]
     seen = place.report()
     contacts = place.scalar("select count(*) from golden_contacts")
-    last = place.scalar("select extract(epoch from max(delivered_at)) from outbox")
-    states = {str(row.state): row.count for row in _rows(place, "select state, count(*) from outbox group by state")}
     with place.engine.connect() as connection:
         (account,) = conservation(connection, destinations={TENANT: [DESTINATION]})
     if not account.conserved or account.captured != scale.signups:
         raise SystemExit(f"not conserved: {account}")
-    drained = [item for name in ("intake", "identity") for item in lines_of(_log(place, name)) if "stage" in item]
-    stages: dict[str, dict[str, float]] = {}
-    for item in drained:
-        entry = stages.setdefault(item["stage"], {"seconds": 0.0, "cpu": 0.0, "taken": 0.0, "first": item["at"]})
-        entry["seconds"] += item["seconds"]
-        entry["cpu"] += item["cpu"]
-        entry["taken"] += item["taken"]
-        entry["last"] = item["at"] - began
-    requests = seen["requests"]
+    if seen["contacts"] != contacts or seen["duplicates"]:
+        raise SystemExit(f"{contacts} contacts, and the CRM has {seen['contacts']} and {seen['duplicates']} twice")
+    began = posted["began"]
+    last = place.scalar("select extract(epoch from max(delivered_at))::float8 from outbox")
+    cpu = {name: round(used, 1) for name, used in sampler.seconds.items()}
     return {
         "signups": scale.signups,
         "contacts": contacts,
-        "states": {str(name): count for name, count in account.states.items()},
-        "outbox": states,
+        "states": {str(name): count for name, count in account.states.items() if count},
         "launch_captured_s": posted["ended"] - began,
-        "launch_delivered_s": float(last) - began,
+        "launch_delivered_s": last - began,
         "quota_floor_s": max(0, -(-contacts // BATCH) - WINDOW[0]) / WINDOW[0] * WINDOW[1],
-        "requests": requests,
-        "calls_per_record": requests / contacts,
+        "requests": seen["requests"],
+        "records_written": seen["records_written"],
+        "calls_per_record": seen["requests"] / contacts,
         "http_429": seen["http_429"],
         "max_in_any_window": seen["max_accepted_in_any_window"],
-        "crm_contacts": seen["contacts"],
-        "crm_duplicates": seen["duplicates"],
-        "cpu": {name: round(used, 1) for name, used in sampler.seconds.items()},
-        "cpu_of_the_machine": busy,
-        "stages": stages,
+        "stages": _stages(place, began=began),
+        "cpu_seconds": cpu,
+        "cpu_seconds_in_all": round(sum(cpu.values()), 1),
+        "cpu_of_the_machine": round(busy, 1),
     }
+
+
+# When the first and the last of each stage were through, in seconds since the first signup was posted.
+_SPANS = """
+    select 'capture' as stage, min(committed_at) as first, max(committed_at) as last from capture_batches
+    union all select 'raw_leads', min(moved_at), max(moved_at) from raw_leads
+    union all select 'validated_leads', min(validated_at), max(validated_at) from validated_leads
+    union all select 'verifications', min(verified_at), max(verified_at) from verifications
+    union all select 'deduped_leads', min(deduped_at), max(deduped_at) from deduped_leads
+    union all select 'golden_contacts', min(updated_at), max(updated_at) from golden_contacts
+    union all select 'crm_sync_batches', min(delivered_at), max(delivered_at) from outbox
+"""
+
+
+def _stages(place: Place, *, began: float) -> dict[str, dict[str, float]]:
+    """Each stage's first and last, and where workers of ours did it, how long they were at it and their CPU."""
+    found = {
+        row.stage: {"first_s": row.first.timestamp() - began, "last_s": row.last.timestamp() - began}
+        for row in _rows(place, _SPANS)
+    }
+    worked: dict[str, list[dict[str, Any]]] = {}
+    for name in ("intake", "identity"):
+        for item in lines_of(_log(place, name)):
+            worked.setdefault(item["stage"], []).append(item)
+    for stage, items in worked.items():
+        found[stage]["busy_s"] = sum(item["seconds"] for item in items)
+        found[stage]["process_cpu_s"] = sum(item["cpu"] for item in items)
+    return found
 
 
 def _log(place: Place, name: str) -> list[str]:
@@ -339,5 +359,23 @@ def _rows(place: Place, statement: str) -> Sequence[Any]:
 
 def show(found: Mapping[str, Any]) -> None:
     """The launch, for people."""
-    for name, value in found.items():
-        print(f"{name:<24} {value}")
+    print(
+        f"{found['signups']:,} signups, {found['contacts']:,} contacts: "
+        f"captured after {found['launch_captured_s']:.0f} s (launch_captured_s), "
+        f"delivered after {found['launch_delivered_s']:.0f} s (launch_delivered_s); "
+        f"the quota alone takes {found['quota_floor_s']:.0f} s"
+    )
+    print(
+        f"{found['requests']:,} calls, {found['calls_per_record']:.4f} of one call per record "
+        f"({found['calls_per_record'] ** -1:.0f} records a call); {found['http_429']} answers 429, "
+        f"at most {found['max_in_any_window']} of {WINDOW[0]} in {WINDOW[1]} s"
+    )
+    print(f"\n{'stage':<18}{'first after s':>14}{'last after s':>14}{'at work s':>11}{'its CPU s':>11}")
+    for name, item in found["stages"].items():
+        work = f"{item['busy_s']:>11.0f}{item['process_cpu_s']:>11.0f}" if "busy_s" in item else ""
+        print(f"{name:<18}{item['first_s']:>14.1f}{item['last_s']:>14.1f}{work}")
+    total = found["cpu_seconds_in_all"]
+    print(f"\n{'process':<18}{'CPU s':>8}{'share':>8}")
+    for name, used in found["cpu_seconds"].items():
+        print(f"{name:<18}{used:>8.1f}{used / total:>8.1%}")
+    print(f"{'all':<18}{total:>8.1f}   of {found['cpu_of_the_machine']:.0f} that the machine spent meanwhile")

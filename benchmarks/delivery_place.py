@@ -87,7 +87,7 @@ class Place:
 
     def start_sandbox(self, *more: str) -> None:
         """The CRM's sandbox, in memory; ``more`` are arguments of `leads sandbox serve`."""
-        found = next(item for item in Stack(self.settings).sandboxes if item.token_env == TOKEN_VARIABLE)
+        found = next(item for item in Stack(self.settings).sandboxes if TOKEN_VARIABLE in item.secret_envs)
         place = found.arguments.index("--store")
         arguments = (*found.arguments[:place], *found.arguments[place + 2 :], *more)
         self._start("sandbox", [*_leads(), "sandbox", "serve", *arguments], is_ready=found.is_ready)
@@ -106,6 +106,11 @@ class Place:
     def start_worker(self, name: str, *arguments: str) -> None:
         """A process of this benchmark."""
         self._start(name, [sys.executable, str(SCRIPT), "--worker", *arguments])
+
+    def start_daemon(self) -> None:
+        """Dagster's daemon, whose sensors start runs when something waits."""
+        service = Stack(self.settings).daemon_service(self.environment)
+        self._start("dagster", service.command)
 
     def start_leads(self, name: str, *arguments: str) -> None:
         """A command of the product."""

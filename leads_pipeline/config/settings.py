@@ -121,6 +121,18 @@ class BufferSettings(Model):
         return self
 
 
+class DatabaseSettings(Model):
+    """How long PostgreSQL lets one of our sessions be in everybody's way. Imports and rebuilds stay far below."""
+
+    statement_seconds: Annotated[float, Field(ge=0)] = Field(7_200, description="One statement; 0: without end.")
+    lock_seconds: Annotated[float, Field(ge=0)] = Field(
+        1_800, description="A statement's wait for what another session holds; 0: without end."
+    )
+    idle_transaction_seconds: Annotated[float, Field(ge=0)] = Field(
+        3_600, description="A transaction in which nothing happens, as of a process that hangs; 0: without end."
+    )
+
+
 class PipelineSettings(Model):
     """How work is cut."""
 
@@ -173,6 +185,7 @@ class Settings(Model):
     destinations: dict[Name, Destination] = Field(default_factory=dict)
     capture: CaptureSettings = CaptureSettings()
     buffer: BufferSettings = BufferSettings()
+    database: DatabaseSettings = DatabaseSettings()
     pipeline: PipelineSettings = PipelineSettings()
     validation: ValidationSettings = ValidationSettings()
     verification: VerificationSettings = VerificationSettings()

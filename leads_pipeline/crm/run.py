@@ -123,7 +123,9 @@ class DestinationRun:
         self.gate = Gate(self._limiter, clock=work.clock, deadline=self._deadline, stopping=work.stopping)
         self._health = Health(work.engine, name, policy=settings.delivery.breaker, clock=work.clock)
         self._tenants = [tenant for tenant, its in settings.tenants.items() if name in its.destinations]
-        self._claims = self._claims_of(lanes, size=min(self._destination.batch_size, client.traits.max_batch))
+        size = min(self._destination.batch_size, client.traits.max_batch)
+        self._charge = client.traits.charge(size)
+        self._claims = self._claims_of(lanes, size=size)
         self._jobs = Jobs(
             work.engine,
             name,
@@ -300,7 +302,8 @@ class DestinationRun:
             turn = self._claims.next(without=self._parked_lanes())
             if turn is None:
                 return None
-            answer = self._limiter.peek(Ask(lane=turn.lane))
+            # A full request's price: a claim that must not be sent afterwards would hold up its rows.
+            answer = self._limiter.peek(Ask(self._charge.endpoint_class, self._charge.cost, turn.lane))
             if isinstance(answer, Grant) or answer.seconds <= self._ahead:
                 return turn
             now = self._clock.now()

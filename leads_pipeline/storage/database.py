@@ -6,13 +6,14 @@ schema and returns an engine whose connections see our tables.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
 import sqlalchemy as sa
 from sqlalchemy.engine import make_url
 
-from leads_pipeline.errors import ConfigError, DatabaseUnavailable, Unavailability
+from leads_pipeline.errors import ConfigError, DatabaseError, DatabaseUnavailable, Unavailability
 from leads_pipeline.storage.schema import SCHEMA
 
 # SQLSTATE classes after which the same call may succeed later: connection, a transaction taken back (for a deadlock),
@@ -21,6 +22,10 @@ _TAKEN_BACK = "40"
 _UNAVAILABLE_CLASSES = ("08", _TAKEN_BACK, "53", "57")
 # As well as a server that became a standby or was set read-only.
 _READ_ONLY = "25006"
+# A transaction that was ended because nothing happened in it, or because it lasted too long.
+_IDLE = ("25P03", "25P04")
+_CANCELLED = "57014"
+_LOCKED = "55P03"
 _DISK_FULL = "53100"
 
 
@@ -31,8 +36,22 @@ select set_config('synchronous_commit', 'on', false) where current_setting('sync
 """
 
 
-def engine_for(url: str, *, pool_size: int = 5, application_name: str = "leads_pipeline") -> sa.Engine:
-    """An engine for a ``postgresql://`` URL, through psycopg 3, in UTC, with our schema first on the search path."""
+@dataclass(frozen=True, slots=True)
+class TimeOuts:
+    """How long the server lets a session go on, in seconds; 0: without end. See ``config.DatabaseSettings``."""
+
+    statement: float = 0.0
+    lock: float = 0.0
+    idle_in_transaction_session: float = 0.0
+
+
+def engine_for(
+    url: str, *, pool_size: int = 5, application_name: str = "leads_pipeline", time_outs: TimeOuts | None = None
+) -> sa.Engine:
+    """An engine for a ``postgresql://`` URL, through psycopg 3, in UTC, with our schema first on the search path.
+
+    Without ``time_outs`` the server's own are left as they are: migrations take as long as they take.
+    """
     engine = sa.create_engine(
         sqlalchemy_url(url),
         pool_size=pool_size,
@@ -47,6 +66,8 @@ def engine_for(url: str, *, pool_size: int = 5, application_name: str = "leads_p
         connection.execute(f"set search_path to {SCHEMA}, public")
         connection.execute("set time zone 'UTC'")
         connection.execute(_DURABLE)
+        for name, seconds in asdict(time_outs).items() if time_outs is not None else ():
+            connection.execute(f"set {name}_timeout to {round(1000 * seconds)}")
         connection.commit()
 
     return engine
@@ -76,12 +97,22 @@ def sqlalchemy_url(url: str, *, driver: str = "psycopg") -> sa.URL:
 
 @contextmanager
 def translated_errors(doing: str) -> Iterator[None]:
-    """Turn the driver's connection errors into ``DatabaseUnavailable``; ``doing`` says what was tried."""
+    """Turn the driver's connection errors into ``DatabaseUnavailable``; ``doing`` says what was tried.
+
+    Raises:
+        DatabaseUnavailable: the database, not the statement, is the trouble.
+        DatabaseError: somebody else held what was needed for longer than ``database.lock_seconds``.
+    """
     try:
         yield
     except sa.exc.DBAPIError as error:
         if is_unavailable(error):
             raise unavailable(error, doing) from error
+        if getattr(error.orig, "sqlstate", None) == _LOCKED:
+            raise DatabaseError(
+                f"{doing}: another session held what it needed for longer than database.lock_seconds; "
+                "pg_stat_activity shows whose transaction is the oldest"
+            ) from error
         raise
 
 
@@ -111,7 +142,7 @@ def is_unavailable(error: BaseException) -> bool:
         # By name, as two drivers have them; also of what is derived from them, such as psycopg's ConnectionTimeout.
         names = {kind.__name__ for kind in type(original).__mro__}
         return isinstance(original, OSError) or bool(names & {"OperationalError", "InterfaceError"})
-    return str(state)[:2] in _UNAVAILABLE_CLASSES or state == _READ_ONLY
+    return str(state)[:2] in _UNAVAILABLE_CLASSES or state in (_READ_ONLY, *_IDLE)
 
 
 def unavailable(error: BaseException, doing: str) -> DatabaseUnavailable:
@@ -123,6 +154,16 @@ def unavailable(error: BaseException, doing: str) -> DatabaseUnavailable:
         )
     if state == _DISK_FULL:
         return DatabaseUnavailable(f"{doing}: the database's disk is full; try again", why=Unavailability.DISK_FULL)
+    if state == _CANCELLED:
+        return DatabaseUnavailable(
+            f"{doing}: a statement was cancelled, by a person or because it took longer than "
+            "database.statement_seconds; try again, or allow it more"
+        )
+    if state in _IDLE:
+        return DatabaseUnavailable(
+            f"{doing}: its transaction was ended, because nothing happened in it for longer than "
+            "database.idle_transaction_seconds; try again"
+        )
     if str(state)[:2] == _TAKEN_BACK:
         return DatabaseUnavailable(f"{doing}: another transaction was in the way and won; try again")
     return DatabaseUnavailable(f"{doing}: the database cannot be reached; try again")

@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 
 import sqlalchemy as sa
 
 from leads_pipeline.clock import Clock, SystemClock
 from leads_pipeline.config import DATABASE_URL_VARIABLE, Settings, database_url
 from leads_pipeline.errors import DatabaseError, DatabaseUnavailable
-from leads_pipeline.storage.database import engine_for, is_unavailable
+from leads_pipeline.storage.database import TimeOuts, engine_for, is_unavailable
 from leads_pipeline.storage.embedded import EmbeddedServer
 from leads_pipeline.storage.migrate import is_ready, require_current, upgrade
 from leads_pipeline.storage.roles import ROLES
@@ -36,17 +37,28 @@ def open_database(
     """
     configured = database_url()
     url = configured or EmbeddedServer(settings.state_path).start()
-    engine = engine_for(url, pool_size=pool_size, application_name=application_name)
+    allowed = settings.database
+    time_outs = TimeOuts(allowed.statement_seconds, allowed.lock_seconds, allowed.idle_transaction_seconds)
+    engine = engine_for(url, pool_size=pool_size, application_name=application_name, time_outs=time_outs)
     try:
         with explained_refusals(engine):
             if configured is not None:
                 require_current(engine)
             elif not is_ready(engine, now=(now := (clock or SystemClock()).now())):
-                upgrade(engine, now=now)
+                _upgrade(url, now=now)
     except BaseException:
         engine.dispose()
         raise
     return engine
+
+
+def _upgrade(url: str, *, now: datetime) -> None:
+    """Without time-outs: a migration takes as long as it takes."""
+    engine = engine_for(url, pool_size=1)
+    try:
+        upgrade(engine, now=now)
+    finally:
+        engine.dispose()
 
 
 @contextmanager

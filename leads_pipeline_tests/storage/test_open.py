@@ -1,4 +1,5 @@
 import secrets
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import sqlalchemy as sa
 from leads_pipeline.clock import FrozenClock
 from leads_pipeline.config import DATABASE_URL_VARIABLE, Settings, parse_settings
 from leads_pipeline.errors import DatabaseError, DatabaseUnavailable, SchemaOutdated
+from leads_pipeline.storage.database import translated_errors
 from leads_pipeline.storage.migrate import expected_version
 from leads_pipeline.storage.open import open_database, url_of
 from leads_pipeline_tests.conftest import LEADS_YAML
@@ -97,3 +99,60 @@ def test_opening_the_embedded_database_months_later_makes_the_partitions_that_ar
                 assert (found is not None) is made, month
     finally:
         engine.dispose()
+
+
+@pytest.fixture
+def impatient(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[sa.Engine]:
+    """A database whose sessions may be in nobody's way for longer than the twentieth part of a second."""
+    monkeypatch.setenv(DATABASE_URL_VARIABLE, database_url)
+    allowed = "database: {statement_seconds: 0.05, lock_seconds: 0.05, idle_transaction_seconds: 0.05}"
+    engine = open_database(parse_settings(f"{LEADS_YAML}\n{allowed}\n", path=tmp_path / "leads.yaml"))
+    yield engine
+    engine.dispose()
+
+
+def test_a_statement_that_takes_too_long_ends_with_the_setting_that_allows_more(impatient: sa.Engine) -> None:
+    with (
+        pytest.raises(DatabaseUnavailable, match=r"counting: a statement was cancelled.* database\.statement_seconds"),
+        translated_errors("counting"),
+        impatient.connect() as connection,
+    ):
+        connection.exec_driver_sql("select pg_sleep(60)")
+
+
+def test_a_lock_that_another_session_does_not_let_go_of_ends_the_wait(impatient: sa.Engine, engine: sa.Engine) -> None:
+    with engine.begin() as holder, impatient.connect() as connection:
+        holder.exec_driver_sql("lock table outbox in access exclusive mode")
+        connection.exec_driver_sql("set statement_timeout to 0")
+        with (
+            pytest.raises(DatabaseError, match=r"claiming: another session held .* database\.lock_seconds"),
+            translated_errors("claiming"),
+        ):
+            connection.exec_driver_sql("select from outbox")
+
+
+def test_a_transaction_in_which_nothing_happens_lets_go_of_what_it_holds(
+    impatient: sa.Engine, engine: sa.Engine
+) -> None:
+    with impatient.connect() as hangs, engine.connect() as other:
+        hangs.exec_driver_sql("lock table outbox in access exclusive mode")
+        other.exec_driver_sql("select from outbox")  # waits until the server has ended the other's transaction
+        with (
+            pytest.raises(DatabaseUnavailable),
+            translated_errors("settling"),
+        ):
+            hangs.exec_driver_sql("select 1")
+
+
+def test_what_is_allowed_if_nothing_is_said_hits_no_import(
+    database_url: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(DATABASE_URL_VARIABLE, database_url)
+    engine = open_database(settings)
+    with engine.connect() as connection:
+        found = [
+            connection.exec_driver_sql(f"show {name}_timeout").scalar_one()
+            for name in ("statement", "lock", "idle_in_transaction_session")
+        ]
+    engine.dispose()
+    assert found == ["2h", "30min", "1h"]

@@ -145,7 +145,8 @@ def refusal_of(response: CrmResponse) -> Refusal | None:
         divisible = verdict in (Verdict.INVALID, Verdict.CONFLICT)
         return Refusal(verdict, code, divisible, explanation=_explained(message, code), refused_properties=names)
     # 401 and 403, but also 404, 405 or a redirect: the address, the user or its rights are wrong, not the record.
-    return Refusal(Verdict.AUTH, code, explanation=_explained(message, code), refused_properties=names)
+    verdict = _verdict(code, message, unknown=Verdict.AUTH) if status == 404 else Verdict.AUTH
+    return Refusal(verdict, code, explanation=_explained(message, code), refused_properties=names)
 
 
 def read_results(part: Sequence[CrmRecord], response: CrmResponse) -> list[RecordVerdict]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from leads_pipeline.config import MANY_RECORDS
-from leads_pipeline.crm.port import CrmRecord, CrmRequest, Unit
+from leads_pipeline.crm.port import Charge, CrmRecord, CrmRequest, Unit
 from leads_pipeline.domain.delivery import PropertyValue
 
 Part = Sequence[CrmRecord]
@@ -88,16 +88,25 @@ class RecordRequests:
         return _write(purpose, "PUT", f"{self.root}/{self.module}", {"data": entries, "trigger": []})
 
 
+def charge_of(records: int) -> Charge:
+    """What a write of so many records is charged."""
+    return Charge(
+        endpoint_class=MANY_RECORDS if records > _MANY else "api",
+        cost={Unit.REQUESTS: 1, Unit.CREDITS: -(-records // _RECORDS_PER_CREDIT)},
+    )
+
+
 def _write(purpose: str, method: str, path: str, body: Mapping[str, Any]) -> CrmRequest:
     records = len(body["data"])
+    charge = charge_of(records)
     return CrmRequest(
         purpose=purpose,
         method=method,
         path=path,
         body=body,
         records=records,
-        endpoint_class=MANY_RECORDS if records > _MANY else "api",
-        cost={Unit.REQUESTS: 1, Unit.CREDITS: -(-records // _RECORDS_PER_CREDIT)},
+        endpoint_class=charge.endpoint_class,
+        cost=charge.cost,
     )
 
 

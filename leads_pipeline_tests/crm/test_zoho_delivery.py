@@ -1,0 +1,194 @@
+"""Contacts on their way to Zoho, from the outbox on: tokens, credits, refusals, removals."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from leads_pipeline.clock import FrozenClock
+from leads_pipeline.config import Settings, parse_settings
+from leads_pipeline.crm.rehearsal import try_in_sandbox
+from leads_pipeline.crm.sandbox.running import SandboxServer, running_sandbox
+from leads_pipeline.crm.sandbox.zoho.options import ZohoOptions
+from leads_pipeline.domain.delivery import CrmRecord, Verdict
+from leads_pipeline.domain.ids import uuid7
+from leads_pipeline.domain.stage import Operation
+from leads_pipeline_tests.conftest import NOW
+from leads_pipeline_tests.crm.delivering import (
+    add_contacts,
+    change,
+    merge_away,
+    outbox_rows,
+    row_of,
+    states,
+    sync,
+)
+from leads_pipeline_tests.crm.played_zoho import ENVIRONMENT, REFRESH_TOKEN
+
+_YAML = """
+version: 1
+tenants:
+  acme: {{sources: {{website: {{}}}}, destinations: [zoho]}}
+destinations:
+  zoho:
+    vendor: zoho
+    account: org
+    base_url: {base_url}
+    client_id: 1000.client
+    client_secret: {{env: LEADS_ZOHO_CLIENT_SECRET}}
+    refresh_token: {{env: LEADS_ZOHO_REFRESH_TOKEN}}
+    timeout_seconds: 5
+    name_if_unknown: {name_if_unknown}
+    limits:
+      windows: [{{credits: {credits}, seconds: 86400}}]
+      reserve: 0
+      in_flight: {in_flight}
+pipeline: {{run_seconds: 60}}
+"""
+
+
+@pytest.fixture(autouse=True)
+def _secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.fixture
+def sandbox() -> Iterator[SandboxServer]:
+    """An organisation with the free edition's concurrency, and credits enough."""
+    with running_sandbox(ZohoOptions(token=REFRESH_TOKEN, unique_email=True)) as server:
+        yield server
+
+
+def settings_for(base_url: str, **changes: object) -> Settings:
+    values = {"name_if_unknown": "null", "credits": 5000, "in_flight": 4} | changes
+    return parse_settings(_YAML.format(base_url=base_url, **values), path=Path("leads.yaml"))
+
+
+def endpoints(sandbox: SandboxServer) -> dict[str, int]:
+    found: dict[str, int] = sandbox.report()["endpoints"]
+    return found
+
+
+def add(engine: sa.Engine, count: int = 1, **more: Any) -> list[Any]:
+    return add_contacts(engine, count, destination="zoho", **more)
+
+
+def test_contacts_arrive_in_batches_and_with_one_token_for_all_who_send(
+    engine: sa.Engine, clock: FrozenClock, sandbox: SandboxServer
+) -> None:
+    settings = settings_for(sandbox.base_url)
+    contacts = add(engine, 250)
+    report = sync(engine, settings, clock)  # each run has clients of its own, as other processes do
+    assert (report.delivered, report.throttled) == (250, 0)
+    assert states(engine, contacts) == {"delivered"}
+    written = {item["properties"]["Lead_Key"]: item["id"] for item in sandbox.contacts()}
+    assert written == {str(row["contact_id"]): row["crm_record_id"] for row in outbox_rows(engine).values()}
+    change(engine, contacts[0], first_name="Augusta")
+    assert sync(engine, settings, clock).delivered == 1
+    assert endpoints(sandbox) == {"oauth/token": 1, "upsert": 4}
+    assert sandbox.report()["windows"][0]["max_accepted"] == 26  # credits
+
+
+def test_a_token_that_ends_in_the_middle_is_renewed_once_and_no_attempt_is_burnt(
+    engine: sa.Engine, clock: FrozenClock, sandbox: SandboxServer
+) -> None:
+    settings = settings_for(sandbox.base_url)
+    sync(engine, settings, clock)
+    first, *others = add(engine, 150)
+    sandbox._ask("POST", "/_sandbox/tokens/expire")
+    report = sync(engine, settings, clock)
+    assert (report.delivered, report.retried, report.dead) == (150, 0, 0)
+    sandbox._ask("POST", "/_sandbox/tokens/expire")
+    change(engine, first, first_name="Augusta")
+    assert sync(engine, settings, clock).delivered == 1
+    assert states(engine, [first, *others]) == {"delivered"}
+    assert endpoints(sandbox)["oauth/token"] == 2
+    assert row_of(engine, first)["attempts"] == 0
+
+
+def test_a_refresh_token_that_is_refused_parks_the_destination_and_nobody_is_to_blame(
+    engine: sa.Engine, clock: FrozenClock, sandbox: SandboxServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LEADS_ZOHO_REFRESH_TOKEN", "1000.revoked")
+    settings = settings_for(sandbox.base_url)
+    [contact] = add(engine)
+    report = sync(engine, settings, clock)
+    assert (report.delivered, report.dead) == (0, 0)
+    assert report.parked["zoho"].reason == "auth"
+    row = row_of(engine, contact)
+    assert (row["state"], row["attempts"]) == ("waiting", 0)
+    assert "upsert" not in endpoints(sandbox)
+    monkeypatch.setenv("LEADS_ZOHO_REFRESH_TOKEN", REFRESH_TOKEN)
+    clock.advance(3600)
+    assert sync(engine, settings, clock).delivered == 1
+
+
+def test_credits_that_others_have_spent_park_the_account_and_nothing_is_lost(
+    engine: sa.Engine, clock: FrozenClock
+) -> None:
+    with running_sandbox(ZohoOptions(token=REFRESH_TOKEN, credits=20)) as sandbox:
+        settings = settings_for(sandbox.base_url, in_flight=1)
+        contacts = add(engine, 300)
+        report = sync(engine, settings, clock)
+        assert 100 <= report.delivered <= 200
+        assert report.dead == 0
+        assert states(engine, contacts) == {"delivered", "waiting"}
+        # Answers tell how little is left from half on: no row was claimed in vain, nobody's attempt is spent.
+        assert report.parked["zoho"].reason == "daily"
+        assert sum(row["attempts"] for row in outbox_rows(engine).values()) == 0
+        assert (len(list(sandbox.contacts())), sandbox.report()["http_429"]) == (report.delivered, 0)
+
+
+def test_our_own_limit_of_credits_is_kept_without_a_429(
+    engine: sa.Engine, clock: FrozenClock, sandbox: SandboxServer
+) -> None:
+    settings = settings_for(sandbox.base_url, credits=25)
+    add(engine, 300)
+    report = sync(engine, settings, clock)
+    assert report.delivered == 200  # a batch of 100 costs 10
+    assert sandbox.report()["windows"][0]["max_accepted"] <= 25
+    assert sandbox.report()["http_429"] == 0
+
+
+def test_who_has_no_last_name_is_a_dead_letter_that_says_what_helps_or_gets_the_configured_one(
+    engine: sa.Engine, clock: FrozenClock, sandbox: SandboxServer
+) -> None:
+    [nameless] = add(engine, last_name=None)
+    [named] = add(engine)
+    assert sync(engine, settings_for(sandbox.base_url), clock).dead == 1
+    assert (row_of(engine, nameless)["state"], row_of(engine, named)["state"]) == ("dead", "delivered")
+    with engine.connect() as connection:
+        letter = connection.execute(sa.text("select * from dead_letters")).mappings().one()
+    assert letter["code"] == "MANDATORY_NOT_FOUND"
+    assert "name_if_unknown" in str(dict(letter))
+
+    [another] = add(engine, last_name=None)
+    assert sync(engine, settings_for(sandbox.base_url, name_if_unknown='"(unknown)"'), clock).delivered == 1
+    held = {item["properties"]["Lead_Key"]: item["properties"]["Last_Name"] for item in sandbox.contacts()}
+    assert held[str(another.contact_id)] == "(unknown)"
+
+
+def test_what_was_merged_away_lies_in_the_recycle_bin(
+    engine: sa.Engine, clock: FrozenClock, sandbox: SandboxServer
+) -> None:
+    settings = settings_for(sandbox.base_url)
+    gone, stays = add(engine, 2)
+    sync(engine, settings, clock)
+    merge_away(engine, gone)
+    assert sync(engine, settings, clock).delivered == 1
+    assert [item["properties"]["Lead_Key"] for item in sandbox.contacts()] == [str(stays.contact_id)]
+    assert [item["properties"]["Lead_Key"] for item in sandbox.contacts(archived=True)] == [str(gone.contact_id)]
+
+
+def test_a_rehearsal_has_a_sandbox_and_tokens_of_its_own(sandbox: SandboxServer) -> None:
+    destination = settings_for(sandbox.base_url).destinations["zoho"]
+    records = [
+        CrmRecord(1, "acme", uuid7(NOW), 1, Operation.UPSERT, properties={"Last_Name": "Byron"}),
+        CrmRecord(2, "acme", uuid7(NOW), 1, Operation.UPSERT, properties={"First_Name": "Ada"}),
+    ]
+    verdicts = try_in_sandbox(destination, records)
+    assert (verdicts[1].verdict, verdicts[2].code) == (Verdict.DELIVERED, "MANDATORY_NOT_FOUND")
+    assert endpoints(sandbox) == {}
