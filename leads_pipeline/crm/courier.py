@@ -13,6 +13,7 @@ from datetime import timedelta
 import sqlalchemy as sa
 
 from leads_pipeline.clock import Clock
+from leads_pipeline.crm.failures import keepable
 from leads_pipeline.crm.port import CrmClient, CrmRecord, CrmRequest, CrmResponse, QuotaReading
 from leads_pipeline.crm.report import Refusal
 from leads_pipeline.domain.ids import BatchId, uuid7
@@ -121,7 +122,7 @@ class BatchCourier:
             now = self._clock.now()
             raise AccountParked("another worker has claimed records of this batch", until=now, reason=CLAIM_LOST)
         try:
-            response = self._client.send(request)
+            response = keepable(self._client.send(request))
         except BaseException:
             self._gate.answered(entry)  # it may have left
             raise
