@@ -145,7 +145,10 @@ def _lines(checked: "CheckedMapping", withheld: "list[WithheldCount]") -> list[s
     if checked.told_at is None:
         return [f"{checked.destination}: nothing is checked, everything is sent", f"  problem  {checked.problem}"]
     told = f"told its fields {checked.told_at:%Y-%m-%d %H:%M} UTC"
-    lines = [f"{checked.destination}: {told}; {'the mapping fits' if not checked.faults else 'to be mended:'}"]
+    if checked.is_open:
+        told = "takes any property, so there is nothing to hold the mapping against"
+    fits = "the mapping fits" if not checked.faults else "to be mended:"
+    lines = [f"{checked.destination}: {told}" if checked.is_open else f"{checked.destination}: {told}; {fits}"]
     if checked.problem:
         lines.append(f"  problem  {checked.problem}")
     for fault in checked.faults:

@@ -23,10 +23,26 @@ from leads_pipeline.domain.snapshot import Snapshot, acknowledged, difference, u
 from leads_pipeline.domain.stage import Operation, OutboxState
 from leads_pipeline.storage.dead_letters import DeadLetter, supersede, write_dead_letters
 from leads_pipeline.storage.destination_schemas import note_withheld
-from leads_pipeline.storage.outbox import Settlement, cancel, claim, note_touched, settle, suppress, wanted_contacts
+from leads_pipeline.storage.outbox import (
+    Settlement,
+    cancel,
+    claim,
+    note_touched,
+    settle,
+    suppress,
+    unclaim,
+    wanted_contacts,
+)
 from leads_pipeline.storage.outbox_records import forget_handed_on
 from leads_pipeline.storage.suppressions import listed
-from leads_pipeline.storage.sync_batches import AttemptRow, Outcome, RequestRow, write_attempts, write_outcome
+from leads_pipeline.storage.sync_batches import (
+    AttemptRow,
+    Outcome,
+    RequestRow,
+    forget_attempts,
+    write_attempts,
+    write_outcome,
+)
 
 # The code of a record that needed no request: the destination holds all that is wanted.
 UNCHANGED = "UNCHANGED"
@@ -167,6 +183,12 @@ def claim_batch(
     return batch
 
 
+def unclaim_batch(connection: sa.Connection, batch: ClaimedBatch, *, now: datetime) -> None:
+    """Give the batch's records back as they were: nothing of it was sent. What needed no request stays settled."""
+    unclaim(connection, [record.outbox_id for record in batch.records], token=batch.token, now=now)
+    forget_attempts(connection, batch.request.batch_id)
+
+
 def settle_batch(
     connection: sa.Connection,
     batch: ClaimedBatch,
@@ -228,6 +250,9 @@ def unsendable_contacts(
 
 
 def _record(row: ClaimedRow, *, version: int) -> CrmRecord:
+    # Whose record it is, is unknown after a request that got lost, and of what older versions delivered. A duplicate
+    # that stays can be merged there; a person's record that was taken away may be missed too late.
+    taken_over = row.taken_over if row.operation is Operation.UPSERT else row.taken_over is not False
     return CrmRecord(
         outbox_id=row.outbox_id,
         tenant=row.tenant,
@@ -236,7 +261,7 @@ def _record(row: ClaimedRow, *, version: int) -> CrmRecord:
         operation=row.operation,
         crm_record_id=row.crm_record_id,
         claims_record=row.claims_record,
-        taken_over=row.taken_over,
+        taken_over=taken_over,
     )
 
 

@@ -58,7 +58,9 @@ class Tally:
 class BatchCourier:
     """The ``Courier`` of one claimed batch. ``last`` is what its last request was answered, ``None`` before the first.
 
-    ``granted`` is called once the first request has its grant. ``owner`` says whose claims they are at each request.
+    ``granted`` is called once the first request has its grant. If that does not come within ``patience`` seconds,
+    ``GrantTaken`` is raised: nothing was sent, and the batch is for whoever has the grant. ``owner`` says whose claims
+    they are at each request.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class BatchCourier:
         first: RequestRow,
         granted: Callable[[], None],
         tally: Tally,
+        patience: float | None = None,
     ) -> None:
         self.last: CrmResponse | None = None
         self._engine = engine
@@ -89,6 +92,7 @@ class BatchCourier:
         self._first = True
         self._granted = granted
         self._tally = tally
+        self._patience = patience
         self._outbox_ids: tuple[int, ...] = ()
         self._lane: Lane | None = None
 
@@ -109,7 +113,8 @@ class BatchCourier:
             records=request.records,
             lane=self._lane,
         )
-        entry = self._gate.enter(Ask(request.endpoint_class, request.cost, self._lane))
+        ask = Ask(request.endpoint_class, request.cost, self._lane)
+        entry = self._gate.enter(ask, patience=self._patience if self._first else None)
         self._first = False
         self._granted()
         try:

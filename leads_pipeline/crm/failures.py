@@ -15,6 +15,7 @@ import sqlalchemy as sa
 
 from leads_pipeline.crm.port import CrmRecord, CrmResponse, RecordVerdict, Verdict
 from leads_pipeline.errors import DatabaseError
+from leads_pipeline.outbound.gate import GrantTaken
 from leads_pipeline.storage.database import is_unavailable
 from leads_pipeline.telemetry import get_logger
 
@@ -65,6 +66,8 @@ def answers_of(
         part = parts.pop()
         try:
             verdicts += deliver(part)
+        except GrantTaken:
+            raise
         except Exception as error:
             if is_everybodys(error):
                 raise

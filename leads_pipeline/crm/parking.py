@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from leads_pipeline.config import DestinationSettings, RequestLimits, Settings
 from leads_pipeline.crm.courier import under_way_for
 from leads_pipeline.crm.mapping import blocked_destinations
+from leads_pipeline.domain.delivery import ONE_REQUEST, Unit
 from leads_pipeline.domain.quota_budget import Forecast
 from leads_pipeline.domain.stage import ALL_LANES, Lane
 from leads_pipeline.outbound.breaker import BreakerState, read_breakers
@@ -86,6 +87,13 @@ class Parking:
         return frozenset(lane for name, lane in self.lanes if name == destination)
 
 
+def price_of_full(destination: DestinationSettings, *, lane: Lane, records: int | None = None) -> Ask:
+    """What a full request uses up, asked before its contacts are claimed: what must not be sent is not held up."""
+    price = destination.price(destination.batch_size if records is None else records)
+    cost = {**ONE_REQUEST, Unit.CREDITS: price.credits} if price.credits else ONE_REQUEST
+    return Ask(price.endpoint_class, cost, lane)
+
+
 def breaker_name(destination: str) -> str:
     """Under which name a destination's breaker is kept."""
     return _BREAKER + destination
@@ -113,7 +121,7 @@ def parked_now(engine: sa.Engine, *, settings: Settings, now: datetime) -> Parki
         limiter = limiter_of(engine, name, settings=settings, forecast=forecast)
         refused: dict[Lane, Parked] = {}
         for lane in reversed(ALL_LANES):  # what the least urgent may have, all may
-            answer = limiter.peek(Ask(lane=lane))
+            answer = limiter.peek(price_of_full(settings.destinations[name], lane=lane))
             # What is kept for others is not waited for by a run, however soon it is worth asking again.
             if isinstance(answer, Grant) or (
                 answer.reason is not WaitReason.RESERVE and answer.seconds <= settings.pipeline.run_seconds

@@ -6,7 +6,7 @@ and sends it; so no request can slip past the limiter or the books. Add a destin
 passes the cases of ``leads_pipeline_tests/crm/contract.py``, and name it in ``clients``.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol, runtime_checkable
@@ -79,26 +79,12 @@ class CrmResponse:
 
 
 @dataclass(frozen=True, slots=True)
-class Charge:
-    """What a request is charged: the class of its limits, and what it uses up of them."""
-
-    endpoint_class: str = "api"
-    cost: Mapping[Unit, int] = field(default_factory=lambda: ONE_REQUEST)
-
-
-def one_request(_records: int) -> Charge:
-    """What an upsert is charged by most vendors."""
-    return Charge()
-
-
-@dataclass(frozen=True, slots=True)
 class Traits:
     """What a vendor takes in one request, and what it can do at all.
 
     ``partial_updates``: it keeps the properties that an upsert does not name, so that a difference is enough;
     ``always_sent`` names those that it wants even then, because the upsert may turn out to create the record.
     ``withdrawals``: although it takes a record whole only, it can be told of a withdrawn consent alone.
-    ``charge``: what an upsert of so many records is charged beside the records themselves; asked before a claim.
     """
 
     max_batch: int
@@ -106,7 +92,6 @@ class Traits:
     operations: frozenset[Operation]
     always_sent: frozenset[str] = frozenset()
     withdrawals: bool = False
-    charge: Callable[[int], Charge] = one_request
 
 
 class JobStep(StrEnum):

@@ -11,6 +11,7 @@ from leads_pipeline.crm.clients import BUILDERS
 from leads_pipeline.crm.sandbox.running import running_sandbox
 from leads_pipeline.crm.sandbox.vendors import VENDORS
 from leads_pipeline.domain.delivery import CrmRecord, RecordVerdict, Verdict
+from leads_pipeline.errors import NotFound
 from leads_pipeline.outbound.access_tokens import MemoryTokens
 
 
@@ -21,7 +22,13 @@ def try_in_sandbox(settings: Destination, records: Sequence[CrmRecord]) -> dict[
 
     Raises:
         ConfigError: the destination's secret is not set.
+        NotFound: nobody plays the vendor.
     """
+    if settings.vendor not in VENDORS:
+        raise NotFound(
+            f"there is no sandbox of a {settings.vendor}; there are: {', '.join(sorted(VENDORS))}. "
+            "What would be sent is told by --dry-run; to try it, name a destination of leads.yaml that may be filled"
+        )
     options = VENDORS[settings.vendor].account_for(settings).without_limits()
     with running_sandbox(options) as sandbox:
         client = BUILDERS[settings.vendor](settings.model_copy(update={"base_url": sandbox.base_url}), MemoryTokens())

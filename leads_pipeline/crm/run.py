@@ -17,14 +17,23 @@ import sqlalchemy as sa
 
 from leads_pipeline.clock import Clock
 from leads_pipeline.config import DestinationSettings, Settings
-from leads_pipeline.crm.batch import ClaimedBatch, SettledBatch, claim_batch
+from leads_pipeline.crm.batch import ClaimedBatch, SettledBatch, claim_batch, unclaim_batch
 from leads_pipeline.crm.claiming import LOOK_SECONDS, Claims, Turn
 from leads_pipeline.crm.courier import BatchCourier, Tally, lease_for
 from leads_pipeline.crm.failures import answers_of, is_everybodys, tell
 from leads_pipeline.crm.health import Health
 from leads_pipeline.crm.jobs import Jobs
 from leads_pipeline.crm.mapping import blocked_destinations, destination_mapping
-from leads_pipeline.crm.parking import FAILURE, MAPPING, Parked, destinations_of, limiter_of, resets_at, until
+from leads_pipeline.crm.parking import (
+    FAILURE,
+    MAPPING,
+    Parked,
+    destinations_of,
+    limiter_of,
+    price_of_full,
+    resets_at,
+    until,
+)
 from leads_pipeline.crm.port import CrmClient, CrmResponse
 from leads_pipeline.crm.report import DestinationReport
 from leads_pipeline.crm.settling import Settling
@@ -35,7 +44,7 @@ from leads_pipeline.domain.retry import AUTH_PAUSE, budgets_of
 from leads_pipeline.domain.sending_gate import GateRule
 from leads_pipeline.domain.stage import Lane, Operation
 from leads_pipeline.errors import AccountParked
-from leads_pipeline.outbound.gate import Gate
+from leads_pipeline.outbound.gate import Gate, GrantTaken
 from leads_pipeline.outbound.limiter import Ask, Grant, WaitReason
 from leads_pipeline.storage.claim_owners import ClaimOwner
 from leads_pipeline.storage.delivery_status import RequestForecast
@@ -49,6 +58,9 @@ log = get_logger(__name__)
 # A queue whose rows somebody else holds is left after so many looks, a little apart.
 _FRUITLESS_LOOKS = 3
 _FRUITLESS_SECONDS = 0.05
+
+# What is claimed for a grant that is `claim_ahead_seconds` away is kept for twice as long if others get that one.
+_TIMES_AHEAD = 2
 
 
 class Company:
@@ -126,7 +138,7 @@ class DestinationRun:
         self._health = Health(work.engine, name, policy=settings.delivery.breaker, clock=work.clock)
         self._tenants = [tenant for tenant, its in settings.tenants.items() if name in its.destinations]
         size = min(self._destination.batch_size, client.traits.max_batch)
-        self._charge = client.traits.charge(size)
+        self._size = size
         self._claims = self._claims_of(lanes, size=size)
         self._jobs = Jobs(
             work.engine,
@@ -317,7 +329,7 @@ class DestinationRun:
             if turn is None:
                 return None
             # A full request's price: a claim that must not be sent afterwards would hold up its rows.
-            answer = self._limiter.peek(Ask(self._charge.endpoint_class, self._charge.cost, turn.lane))
+            answer = self._limiter.peek(price_of_full(self._destination, lane=turn.lane, records=self._size))
             if isinstance(answer, Grant) or answer.seconds <= self._ahead:
                 return turn
             now = self._clock.now()
@@ -381,17 +393,28 @@ class DestinationRun:
             first=batch.request,
             granted=granted,
             tally=self.tally,
+            patience=_TIMES_AHEAD * self._ahead,
         )
         refused = False
         for operation in (*(item for item in Operation if item is not Operation.UPSERT), Operation.UPSERT):
             if records := batch.records_of(operation):
                 courier.take(records, lane=_most_urgent(batch.rows[record.outbox_id].lane for record in records))
                 asked = partial(self._client.deliver, courier=courier)
-                answered = answers_of(asked, records, destination=self.name)
+                try:
+                    answered = answers_of(asked, records, destination=self.name)
+                except GrantTaken:
+                    self._give_back(batch)
+                    return
                 for settled in self._settling.settle(batch, answered, operation=operation):
                     self._note(batch.request.batch_id, operation, settled)
                     refused = refused or settled.refused
         self._judge(refused=refused, last=courier.last)
+
+    def _give_back(self, batch: ClaimedBatch) -> None:
+        """Let others have what was claimed for a grant that others got."""
+        with self._engine.begin() as connection:
+            unclaim_batch(connection, batch, now=self._clock.now())
+        self.tally.add(records=-len(batch.records))
 
     def _judge(self, *, refused: bool, last: CrmResponse | None) -> None:
         """Note how the destination took what it was sent, and leave it alone if it must be."""

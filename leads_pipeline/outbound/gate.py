@@ -32,6 +32,10 @@ class Entry:
     has_left: bool = False
 
 
+class GrantTaken(Exception):
+    """Others were quicker, the grant is far away now: whoever claimed for it gives back. For no handler of errors."""
+
+
 class Gate:
     """Shared by the threads that deliver to one destination."""
 
@@ -44,13 +48,15 @@ class Gate:
         self._turn = threading.Lock()
         self.waited_seconds = 0.0
 
-    def enter(self, ask: Ask = ANY_REQUEST) -> Entry:
+    def enter(self, ask: Ask = ANY_REQUEST, *, patience: float | None = None) -> Entry:
         """Wait for a grant.
 
         Raises:
             AccountParked: the wait would go past the deadline, or the run is stopping.
+            GrantTaken: it would be longer than ``patience`` seconds, counted from now.
         """
         with self._turn:
+            gives_up = None if patience is None else self._clock.monotonic() + patience
             while True:
                 if self._stopping.is_set():
                     raise AccountParked("the run is stopping", until=self._clock.now(), reason=STOPPING)
@@ -69,6 +75,8 @@ class Gate:
                         until=until,
                         reason=answer.reason,
                     )
+                if gives_up is not None and self._clock.monotonic() + answer.seconds > gives_up:
+                    raise GrantTaken
                 self._sleep(answer.seconds)
 
     def leaving(self, entry: Entry) -> None:

@@ -39,7 +39,8 @@ class CheckedMapping:
     """What is known of one destination's mapping.
 
     ``told_at``: when the destination told its fields; ``None``: never, and nothing is checked. ``problem``: why it did
-    not tell now, with what to do. ``wanted_again``: contacts that lacked what was mended since.
+    not tell now, with what to do. ``wanted_again``: contacts that lacked what was mended since. ``is_open``: it takes
+    any property.
     """
 
     destination: str
@@ -47,6 +48,7 @@ class CheckedMapping:
     faults: tuple[MappingFault, ...] = ()
     problem: str | None = None
     wanted_again: int = 0
+    is_open: bool = False
 
 
 def check_mappings(
@@ -124,7 +126,7 @@ def _check(
         write_schema(connection, name, StoredSchema(schema, faults, marks, told_at))
     if faults and (stored is None or stored.faults != faults):
         log.warning("mapping_faults_found", destination=name, faults=[f"{item.name}: {item.fault}" for item in faults])
-    return CheckedMapping(name, told_at, faults, problem, wanted)
+    return CheckedMapping(name, told_at, faults, problem, wanted, schema.is_open)
 
 
 def _ask(

@@ -30,7 +30,13 @@ _WRITE = sa.text(
     on conflict (account, credentials) do update set token = excluded.token, expires_at = excluded.expires_at
     """
 )
-_PATIENCE = sa.text("select set_config('lock_timeout', :milliseconds, true)")
+# The session's own limits would end the wait, or take the lock away while the vendor is asked.
+_PATIENCE = sa.text(
+    """
+    select set_config('lock_timeout', :milliseconds, true), set_config('statement_timeout', '0', true),
+        set_config('idle_in_transaction_session_timeout', '0', true)
+    """
+)
 _LOCK = sa.text("select pg_advisory_xact_lock(cast(:purpose as integer), hashtext(:name))")
 
 

@@ -84,6 +84,21 @@ _EXTEND = sa.text(
     """
 )
 
+_UNCLAIM = sa.text(
+    """
+    with mine as materialized (
+        select outbox_id from outbox
+        where outbox_id = any(:ids) and claimed_by = :token
+        order by outbox_id
+        for update
+    )
+    update outbox o set
+        state = case when o.state = 'in_flight' then 'waiting' else o.state end,
+        claimed_by = null, claimed_until = null, claim_owner = null, updated_at = :now
+    from mine where o.outbox_id = mine.outbox_id
+    """
+)
+
 # What was sent is known to be there even if more is wanted by now; then the row waits again with a fresh budget. A row
 # that somebody else has claimed since is theirs; but what we wrote may have come after what they wrote, or come yet. So
 # it is not known what is there: a claim on it ends, and everything is sent again.
@@ -267,6 +282,11 @@ def extend_claims(
         "owner": owner,
     }
     return len(connection.execute(_EXTEND, values).all()) == len(outbox_ids)
+
+
+def unclaim(connection: sa.Connection, outbox_ids: Sequence[int], *, token: str, now: datetime) -> None:
+    """Let rows wait again of which nothing was sent; each keeps its place."""
+    connection.execute(_UNCLAIM, {"ids": list(outbox_ids), "token": token, "now": now})
 
 
 def settle(

@@ -124,6 +124,13 @@ def write_attempts(connection: sa.Connection, request: RequestRow, attempts: Seq
     )
 
 
+def forget_attempts(connection: sa.Connection, batch_id: BatchId) -> None:
+    """Take back what was written down of records that were not sent after all."""
+    connection.execute(
+        sa.text("delete from sync_attempts where batch_id = :batch_id and verdict is null"), {"batch_id": batch_id}
+    )
+
+
 def write_answer(
     connection: sa.Connection,
     batch_id: BatchId,

@@ -2,9 +2,9 @@
 
     python deliver_and_die.py DATABASE_URL BASE_URL SEED
 
-A life is five seconds after the last one, by a clock of its own; while it lasts some contacts change. What was written
-down is left alone for longer than that. Writes a line for each death: where, and which contacts' rows it held. Ends
-with two lives that nobody ends.
+A life is five seconds after the last one, by a clock of its own; some contacts change while they are on their way. What
+was written down is left alone for longer than that. Writes a line for each death: where, and which contacts' rows it
+held. Ends with two lives that nobody ends.
 """
 
 import json
@@ -23,10 +23,12 @@ import sqlalchemy as sa
 
 from leads_pipeline.clock import FrozenClock
 from leads_pipeline.config import Settings
-from leads_pipeline.crm import run
+from leads_pipeline.crm import run, settling
+from leads_pipeline.crm.batch import ClaimedBatch
 from leads_pipeline.crm.courier import BatchCourier, under_way_for
 from leads_pipeline.crm.health import Health
 from leads_pipeline.crm.hubspot.client import HubSpot
+from leads_pipeline.crm.port import CrmRequest, CrmResponse
 from leads_pipeline.domain.stage import ALL_LANES, Lane
 from leads_pipeline.steps.crm_sync_batches import deliver, plan_sync
 from leads_pipeline.storage import outbox_demand
@@ -45,7 +47,7 @@ POINTS: dict[str, tuple[Any, str, bool]] = {
     "written down": (HubSpot, "send", False),
     "sent": (HubSpot, "send", True),
     "answer written down": (BatchCourier, "__call__", True),
-    "settled, not committed": (run, "settle_batch", True),
+    "settled, not committed": (settling, "settle_batch", True),
     "settled": (Health, "after", False),
 }
 # The CRM has what it was sent, and the outbox does not know.
@@ -53,9 +55,10 @@ SENT = ("sent", "answer written down", "settled, not committed")
 # A process dies within so many batches.
 MOST_BATCHES = 24
 _WAITING = sa.text("select exists (select from outbox where state = 'waiting')")
-# Contacts that change during a life.
-CHANGES = 40
+# So many of a batch, and of the first contacts, change while every so many batches are under way.
+CHANGES = 3
 OFTEN = 2000
+CHANGE_EVERY = 4
 WORKERS = 2
 TIME_OUT = 10
 
@@ -78,9 +81,10 @@ def dies_at(point: str, batch: int) -> None:
 
 def live(database_url: str, settings: Settings, *, at: datetime, name: str, doom: tuple[str, int] | None) -> None:
     """One life; it may end in the middle."""
-    if doom is not None:
-        dies_at(*doom)
     engine, clock = engine_for(database_url), FrozenClock(at)
+    if doom is not None:
+        changes_come(engine, Random(name), at=at)
+        dies_at(*doom)
     plan = plan_sync(engine, settings=settings, lanes=ALL_LANES, limit=1000, now=at)
     deliver(engine, plan, settings=settings, clock=clock, runner_id=name)
 
@@ -133,17 +137,36 @@ def check_claims(connection: sa.Connection, *, life: int, at: datetime) -> None:
         raise SystemExit(f"{held} rows wait for the lease of a dead process")
 
 
-def change_some(connection: sa.Connection, random: Random, *, at: datetime) -> None:
-    """New versions of some contacts, wherever they are on their way; half of them of a few that change often."""
-    count = connection.execute(sa.text("select count(*) from golden_contacts")).scalar_one()
-    some = [UUID(int=random.randint(1, most)) for most in (count, min(count, OFTEN)) for _ in range(CHANGES // 2)]
-    outbox_demand.lock_rows(connection, tenant="acme", contact_ids=some)
+def changes_come(engine: sa.Engine, random: Random, *, at: datetime) -> None:
+    """While every few batches are on their way some of their contacts change, and some others."""
+    claim, send, under_way, sent = run.claim_batch, HubSpot.send, [], [0]
+
+    def claimed(*arguments: Any, **options: Any) -> ClaimedBatch:
+        batch = claim(*arguments, **options)
+        under_way[:] = [row.contact_id for row in batch.rows.values()]
+        return batch
+
+    def sending(client: HubSpot, request: CrmRequest) -> CrmResponse:
+        sent[0] += 1
+        if sent[0] % CHANGE_EVERY == 0:
+            anybody = [UUID(int=random.randint(1, OFTEN)) for _ in range(CHANGES)]
+            with engine.begin() as connection:
+                change(connection, [*random.sample(under_way, min(CHANGES, len(under_way))), *anybody], at=at)
+        return send(client, request)
+
+    run.claim_batch = claimed
+    HubSpot.send = sending
+
+
+def change(connection: sa.Connection, contacts: list[UUID], *, at: datetime) -> None:
+    """A new version of each."""
+    outbox_demand.lock_rows(connection, tenant="acme", contact_ids=contacts)
     rows = connection.execute(
         sa.text(
             "update golden_contacts set version = version + 1, first_name = 'version ' || version + 1 "
             "where contact_id = any(:ids) returning contact_id, version"
         ),
-        {"ids": some},
+        {"ids": contacts},
     )
     wanted = [Demand(row.contact_id, "hubspot", row.version, Lane.REAL_TIME) for row in rows]
     outbox_demand.demand(connection, wanted, tenant="acme", now=at)
@@ -165,9 +188,6 @@ def main(database_url: str, base_url: str, seed: str) -> None:
             born(database_url, settings, at=at, name=name, doom=doom if work else None): (name, doom)
             for name, doom in zip(names, dooms, strict=True)
         }
-        if work:
-            with connected(database_url) as connection:
-                change_some(connection, random, at=at)
         endings = {child: os.waitpid(child, 0)[1] for child in children}
         with connected(database_url) as connection:
             check_claims(connection, life=life, at=at)

@@ -4,18 +4,17 @@ import threading
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 
-import pytest
 import sqlalchemy as sa
 
 from leads_pipeline.clock import FrozenClock
 from leads_pipeline.config import Settings
 from leads_pipeline.crm.clients import build_clients
 from leads_pipeline.crm.health import Health
-from leads_pipeline.crm.parking import Parked, open_doors, parked_now
+from leads_pipeline.crm.parking import Parked, limiter_of, open_doors, parked_now
 from leads_pipeline.crm.port import Courier, CrmRecord, CrmRequest, CrmResponse, RecordVerdict
 from leads_pipeline.crm.sandbox.running import SandboxServer
 from leads_pipeline.domain.stage import ALL_LANES, Lane
-from leads_pipeline.outbound.limiter import Limiter, Seen
+from leads_pipeline.outbound.limiter import Grant, Limiter, Seen
 from leads_pipeline.steps.crm_sync_batches import SyncPlan, plan_sync
 from leads_pipeline_tests.conftest import NOW
 from leads_pipeline_tests.crm.delivering import (
@@ -195,6 +194,46 @@ def test_nothing_is_claimed_while_its_request_is_far_away(engine: sa.Engine, san
     assert len(seen) > 10
     assert seen == [{"waiting"}] * len(seen)
     assert (report.records, report.parked["hubspot"].reason) == (0, "paused")
+
+
+def test_what_was_claimed_for_a_grant_that_others_got_is_given_back_as_it_was(
+    engine: sa.Engine, clock: FrozenClock, sandbox: SandboxServer
+) -> None:
+    """Else it would wait for the next window in the hands of a process that has nothing to send it with."""
+    contacts = add_contacts(engine, 3)
+    settings = settings_for(sandbox.base_url, requests=1, seconds=10, run_seconds=60, in_flight=1)
+    others = limiter_of(engine, "hubspot", settings=settings, forecast=None)
+
+    def is_late(_records: Sequence[CrmRecord]) -> None:
+        assert states(engine, contacts) == {"in_flight"}
+        assert isinstance(others.acquire(), Grant)
+
+    kept = ("state", "due_at", "attempts", "claimed_by", "claimed_until", "claim_owner", "last_verdict")
+    before = [{name: row_of(engine, contact)[name] for name in kept} for contact in contacts]
+    report = sync(engine, settings, clock, clients={"hubspot": Watched(settings, is_late)})
+    assert [{name: row_of(engine, contact)[name] for name in kept} for contact in contacts] == before
+    assert (report.records, report.requests, report.retried) == (0, 0, 0)
+    with engine.connect() as connection:
+        assert connection.execute(sa.text("select count(*) from sync_attempts")).scalar_one() == 0
+
+
+def test_one_of_two_destinations_on_an_account_fails_and_the_other_goes_on(
+    engine: sa.Engine, clock: FrozenClock, sandbox: SandboxServer
+) -> None:
+    """They share its limits; a breaker is each destination's own: one's token may be refused, or its host be down."""
+    settings = settings_for(sandbox.base_url, batch_size=1, in_flight=1)
+    down = settings.destinations["hubspot"].model_copy(update={"base_url": "http://127.0.0.1:9"})
+    both = {name: tenant.model_copy(update={"destinations": ("hubspot", "down")})
+            for name, tenant in settings.tenants.items()}  # fmt: skip
+    settings = settings.model_copy(update={"destinations": {**settings.destinations, "down": down}, "tenants": both})
+    add_contacts(engine, 8)
+    add_contacts(engine, 8, destination="down")
+    report = sync(engine, settings, clock)
+    assert report.delivered == 8
+    assert {name: item.reason for name, item in report.parked.items()} == {"down": "no_answer"}
+    assert (report.destinations["down"].breaker, report.destinations["hubspot"].breaker) == (
+        "open (no_answer)", "closed"
+    )  # fmt: skip
 
 
 def test_a_client_that_breaks_leaves_no_request_under_way(

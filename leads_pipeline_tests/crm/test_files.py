@@ -256,15 +256,43 @@ def test_a_folder_that_is_not_there_is_not_made(tmp_path: Path) -> None:
 
 def test_a_file_that_its_reader_takes_away_meanwhile_is_no_trouble(tmp_path: Path) -> None:
     folder = Folder(str(tmp_path))
-    for name in ("contacts-1.ndjson", "contacts-2.ndjson"):
+    first, second = f"contacts-{'1' * 24}.ndjson", f"contacts-{'2' * 24}.ndjson"
+    for name in (first, second):
         folder.put(name, b"x")
 
     def take_away(name: str, _content: bytes) -> bytes | None:
-        (tmp_path / "contacts-2.ndjson").unlink(missing_ok=True)
-        return b"y" if name == "contacts-1.ndjson" else None
+        (tmp_path / second).unlink(missing_ok=True)
+        return b"y" if name == first else None
 
     assert folder.rewrite(take_away) == 1
-    assert (tmp_path / "contacts-1.ndjson").read_bytes() == b"y"
+    assert (tmp_path / first).read_bytes() == b"y"
+
+
+def test_erasures_at_once_bring_nobody_back(tmp_path: Path) -> None:
+    people = [record(number, email=f"{number}@example.com") for number in range(1, 41)]
+    for _ in range(5):
+        for start in range(0, 40, 8):
+            write(files(tmp_path), *people[start : start + 8])
+        write(files(tmp_path, "csv"), *people)
+        with ThreadPoolExecutor(8) as pool:
+            erasures = [record(item.outbox_id, version=2, operation=Operation.ERASE) for item in people]
+            list(pool.map(lambda erasure: write(files(tmp_path), erasure), erasures))
+        assert b"@example.com" not in b"".join((tmp_path / name).read_bytes() for name in names(tmp_path))
+
+
+@pytest.mark.parametrize("format_", FORMATS)
+def test_who_is_erased_leaves_files_of_either_format_and_nobody_elses_file_is_touched(
+    tmp_path: Path, format_: str
+) -> None:
+    for each in FORMATS:
+        write(files(tmp_path, each), record(1, email="ada@example.com"), record(2, email="bob@example.com"))
+    theirs = tmp_path / "contacts-of-sales.ndjson"
+    theirs.write_text(f"not ours {UUID(int=1)}\n")
+    write(files(tmp_path, format_), record(1, version=2, operation=Operation.ERASE))
+    ours = [(tmp_path / name).read_bytes() for name in names(tmp_path) if name != theirs.name]
+    assert [b"ada@" in text for text in ours] == [False] * 3
+    assert [b"bob@" in text for text in ours].count(True) == 2
+    assert theirs.read_text() == f"not ours {UUID(int=1)}\n"
 
 
 def test_nothing_that_is_sent_shows(tmp_path: Path) -> None:

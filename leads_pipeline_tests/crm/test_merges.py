@@ -64,3 +64,22 @@ def test_a_record_that_was_written_and_not_confirmed_is_not_called_ours_without_
     clock.advance(2)
     assert sync(engine, settings, clock).delivered == 1
     assert row_of(engine, contact)["taken_over"] is None
+    merge_away(engine, contact)
+    assert sync(engine, settings, clock).delivered == 1
+    [kept] = _stored(sandbox).values()
+    assert (kept["email"], kept.get("lead_key")) == (contact.email, None)
+
+
+def test_a_record_that_an_older_version_delivered_is_let_go_and_not_archived(
+    engine: sa.Engine, clock: FrozenClock, sandbox: SandboxServer
+) -> None:
+    """It kept no note of whether people had made it."""
+    [contact] = add_contacts(engine)
+    settings = settings_for(sandbox.base_url)
+    sync(engine, settings, clock)
+    with engine.begin() as connection:
+        connection.execute(sa.text("update outbox set taken_over = null"))
+    merge_away(engine, contact)
+    assert sync(engine, settings, clock).delivered == 1
+    [kept] = _stored(sandbox).values()
+    assert (kept["email"], kept.get("lead_key")) == (contact.email, None)

@@ -113,8 +113,8 @@ def test_every_vendor_of_the_configuration_has_a_client() -> None:
     assert vendors == BUILDERS.keys()
 
 
-def _settings_of_vendors() -> set[str]:
-    return {kind.__name__ for kind in DestinationSettings.__subclasses__()}
+def _settings_of_vendors(kind: type[DestinationSettings] = DestinationSettings) -> set[str]:
+    return {kind.__name__}.union(*map(_settings_of_vendors, kind.__subclasses__()))
 
 
 def test_a_request_is_charged_its_records() -> None:

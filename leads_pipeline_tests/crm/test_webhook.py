@@ -17,6 +17,7 @@ from leads_pipeline.crm.webhook.client import Webhook, build
 from leads_pipeline.crm.webhook.events import event_id
 from leads_pipeline.domain.delivery import PropertyValue, Verdict
 from leads_pipeline.domain.stage import Operation
+from leads_pipeline.errors import CrmError
 from leads_pipeline.outbound.access_tokens import MemoryTokens
 from leads_pipeline.outbound.retry_after import retry_after_seconds
 from leads_pipeline.sources.port import Delivery, Secrets
@@ -212,6 +213,21 @@ def test_a_receiver_says_how_long_to_wait(receiver: Listener, header: Mapping[st
 )  # fmt: skip
 def test_retry_after_is_seconds_or_a_date_and_never_longer_than_a_day(text: str | None, seconds: float | None) -> None:
     assert retry_after_seconds(text, now=datetime(2026, 1, 15, 12, tzinfo=UTC)) == seconds
+
+
+@pytest.mark.parametrize("batch_size", [1, 10])
+@pytest.mark.parametrize(("status", "said"), [(404, "nothing is at destinations.NAME.url"), (503, "ask again later")])
+def test_a_receiver_that_does_not_take_a_test_is_named_with_what_to_do(
+    receiver: Listener, status: int, said: str, batch_size: int
+) -> None:
+    client = client_of(receiver, batch_size=batch_size)
+    with closing(client):
+        assert client.describe(courier=Sending(client)).is_open
+        receiver.status = status
+        with pytest.raises(CrmError, match=f"did not take a test .HTTP_{status}.: {said}"):
+            client.describe(courier=Sending(client))
+    assert all(is_signed(sent, OLD) for sent in receiver.sent)
+    assert "contact" not in receiver.sent[0].content.decode()
 
 
 def results(receiver: Listener, *entries: Any, batch_size: int = 10) -> dict[int, RecordVerdict]:

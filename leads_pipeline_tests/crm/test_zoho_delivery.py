@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from leads_pipeline.clock import FrozenClock
 from leads_pipeline.config import Settings, parse_settings
+from leads_pipeline.crm.parking import parked_now
 from leads_pipeline.crm.rehearsal import try_in_sandbox
 from leads_pipeline.crm.sandbox.running import SandboxServer, running_sandbox
 from leads_pipeline.crm.sandbox.zoho.options import ZohoOptions
@@ -138,6 +139,7 @@ def test_credits_that_others_have_spent_park_the_account_and_nothing_is_lost(
         assert states(engine, contacts) == {"delivered", "waiting"}
         # Answers tell how little is left from half on: no row was claimed in vain, nobody's attempt is spent.
         assert report.parked["zoho"].reason == "daily"
+        assert parked_now(engine, settings=settings, now=clock.now()).destinations["zoho"].reason == "daily"
         assert sum(row["attempts"] for row in outbox_rows(engine).values()) == 0
         assert (len(list(sandbox.contacts())), sandbox.report()["http_429"]) == (report.delivered, 0)
 

@@ -16,7 +16,7 @@ from leads_pipeline.clock import Clock, FrozenClock
 from leads_pipeline.errors import CredentialsRefused
 from leads_pipeline.outbound.access_tokens import AccessTokens, MemoryTokens, TokenStore
 from leads_pipeline.outbound.transport import HttpAnswer, NetworkFailure, Transport
-from leads_pipeline.storage.access_tokens import TokenTable
+from leads_pipeline.storage.access_tokens import TokenKey, TokenTable
 from leads_pipeline_tests.conftest import NOW
 from leads_pipeline_tests.outbound.token_vendor import (
     CLIENT_SECRET,
@@ -254,6 +254,25 @@ def test_who_waits_too_long_for_anothers_fetch_sends_nothing(vendor: TokenVendor
         assert alone
         assert transport.send("GET", "/leads") is NetworkFailure.NOT_SENT
     assert ask(transport) == (200, False)
+
+
+def test_a_database_that_ends_idle_transactions_does_not_take_the_lock_away(
+    vendor: TokenVendor, engine: sa.Engine
+) -> None:
+    with engine.begin() as connection:
+        name = connection.execute(sa.text("select current_database()")).scalar_one()
+        connection.execute(sa.text(f"alter database {name} set idle_in_transaction_session_timeout = '50ms'"))
+    engine.dispose()  # new sessions begin with it
+    table, key = TokenTable(engine), TokenKey("acme", "k")
+    with table.fetching(key, patience=timedelta(seconds=5)) as alone:
+        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as another:
+            begun = another.execute(sa.text("select clock_timestamp()")).scalar_one()
+            # Until the server's own clock says that it would have ended an idle transaction.
+            while another.execute(sa.text("select clock_timestamp()")).scalar_one() - begun < timedelta(seconds=0.2):
+                pass
+        assert alone
+        with table.fetching(key, patience=timedelta(milliseconds=1)) as second:
+            assert not second
 
 
 def test_requests_go_where_the_tokens_answer_says(store: TokenStore, clock: FrozenClock) -> None:

@@ -4,7 +4,7 @@ A vendor's own settings stand in a subclass, in a module beside this one. Keep o
 """
 
 import re
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, NamedTuple, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -79,6 +79,13 @@ class GateSettings(Model):
     channel: Annotated[str, Field(min_length=1)] = Field("email", description="By which way; `any` stands for all.")
 
 
+class Price(NamedTuple):
+    """What a request uses up beside being one: of which class of endpoints it is, and its credits."""
+
+    endpoint_class: str = "api"
+    credits: int = 0
+
+
 class DestinationSettings(Model):
     """What every destination has: one account that contacts are delivered to.
 
@@ -115,6 +122,10 @@ class DestinationSettings(Model):
     def key(self) -> str | None:
         """The CRM's property that holds our contact id, where it has one."""
         return None
+
+    def price(self, records: int) -> Price:
+        """Of an upsert of so many records."""
+        return Price()
 
     def properties(self) -> tuple[str, ...]:
         """The CRM's properties that are filled in."""

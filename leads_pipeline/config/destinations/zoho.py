@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator
 
 from leads_pipeline.config.base import WEB_ADDRESS, SecretRef
-from leads_pipeline.config.destinations.base import DestinationSettings, MappedField, PropertySettings
+from leads_pipeline.config.destinations.base import DestinationSettings, MappedField, Price, PropertySettings
 from leads_pipeline.config.limits import EndpointClassLimits, RequestLimits, UnitName, WindowLimit
 
 # Requests that write more than ten records: Zoho lets only ten of them run at once, whatever the edition.
@@ -27,6 +27,11 @@ ZOHO_MAPPING: dict[str, str | PropertySettings] = {
     "country": "Country",
 }
 
+# A write costs a credit for each ten records, any other request one.
+_RECORDS_PER_CREDIT = 10
+# A write of more is one of the few that run at once.
+_MANY = 10
+
 # Accounts server, API server.
 _DATA_CENTRES = {
     "com": ("https://accounts.zoho.com", "https://www.zohoapis.com"),
@@ -44,6 +49,11 @@ _LIMITS = RequestLimits(
     shared_in_flight=5,
     endpoint_classes={MANY_RECORDS: EndpointClassLimits(shared_in_flight=10)},
 )
+
+
+def price_of(records: int) -> Price:
+    """What Zoho charges for a write of so many records."""
+    return Price(MANY_RECORDS if records > _MANY else "api", -(-records // _RECORDS_PER_CREDIT))
 
 
 class ZohoSettings(DestinationSettings):
@@ -106,6 +116,10 @@ class ZohoSettings(DestinationSettings):
             at_a_sandbox = self.base_url is not None and urlsplit(self.base_url).scheme == "http"
             accounts = self.base_url if at_a_sandbox else _DATA_CENTRES[self.data_centre][0]
         return f"{(accounts or '').rstrip('/')}/oauth/v2/token"
+
+    def price(self, records: int) -> Price:
+        """See ``DestinationSettings.price``."""
+        return price_of(records)
 
     def key(self) -> str:
         """See ``DestinationSettings.key``."""

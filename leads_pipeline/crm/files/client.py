@@ -9,7 +9,7 @@ from typing import Any
 
 from leads_pipeline.config import FileSettings
 from leads_pipeline.crm.files.folder import Folder, NotWritten
-from leads_pipeline.crm.files.lines import Format, name_of, text_of, without
+from leads_pipeline.crm.files.lines import Format, format_of, name_of, text_of, without
 from leads_pipeline.crm.parts import Refusal, in_parts, unanswered
 from leads_pipeline.crm.port import Courier, CrmRecord, CrmRequest, CrmResponse, RecordVerdict, Traits, Verdict
 from leads_pipeline.domain.destination_schema import DestinationSchema
@@ -58,7 +58,7 @@ class Files:
                 return CrmResponse(status=200)
             if request.purpose == Operation.ERASE:
                 erased = frozenset(body["erased"])
-                self._folder.rewrite(lambda _name, text: without(text, erased, format_=self._format))
+                self._folder.rewrite(lambda name, text: without(text, erased, format_=format_of(name)))
             assert request.content is not None  # of whatever has records
             self._folder.put(body["name"], request.content)
         except NotWritten as failure:

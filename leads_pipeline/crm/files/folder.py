@@ -5,15 +5,18 @@ A file is written beside its place, flushed to the disk and renamed; then the fo
 """
 
 import errno
+import fcntl
 import os
+import re
 import secrets
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from leads_pipeline.domain.delivery import Verdict
 
-_PREFIX = "contacts-"
+# Ours; whatever else lies there is somebody else's and is left alone.
+_NAME = re.compile(r"contacts-[0-9a-f]{24}\.(ndjson|csv)")
 # Hidden from readers; what a killed process left is taken away by the next one.
 _UNFINISHED = ".writing-"
 # Nobody writes for as long as that.
@@ -92,14 +95,15 @@ class Folder:
                 os.fsync(file.fileno())
             unfinished.replace(self._path / name)
             renamed = True
-            self._flush()
+            with self._opened() as descriptor:
+                os.fsync(descriptor)
         except OSError as error:
             with suppress(OSError):
                 unfinished.unlink()
             raise NotWritten(error, uncertain=renamed) from None
 
     def rewrite(self, change: Callable[[str, bytes], bytes | None]) -> int:
-        """Change the files that are there; returns how many were changed.
+        """Change the files that are there; returns how many were changed. One at a time, of all processes.
 
         ``change`` is given a name and a content, and says the new content, empty to take the file away, or ``None``.
 
@@ -108,16 +112,19 @@ class Folder:
         """
         changed = 0
         try:
-            for path in self._files():
-                with suppress(FileNotFoundError):  # a reader has taken it away since
-                    content = change(path.name, path.read_bytes())
-                    if content:
-                        self.put(path.name, content, as_old_as=path.stat())
-                    elif content is not None:
-                        path.unlink()
-                    changed += content is not None
-            if changed:
-                self._flush()
+            with self._opened() as descriptor:
+                # Of two that change a file at once the second would bring back what the first has taken out.
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+                for path in self._files():
+                    with suppress(FileNotFoundError):  # a reader has taken it away since
+                        content = change(path.name, path.read_bytes())
+                        if content:
+                            self.put(path.name, content, as_old_as=path.stat())
+                        elif content is not None:
+                            path.unlink()
+                        changed += content is not None
+                if changed:
+                    os.fsync(descriptor)
         except OSError as error:
             raise NotWritten(error, uncertain=bool(changed)) from None
         return changed
@@ -141,11 +148,12 @@ class Folder:
             raise NotWritten(error) from None
 
     def _files(self) -> Iterator[Path]:
-        return iter(sorted(Path(item.path) for item in os.scandir(self._path) if item.name.startswith(_PREFIX)))
+        return iter(sorted(path for path in self._path.iterdir() if _NAME.fullmatch(path.name)))
 
-    def _flush(self) -> None:
+    @contextmanager
+    def _opened(self) -> Iterator[int]:
         descriptor = os.open(self._path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            os.fsync(descriptor)
+            yield descriptor
         finally:
             os.close(descriptor)

@@ -35,6 +35,11 @@ def name_of(records: Sequence[CrmRecord], text: bytes, *, format_: Format) -> st
     return f"contacts-{mark.hexdigest()}.{format_}"
 
 
+def format_of(name: str) -> Format:
+    """The format of a file with a name of ours, whatever leads.yaml says today."""
+    return "csv" if name.endswith(".csv") else "ndjson"
+
+
 def text_of(records: Sequence[CrmRecord], *, format_: Format, properties: Sequence[str]) -> bytes:
     """The records as a file. ``properties``: the columns of every CSV file, in their order."""
     # In one order, so that the same records are the same file however they were claimed.

@@ -108,8 +108,8 @@ class Gate:
         if admission.refused:
             return _Passed(vendor.over_limit(incoming, admission).with_headers(headers), application)
 
-        shared.limits.begun(charge.kind)
-        ended = partial(shared.limits.ended, charge.kind)
+        shared.limits.begun(charge.kind, tick=incoming.tick)
+        ended = partial(shared.limits.ended, charge.kind, tick=incoming.tick)
         seen.admitted(tick=incoming.tick)
         rule = shared.faults.for_request(endpoint.name, body=incoming.body or b"")
         if rule is not None:

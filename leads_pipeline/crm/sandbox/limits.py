@@ -54,11 +54,17 @@ class AccountLimits:
         daily: int | None,
         time_zone: str,
         at_once: Mapping[str, int] | None = None,
+        long_calls: Window | None = None,
     ) -> None:
-        """``at_once``: how many requests may be under way, of all (``API``) and of narrower kinds."""
+        """``at_once``: how many requests may be under way, of all (``API``) and of narrower kinds.
+
+        ``long_calls``: how many of those may have lasted for so many seconds.
+        """
         self.daily = daily
         self._at_once = dict(at_once or {})
         self._under_way: Counter[str] = Counter()
+        self._long_calls = long_calls
+        self._since: Counter[float] = Counter()  # when those under way began
         self._windows = {
             name: [(window, SlidingWindow(window.seconds)) for window in windows] for name, windows in classes.items()
         }
@@ -77,6 +83,7 @@ class AccountLimits:
         windows = self._windows[limited_as]
         full = [(window, held) for window, held in windows if not _has_room(window, held, tick, cost)]
         crowded = any(self._under_way[name] >= most for name, most in self._at_once.items() if name in (API, kind))
+        crowded = crowded or self._has_too_many_long_calls(tick)
         # The window that opens last: when it does, all of them have room.
         refused_by, wait = max(
             ((window, held.seconds_until_free(tick)) for window, held in full), key=lambda item: item[1],
@@ -105,13 +112,16 @@ class AccountLimits:
             too_many_at_once=crowded,
         )
 
-    def begun(self, kind: str | None) -> None:
-        """A request that was admitted is under way; ``ended`` follows."""
+    def begun(self, kind: str | None, *, tick: float) -> None:
+        """A request that was admitted at ``tick`` is under way; ``ended`` follows."""
         self._under_way.update(filter(None, (API, kind)))
+        self._since[tick] += 1
 
-    def ended(self, kind: str | None) -> None:
-        """It is over."""
+    def ended(self, kind: str | None, *, tick: float) -> None:
+        """The one that began at ``tick`` is over."""
         self._under_way.subtract(filter(None, (API, kind)))
+        self._since[tick] -= 1
+        self._since = +self._since
 
     def left(self, limited_as: str, *, tick: float) -> list[tuple[Window, int | None]]:
         """What each window of a class has left, in their order; ``None`` where there is no limit."""
@@ -127,6 +137,12 @@ class AccountLimits:
         if today != self._day:
             self._day, self._spent_today = today, 0
         return self._spent_today
+
+    def _has_too_many_long_calls(self, tick: float) -> bool:
+        if self._long_calls is None or self._long_calls.most is None:
+            return False
+        lasting = sum(count for since, count in self._since.items() if tick - since >= self._long_calls.seconds)
+        return lasting >= self._long_calls.most
 
     def _seconds_until_midnight(self, now: datetime) -> float:
         tomorrow = now.astimezone(self._zone).date() + timedelta(days=1)

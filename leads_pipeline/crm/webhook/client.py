@@ -13,9 +13,10 @@ from leads_pipeline.crm import sending
 from leads_pipeline.crm.parts import in_parts
 from leads_pipeline.crm.port import Courier, CrmRecord, CrmRequest, CrmResponse, RecordVerdict, Traits
 from leads_pipeline.crm.webhook.answers import read_results, refusal_of, response_of
-from leads_pipeline.crm.webhook.events import request_of
+from leads_pipeline.crm.webhook.events import request_about_nobody, request_of
 from leads_pipeline.domain.destination_schema import DestinationSchema
 from leads_pipeline.domain.stage import Operation
+from leads_pipeline.errors import CrmError
 from leads_pipeline.outbound.access_tokens import TokenStore
 from leads_pipeline.outbound.signing import StandardSigning, header_value, signing_key
 from leads_pipeline.outbound.transport import Transport
@@ -51,7 +52,12 @@ class Webhook:
         self._transport.close()
 
     def describe(self, *, courier: Courier) -> DestinationSchema:
-        """A receiver takes whatever is mapped; nobody is asked."""
+        """A receiver takes whatever is mapped; whether it takes what we sign is tried with a request about nobody."""
+        response = courier(request_about_nobody(self._clock.now(), batches=self._batches))
+        refusal = refusal_of(response)
+        if refusal is not None:
+            advice = refusal.explanation or "ask again later"
+            raise CrmError(f"the receiver did not take a test ({refusal.code}): {advice}")
         return DestinationSchema({}, is_open=True)
 
     def deliver(self, records: Sequence[CrmRecord], *, courier: Courier) -> list[RecordVerdict]:

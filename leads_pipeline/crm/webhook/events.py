@@ -6,6 +6,7 @@ events late, twice or out of order. Keep out: the signature (``outbound.signing`
 
 import json
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from hashlib import blake2b
 from typing import Any
 
@@ -15,6 +16,8 @@ from leads_pipeline.domain.stage import Operation
 from leads_pipeline.domain.standard_webhooks import ID_HEADER
 
 UPSERTED, REMOVED, ERASED = "contact.upserted", "contact.removed", "contact.erased"
+# Of nobody: whether the receiver is there, and takes our signature.
+TEST = "test"
 # Consent alone, of a contact of whom nothing else may be sent any more.
 CONSENT_WITHDRAWN = "contact.consent_withdrawn"
 
@@ -57,6 +60,23 @@ def request_of(part: Sequence[CrmRecord], *, batches: bool) -> CrmRequest:
         path=ENDPOINT,
         records=len(part),
         content=content,
+        content_type="application/json",
+        headers={ID_HEADER: message_id},
+    )
+
+
+def request_about_nobody(now: datetime, *, batches: bool) -> CrmRequest:
+    """A request that says nothing of anybody: an event of type ``test``, or an empty list."""
+    message_id = f"test.{int(now.timestamp())}"
+    document: Mapping[str, Any] = {"id": message_id, "type": TEST, "data": {}}
+    if batches:
+        document = {"id": message_id, "events": []}
+    return CrmRequest(
+        purpose="describe",
+        method="POST",
+        path=ENDPOINT,
+        records=0,
+        content=json.dumps(document, separators=(",", ":")).encode(),
         content_type="application/json",
         headers={ID_HEADER: message_id},
     )

@@ -15,7 +15,7 @@ from leads_pipeline.crm.zoho import removing
 from leads_pipeline.crm.zoho.answers import read_batch, reason, refusal_of, response_of
 from leads_pipeline.crm.zoho.linking import re_key, take_over
 from leads_pipeline.crm.zoho.looking_up import in_parts
-from leads_pipeline.crm.zoho.requests import LAST_NAME, RecordRequests, charge_of
+from leads_pipeline.crm.zoho.requests import LAST_NAME, RecordRequests
 from leads_pipeline.crm.zoho.schema import schema_of
 from leads_pipeline.crm.zoho.throttling import Backoff
 from leads_pipeline.domain.destination_schema import DestinationSchema
@@ -30,7 +30,6 @@ TRAITS = Traits(
     partial_updates=True,
     operations=frozenset(Operation),
     always_sent=frozenset({LAST_NAME}),  # the upsert may have to make the record anew
-    charge=charge_of,
 )
 # What a person does who reads that Zoho gives no token.
 _ADVICE = (

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from leads_pipeline.config import MANY_RECORDS
-from leads_pipeline.crm.port import Charge, CrmRecord, CrmRequest, Unit
+from leads_pipeline.config.destinations.zoho import price_of
+from leads_pipeline.crm.port import CrmRecord, CrmRequest, Unit
 from leads_pipeline.domain.delivery import PropertyValue
 
 Part = Sequence[CrmRecord]
@@ -13,10 +13,6 @@ Part = Sequence[CrmRecord]
 Ids = Mapping[int, str]
 
 LAST_NAME = "Last_Name"
-
-# A write costs a credit for each ten records, any other request one.
-_RECORDS_PER_CREDIT = 10
-_MANY = 10  # a write of more records is one of the few that run at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,25 +84,17 @@ class RecordRequests:
         return _write(purpose, "PUT", f"{self.root}/{self.module}", {"data": entries, "trigger": []})
 
 
-def charge_of(records: int) -> Charge:
-    """What a write of so many records is charged."""
-    return Charge(
-        endpoint_class=MANY_RECORDS if records > _MANY else "api",
-        cost={Unit.REQUESTS: 1, Unit.CREDITS: -(-records // _RECORDS_PER_CREDIT)},
-    )
-
-
 def _write(purpose: str, method: str, path: str, body: Mapping[str, Any]) -> CrmRequest:
     records = len(body["data"])
-    charge = charge_of(records)
+    price = price_of(records)
     return CrmRequest(
         purpose=purpose,
         method=method,
         path=path,
         body=body,
         records=records,
-        endpoint_class=charge.endpoint_class,
-        cost=charge.cost,
+        endpoint_class=price.endpoint_class,
+        cost={Unit.REQUESTS: 1, Unit.CREDITS: price.credits},
     )
 
 

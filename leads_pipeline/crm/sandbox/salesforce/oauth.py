@@ -78,8 +78,11 @@ def _fault_of(assertion: str, options: SalesforceOptions, *, now: float) -> Answ
         return _refused("invalid_client_id", "client identifier invalid")
     if claims.get("aud") not in _AUDIENCES:
         return _refused("invalid_grant", "audience is invalid")
-    ends = claims.get("exp")
-    if not isinstance(ends, int | float) or not now < ends <= now + _LONGEST_SECONDS:
+    try:
+        ends = float(claims.get("exp", "nan"))  # simple-salesforce writes it as a text
+    except (TypeError, ValueError):
+        ends = float("nan")
+    if not now < ends <= now + _LONGEST_SECONDS:
         return _refused("invalid_grant", "expired authorization code")
     if not claims.get("sub"):
         return _refused("invalid_grant", "user hasn't approved this consumer")

@@ -1,14 +1,16 @@
 """Salesforce orgs: their own options, and the org that a destination of leads.yaml expects."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from leads_pipeline.config import SalesforceSettings, SecretRef
 from leads_pipeline.crm.sandbox.options import SandboxOptions
 from leads_pipeline.crm.sandbox.salesforce.fields import names_beyond
 
 DAY_SECONDS = 86_400.0
+# A call that has lasted so long takes one of the places for long calls.
+LONG_SECONDS = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +36,12 @@ class SalesforceOptions(SandboxOptions):
     unique_key: bool = True
     # How long a bulk job takes.
     job_seconds: float = 0.0
-    # Calls of 20 seconds and more that may run at once: 25 in production, 5 in developer editions.
-    long_calls: int = 25
+    # Long calls that may run at once: 25 in production, 5 in developer editions; ``None``: no limit.
+    long_calls: int | None = 25
+
+    def without_limits(self) -> Self:
+        """See ``SandboxOptions.without_limits``."""
+        return replace(SandboxOptions.without_limits(self), long_calls=None)
 
 
 def account_for(settings: SalesforceSettings) -> SalesforceOptions:

@@ -4,11 +4,12 @@ from collections.abc import Callable
 from functools import partial
 
 from leads_pipeline.crm.sandbox.limits import API, AccountLimits, Admission
+from leads_pipeline.crm.sandbox.options import Window
 from leads_pipeline.crm.sandbox.salesforce import oauth
 from leads_pipeline.crm.sandbox.salesforce.answers import RecordFault, WholeRefused, refused
 from leads_pipeline.crm.sandbox.salesforce.calls import Call, Kept, Org
 from leads_pipeline.crm.sandbox.salesforce.endpoints import ENDPOINTS, NO_SUCH_ADDRESS, Endpoint
-from leads_pipeline.crm.sandbox.salesforce.options import SalesforceOptions
+from leads_pipeline.crm.sandbox.salesforce.options import LONG_SECONDS, SalesforceOptions
 from leads_pipeline.crm.sandbox.salesforce.store import RecordStore
 from leads_pipeline.crm.sandbox.vendor import Incoming, PlayedEndpoint, Shared, ShownContact, StoredContact, Tally
 from leads_pipeline.sandbox.answers import Answer
@@ -65,7 +66,12 @@ class PlayedSalesforce:
         self._kept = Kept()
 
     def limits(self) -> AccountLimits:
-        return AccountLimits({API: self._options.windows}, daily=self._options.daily, time_zone=self._options.time_zone)
+        return AccountLimits(
+            {API: self._options.windows},
+            daily=self._options.daily,
+            time_zone=self._options.time_zone,
+            long_calls=Window(self._options.long_calls, LONG_SECONDS),
+        )
 
     def token_of(self, incoming: Incoming) -> str | None:
         """A secret of a connected app opens nothing by itself."""
@@ -76,9 +82,10 @@ class PlayedSalesforce:
     def unauthorized(self, _incoming: Incoming) -> Answer:
         return refused(*_REFUSALS[FaultKind.AUTH])
 
-    def over_limit(self, _incoming: Incoming, _admission: Admission) -> Answer:
+    def over_limit(self, _incoming: Incoming, admission: Admission) -> Answer:
         """A 403 whose code says what it is; no answer says how long to wait."""
-        return refused(*_REFUSALS[FaultKind.QUOTA_SPENT])
+        kind = FaultKind.HTTP_429 if admission.too_many_at_once else FaultKind.QUOTA_SPENT
+        return refused(*_REFUSALS[kind])
 
     def fault(self, kind: FaultKind, _incoming: Incoming, _admission: Admission) -> Answer:
         if kind is FaultKind.SILENT_200:
