@@ -14,9 +14,11 @@ these. A message says what was tried, what happened and what to do; it never hol
     ├── CredentialsRefused      a vendor gives no access token for what is configured: nothing was sent
     ├── IdentityRefused         a decision about who is whom cannot be taken, or taken back, as things are
     └── CrmError                a request to a CRM failed as a whole; `crm.port` has the verdict classes
-        └── AccountParked           the CRM must not be asked before an instant: what is not sent yet goes back
+        ├── AccountParked           the CRM must not be asked before an instant: what is not sent yet goes back
+        └── Overtaken               records of a request must no longer go as they are: it is built without them
 """
 
+from collections.abc import Collection
 from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
@@ -101,3 +103,11 @@ class AccountParked(CrmError):
         self.until = until
         self.reason = reason
         super().__init__(message)
+
+
+class Overtaken(CrmError):
+    """Some of the records of a request must no longer be sent as they were claimed; nothing of it was sent."""
+
+    def __init__(self, outbox_ids: Collection[int]) -> None:
+        self.outbox_ids = frozenset(outbox_ids)
+        super().__init__(f"{len(self.outbox_ids)} records have changed, or must not be sent any more")

@@ -14,13 +14,13 @@ from leads_pipeline.storage.measurements import Queue
 from leads_pipeline.telemetry import get_logger
 
 
-def queues(connection: sa.Connection, *, settings: Settings) -> list[Queue]:
-    """As ``storage.measurements.queues``, with what waits in Redis if leads.yaml names one.
+def intake_queues(connection: sa.Connection, *, settings: Settings) -> list[Queue]:
+    """What waits in front of ``raw_leads``, in PostgreSQL and in Redis if leads.yaml names one.
 
     Raises:
         DatabaseUnavailable: Redis does not answer.
     """
-    return with_buffered(measurements.queues(connection), redis_depths(settings))
+    return with_buffered(measurements.queues(connection, [Stage.RAW_LEADS]), redis_depths(settings))
 
 
 def redis_depths(settings: Settings) -> list[BufferDepth]:

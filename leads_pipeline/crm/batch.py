@@ -14,11 +14,11 @@ import sqlalchemy as sa
 
 from leads_pipeline.crm.port import CrmRecord, RecordVerdict, Traits, Verdict
 from leads_pipeline.crm.report import Refusal
-from leads_pipeline.domain.delivery import ClaimedRow, PropertyValue
+from leads_pipeline.domain.delivery import NOT_THERE, ClaimedRow, PropertyValue
 from leads_pipeline.domain.ids import BatchId, uuid7
 from leads_pipeline.domain.mapping import CONSENT, DestinationMapping, Fault
 from leads_pipeline.domain.retry import NextStep, RetryBudgets, after_verdict
-from leads_pipeline.domain.sending_gate import GateRule, Unsendable, refusal, subjects_of
+from leads_pipeline.domain.sending_gate import GateRule, Subject, Unsendable, is_withdrawn, refusal, subjects_of
 from leads_pipeline.domain.snapshot import Snapshot, acknowledged, difference, unsure
 from leads_pipeline.domain.stage import Operation, OutboxState
 from leads_pipeline.storage.dead_letters import DeadLetter, supersede, write_dead_letters
@@ -34,7 +34,7 @@ from leads_pipeline.storage.outbox import (
     wanted_contacts,
 )
 from leads_pipeline.storage.outbox_records import forget_handed_on
-from leads_pipeline.storage.suppressions import listed
+from leads_pipeline.storage.suppressions import listed, merged_away
 from leads_pipeline.storage.sync_batches import (
     AttemptRow,
     Outcome,
@@ -54,9 +54,10 @@ _MAY_HAVE_WRITTEN = frozenset({Verdict.DELIVERED, Verdict.AMBIGUOUS})
 class ClaimedBatch:
     """What one worker holds. ``request`` is the row that its requests share.
 
-    ``wanted`` is what the destination will hold of each record once it is delivered, by outbox id; of ``withdrawals``
-    nothing is sent but that consent is withdrawn. ``spared`` counts the rows that need no request, and are settled, by
-    why: ``cancelled`` (nothing to send), ``suppressed`` (must not be sent), ``unchanged`` (the destination holds all).
+    ``wanted`` is what the destination will hold of each record once it is delivered, by outbox id. ``subjects``: by
+    what those may be listed who are sent because they are not. ``spared`` counts the rows that need no request, and are
+    settled, by why: ``cancelled`` (nothing to send), ``suppressed`` (must not be sent), ``unchanged`` (the destination
+    holds all).
     """
 
     token: str
@@ -64,7 +65,7 @@ class ClaimedBatch:
     records: tuple[CrmRecord, ...]
     wanted: Mapping[int, Mapping[str, PropertyValue]] = field(repr=False)
     withheld: Mapping[int, Mapping[str, Fault]]
-    withdrawals: frozenset[int]
+    subjects: Mapping[UUID, tuple[str, Sequence[Subject]]]
     spared: Mapping[str, int]
     request: RequestRow
 
@@ -85,6 +86,11 @@ class SettledBatch:
     def refused(self) -> bool:
         """Whether the destination refuses our credentials or our set-up."""
         return Verdict.AUTH in self.verdicts
+
+    @property
+    def refused_with(self) -> str | None:
+        """The code with which it refuses us, if it gives one."""
+        return next((item.code for item in self.refusals if item.verdict == Verdict.AUTH and item.code), None)
 
 
 def claim_batch(
@@ -113,11 +119,11 @@ def claim_batch(
     claimed = claim(connection, outbox_ids, token=token, until=now + lease, owner=owner, now=now)
     rows = {row.outbox_id: row for row in claimed}
     contacts = wanted_contacts(connection, [row.contact_id for row in claimed])
-    refused = unsendable_contacts(connection, contacts, gate=gate, destination=destination)
+    subjects = _subjects(connection, contacts)
+    refused = _unsendable(connection, contacts, subjects, gate=gate, destination=destination)
     records: list[CrmRecord] = []
     unchanged: list[CrmRecord] = []
     suppressed: dict[int, Unsendable] = {}
-    withdrawals: set[int] = set()
     wanted: dict[int, Mapping[str, PropertyValue]] = {}
     withheld: dict[int, Mapping[str, Fault]] = {}
     for row in claimed:
@@ -126,14 +132,11 @@ def claim_batch(
             records.append(_record(row, version=row.wanted_version))
         elif row.contact_id in refused:
             reason = refused[row.contact_id]
-            told = (
-                _withdrawal(row, contacts[row.contact_id], mapping, traits) if reason is Unsendable.WITHDRAWN else None
-            )
+            told = _withdrawal(row, contacts[row.contact_id], mapping, traits, gate=gate)
             if told is None:
                 suppressed[row.outbox_id] = reason
             else:
                 records.append(told)
-                withdrawals.add(row.outbox_id)
         elif contact is not None:
             mapped = mapping.properties_of(contact, delivered=row.snapshot.keys())
             record = _upsert(row, mapped.properties, version=contact["version"], traits=traits)
@@ -175,7 +178,11 @@ def claim_batch(
         records=tuple(records),
         wanted=wanted,
         withheld=withheld,
-        withdrawals=frozenset(withdrawals),
+        subjects={
+            item.contact_id: subjects[item.contact_id]
+            for item in records
+            if item.operation is Operation.UPSERT and not item.withdrawal
+        },
         spared={"cancelled": len(gone), "suppressed": len(suppressed), "unchanged": len(unchanged)},
         request=request,
     )
@@ -212,10 +219,12 @@ def settle_batch(
         if verdict.verdict is Verdict.DELIVERED and verdict.created and not record.complete:
             # Somebody deleted its record there, and the CRM made another one of the difference: the rest follows now.
             step = NextStep(OutboxState.WAITING, row.attempts, now, row.failures)
-        elif verdict.verdict is Verdict.DELIVERED and outbox_id in batch.withdrawals:
+        elif verdict.verdict is Verdict.DELIVERED and record.withdrawal:
             step = NextStep(OutboxState.WAITING, 0, now)  # for the gate, which has nothing more to let through
         snapshot = _snapshot_after(verdict, step, record, batch)
-        taken_over = _taken_over_after(verdict, row, operation)
+        taken_over = row.taken_over if record.withdrawal else _taken_over_after(verdict, row, operation)
+        if record.withdrawal and verdict.crm_record_id == row.claims_record:
+            verdict = replace(verdict, crm_record_id=None)  # it is still to be taken over
         touched = record.properties.keys() if verdict.verdict in _MAY_HAVE_WRITTEN else None
         settlements[outbox_id] = Settlement(verdict, step, record.version, snapshot, taken_over, touched)
     settled = settle(connection, list(settlements.values()), token=batch.token, operation=operation, now=now)
@@ -240,13 +249,34 @@ def unsendable_contacts(
     connection: sa.Connection, contacts: Mapping[UUID, Mapping[str, Any]], *, gate: GateRule, destination: str
 ) -> dict[UUID, Unsendable]:
     """The contacts that must not be sent, each with why."""
-    subjects = {contact_id: (contact["tenant"], subjects_of(contact)) for contact_id, contact in contacts.items()}
+    return _unsendable(connection, contacts, _subjects(connection, contacts), gate=gate, destination=destination)
+
+
+def _unsendable(
+    connection: sa.Connection,
+    contacts: Mapping[UUID, Mapping[str, Any]],
+    subjects: Mapping[UUID, tuple[str, Sequence[Subject]]],
+    *,
+    gate: GateRule,
+    destination: str,
+) -> dict[UUID, Unsendable]:
     on_list = listed(connection, subjects, destination=destination)
     judged = {
         contact_id: refusal(contact["consent"], listed=contact_id in on_list, rule=gate)
         for contact_id, contact in contacts.items()
     }
     return {contact_id: reason for contact_id, reason in judged.items() if reason is not None}
+
+
+def _subjects(
+    connection: sa.Connection, contacts: Mapping[UUID, Mapping[str, Any]]
+) -> dict[UUID, tuple[str, Sequence[Subject]]]:
+    """By what each of these contacts may be listed, with its tenant."""
+    merged = merged_away(connection, contacts.keys())
+    return {
+        contact_id: (contact["tenant"], subjects_of(contact, merged_away=merged.get(contact_id, ())))
+        for contact_id, contact in contacts.items()
+    }
 
 
 def _record(row: ClaimedRow, *, version: int) -> CrmRecord:
@@ -277,10 +307,14 @@ def _upsert(row: ClaimedRow, wanted: Mapping[str, PropertyValue], *, version: in
 
 
 def _withdrawal(
-    row: ClaimedRow, contact: Mapping[str, Any], mapping: DestinationMapping, traits: Traits
+    row: ClaimedRow, contact: Mapping[str, Any], mapping: DestinationMapping, traits: Traits, *, gate: GateRule
 ) -> CrmRecord | None:
-    """What the destination must hear of a contact that has withdrawn consent; ``None`` if it knows, or has nobody."""
-    if row.delivered_version is None or row.claims_record is not None:
+    """What the destination must hear of a contact that must not be sent: that consent is withdrawn, if it is.
+
+    ``None`` if it knows, or can have nobody. Something of a contact may be there after a request that got lost, or
+    under the key of one that was merged into it.
+    """
+    if not is_withdrawn(contact["consent"], gate) or not (row.snapshot or row.uncertain or row.claims_record):
         return None
     if not (traits.partial_updates or traits.withdrawals):
         return None
@@ -291,8 +325,7 @@ def _withdrawal(
     left = difference(said, known, contact_id=row.contact_id)
     if not left:
         return None
-    left |= {name: value for name, value in properties.items() if name in traits.always_sent}
-    return replace(_record(row, version=contact["version"]), properties=left, complete=False)
+    return replace(_record(row, version=contact["version"]), properties=left, complete=False, withdrawal=True)
 
 
 def _holds_all(row: ClaimedRow, record: CrmRecord) -> bool:
@@ -326,7 +359,9 @@ def _snapshot_after(verdict: RecordVerdict, step: NextStep, record: CrmRecord, b
     before = batch.rows[record.outbox_id].snapshot
     if step.state is OutboxState.DELIVERED:
         return _all_acknowledged(record, batch)
-    if verdict.verdict is Verdict.DELIVERED and record.outbox_id in batch.withdrawals and not verdict.created:
+    if verdict.verdict is Verdict.DELIVERED and record.withdrawal and verdict.code == NOT_THERE:
+        return {}
+    if verdict.verdict is Verdict.DELIVERED and record.withdrawal and not verdict.created:
         kept = {name: known for name, known in before.items() if name not in record.properties}
         return kept | acknowledged(record.contact_id, record.properties)
     if verdict.verdict is Verdict.DELIVERED:  # a new record of a part of it

@@ -8,7 +8,7 @@ Not for threads to share without a lock. Keep out: whether a request may go (``r
 """
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -26,6 +26,15 @@ from leads_pipeline.storage.outbox_queues import one_per_address, pick, removals
 # tenant's lane is a look of its own (measured: 22 µs).
 LOOK_SECONDS = 1.0
 _TIMES_THE_LOOK = 20
+
+
+# Whether the contacts of a tenant's lane may be sent now; those that are to be taken away always may.
+QueueGate = Callable[[str, Lane], bool]
+
+
+def every_queue(_tenant: str, _lane: Lane) -> bool:
+    """A gate that lets everything pass."""
+    return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +58,16 @@ class Claims:
         size: int,
         settings: DeliverySettings,
         clock: Clock,
+        passes: QueueGate = every_queue,
     ) -> None:
-        """``tenants``: those that deliver there. ``size``: rows in a request."""
+        """``tenants``: those that deliver there. ``size``: rows in a request. ``passes``: whose queues may go now."""
         self._engine = engine
         self._destination = destination
         self._lanes = tuple(lanes)
         self._tenants = frozenset(tenants)
         self._size = size
         self._clock = clock
+        self._passes = passes
         self._shares = lane_shares(settings)
         self._look_at: float | None = None
         self._oldest: dict[Lane, dict[str, datetime]] = {}
@@ -114,7 +125,8 @@ class Claims:
         self._look_at = ended_at + max(LOOK_SECONDS, _TIMES_THE_LOOK * (ended_at - began_at))
         self._oldest = {lane: {} for lane in self._lanes}
         for queue in queues:
-            self._oldest[queue.lane][queue.tenant] = queue.oldest_due
+            if self._passes(queue.tenant, queue.lane):
+                self._oldest[queue.lane][queue.tenant] = queue.oldest_due
 
     def _served(self, now: datetime) -> dict[str, Any]:
         return {"destination": self._destination, "lanes": self._lanes, "tenants": self._tenants, "now": now}

@@ -14,18 +14,15 @@ import sqlalchemy as sa
 
 from leads_pipeline.clock import Clock
 from leads_pipeline.crm.failures import keepable
+from leads_pipeline.crm.last_look import LastLook
 from leads_pipeline.crm.port import CrmClient, CrmRecord, CrmRequest, CrmResponse, QuotaReading
 from leads_pipeline.crm.report import Refusal
 from leads_pipeline.domain.ids import BatchId, uuid7
 from leads_pipeline.domain.stage import Lane
-from leads_pipeline.errors import AccountParked
+from leads_pipeline.errors import Overtaken
 from leads_pipeline.outbound.gate import Gate
 from leads_pipeline.outbound.limiter import Ask
-from leads_pipeline.storage.outbox import extend_claims
 from leads_pipeline.storage.sync_batches import RequestRow, write_answer, write_request
-
-# Why a batch goes no further when its claim ran out and somebody else has taken a record of it.
-CLAIM_LOST = "claim_lost"
 
 
 class Tally:
@@ -70,10 +67,7 @@ class BatchCourier:
         *,
         gate: Gate,
         clock: Clock,
-        lease: timedelta,
-        timeout_seconds: float,
-        token: str,
-        owner: Callable[[], int | None],
+        last_look: LastLook,
         first: RequestRow,
         granted: Callable[[], None],
         tally: Tally,
@@ -84,10 +78,7 @@ class BatchCourier:
         self._client = client
         self._gate = gate
         self._clock = clock
-        self._lease = lease
-        self._under_way = under_way_for(timeout_seconds)
-        self._token = token
-        self._owner = owner
+        self._last_look = last_look
         self._row = first
         self._first = True
         self._granted = granted
@@ -97,7 +88,7 @@ class BatchCourier:
         self._lane: Lane | None = None
 
     def take(self, records: Sequence[CrmRecord], *, lane: Lane) -> None:
-        """Name the records that the next requests are about; they must still be ours whenever one is sent.
+        """Name the records that the next requests are about; their claims are kept whenever one is sent.
 
         ``lane``: of the most urgent of them, from whose share of the quota the requests are.
         """
@@ -115,17 +106,13 @@ class BatchCourier:
         )
         ask = Ask(request.endpoint_class, request.cost, self._lane)
         entry = self._gate.enter(ask, patience=self._patience if self._first else None)
-        self._first = False
         self._granted()
         try:
-            ours = self._write_down(row)
+            self._write_down(row, request)
         except BaseException:
             self._gate.turn_back(entry)
             raise
-        if not ours:
-            self._gate.turn_back(entry)
-            now = self._clock.now()
-            raise AccountParked("another worker has claimed records of this batch", until=now, reason=CLAIM_LOST)
+        self._first = False
         try:
             response = keepable(self._client.send(request))
         except BaseException:
@@ -151,28 +138,14 @@ class BatchCourier:
             )
         return response
 
-    def _write_down(self, row: RequestRow) -> bool:
-        """Keep the records and write the request down; ``False``: somebody else has claimed one of them since."""
-        now, owner = self._clock.now(), self._owner()
+    def _write_down(self, row: RequestRow, request: CrmRequest) -> None:
+        """Keep the records and write the request down, unless some of them must not go any more."""
+        now = self._clock.now()
         with self._engine.begin() as connection:
-            # A poisoned batch takes many requests; the lease must outlive the last one. The wait for the quota may have
-            # outlived the lease: whoever has claimed a record since sends a newer version, which ours must not follow.
-            ours = extend_claims(
-                connection,
-                self._outbox_ids,
-                token=self._token,
-                until=now + self._lease,
-                under_way_until=now + self._under_way,
-                owner=owner,
-            )
-            if ours:
-                write_request(connection, replace(row, sent_at=now))
-        return ours
-
-
-def under_way_for(timeout_seconds: float) -> timedelta:
-    """How long a request counts as under way if nobody reports its end: its time-out, and 10 seconds to be written."""
-    return timedelta(seconds=timeout_seconds + 10)
+            overtaken = self._last_look.overtaken(connection, request.outbox_ids, claimed=self._outbox_ids, now=now)
+            if overtaken:
+                raise Overtaken(overtaken)
+            write_request(connection, replace(row, sent_at=now))
 
 
 def lease_for(timeout_seconds: float) -> timedelta:

@@ -10,7 +10,7 @@ from datetime import timedelta
 import sqlalchemy as sa
 
 from leads_pipeline.clock import Clock
-from leads_pipeline.crm.parking import AUTH, Parked, breaker_name
+from leads_pipeline.crm.parking import Parked, auth_reason, breaker_name, parked_by
 from leads_pipeline.crm.port import CrmResponse
 from leads_pipeline.domain.retry import AUTH_PAUSE
 from leads_pipeline.outbound import breaker
@@ -66,12 +66,14 @@ class Health:
             return str(BreakerState.CLOSED)
         return f"{found[0].state} ({found[0].reason})"
 
-    def after(self, *, refused: bool, last: CrmResponse | None) -> Parked | None:
+    def after(self, *, refused: bool, last: CrmResponse | None, code: str | None = None) -> Parked | None:
         """Note how a batch ended: what its last request was answered, and whether the destination refuses us.
+
+        ``code``: with which it does, where it says so.
 
         Says why the destination must be left alone from now on, if so.
         """
-        reason = AUTH if refused else _failure(last)
+        reason = auth_reason(code) if refused else _failure(last)
         if last is None and not refused:
             return None  # nothing was asked
         now = self._clock.now()
@@ -105,7 +107,7 @@ class Health:
 
     def _parked(self, found: breaker.Breaker) -> Parked:
         pause = timedelta(seconds=self._policy.pause_seconds)
-        return Parked(found.reason or NO_ANSWER, found.next_probe_at or self._clock.now() + pause)
+        return parked_by(found.reason or NO_ANSWER, found.next_probe_at or self._clock.now() + pause)
 
 
 def _failure(response: CrmResponse | None) -> str | None:

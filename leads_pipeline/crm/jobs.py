@@ -4,7 +4,7 @@ The claims of a job are held by the job and not by a process: any process asks h
 one was killed. Every step is written down before the next. Keep out: what a step asks of the vendor (``JobClient``).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
@@ -13,11 +13,13 @@ import sqlalchemy as sa
 
 from leads_pipeline.clock import Clock
 from leads_pipeline.crm.batch import ClaimedBatch, SettledBatch, settle_batch
-from leads_pipeline.crm.courier import CLAIM_LOST, BatchCourier, Tally
+from leads_pipeline.crm.courier import BatchCourier, Tally
 from leads_pipeline.crm.failures import is_everybodys, tell, unreadable
-from leads_pipeline.crm.parts import NOT_SENT
+from leads_pipeline.crm.last_look import LastLook
+from leads_pipeline.crm.parts import NOT_SENT, OVERTAKEN
 from leads_pipeline.crm.port import (
     CrmClient,
+    CrmRecord,
     CrmResponse,
     JobClient,
     JobState,
@@ -29,15 +31,15 @@ from leads_pipeline.crm.port import (
 from leads_pipeline.domain.ids import BatchId, uuid7
 from leads_pipeline.domain.retry import RetryBudgets
 from leads_pipeline.domain.stage import Lane, Operation
-from leads_pipeline.errors import AccountParked
+from leads_pipeline.errors import AccountParked, Overtaken
 from leads_pipeline.outbound.gate import Gate
-from leads_pipeline.storage.bulk_jobs import StoredJob, add_job, end_job, note_step, release_job_claims, take_job
+from leads_pipeline.storage.bulk_jobs import StoredJob, add_job, end_job, note_batch, note_step, take_job
 from leads_pipeline.storage.sync_batches import is_written
 from leads_pipeline.telemetry import get_logger
 
 log = get_logger(__name__)
 
-_SETTLED, _LOST = "settled", "lost"
+_SETTLED = "settled"
 # Claims outlive their job's end by this: after that whoever comes sends the contacts again.
 _LEASE_BEYOND = timedelta(hours=1)
 
@@ -66,7 +68,6 @@ class Jobs:
         budgets: RetryBudgets,
         jitter: Callable[[], float],
         step_lease: timedelta,
-        timeout_seconds: float,
     ) -> None:
         """``step_lease``: so long after a step was begun another process may take it again."""
         self._engine = engine
@@ -78,7 +79,6 @@ class Jobs:
         self._budgets = budgets
         self._jitter = jitter
         self._step_lease = step_lease
-        self._timeout_seconds = timeout_seconds
 
     @property
     def traits(self) -> JobTraits | None:
@@ -94,15 +94,12 @@ class Jobs:
         return timedelta(seconds=self._traits().deadline_seconds) + _LEASE_BEYOND
 
     def parts(self, batch: ClaimedBatch) -> tuple[ClaimedBatch, ClaimedBatch]:
-        """What of a claimed batch may go in a job, and the rest: removals, and records that change hands."""
-        fits = [
-            record
-            for record in batch.records
-            if record.operation is Operation.UPSERT and record.claims_record in (None, record.crm_record_id)
-        ]
-        rest = [record for record in batch.records if record not in fits]
+        """What of a claimed batch may go in a job, and the rest: removals, withdrawals, records that change hands."""
         request = replace(batch.request, batch_id=BatchId(uuid7(self._clock.now())))
-        return replace(batch, records=tuple(fits)), replace(batch, records=tuple(rest), request=request)
+        return (
+            replace(batch, records=tuple(record for record in batch.records if _fits(record))),
+            replace(batch, records=tuple(record for record in batch.records if not _fits(record)), request=request),
+        )
 
     def begin(self, connection: sa.Connection, batch: ClaimedBatch) -> None:
         """Write down a job for what ``batch`` has claimed; commit both together."""
@@ -135,26 +132,31 @@ class Jobs:
 
     def _advance(self, taken: StoredJob) -> SettledJob | None:
         batch = msgspec.json.decode(taken.batch, type=ClaimedBatch)
-        records = batch.records
         state = JobState(JobStep(taken.step), taken.crm_job_id)
         courier = self._courier(batch)
         while True:
+            if state.step is JobStep.PLANNED and not batch.records:
+                return self._settle(taken, batch, [], courier.last)
             try:
                 outcome = self._ask(state, batch, courier, overdue=self._clock.now() >= taken.deadline_at)
-            except AccountParked as parked:
-                if parked.reason == CLAIM_LOST:
-                    self._lose(taken)
-                    return None
+            except Overtaken as overtaken:
+                batch = self._without(taken, batch, overtaken.outbox_ids)
+                courier.take(batch.records, lane=_lane(batch))
+                # What it was handed already must not be carried out: that job is ended, and another one begun.
+                fresh = state.step is JobStep.CREATED and bool(batch.records)
+                state = JobState(JobStep.CREATED, state.crm_job_id, fresh=fresh)
+                continue
+            except AccountParked:
                 if state.step is not JobStep.PLANNED:
                     self._note(taken, state, after=0)
                     raise
-                outcome = [RecordVerdict(item.outbox_id, Verdict.THROTTLED, code=NOT_SENT) for item in records]
+                outcome = [RecordVerdict(item.outbox_id, Verdict.THROTTLED, code=NOT_SENT) for item in batch.records]
             except Exception as error:
                 if is_everybodys(error):
                     raise
                 tell("crm_job_unreadable", error, destination=self._destination)
                 # It is asked again until its time is over.
-                outcome = unreadable(records) if self._clock.now() >= taken.deadline_at else state
+                outcome = unreadable(batch.records) if self._clock.now() >= taken.deadline_at else state
             if isinstance(outcome, list):
                 return self._settle(taken, batch, outcome, courier.last)
             if outcome == state:  # nothing to do but to wait
@@ -178,15 +180,20 @@ class Jobs:
             self._client,
             gate=self._gate,
             clock=self._clock,
-            lease=self.lease(),
-            timeout_seconds=self._timeout_seconds,
-            token=batch.token,
-            owner=lambda: None,
+            last_look=LastLook(
+                destination=self._destination,
+                token=batch.token,
+                owner=lambda: None,
+                lease=self.lease(),
+                time_out=self._step_lease,
+                rows=batch.rows,
+                subjects=batch.subjects,
+            ),
             first=request,
             granted=lambda: None,
             tally=self._tally,
         )
-        courier.take(batch.records, lane=min((row.lane for row in batch.rows.values()), key=list(Lane).index))
+        courier.take(batch.records, lane=_lane(batch))
         return courier
 
     def _note(self, taken: StoredJob, state: JobState, *, after: float) -> None:
@@ -195,27 +202,46 @@ class Jobs:
             note_step(connection, taken.job_id, step=state.step, crm_job_id=state.crm_job_id, next_poll_at=next_poll_at)
         log.info("crm_job_step", destination=self._destination, job_id=str(taken.job_id), step=str(state.step))
 
+    def _without(self, taken: StoredJob, batch: ClaimedBatch, overtaken: Collection[int]) -> ClaimedBatch:
+        """The batch without records that must no longer go; they are settled, and the job holds the others."""
+        out = [record for record in batch.records if record.outbox_id in overtaken]
+        left = replace(batch, records=tuple(record for record in batch.records if record not in out))
+        with self._engine.begin() as connection:
+            self._settled(connection, replace(batch, records=tuple(out)), [_overtaken(record) for record in out])
+            document = msgspec.json.encode(left).decode()
+            note_batch(connection, taken.job_id, batch=document, records=len(left.records))
+        return left
+
     def _settle(
         self, taken: StoredJob, batch: ClaimedBatch, verdicts: Sequence[RecordVerdict], last: CrmResponse | None
     ) -> SettledJob:
-        now = self._clock.now()
         with self._engine.begin() as connection:
-            settled = settle_batch(
-                connection,
-                batch,
-                verdicts,
-                operation=Operation.UPSERT,
-                budgets=self._budgets,
-                jitter=self._jitter,
-                now=now,
-            )
-            end_job(connection, taken.job_id, step=_SETTLED, now=now)
+            settled = self._settled(connection, batch, verdicts)
+            end_job(connection, taken.job_id, step=_SETTLED, now=self._clock.now())
         return SettledJob(batch.request.batch_id, settled, last)
 
-    def _lose(self, taken: StoredJob) -> None:
-        """Somebody else has claimed contacts of it: what it did is seen when they are sent again."""
-        now = self._clock.now()
-        with self._engine.begin() as connection:
-            release_job_claims(connection, taken.claimed_by, now=now)
-            end_job(connection, taken.job_id, step=_LOST, now=now)
-        log.warning("crm_job_lost", destination=self._destination, job_id=str(taken.job_id))
+    def _settled(
+        self, connection: sa.Connection, batch: ClaimedBatch, verdicts: Sequence[RecordVerdict]
+    ) -> SettledBatch:
+        return settle_batch(
+            connection,
+            batch,
+            verdicts,
+            operation=Operation.UPSERT,
+            budgets=self._budgets,
+            jitter=self._jitter,
+            now=self._clock.now(),
+        )
+
+
+def _lane(batch: ClaimedBatch) -> Lane:
+    return min((row.lane for row in batch.rows.values()), key=list(Lane).index)
+
+
+def _overtaken(record: CrmRecord) -> RecordVerdict:
+    return RecordVerdict(record.outbox_id, Verdict.THROTTLED, code=OVERTAKEN)
+
+
+def _fits(record: CrmRecord) -> bool:
+    stays = record.claims_record in (None, record.crm_record_id)
+    return record.operation is Operation.UPSERT and stays and not record.withdrawal

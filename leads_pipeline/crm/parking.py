@@ -8,7 +8,6 @@ from functools import cache
 import sqlalchemy as sa
 
 from leads_pipeline.config import DestinationSettings, RequestLimits, Settings
-from leads_pipeline.crm.courier import under_way_for
 from leads_pipeline.crm.mapping import blocked_destinations
 from leads_pipeline.domain.delivery import ONE_REQUEST, Unit
 from leads_pipeline.domain.quota_budget import Forecast
@@ -25,6 +24,8 @@ AUTH = "auth"
 _BREAKER = "crm:"
 
 
+# How much longer than its time-out a request counts as under way if nobody reports its end.
+_AFTER_TIME_OUT = timedelta(seconds=10)
 # Why a destination is left alone whose mapping lets no contact through.
 MAPPING = "mapping"
 # Why one is left alone whose client cannot be built, and one at which this product itself fails.
@@ -52,16 +53,18 @@ class Parked:
     """Why something is left alone.
 
     auth, mapping, set_up, failure, no_answer, server_error, daily, reserve, paused, in_flight, or window (no time
-    left).
+    left). ``code``: of auth, with which the destination refuses us, where it gives one.
     """
 
     reason: str
     until: datetime
+    code: str | None = None
 
     @property
     def advice(self) -> str:
         """What it means, and what to do."""
-        return _ADVICE.get(self.reason, "it goes on by itself")
+        advice = _ADVICE.get(self.reason, "it goes on by itself")
+        return advice if self.code is None else f"{self.code}: {advice} (docs/destinations.md)"
 
     @property
     def needs_somebody(self) -> bool:
@@ -94,6 +97,17 @@ def price_of_full(destination: DestinationSettings, *, lane: Lane, records: int 
     return Ask(price.endpoint_class, cost, lane)
 
 
+def auth_reason(code: str | None) -> str:
+    """What a breaker remembers of a destination that refuses us."""
+    return AUTH if code is None else f"{AUTH} {code}"
+
+
+def parked_by(reason: str, until: datetime) -> Parked:
+    """Why a breaker has a destination left alone, by what it remembers."""
+    name, _, code = reason.partition(" ")
+    return Parked(name, until, code or None)
+
+
 def breaker_name(destination: str) -> str:
     """Under which name a destination's breaker is kept."""
     return _BREAKER + destination
@@ -112,7 +126,7 @@ def parked_now(engine: sa.Engine, *, settings: Settings, now: datetime) -> Parki
     for name in settings.destinations:
         found = broken.get(breaker_name(name))
         if found is not None and found.next_probe_at is not None and found.next_probe_at > now:
-            destinations[name] = Parked(found.reason or AUTH, found.next_probe_at)
+            destinations[name] = parked_by(found.reason or AUTH, found.next_probe_at)
             continue
         if name in blocked and blocked[name] > now:
             destinations[name] = Parked(MAPPING, blocked[name])
@@ -161,7 +175,7 @@ def limiter_of(engine: sa.Engine, name: str, *, settings: Settings, forecast: Ca
         account=destination.account,
         limits=destination.limits,
         forecast=forecast if _has_budget(destination.limits) else None,
-        expires_after=under_way_for(destination.timeout_seconds),
+        expires_after=timedelta(seconds=destination.timeout_seconds) + _AFTER_TIME_OUT,
     )
 
 

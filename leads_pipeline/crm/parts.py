@@ -16,10 +16,12 @@ from leads_pipeline.crm.port import (
     RecordVerdict,
     Verdict,
 )
-from leads_pipeline.errors import AccountParked
+from leads_pipeline.errors import AccountParked, Overtaken
 
 # Not sent because the account was parked, or a neighbour showed that the whole destination refuses.
 NOT_SENT = "NOT_SENT"
+# Not sent because more is wanted of the record by now, or because it must not be sent any more.
+OVERTAKEN = "OVERTAKEN"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,13 @@ def in_parts(
     while parts:
         part = parts.pop()
         try:
-            response = courier(build(part))
+            response = courier(build(part).about(part))
+        except Overtaken as overtaken:
+            out = [record for record in part if record.outbox_id in overtaken.outbox_ids]
+            verdicts += _each([out], Refusal(Verdict.THROTTLED, OVERTAKEN))
+            if left := [record for record in part if record not in out]:
+                parts.append(left)
+            continue
         except AccountParked:
             verdicts += _each([part, *parts], Refusal(Verdict.THROTTLED, NOT_SENT))
             break
@@ -98,6 +106,16 @@ def in_parts(
                 verdicts += _each(parts, refusal)
                 break
     return verdicts
+
+
+def renewing(courier: Courier) -> Courier:
+    """The same courier; what is refused for credentials that have been renewed since is sent once more."""
+
+    def ask(request: CrmRequest) -> CrmResponse:
+        response = courier(request)
+        return courier(request) if response.credentials_renewed else response
+
+    return ask
 
 
 def unsupported(records: Sequence[CrmRecord], *, vendor: str, advice: str) -> list[RecordVerdict]:

@@ -7,7 +7,7 @@ passes the cases of ``leads_pipeline_tests/crm/contract.py``, and name it in ``c
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Protocol, runtime_checkable
 
@@ -36,6 +36,7 @@ class CrmRequest:
 
     It has a JSON ``body``, a ``content`` of ``content_type`` (CSV, a form), or neither. ``endpoint_class`` names the
     limits that hold for it, ``cost`` what it uses up of them; its records count without being named there.
+    ``outbox_ids`` are those of the records that it is about.
     """
 
     purpose: str
@@ -49,6 +50,11 @@ class CrmRequest:
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     endpoint_class: str = "api"
     cost: Mapping[Unit, int] = field(default_factory=lambda: ONE_REQUEST)
+    outbox_ids: tuple[int, ...] = ()
+
+    def about(self, records: Sequence[CrmRecord]) -> "CrmRequest":
+        """The same request, which says whom it is about."""
+        return replace(self, outbox_ids=tuple(record.outbox_id for record in records))
 
     def __post_init__(self) -> None:
         if self.records:
@@ -130,6 +136,7 @@ class Courier(Protocol):
 
         Raises:
             AccountParked: the account must not be asked soon enough to wait for it; nothing was sent.
+            Overtaken: some of its records must no longer go; nothing was sent, and it may be asked again without them.
         """
         ...
 

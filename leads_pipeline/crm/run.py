@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
@@ -18,11 +19,12 @@ import sqlalchemy as sa
 from leads_pipeline.clock import Clock
 from leads_pipeline.config import DestinationSettings, Settings
 from leads_pipeline.crm.batch import ClaimedBatch, SettledBatch, claim_batch, unclaim_batch
-from leads_pipeline.crm.claiming import LOOK_SECONDS, Claims, Turn
+from leads_pipeline.crm.claiming import LOOK_SECONDS, Claims, QueueGate, Turn
 from leads_pipeline.crm.courier import BatchCourier, Tally, lease_for
 from leads_pipeline.crm.failures import answers_of, is_everybodys, tell
 from leads_pipeline.crm.health import Health
 from leads_pipeline.crm.jobs import Jobs
+from leads_pipeline.crm.last_look import LastLook
 from leads_pipeline.crm.mapping import blocked_destinations, destination_mapping
 from leads_pipeline.crm.parking import (
     FAILURE,
@@ -49,7 +51,7 @@ from leads_pipeline.outbound.limiter import Ask, Grant, WaitReason
 from leads_pipeline.storage.claim_owners import ClaimOwner
 from leads_pipeline.storage.delivery_status import RequestForecast
 from leads_pipeline.storage.destination_schemas import doubt_schema
-from leads_pipeline.storage.outbox import extend_claims
+from leads_pipeline.storage.outbox import keep_claims
 from leads_pipeline.storage.outbox_queues import count_due
 from leads_pipeline.telemetry import get_logger
 
@@ -99,6 +101,7 @@ class Delivering:
     stopping: threading.Event
     jitter: Callable[[], float]
     prepare: Callable[[str], None]
+    passes: QueueGate
 
 
 class DestinationRun:
@@ -150,7 +153,6 @@ class DestinationRun:
             budgets=self._budgets,
             jitter=work.jitter,
             step_lease=self._lease,
-            timeout_seconds=self._destination.timeout_seconds,
         )
         self._settling = Settling(work.engine, name, self._budgets, work.jitter, work.clock)
         # Whoever asked for something just now does not wait for a job.
@@ -211,7 +213,7 @@ class DestinationRun:
         try:
             while self._goes_on() and (over := self._jobs.next()) is not None:
                 self._note(over.batch_id, Operation.UPSERT, over.settled)
-                self._judge(refused=over.settled.refused, last=over.last)
+                self._judge(refused=over.settled.refused, code=over.settled.refused_with, last=over.last)
         except AccountParked as parked:
             self._park(Parked(parked.reason, parked.until))
 
@@ -221,6 +223,8 @@ class DestinationRun:
         if traits is None or traits.above is None or not self._job_lanes:
             return
         while self._goes_on() and self._due(self._job_lanes, most=traits.above + 1) > traits.above:
+            if self._due(self._urgent_lanes, most=1):
+                self._work(batches=1)  # a job takes a while to hand over
             claims = self._claims_of(self._job_lanes, size=traits.most)
             turn = claims.next(without=self._parked_lanes())
             if turn is None or turn.removals or not isinstance(self._limiter.peek(Ask(lane=turn.lane)), Grant):
@@ -231,8 +235,6 @@ class DestinationRun:
             if batch.records:
                 self._deliver_batch(batch, granted=lambda: None)
             self._advance_jobs()
-            if self._due(self._urgent_lanes, most=1):
-                self._work(batches=1)
 
     def _claims_of(self, lanes: Sequence[Lane], *, size: int) -> Claims:
         return Claims(
@@ -243,6 +245,7 @@ class DestinationRun:
             size=size,
             settings=self._work_of_all.settings.delivery,
             clock=self._clock,
+            passes=self._work_of_all.passes,
         )
 
     def _due(self, lanes: Sequence[Lane], *, most: int) -> int:
@@ -375,9 +378,15 @@ class DestinationRun:
                 in_job, batch = self._jobs.parts(batch)
                 if in_job.records:
                     self._jobs.begin(connection, in_job)
-                ids = [record.outbox_id for record in batch.records]
-                owner = self._work_of_all.owner.key()
-                extend_claims(connection, ids, token=batch.token, until=now + self._lease, owner=owner)
+                keep_claims(
+                    connection,
+                    [batch.rows[record.outbox_id] for record in batch.records],
+                    sent=(),
+                    token=batch.token,
+                    owner=self._work_of_all.owner.key(),
+                    until=now + self._lease,
+                    under_way_until=now,
+                )
         return batch if batch.rows else None
 
     def _deliver_batch(self, batch: ClaimedBatch, *, granted: Callable[[], None]) -> None:
@@ -386,16 +395,21 @@ class DestinationRun:
             self._client,
             gate=self.gate,
             clock=self._clock,
-            lease=self._lease,
-            timeout_seconds=self._destination.timeout_seconds,
-            token=batch.token,
-            owner=self._work_of_all.owner.key,
+            last_look=LastLook(
+                destination=self.name,
+                token=batch.token,
+                owner=self._work_of_all.owner.key,
+                lease=self._lease,
+                time_out=timedelta(seconds=self._destination.timeout_seconds),
+                rows=batch.rows,
+                subjects=batch.subjects,
+            ),
             first=batch.request,
             granted=granted,
             tally=self.tally,
             patience=_TIMES_AHEAD * self._ahead,
         )
-        refused = False
+        refused, code = False, None
         for operation in (*(item for item in Operation if item is not Operation.UPSERT), Operation.UPSERT):
             if records := batch.records_of(operation):
                 courier.take(records, lane=_most_urgent(batch.rows[record.outbox_id].lane for record in records))
@@ -407,8 +421,8 @@ class DestinationRun:
                     return
                 for settled in self._settling.settle(batch, answered, operation=operation):
                     self._note(batch.request.batch_id, operation, settled)
-                    refused = refused or settled.refused
-        self._judge(refused=refused, last=courier.last)
+                    refused, code = refused or settled.refused, code or settled.refused_with
+        self._judge(refused=refused, code=code, last=courier.last)
 
     def _give_back(self, batch: ClaimedBatch) -> None:
         """Let others have what was claimed for a grant that others got."""
@@ -416,12 +430,12 @@ class DestinationRun:
             unclaim_batch(connection, batch, now=self._clock.now())
         self.tally.add(records=-len(batch.records))
 
-    def _judge(self, *, refused: bool, last: CrmResponse | None) -> None:
+    def _judge(self, *, refused: bool, code: str | None, last: CrmResponse | None) -> None:
         """Note how the destination took what it was sent, and leave it alone if it must be."""
         if refused:
             with self._engine.begin() as connection:
                 doubt_schema(connection, self.name)  # a property may be gone that was there when it was asked
-        if (parked := self._health.after(refused=refused, last=last)) is not None:
+        if (parked := self._health.after(refused=refused, code=code, last=last)) is not None:
             self._park(parked)
 
     def _note(self, batch_id: BatchId, operation: Operation, settled: SettledBatch) -> None:
@@ -453,7 +467,11 @@ class DestinationRun:
         self.parked = parked
         if parked.reason != WaitReason.WINDOW:
             log.warning(
-                "crm_destination_parked", destination=self.name, reason=parked.reason, until=parked.until.isoformat()
+                "crm_destination_parked",
+                destination=self.name,
+                reason=parked.reason,
+                code=parked.code,
+                until=parked.until.isoformat(),
             )
 
 

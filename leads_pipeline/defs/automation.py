@@ -38,6 +38,7 @@ from leads_pipeline.defs.verification_checks import VERIFICATION_CHECKS
 from leads_pipeline.domain.stage import ALL_LANES, HOT_LANES, Lane, Stage
 from leads_pipeline.flows import FlowContext, lookups_due
 from leads_pipeline.steps.destination_backfill import doors_of
+from leads_pipeline.storage.bulk_jobs import jobs_due
 from leads_pipeline.storage.claim_owners import release_dead_claims
 from leads_pipeline.storage.destination_doors import anything_to_fill
 from leads_pipeline.storage.measurements import stages_due
@@ -215,20 +216,23 @@ def _leads_due(flow: FlowContext, redis: RedisWatch) -> tuple[Stage, ...]:
 
 
 class _DeliveriesDue:
-    """What is due at destinations that may be asked; what is parked, or is to be filled, is looked up once a tick."""
+    """What is due at destinations that may be asked. What is parked, to be filled or in a job is asked once a tick."""
 
     def __init__(self, flow: FlowContext) -> None:
         settings = flow.settings
         self._flow = flow
         with flow.engine.connect() as connection:
             self._fills = anything_to_fill(connection, doors_of(settings))
+            jobs = jobs_due(connection, now=flow.clock.now())
         parked = parked_now(flow.engine, settings=settings, now=flow.clock.now())
         self._doors = open_doors(settings, parked=parked, lanes=ALL_LANES)
+        # A vendor may have finished a job; what is in it is claimed, and no row of the outbox is due.
+        self._polls = bool(jobs.keys() & settings.destinations.keys() - parked.destinations.keys())
 
     def __call__(self) -> tuple[Stage, ...]:
         if not self._doors:
             return ()
-        if self._fills:
+        if self._fills or self._polls:
             return (Stage.CRM_SYNC_BATCHES,)
         flow = self._flow
         with flow.engine.begin() as connection:

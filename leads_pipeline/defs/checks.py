@@ -11,7 +11,7 @@ from datetime import timedelta
 import dagster as dg
 
 from leads_pipeline.buffer.account import take_account
-from leads_pipeline.buffer.queues import queues as all_queues
+from leads_pipeline.buffer.queues import intake_queues
 from leads_pipeline.config import Settings
 from leads_pipeline.defs.metadata import markdown_table, queues_table
 from leads_pipeline.defs.shield import LOST_CONNECTION, shielded
@@ -88,12 +88,11 @@ def _oldest_pending(stage: Stage) -> dg.AssetChecksDefinition:
         now = flow.clock.now()
         limits = flow.settings.slos.max_pending_seconds
         with shielded(f"oldest_pending looks in front of {stage}"), flow.engine.connect() as connection:
-            found = (
-                all_queues(connection, settings=flow.settings)
+            queues = (
+                intake_queues(connection, settings=flow.settings)
                 if stage is Stage.RAW_LEADS
-                else measurements.queues(connection)
+                else measurements.queues(connection, [stage])
             )
-        queues = [queue for queue in found if queue.stage is stage]
         late = [queue for queue in queues if queue.oldest_seconds(now) > limits.get(queue.lane.value, float("inf"))]
         return dg.AssetCheckResult(
             passed=not late,

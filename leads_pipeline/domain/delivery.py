@@ -39,6 +39,9 @@ class QuotaReading:
     endpoint_class: str = "api"
 
 
+# The code of a withdrawal that found no record to be told to.
+NOT_THERE = "NOT_THERE"
+
 # What a property may be sent as; ``None`` clears it.
 PropertyValue = str | int | float | bool | None
 
@@ -62,7 +65,8 @@ class CrmRecord:
 
     ``complete``: they are all that we have to say; otherwise they are the difference to what the destination holds.
     ``taken_over``: its record there was made by people, not by us; ``None``: not known. ``claims_record``: the record
-    that this contact is to take over, as after a merge.
+    that this contact is to take over, as after a merge. ``withdrawal``: nothing but that consent is withdrawn, for the
+    record that is there, whose key stays as it is; where none is, none may be made.
     """
 
     outbox_id: int
@@ -75,6 +79,7 @@ class CrmRecord:
     taken_over: bool | None = None
     properties: Mapping[str, PropertyValue] = field(default_factory=dict, repr=False)
     complete: bool = True
+    withdrawal: bool = False
 
 
 @dataclass(frozen=True, slots=True)

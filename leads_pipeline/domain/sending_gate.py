@@ -4,7 +4,7 @@ Asked at the last moment, with the contact as it is then. Pure. Add reasons here
 (``storage.suppressions``).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from hashlib import blake2b
@@ -59,11 +59,15 @@ def refusal(consent: Mapping[str, Any], *, listed: bool, rule: GateRule) -> Unse
         return Unsendable.LISTED
     if rule.require == "nothing":
         return None
-    channels = consent.get(rule.purpose, {})
-    statement = channels.get(rule.channel) or channels.get(ANY_CHANNEL)
-    if statement is None:
-        return Unsendable.NO_CONSENT if rule.require == "granted" else None
-    return None if statement["granted"] is True else Unsendable.WITHDRAWN
+    if is_withdrawn(consent, rule):
+        return Unsendable.WITHDRAWN
+    return Unsendable.NO_CONSENT if rule.require == "granted" and _statement(consent, rule) is None else None
+
+
+def is_withdrawn(consent: Mapping[str, Any], rule: GateRule) -> bool:
+    """Whether the person has withdrawn the consent that ``rule`` is about. Who is listed may have, too."""
+    statement = _statement(consent, rule)
+    return statement is not None and statement["granted"] is not True
 
 
 def subject(tenant: str, kind: SuppressionKind, value: str, *, country: str) -> Subject | None:
@@ -89,10 +93,14 @@ def subject(tenant: str, kind: SuppressionKind, value: str, *, country: str) -> 
                 return None
 
 
-def subjects_of(contact: Mapping[str, Any]) -> list[Subject]:
-    """All by which a golden contact may be listed; by an address, too, that another contact holds."""
+def subjects_of(contact: Mapping[str, Any], *, merged_away: Sequence[UUID] = ()) -> list[Subject]:
+    """All by which a golden contact may be listed; by an address, too, that another contact holds.
+
+    ``merged_away``: the contacts that it has taken in. Each of them was this person.
+    """
     tenant = contact["tenant"]
-    found = [_subject(tenant, SuppressionKind.CONTACT, str(contact["contact_id"]))]
+    ids = (contact["contact_id"], *merged_away)
+    found = [_subject(tenant, SuppressionKind.CONTACT, str(contact_id)) for contact_id in ids]
     if key := contact["email_key"] or contact["awaited_email_key"]:
         found.append(_subject(tenant, SuppressionKind.EMAIL, key))
         labels = key.rpartition("@")[2].split(".")
@@ -101,6 +109,11 @@ def subjects_of(contact: Mapping[str, Any]) -> list[Subject]:
     if contact["phone"]:
         found.append(_subject(tenant, SuppressionKind.PHONE, contact["phone"]))
     return found
+
+
+def _statement(consent: Mapping[str, Any], rule: GateRule) -> Mapping[str, Any] | None:
+    channels: Mapping[str, Mapping[str, Any]] = consent.get(rule.purpose, {})
+    return channels.get(rule.channel) or channels.get(ANY_CHANNEL)
 
 
 def _subject(tenant: str, kind: SuppressionKind, normal: str) -> Subject:

@@ -18,6 +18,7 @@ import sqlalchemy as sa
 
 from leads_pipeline.clock import Clock
 from leads_pipeline.config import Settings
+from leads_pipeline.crm.claiming import QueueGate, every_queue
 from leads_pipeline.crm.clients import build_each
 from leads_pipeline.crm.health import Health
 from leads_pipeline.crm.parking import SET_UP, Parked, Parking, open_doors, parked_now
@@ -127,12 +128,14 @@ def deliver(
     jitter: Callable[[], float] = random.random,
     prepare: Callable[[str], None] = lambda _destination: None,
     more_to_come: Callable[[], bool] | None = None,
+    passes: QueueGate = every_queue,
 ) -> SyncReport:
     """Carry out ``plan``: every destination by itself, ``limits.in_flight`` requests at once, until nothing is due.
 
     While one of them is still at work, or ``more_to_come`` says that something is on its way, the others, also those of
     which the plan had nothing, send what becomes due. ``prepare`` is called of each destination that has something due,
-    before its first batch; while it lasts the others go on.
+    before its first batch; while it lasts the others go on. ``passes`` says of a tenant's lane whether its contacts may
+    be sent now; what it holds stays due, and removals are never held.
 
     Takes no new batch after ``pipeline.run_seconds``, nor for a destination that is parked: its daily quota is spent,
     it asks for a pause that is too long to wait for, it fails, or it refuses our credentials. A lane for which the rest
@@ -154,7 +157,9 @@ def deliver(
     try:
         with claim_owner(engine) as owner:
             company = Company(len(served) + (more_to_come is not None))
-            work = Delivering(engine, settings, clock, runner_id, owner, company, threading.Event(), jitter, prepare)
+            work = Delivering(
+                engine, settings, clock, runner_id, owner, company, threading.Event(), jitter, prepare, passes
+            )
             runs = [
                 DestinationRun(name, work, client=chosen[name], lanes=plan.lanes, parked=parked.get(name))
                 for name in served

@@ -36,11 +36,15 @@ class _Made:
 
 @dataclass(frozen=True, slots=True)
 class _Refreshed:
-    """A contact that lives, what it is now, and how urgently that must be known elsewhere."""
+    """A contact that lives, what it is now, and how urgently that must be known elsewhere.
+
+    ``deserved``: by all its leads, as they are known now; ``lane`` is by those that are new in it.
+    """
 
     row: GoldenRow
     lane: Lane
     changed: bool
+    deserved: Lane
 
 
 def refresh_golden_contacts(engine: sa.Engine, chunk: Chunk, *, settings: Settings) -> ChunkReport:
@@ -106,6 +110,8 @@ def _refresh(connection: sa.Connection, chunk: Chunk, claimed: Sequence[Waiting]
     wants = [*((item.row.contact_id, item.row.version, item.lane) for item in changed), *moves]
     outbox_demand.demand(connection, _demands(wants, destinations), tenant=tenant, now=chunk.now)
     unchanged = [(item.row.contact_id, item.row.version, item.lane) for item in refreshed if not item.changed]
+    # A verdict that comes late counts while the contact still waits to be sent for the first time.
+    outbox_demand.hurry(connection, {c.row.contact_id: c.deserved for c in changed}, tenant=tenant)
     outbox_demand.fill_in(connection, _demands(unchanged, destinations), tenant=tenant, now=chunk.now)
     created = sum(item.row.version == 1 for item in changed)
     counts = {
@@ -163,7 +169,9 @@ def _refreshed(
         changed = known is None or row.content() != known.content or not all(lead.included for lead in item.leads)
         if known is not None and not changed:
             row = replace(row, version=known.version)
-        found.append(_Refreshed(row, _most_urgent(item.leads, lanes.get(contact_id, Lane.BATCH), urgent), changed))
+        new = [lead for lead in item.leads if not lead.included]
+        lane = _most_urgent(new, lanes.get(contact_id, Lane.BATCH), urgent)
+        found.append(_Refreshed(row, lane, changed, _most_urgent(item.leads, lane, urgent)))
     return found
 
 
@@ -179,7 +187,7 @@ def _letting_go(changed: Iterable[_Refreshed], stored: Mapping[UUID, StoredGolde
 
 
 def _most_urgent(rows: Iterable[MemberRow], otherwise: Lane, urgent: Sequence[UrgentRule]) -> Lane:
-    """The lane of the most urgent lead that is new in the contact; without one, that in which the contact waited."""
+    """The lane of the most urgent of these leads."""
     lanes = (
         sync_lane(
             row.sync_lane,
@@ -189,7 +197,6 @@ def _most_urgent(rows: Iterable[MemberRow], otherwise: Lane, urgent: Sequence[Ur
             rules=urgent,
         )
         for row in rows
-        if not row.included
     )
     return min(lanes, key=list(Lane).index, default=otherwise)
 

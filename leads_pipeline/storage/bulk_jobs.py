@@ -43,11 +43,11 @@ _DUE = sa.text(
 )
 _OPEN = sa.text(
     """
-    select count(*) as jobs, coalesce(sum(records), 0) as records, min(started_at) as oldest from bulk_jobs
-    where destination = :destination and ended_at is null
+    select destination, count(*) as jobs, sum(records) as records, min(started_at) as oldest from bulk_jobs
+    where ended_at is null group by destination order by destination
     """
 )
-_RELEASE = sa.text("update outbox set claimed_until = :now where claimed_by = :token and state = 'in_flight'")
+_NOTE_BATCH = sa.text("update bulk_jobs set batch = cast(:batch as jsonb), records = :records where job_id = :job_id")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +66,10 @@ class StoredJob:
 class OpenJobs:
     """How many jobs of a destination have not ended, with how many contacts, and since when the oldest is."""
 
+    destination: str
     jobs: int
     records: int
-    oldest: datetime | None
+    oldest: datetime
 
 
 def add_job(
@@ -111,9 +112,9 @@ def end_job(connection: sa.Connection, job_id: UUID, *, step: str, now: datetime
     connection.execute(_END, {"job_id": job_id, "step": step, "now": now})
 
 
-def release_job_claims(connection: sa.Connection, token: str, *, now: datetime) -> None:
-    """Let the claims of a job that is given up run out at once."""
-    connection.execute(_RELEASE, {"token": token, "now": now})
+def note_batch(connection: sa.Connection, job_id: UUID, *, batch: str, records: int) -> None:
+    """Write down that a job holds other contacts by now; commit with what became of those that it held."""
+    connection.execute(_NOTE_BATCH, {"job_id": job_id, "batch": batch, "records": records})
 
 
 def jobs_due(connection: sa.Connection, *, now: datetime) -> dict[str, int]:
@@ -121,7 +122,6 @@ def jobs_due(connection: sa.Connection, *, now: datetime) -> dict[str, int]:
     return {row.destination: row.jobs for row in connection.execute(_DUE, {"now": now})}
 
 
-def open_jobs(connection: sa.Connection, destination: str) -> OpenJobs:
-    """The jobs of a destination that have not ended."""
-    row = connection.execute(_OPEN, {"destination": destination}).one()
-    return OpenJobs(row.jobs, int(row.records), row.oldest)
+def open_jobs(connection: sa.Connection) -> list[OpenJobs]:
+    """The jobs that have not ended, of each destination that has some."""
+    return [OpenJobs(row.destination, row.jobs, row.records, row.oldest) for row in connection.execute(_OPEN)]

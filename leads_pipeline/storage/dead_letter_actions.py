@@ -82,7 +82,9 @@ _REDRIVE = sa.text(
     ),
     moved as (
         update outbox o set
-            state = 'waiting', due_at = p.due_at, attempts = 0, failures = '{}', updated_at = :now,
+            -- Nobody has waited for it while it was given up, nor before its turn comes.
+            state = 'waiting', due_at = p.due_at, waiting_since = p.due_at, attempts = 0, failures = '{}',
+            updated_at = :now,
             lane = case when cast(:step as float) is null then o.lane else 'batch' end
         from paced p where o.outbox_id = p.outbox_id
     ),

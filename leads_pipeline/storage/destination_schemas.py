@@ -117,7 +117,7 @@ def want_withheld(connection: sa.Connection, destination: str, names: Collection
             with mine as materialized (
                 select outbox_id from outbox
                 where destination = :destination and operation = 'upsert' and state = 'delivered'
-                    and withheld ?| cast(:names as text[])
+                    and withheld is not null and withheld ?| cast(:names as text[])
                 order by outbox_id
                 for update
             )

@@ -70,8 +70,7 @@ class Settled:
         return self.delivered / settled if settled else 1.0
 
 
-_QUEUES = sa.text(
-    """
+_INTAKE = """
     select 'raw_leads' as stage, tenant, lane, count(*) as waiting, min(since) as oldest_since
     from (
         select tenant, lane, received_at as since from buffer
@@ -79,13 +78,15 @@ _QUEUES = sa.text(
         select tenant, lane, since from lead_fetches  -- moved, and still to be asked for
     ) as intake
     group by tenant, lane
-    union all
-    select stage, tenant, lane, count(*), min(since) from pending group by stage, tenant, lane
-    union all
-    select 'crm_sync_batches', tenant, lane, count(*), min(waiting_since)
+"""
+_PENDING = """
+    select stage, tenant, lane, count(*) as waiting, min(since) as oldest_since from pending
+    where stage = any(:stages) group by stage, tenant, lane
+"""
+_OPEN_DELIVERIES = """
+    select 'crm_sync_batches' as stage, tenant, lane, count(*) as waiting, min(waiting_since) as oldest_since
     from outbox where state in ('waiting', 'in_flight') group by tenant, lane
-    """
-)
+"""
 
 # The first verdict alone is about what the source sent: what people corrected, or had judged again, is not its news.
 _JUDGED = sa.text(
@@ -169,11 +170,18 @@ _DUE = sa.text(
 )
 
 
-def queues(connection: sa.Connection) -> list[Queue]:
-    """Every queue that is not empty, in the order of the stages, then by tenant and lane."""
+def queues(connection: sa.Connection, stages: Sequence[Stage] = tuple(Stage)) -> list[Queue]:
+    """Every queue in front of ``stages`` that is not empty, in the order of the stages, then by tenant and lane."""
+    pending = [stage for stage in stages if stage not in (Stage.RAW_LEADS, Stage.CRM_SYNC_BATCHES)]
+    asked = [
+        *([_INTAKE] if Stage.RAW_LEADS in stages else []),
+        *([_PENDING] if pending else []),
+        *([_OPEN_DELIVERIES] if Stage.CRM_SYNC_BATCHES in stages else []),
+    ]
+    statement = sa.text(" union all ".join(asked))
     found = [
         Queue(Stage(row.stage), row.tenant, Lane(row.lane), row.waiting, row.oldest_since)
-        for row in connection.execute(_QUEUES)
+        for row in connection.execute(statement, {"stages": [str(stage) for stage in pending]} if pending else {})
     ]
     order, urgency = list(Stage), list(Lane)
     return sorted(found, key=lambda queue: (order.index(queue.stage), queue.tenant, urgency.index(queue.lane)))

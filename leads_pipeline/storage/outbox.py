@@ -69,8 +69,9 @@ _CLAIM = sa.text(
     """  # noqa: S608 - no value is spliced in
 )
 
-# In the order of the other statements that lock these rows, so that no two of them can deadlock.
-_EXTEND = sa.text(
+# In the order of the other statements that lock these rows, so that no two of them can deadlock. Whoever wants
+# something else of a row has committed before, or comes after the request that it is kept for.
+_KEEP = sa.text(
     """
     with mine as materialized (
         select outbox_id from outbox
@@ -78,9 +79,15 @@ _EXTEND = sa.text(
         order by outbox_id
         for update
     )
-    update outbox set claimed_until = :until, under_way_until = :under_way_until, claim_owner = :owner
-    from mine where outbox.outbox_id = mine.outbox_id
-    returning outbox.outbox_id
+    update outbox o set claimed_until = :until, claim_owner = :owner,
+        under_way_until = case when o.outbox_id = any(:sent) then :under_way_until else o.under_way_until end
+    from mine, jsonb_to_recordset(cast(:rows as jsonb)) as claimed(
+        outbox_id bigint, version integer, operation text, claims_record text
+    )
+    where o.outbox_id = mine.outbox_id and claimed.outbox_id = mine.outbox_id
+        and o.wanted_version = claimed.version and o.operation = claimed.operation
+        and o.claims_record is not distinct from claimed.claims_record
+    returning o.outbox_id
     """
 )
 
@@ -260,28 +267,40 @@ def snapshots_of(
     return found
 
 
-def extend_claims(
+def keep_claims(
     connection: sa.Connection,
-    outbox_ids: Sequence[int],
+    claimed: Sequence[ClaimedRow],
     *,
+    sent: Collection[int],
     token: str,
+    owner: int | None,
     until: datetime,
-    under_way_until: datetime | None = None,
-    owner: int | None = None,
-) -> bool:
-    """Keep these rows for ``token`` until ``until``; ``False`` when somebody else has claimed one of them since.
+    under_way_until: datetime,
+) -> set[int]:
+    """Keep these rows until ``until``, or until ``owner`` is gone; answers those of which all is as it was claimed.
 
-    Whether or not ``owner`` lives, nobody may claim them before ``under_way_until``: a request with them is about to
-    leave, if so, and may be carried out until then.
+    A row that somebody else has claimed since, or of which something else is wanted by now, is not among them. A
+    request with those that are ``sent`` is under way until ``under_way_until``, even if nobody is there to await it.
     """
+    rows = [
+        {
+            "outbox_id": row.outbox_id,
+            "version": row.wanted_version,
+            "operation": row.operation,
+            "claims_record": row.claims_record,
+        }
+        for row in claimed
+    ]
     values = {
-        "ids": list(outbox_ids),
+        "ids": [row.outbox_id for row in claimed],
+        "rows": _json(rows),
+        "sent": list(sent),
         "token": token,
+        "owner": owner,
         "until": until,
         "under_way_until": under_way_until,
-        "owner": owner,
     }
-    return len(connection.execute(_EXTEND, values).all()) == len(outbox_ids)
+    return set(connection.execute(_KEEP, values).scalars())
 
 
 def unclaim(connection: sa.Connection, outbox_ids: Sequence[int], *, token: str, now: datetime) -> None:

@@ -41,7 +41,7 @@ _LOCK = sa.text(
 # An unanswered or ambiguous request counts as sent.
 _MAY_BE_THERE = """
     o.delivered_version is not null or o.crm_record_id is not null or o.claimed_by is not null
-        or coalesce(o.last_verdict = 'ambiguous', false)
+        or coalesce(o.last_verdict = 'ambiguous', false) or coalesce(o.snapshot, '{}') <> '{}'
 """
 
 # Never sent: nothing is there to take back. Otherwise the destination must forget the record. An archive is as urgent
@@ -103,6 +103,18 @@ _DEMAND = sa.text(
         attempts = case when o.state = 'in_flight' then o.attempts else 0 end,
         updated_at = excluded.updated_at
     where o.operation <> 'erase'
+    """
+)
+
+# The caller has locked the rows.
+_HURRY = sa.text(
+    """
+    update outbox o set lane = t.lane
+    from jsonb_to_recordset(cast(:rows as jsonb)) as t(contact_id uuid, lane text)
+    where o.contact_id = t.contact_id and o.tenant = :tenant and o.operation = 'upsert' and o.state = 'waiting'
+        and o.delivered_version is null
+        and array_position(array['real_time', 'near_real_time', 'batch'], t.lane)
+          < array_position(array['real_time', 'near_real_time', 'batch'], o.lane)
     """
 )
 
@@ -215,6 +227,13 @@ def demand(connection: sa.Connection, demands: Iterable[Demand], *, tenant: str,
 def fill_in(connection: sa.Connection, demands: Iterable[Demand], *, tenant: str, now: datetime) -> None:
     """Want these versions delivered where nothing was wanted of the contact yet: a destination that was added later."""
     _send(connection, _FILL_IN, demands, tenant=tenant, now=now)
+
+
+def hurry(connection: sa.Connection, lanes: Mapping[UUID, Lane], *, tenant: str) -> None:
+    """Let contacts that wait to be sent for the first time wait in these lanes, where those are more urgent."""
+    rows = [{"contact_id": str(contact_id), "lane": lane} for contact_id, lane in lanes.items()]
+    if rows:
+        connection.execute(_HURRY, {"rows": json.dumps(rows), "tenant": tenant})
 
 
 def _send(

@@ -13,7 +13,7 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from leads_pipeline.domain.sending_gate import Subject, SuppressionKind, Unsendable
-from leads_pipeline.storage.schema import suppressions
+from leads_pipeline.storage.schema import contacts, suppressions
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +67,24 @@ _WAIT_AGAIN = sa.text(
 )
 
 
+def merged_away(connection: sa.Connection, contact_ids: Collection[UUID]) -> dict[UUID, list[UUID]]:
+    """The contacts that these have taken in: who was listed by one of their ids stays listed."""
+    rows = connection.execute(
+        sa.select(contacts.c.merged_into, contacts.c.contact_id).where(contacts.c.merged_into.in_(contact_ids))
+    )
+    found: dict[UUID, list[UUID]] = {}
+    for row in rows:
+        found.setdefault(row.merged_into, []).append(row.contact_id)
+    return found
+
+
 def listed(
     connection: sa.Connection, subjects: Mapping[UUID, tuple[str, Sequence[Subject]]], *, destination: str
 ) -> set[UUID]:
     """Those of the contacts (each with its tenant, and all by which it may be listed) that must not be sent there."""
     tenants = sorted({tenant for tenant, _subjects in subjects.values()})
     somebody_is: bool = connection.execute(_ANY, {"tenants": tenants}).scalar_one()
-    if not somebody_is:
+    if not somebody_is:  # mostly so, and nothing more need be asked
         return set()
     rows = [
         {"contact_id": str(contact_id), "tenant": tenant, "kind": item.kind, "hash": item.value_hash.hex()}

@@ -2,9 +2,8 @@
 
     python deliver_and_die.py DATABASE_URL BASE_URL SEED
 
-A life is five seconds after the last one, by a clock of its own; some contacts change while they are on their way. What
-was written down is left alone for longer than that. Writes a line for each death: where, and which contacts' rows it
-held. Ends with two lives that nobody ends.
+A life is a request's time-out after the last one, by a clock of its own; some contacts change while they are on their
+way. Writes a line for each death: where, and which contacts' rows it held. Ends with two lives that nobody ends.
 """
 
 import json
@@ -14,7 +13,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from random import Random
 from typing import Any
 from uuid import UUID
@@ -25,19 +24,20 @@ from leads_pipeline.clock import FrozenClock
 from leads_pipeline.config import Settings
 from leads_pipeline.crm import run, settling
 from leads_pipeline.crm.batch import ClaimedBatch
-from leads_pipeline.crm.courier import BatchCourier, under_way_for
+from leads_pipeline.crm.courier import BatchCourier
 from leads_pipeline.crm.health import Health
 from leads_pipeline.crm.hubspot.client import HubSpot
 from leads_pipeline.crm.port import CrmRequest, CrmResponse
 from leads_pipeline.domain.stage import ALL_LANES, Lane
 from leads_pipeline.steps.crm_sync_batches import deliver, plan_sync
 from leads_pipeline.storage import outbox_demand
-from leads_pipeline.storage.claim_owners import GRACE
 from leads_pipeline.storage.database import engine_for
 from leads_pipeline.storage.outbox_demand import Demand
 from leads_pipeline.telemetry import configure_logging
 from leads_pipeline_tests.conftest import NOW
 from leads_pipeline_tests.crm.delivering import settings_for
+
+TIME_OUT = timedelta(minutes=1)
 
 # What is about to happen, or has just happened, to the batch when its process dies.
 POINTS: dict[str, tuple[Any, str, bool]] = {
@@ -60,7 +60,6 @@ CHANGES = 3
 OFTEN = 2000
 CHANGE_EVERY = 4
 WORKERS = 2
-TIME_OUT = 10
 
 
 def dies_at(point: str, batch: int) -> None:
@@ -122,16 +121,10 @@ def held_by(connection: sa.Connection, name: str) -> list[str]:
 
 
 def check_claims(connection: sa.Connection, *, life: int, at: datetime) -> None:
-    """Nobody waits for a lease: what earlier lives held is free once the grace after this one's begin is over.
-
-    Only what they had sent is kept until it must have been carried out.
-    """
+    """What earlier lives held is free once their requests can be under way no more: nobody waits for a lease."""
     held = connection.execute(
-        sa.text(
-            "select count(*) from outbox where claimed_until > greatest(:free, under_way_until) "
-            "and claimed_by not like :mine"
-        ),
-        {"free": at + GRACE, "mine": f"life-{life}-%"},
+        sa.text("select count(*) from outbox where claimed_until > :free and claimed_by not like :mine"),
+        {"free": at + TIME_OUT, "mine": f"life-{life}-%"},
     ).scalar_one()
     if held:
         raise SystemExit(f"{held} rows wait for the lease of a dead process")
@@ -175,7 +168,7 @@ def change(connection: sa.Connection, contacts: list[UUID], *, at: datetime) -> 
 def main(database_url: str, base_url: str, seed: str) -> None:
     configure_logging(as_json=True, level=logging.ERROR)
     random = Random(int(seed))
-    numbers = {"in_flight": 1, "requests": 1_000_000, "timeout_seconds": TIME_OUT, "daily": 1_000_000}
+    numbers = {"in_flight": 1, "requests": 1_000_000, "timeout_seconds": TIME_OUT.total_seconds(), "daily": 1_000_000}
     settings = settings_for(base_url, **numbers)
     points = list(POINTS)
     work, at, life, left = True, NOW, 0, 2  # lives that nobody ends: one finds what is held, the next sends it
@@ -200,7 +193,7 @@ def main(database_url: str, base_url: str, seed: str) -> None:
                     raise SystemExit(f"{name} failed")
             left -= not work
             work = work and connection.execute(_WAITING).scalar_one()
-        at, life = at + (GRACE if work else under_way_for(TIME_OUT)), life + 1
+        at, life = at + TIME_OUT, life + 1
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from uuid import UUID
 import pytest
 
 from leads_pipeline.crm.port import CrmClient, CrmRecord, CrmRequest, CrmResponse, RecordVerdict, Verdict
-from leads_pipeline.domain.delivery import PropertyValue
+from leads_pipeline.domain.delivery import NOT_THERE, PropertyValue
 from leads_pipeline.domain.destination_schema import FieldType
 from leads_pipeline.domain.stage import Operation
 from leads_pipeline.errors import CrmError
@@ -206,6 +206,48 @@ class DifferenceContract:
         assert held[vendor.names["company"]] == "Analytical Engines"
 
 
+class WithdrawalContract:
+    """Vendors whose upsert makes a record where there is none, which a withdrawal of consent must not."""
+
+    def test_a_withdrawal_changes_what_is_there_and_makes_nothing(self, vendor: Vendor) -> None:
+        record_id = deliver(vendor, contact(vendor, company="Analytical Engines"))[1].crm_record_id
+        before = vendor.held()[UUID(int=1)].properties
+        properties = {vendor.names["company"]: "withdrawn"}
+        told = CrmRecord(
+            1,
+            "acme",
+            UUID(int=1),
+            2,
+            Operation.UPSERT,
+            record_id,
+            properties=properties,
+            complete=False,
+            withdrawal=True,
+        )
+        nowhere = replace(told, outbox_id=2, contact_id=UUID(int=2), crm_record_id=None)
+        verdicts = deliver(vendor, told, nowhere, contact(vendor, 3))
+        assert classes(verdicts) == {Verdict.DELIVERED}
+        assert (verdicts[1].code, verdicts[2].code) == (None, NOT_THERE)
+        assert vendor.held().keys() == {UUID(int=1), UUID(int=3)}
+        assert vendor.held()[UUID(int=1)].properties == {**before, **properties}
+
+    def test_a_withdrawal_is_told_to_the_record_that_is_to_change_hands_and_to_the_contact_s_own(
+        self, vendor: Vendor
+    ) -> None:
+        ids = [deliver(vendor, contact(vendor, number, company="Analytical Engines"))[number].crm_record_id
+               for number in (1, 2)]  # fmt: skip
+        properties = {vendor.names["company"]: "withdrawn"}
+        told = CrmRecord(
+            1, "acme", UUID(int=1), 2, Operation.UPSERT, ids[0], ids[1], properties=properties, complete=False,
+            withdrawal=True,
+        )  # fmt: skip
+        gone = replace(told, outbox_id=3, contact_id=UUID(int=3), crm_record_id=None, claims_record=ids[0])
+        assert classes(deliver(vendor, told, gone)) == {Verdict.DELIVERED}
+        held = vendor.held()
+        assert {key: item.crm_record_id for key, item in held.items()} == {UUID(int=1): ids[0], UUID(int=2): ids[1]}
+        assert {item.properties[vendor.names["company"]] for item in held.values()} == {"withdrawn"}
+
+
 class WholeContract:
     """Vendors that take a record whole only; a withdrawal of consent is told alone, and makes no record."""
 
@@ -226,7 +268,7 @@ class WholeContract:
         assert vendor.held() == {}
 
 
-class RecordContract(LifeContract, DifferenceContract):
+class RecordContract(LifeContract, DifferenceContract, WithdrawalContract):
     """A record of a CRM that takes differences."""
 
 

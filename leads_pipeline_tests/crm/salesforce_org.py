@@ -36,9 +36,14 @@ pipeline: {{run_seconds: 60}}
 
 def settings_for(base_url: str, **changed: Any) -> Settings:
     """Settings of an org at ``base_url``; ``above`` and ``most`` of its bulk jobs, the time-out, requests in flight."""
+    return parse_settings(yaml_for(base_url, **changed), path=Path("leads.yaml"))
+
+
+def yaml_for(base_url: str, **changed: Any) -> str:
+    """The file that ``settings_for`` reads."""
     defaults: dict[str, Any] = {"above": "null", "most": 1000, "timeout_seconds": 5, "in_flight": 2}
     assert changed.keys() <= defaults.keys()
-    return parse_settings(_YAML.format(base_url=base_url, **(defaults | changed)), path=Path("leads.yaml"))
+    return _YAML.format(base_url=base_url, **(defaults | changed))
 
 
 def keys_held(sandbox: SandboxServer) -> Counter[UUID]:

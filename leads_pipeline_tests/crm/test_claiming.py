@@ -6,14 +6,21 @@ from pydantic import ValidationError
 
 from leads_pipeline.clock import FrozenClock
 from leads_pipeline.config import DeliverySettings
-from leads_pipeline.crm.claiming import Claims, Turn
+from leads_pipeline.crm.claiming import Claims, QueueGate, Turn, every_queue
 from leads_pipeline.domain.stage import ALL_LANES, Lane
 from leads_pipeline_tests.crm.delivering import add_contacts
 
 
-def _claims(engine: sa.Engine, clock: FrozenClock) -> Claims:
+def _claims(engine: sa.Engine, clock: FrozenClock, *, passes: QueueGate = every_queue) -> Claims:
     return Claims(
-        engine, "hubspot", lanes=ALL_LANES, tenants=["acme"], size=10, settings=DeliverySettings(), clock=clock
+        engine,
+        "hubspot",
+        lanes=ALL_LANES,
+        tenants=["acme"],
+        size=10,
+        settings=DeliverySettings(),
+        clock=clock,
+        passes=passes,
     )
 
 
@@ -60,6 +67,30 @@ def test_a_lane_that_is_parked_has_no_turn(engine: sa.Engine, clock: FrozenClock
     claims = _claims(engine, clock)
     assert claims.next(without=[Lane.BATCH]) is None
     assert claims.next() == Turn(Lane.BATCH)
+
+
+def test_a_queue_that_may_not_pass_has_no_turn_and_fills_no_room(engine: sa.Engine, clock: FrozenClock) -> None:
+    """As of a tenant whose batch is held for its quality; what is to be taken away goes all the same."""
+    [kept] = add_contacts(engine, lane=Lane.BATCH)
+    [sent] = add_contacts(engine, lane=Lane.REAL_TIME)
+    may = {"batch": False}
+    claims = _claims(engine, clock, passes=lambda tenant, lane: (tenant, lane) != ("acme", Lane.BATCH) or may["batch"])
+    turn = claims.next()
+    assert turn == Turn(Lane.REAL_TIME)
+    with engine.begin() as connection:
+        assert claims.pick(connection, turn, now=clock.now()) == [sent.outbox_id]
+    may["batch"] = True
+    clock.advance(1)
+    assert claims.next(without=[Lane.REAL_TIME]) == Turn(Lane.BATCH)
+    may["batch"] = False
+    with engine.begin() as connection:
+        connection.execute(
+            sa.text("update outbox set operation = 'archive' where outbox_id = :id"), {"id": kept.outbox_id}
+        )
+    clock.advance(1)
+    turn = claims.next()
+    assert turn is not None
+    assert turn.removals == (kept.outbox_id,)
 
 
 def test_a_lane_that_is_left_out_keeps_its_part_and_floors_leave_room_for_each_other() -> None:

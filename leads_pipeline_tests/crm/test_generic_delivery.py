@@ -15,10 +15,11 @@ import sqlalchemy as sa
 
 from leads_pipeline.clock import FrozenClock
 from leads_pipeline.config import Settings, parse_settings
-from leads_pipeline.crm.courier import under_way_for
-from leads_pipeline.crm.parking import AUTH
+from leads_pipeline.crm.parking import AUTH, parked_now
 from leads_pipeline.sandbox.faults import FaultKind
+from leads_pipeline.steps.checked_mappings import check_mappings
 from leads_pipeline.storage import outbox_demand
+from leads_pipeline.storage.claim_owners import GRACE
 from leads_pipeline.storage.schema import golden_contacts
 from leads_pipeline_tests.conftest import NOW
 from leads_pipeline_tests.crm.contract import Held
@@ -144,6 +145,18 @@ def test_contacts_change_are_archived_come_back_and_are_erased(
     assert place.repeated() == 0
 
 
+def test_what_is_mapped_fits_and_is_sent_after_a_check_as_well(
+    place: Place, engine: sa.Engine, clock: FrozenClock
+) -> None:
+    settings = place.settings(**_sizes(place, 10))
+    [checked] = check_mappings(engine, settings=settings, clock=clock, runner_id="test")
+    assert (checked.faults, checked.problem) == ((), None)
+    [contact] = add_contacts(engine, destination="out")
+    sync(engine, settings, clock)
+    assert place.emails() == {contact.contact_id: contact.email}
+    assert row_of(engine, contact)["withheld"] is None
+
+
 def test_a_withdrawal_of_consent_is_told_and_nothing_after_it(
     place: Place, engine: sa.Engine, clock: FrozenClock
 ) -> None:
@@ -186,11 +199,23 @@ def test_what_a_killed_worker_held_is_sent_again_and_takes_effect_once(
     assert killed.returncode == -signal.SIGKILL
     clock, settings = FrozenClock(NOW), place.settings(**more)
     assert sync(engine, settings, clock).delivered == 30 - done - batch
-    clock.advance(under_way_for(settings.destinations["out"].timeout_seconds).total_seconds())
+    clock.advance(GRACE.total_seconds())
     assert sync(engine, settings, clock).delivered == batch
     assert place.emails() == {item.contact_id: item.email for item in contacts}
     assert place.repeated() == 0
     assert states(engine, contacts) == {"delivered"}
+
+
+def test_a_stated_limit_holds_for_transactions_and_files_as_for_requests(
+    place: Place, engine: sa.Engine, clock: FrozenClock
+) -> None:
+    text = place.yaml.replace("{in_flight: 2}", "{in_flight: 2, windows: [{requests: 2, seconds: 3600}]}")
+    sizes = _sizes(place, 10)
+    text += "".join(f"    {name}: {value}\n" for name, value in sizes.items()) + "pipeline: {run_seconds: 1}\n"
+    add_contacts(engine, 50, destination="out")
+    report = sync(engine, parse_settings(text, path=Path("leads.yaml")), clock)
+    assert report.requests == 2
+    assert report.delivered == len(place.held()) == (20 if sizes else 2)
 
 
 def test_a_destination_that_refuses_us_is_parked_and_no_contact_pays_for_it(
@@ -199,9 +224,13 @@ def test_a_destination_that_refuses_us_is_parked_and_no_contact_pays_for_it(
     contacts = add_contacts(engine, 20, destination="out")
     place.played.fail({"kind": FaultKind.AUTH})
     report = sync(engine, place.settings(**_sizes(place, 10)), clock)
-    assert report.parked["out"].reason == AUTH
+    parked = report.parked["out"]
+    assert (parked.reason, parked.code in parked.advice if parked.code else None) == (AUTH, True)
+    assert parked.code in ("HTTP_401", "INVALID_AUTHORIZATION_SPECIFICATION", "ENOENT")
+    settings = place.settings(**_sizes(place, 10))
+    assert parked_now(engine, settings=settings, now=clock.now()).destinations["out"] == parked
     assert {row["attempts"] for row in outbox_rows(engine).values()} == {0}
     place.played.fail()
     clock.advance(60)
-    assert sync(engine, place.settings(**_sizes(place, 10)), clock).delivered == 20
+    assert sync(engine, settings, clock).delivered == 20
     assert states(engine, contacts) == {"delivered"}

@@ -1,11 +1,17 @@
 """Many contacts as one job of Bulk API 2.0: persisted, held by nobody, taken further by whoever comes."""
 
-from collections.abc import Iterator
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from click.testing import CliRunner
 
+from leads_pipeline.cli import cli
 from leads_pipeline.clock import FrozenClock
 from leads_pipeline.config import Settings
 from leads_pipeline.crm.clients import build_clients
@@ -16,8 +22,9 @@ from leads_pipeline.domain.stage import ALL_LANES, Lane
 from leads_pipeline.sandbox.faults import FaultKind
 from leads_pipeline.steps.crm_sync_batches import plan_sync
 from leads_pipeline.storage.bulk_jobs import open_jobs
+from leads_pipeline.storage.outbox_demand import erase
 from leads_pipeline_tests.crm.delivering import Contact, add_contacts, change, outbox_rows, row_of, states, sync
-from leads_pipeline_tests.crm.salesforce_org import SECRET_ENV, keys_held, settings_for
+from leads_pipeline_tests.crm.salesforce_org import SECRET_ENV, keys_held, settings_for, yaml_for
 
 # A job with its limits, its making, its upload, its close, its poll and its three results.
 JOB_REQUESTS = 8
@@ -81,7 +88,7 @@ def test_more_due_contacts_than_the_threshold_go_as_one_job(
     assert {rows[item.outbox_id]["crm_record_id"] for item in contacts} == {item["id"] for item in org.contacts()}
     assert org.report()["endpoints"]["jobs/create"] == 1
     with engine.connect() as connection:
-        assert open_jobs(connection, "salesforce").jobs == 0
+        assert open_jobs(connection) == []
         assert connection.execute(sa.text("select count(*) from bulk_jobs where batch is not null")).scalar_one() == 0
 
 
@@ -109,6 +116,18 @@ def test_up_to_the_threshold_and_in_the_real_time_lane_there_is_no_job(
     assert "jobs/create" not in org.report()["endpoints"]
 
 
+def test_what_is_urgent_goes_before_each_job(engine: sa.Engine, clock: FrozenClock, org: SandboxServer) -> None:
+    many(engine, 500)
+    [urgent] = add_contacts(engine, lane=Lane.REAL_TIME, destination="salesforce", company="Analytical Engines")
+    org.set_faults([{"kind": FaultKind.SLOW, "match": urgent.email, "endpoint": "collections/upsert"}])
+    assert sync(engine, settings_for(org.base_url, above=20, most=100), clock).delivered == 501
+
+    asked = [item["endpoint"] for item in org.arrivals() if item["endpoint"] in ("collections/upsert", "jobs/create")]
+    # What is left of the urgent contact's request is filled up with others, and three jobs leave one contact over.
+    assert asked == ["collections/upsert", "jobs/create", "jobs/create", "jobs/create", "collections/upsert"]
+    assert org.faults()[0]["fired"] == 1
+
+
 def test_a_job_that_takes_its_time_is_asked_about_by_whoever_comes_and_starts_a_run_by_itself(
     engine: sa.Engine, clock: FrozenClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -123,12 +142,30 @@ def test_a_job_that_takes_its_time_is_asked_about_by_whoever_comes_and_starts_a_
             return dict(plan.by_destination)
 
         assert planned() == {}
+        with engine.connect() as connection:
+            assert [(item.destination, item.jobs, item.records) for item in open_jobs(connection)] == [
+                ("salesforce", 1, 30)
+            ]
         clock.advance(10)
         assert planned() == {"salesforce": 1}
         assert sync(engine, settings, clock).delivered == 0
         clock.advance(300)
         assert sync(engine, settings, clock).delivered == 30
         assert planned() == {}
+
+
+def test_a_session_that_ends_while_a_job_is_at_work_is_renewed(
+    engine: sa.Engine, clock: FrozenClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(SECRET_ENV, "a-secret")
+    with running_sandbox(SalesforceOptions(token="a-secret", job_seconds=300), clock=clock) as org:
+        settings = settings_for(org.base_url, above=20)
+        many(engine)
+        sync(engine, settings, clock)
+        org.expire_tokens()
+        clock.advance(300)
+        report = sync(engine, settings, clock)
+    assert (report.delivered, dict(report.parked)) == (30, {})
 
 
 def test_each_row_of_a_job_has_its_own_verdict(engine: sa.Engine, clock: FrozenClock, org: SandboxServer) -> None:
@@ -186,6 +223,83 @@ def test_a_process_that_is_killed_at_any_request_of_a_job_loses_nothing_and_doub
     assert set(org.writes_per_lead_key().values()) == {1}  # no second job did the same again
 
 
+class Befalling(Dying):
+    """Salesforce's client; ``befall`` is called after the first answer to a request of ``purpose``."""
+
+    def __init__(self, settings: Settings, *, purpose: str, befall: Callable[[], object]) -> None:
+        super().__init__(settings, place=-1, after=False)
+        self._purpose, self._befall = purpose, [befall]
+
+    def send(self, request: CrmRequest) -> CrmResponse:
+        response = super().send(request)
+        if request.purpose == self._purpose and self._befall:
+            self._befall.pop()()
+        return response
+
+
+@pytest.mark.parametrize("purpose", ["bulk_create", "bulk_upload"])
+def test_who_is_erased_before_a_job_is_closed_is_not_in_it(
+    engine: sa.Engine, clock: FrozenClock, org: SandboxServer, purpose: str
+) -> None:
+    settings, [gone, *others] = settings_for(org.base_url, above=20), many(engine)
+
+    def erased() -> None:
+        with engine.begin() as connection:
+            erase(connection, [gone.contact_id], tenant="acme", now=clock.now())
+
+    client = Befalling(settings, purpose=purpose, befall=erased)
+    sync(engine, settings, clock, clients={"salesforce": client})  # type: ignore[dict-item]  # it is a JobClient
+    finish(engine, settings, clock)
+    assert keys_held(org) == {contact.contact_id: 1 for contact in others}
+    assert states(engine, others) == {"delivered"}
+    assert str(gone.contact_id) not in org.writes_per_lead_key()
+    assert (row_of(engine, gone)["operation"], row_of(engine, gone)["state"]) == ("erase", "delivered")
+
+
+@pytest.mark.parametrize("purpose", ["bulk_create", "bulk_upload"])
+def test_a_job_of_which_nobody_may_go_any_more_is_given_up(
+    engine: sa.Engine, clock: FrozenClock, org: SandboxServer, purpose: str
+) -> None:
+    settings, contacts = settings_for(org.base_url, above=20), many(engine)
+
+    def changed() -> None:
+        for contact in contacts:
+            change(engine, contact, first_name="Augusta")
+
+    client = Befalling(settings, purpose=purpose, befall=changed)
+    sync(engine, settings, clock, clients={"salesforce": client})  # type: ignore[dict-item]  # it is a JobClient
+    finish(engine, settings, clock)
+    assert {item["properties"]["FirstName"] for item in org.contacts()} == {"Augusta"}
+    assert set(org.writes_per_lead_key().values()) == {1}
+    with engine.connect() as connection:
+        assert open_jobs(connection) == []
+
+
+@pytest.mark.parametrize(
+    ("point", "number"),
+    [
+        ("written down", 1),
+        *(("asked", number) for number in (2, 3, 4, 5, JOB_REQUESTS)),  # made, handed over, closed, done, told
+        *(("noted", number) for number in (1, 2, 3)),
+        ("settled", 1),
+        ("ended", 1),
+    ],
+)
+def test_a_job_outlives_a_process_that_is_killed_with_9(
+    engine: sa.Engine, clock: FrozenClock, org: SandboxServer, point: str, number: int
+) -> None:
+    contacts = many(engine)
+    url = engine.url.render_as_string(hide_password=False)
+    command = [sys.executable, "-m", "leads_pipeline_tests.crm.bulk_process", url, org.base_url, point, str(number)]
+    assert subprocess.run(command, check=False, capture_output=True, timeout=120).returncode == -signal.SIGKILL
+
+    finish(engine, settings_for(org.base_url, above=20), clock)
+
+    assert states(engine, contacts) == {"delivered"}
+    assert keys_held(org) == {contact.contact_id: 1 for contact in contacts}
+    assert set(org.writes_per_lead_key().values()) == {1}
+
+
 def test_a_job_that_hangs_is_aborted_at_its_deadline_and_its_contacts_are_sent_again(
     engine: sa.Engine, clock: FrozenClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -213,3 +327,19 @@ def test_a_limit_that_is_reached_gives_the_contacts_back(
     assert (report.delivered, report.dead, report.throttled) == (0, 0, 1)
     assert states(engine, contacts) == {"waiting"}
     assert {row["attempts"] for row in outbox_rows(engine).values()} == {0}
+
+
+def test_what_is_under_way_in_jobs_shows_in_the_status(
+    engine: sa.Engine, clock: FrozenClock, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv(SECRET_ENV, "a-secret")
+    monkeypatch.setenv("LEADS_DATABASE_URL", engine.url.render_as_string(hide_password=False))
+    with running_sandbox(SalesforceOptions(token="a-secret", job_seconds=300), clock=clock) as org:
+        many(engine)
+        sync(engine, settings_for(org.base_url, above=20), clock)
+        config = tmp_path / "leads.yaml"
+        config.write_text(yaml_for(org.base_url, above=20), encoding="utf-8")
+        shown = CliRunner().invoke(cli, ["--config", str(config), "status"])
+
+    assert shown.exit_code == 0, shown.output
+    assert "salesforce works on 30 contacts in bulk jobs: 1" in shown.output

@@ -165,6 +165,14 @@ def test_the_processes_of_an_account_share_one_token_and_renew_it_once_when_it_i
     assert (org.report()["endpoints"]["oauth2/token"], org.report()["unauthorized"]) == (2, 1)
 
 
+def test_a_session_that_has_ended_keeps_nobody_from_the_fields(org: SandboxServer) -> None:
+    settings = settings_for(org.base_url).destinations["salesforce"]
+    with closing(BUILDERS["salesforce"](settings, MemoryTokens())) as client:
+        assert client.describe(courier=client.send).fields["Lead_Key__c"].unique
+        org.expire_tokens()
+        assert client.describe(courier=client.send).fields["LastName"].max_length == 80
+
+
 def test_a_user_signs_in_with_a_certificate_and_without_a_secret(
     clock: FrozenClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,6 +10,8 @@ import pytest
 from leads_pipeline.crm.port import Verdict
 from leads_pipeline.crm.sandbox.running import SandboxServer, running_sandbox
 from leads_pipeline.crm.sandbox.zoho.options import ZohoOptions
+from leads_pipeline.domain.stage import Operation
+from leads_pipeline.sandbox.faults import FaultKind
 from leads_pipeline_tests.crm.contract import (
     BatchContract,
     ConflictContract,
@@ -20,6 +22,7 @@ from leads_pipeline_tests.crm.contract import (
     SchemaContract,
     Sending,
     Vendor,
+    classes,
     contact,
     deliver,
 )
@@ -55,6 +58,59 @@ class TestZoho(
         record = replace(record, properties={**record.properties, "no_such_property": "x"})
         assert deliver(vendor, record)[1].verdict is Verdict.DELIVERED
         assert vendor.count() == 1
+
+    def test_a_last_name_need_not_be_mapped_where_leads_yaml_puts_one_in_its_place(self, vendor: PlayedZoho) -> None:
+        required = []
+        for put_in in ({}, {"Last_Name": "(unknown)"}):
+            sending = Sending(vendor.client(if_unknown=put_in))
+            required.append(sending.client.describe(courier=sending).fields["Last_Name"].required)
+        assert required == [True, False]
+
+    def test_what_is_erased_is_not_in_the_recycle_bin_either(self, vendor: PlayedZoho) -> None:
+        first, second = deliver(vendor, contact(vendor), contact(vendor, 2)).values()
+        archived = contact(vendor, operation=Operation.ARCHIVE, version=2, crm_record_id=first.crm_record_id)
+        deliver(vendor, archived)
+        assert len(list(vendor.sandbox.contacts(archived=True))) == 1
+        erased = [
+            contact(vendor, number, operation=Operation.ERASE, version=3, crm_record_id=verdict.crm_record_id)
+            for number, verdict in enumerate((first, second), start=1)
+        ]
+        for _time in range(2):
+            assert classes(deliver(vendor, *erased)) == {Verdict.DELIVERED}
+            assert (vendor.count(), list(vendor.sandbox.contacts(archived=True))) == (0, [])
+
+    def test_a_record_that_lost_our_key_is_erased_and_one_of_another_contact_is_not(self, vendor: PlayedZoho) -> None:
+        first, second = deliver(vendor, contact(vendor), contact(vendor, 2)).values()
+        keys = [
+            {"id": first.crm_record_id, "Lead_Key": None},
+            {"id": second.crm_record_id, "Lead_Key": str(UUID(int=9))},
+        ]
+        assert vendor.ask("PUT", "/Leads", json={"data": keys}).status_code == 200
+        verdicts = deliver(
+            vendor,
+            *(contact(vendor, number, operation=Operation.ERASE, version=2, crm_record_id=verdict.crm_record_id)
+              for number, verdict in enumerate((first, second), start=1)),
+        )  # fmt: skip
+        assert (verdicts[1].verdict, verdicts[2].verdict) == (Verdict.DELIVERED, Verdict.CONFLICT)
+        assert verdicts[2].holder_id == second.crm_record_id
+        assert vendor.held().keys() == {UUID(int=9)}
+
+    def test_who_may_not_empty_the_recycle_bin_is_told_and_goes_on_with_everything_else(
+        self, vendor: PlayedZoho
+    ) -> None:
+        made = deliver(vendor, contact(vendor))[1]
+        vendor.fail({"kind": FaultKind.FORBIDDEN_403, "endpoint": "recycle_bin/delete"})
+        erased = contact(vendor, operation=Operation.ERASE, version=2, crm_record_id=made.crm_record_id)
+        verdict = deliver(vendor, erased)[1]
+        assert (verdict.verdict, verdict.code) == (Verdict.INVALID, "NO_PERMISSION")
+        assert "recycle bin for 60 days" in (verdict.explanation or "")
+        assert vendor.count() == 0
+
+    def test_a_refused_purge_counts_as_done_only_if_it_is_about_the_id(self, vendor: PlayedZoho) -> None:
+        made = deliver(vendor, contact(vendor))[1]
+        vendor.fail({"kind": FaultKind.REFUSED_400, "endpoint": "recycle_bin/delete"})
+        erased = contact(vendor, operation=Operation.ERASE, version=2, crm_record_id=made.crm_record_id)
+        assert deliver(vendor, erased)[1].verdict is Verdict.INVALID
 
     def test_each_answer_tells_what_is_left_until_the_limit_itself_refuses(self, vendor: Vendor) -> None:
         """Zoho tells nothing before half of the credits is used, and never how many there are."""

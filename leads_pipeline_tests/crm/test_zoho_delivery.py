@@ -1,6 +1,7 @@
 """Contacts on their way to Zoho, from the outbox on: tokens, credits, refusals, removals."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ destinations:
     client_secret: {{env: LEADS_ZOHO_CLIENT_SECRET}}
     refresh_token: {{env: LEADS_ZOHO_REFRESH_TOKEN}}
     timeout_seconds: 5
-    name_if_unknown: {name_if_unknown}
+    if_unknown: {if_unknown}
     limits:
       windows: [{{credits: {credits}, seconds: 86400}}]
       reserve: 0
@@ -64,7 +65,7 @@ def sandbox() -> Iterator[SandboxServer]:
 
 
 def settings_for(base_url: str, **changes: object) -> Settings:
-    values = {"name_if_unknown": "null", "credits": 5000, "in_flight": 4} | changes
+    values = {"if_unknown": "{}", "credits": 5000, "in_flight": 4} | changes
     return parse_settings(_YAML.format(base_url=base_url, **values), path=Path("leads.yaml"))
 
 
@@ -155,6 +156,20 @@ def test_our_own_limit_of_credits_is_kept_without_a_429(
     assert sandbox.report()["http_429"] == 0
 
 
+def test_processes_together_keep_to_the_requests_at_once(
+    engine: sa.Engine, clock: FrozenClock, sandbox: SandboxServer
+) -> None:
+    settings = settings_for(sandbox.base_url, in_flight=8)
+    add(engine, 2000)
+    sandbox.set_faults([{"kind": "slow", "latency_ms": 30}])
+    with ThreadPoolExecutor(2) as processes:  # each with clients and a limiter of its own
+        reports = list(processes.map(lambda _process: sync(engine, settings, clock), range(2)))
+    assert sum(report.delivered for report in reports) == 2000
+    seen = sandbox.report()
+    assert (seen["http_429"], seen["endpoints"]["oauth/token"]) == (0, 1)
+    assert 1 < seen["max_in_flight"] <= 5
+
+
 def test_who_has_no_last_name_is_a_dead_letter_that_says_what_helps_or_gets_the_configured_one(
     engine: sa.Engine, clock: FrozenClock, sandbox: SandboxServer
 ) -> None:
@@ -165,10 +180,10 @@ def test_who_has_no_last_name_is_a_dead_letter_that_says_what_helps_or_gets_the_
     with engine.connect() as connection:
         letter = connection.execute(sa.text("select * from dead_letters")).mappings().one()
     assert letter["code"] == "MANDATORY_NOT_FOUND"
-    assert "name_if_unknown" in str(dict(letter))
+    assert "if_unknown" in str(dict(letter))
 
     [another] = add(engine, last_name=None)
-    assert sync(engine, settings_for(sandbox.base_url, name_if_unknown='"(unknown)"'), clock).delivered == 1
+    assert sync(engine, settings_for(sandbox.base_url, if_unknown="{Last_Name: (unknown)}"), clock).delivered == 1
     held = {item["properties"]["Lead_Key"]: item["properties"]["Last_Name"] for item in sandbox.contacts()}
     assert held[str(another.contact_id)] == "(unknown)"
 

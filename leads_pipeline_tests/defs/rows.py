@@ -155,7 +155,7 @@ class Flow:
         for outbox_id in self.connection.execute(
             sa.text("select outbox_id from outbox where contact_id = :contact"), {"contact": contact}
         ).scalars():
-            self.insert("dead_letters", contact_id=contact, outbox_id=outbox_id, destination="hubspot")
+            self.insert("dead_letters", contact_id=contact, outbox_id=outbox_id)
         return lead
 
     def disposed(self, state: str) -> UUID:

@@ -169,6 +169,14 @@ def test_a_destination_that_is_new_is_filled_without_anybody_asking(deliveries_t
     assert deliveries_tick().tags["leads/due"] == "crm_sync_batches"
 
 
+def test_a_vendor_s_job_that_may_be_over_is_work_although_nothing_else_is_due(deliveries_tick, seeding, clock):
+    with seeding() as flow:
+        flow.insert("bulk_jobs", destination="hubspot", next_poll_at=clock.now() + timedelta(seconds=5), ended_at=None)
+    assert isinstance(deliveries_tick(), dg.SkipReason)
+    clock.advance(5)
+    assert deliveries_tick().tags["leads/due"] == "crm_sync_batches"
+
+
 def test_runs_for_leads_on_their_way_are_no_setbacks_when_none_of_them_is_to_be_sent(
     deliveries_tick, run, seeding, clock, flow_context
 ):

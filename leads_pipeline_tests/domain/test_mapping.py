@@ -34,6 +34,14 @@ def test_known_fields_go_under_the_destination_s_names_and_unknown_ones_are_left
     assert (mapped.properties, mapped.withheld) == ({"firstname": "Ada"}, {})
 
 
+def test_a_destination_that_takes_any_property_is_sent_each_as_it_is() -> None:
+    rules = [MappingRule("anything", "risk_score"), MappingRule("company", "company")]
+    schema = DestinationSchema({"company": FieldSchema("company", FieldType.NUMBER)}, is_open=True)
+    assert [(item.name, item.fault) for item in mapping_faults(rules, schema)] == [("company", Fault.WRONG_TYPE)]
+    mapped = DestinationMapping(rules, schema).properties_of({"risk_score": 7, "company": "Engines"})
+    assert (mapped.properties, mapped.withheld) == ({"anything": 7}, {"company": Fault.WRONG_TYPE})
+
+
 def test_only_what_was_delivered_before_is_cleared() -> None:
     mapping = DestinationMapping([MappingRule("company", "company"), MappingRule("city", "city")])
     assert mapping.properties_of({}, delivered=("company", "nickname")).properties == {"company": ""}

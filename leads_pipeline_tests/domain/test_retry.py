@@ -113,6 +113,65 @@ def test_a_retry_is_due_within_the_upper_half_of_its_backoff(verdict: Verdict, a
     assert max(ceiling / 2, 2.0 if verdict is Verdict.LOCKED else 0) - 1e-3 <= wait <= max(ceiling, 2.0) + 1e-3
 
 
+def _life(verdict: Verdict, policy: RetryPolicy, rolls: list[float], asked: float | None = None) -> list[float]:
+    """The waits of a record that is refused in one way until it dies; the dice fall as they did, again and again."""
+    waits: list[float] = []
+    attempts, failures = 0, {}
+    while True:
+        roll = rolls[len(waits) % len(rolls)]
+        budgets = RetryBudgets(policy)
+        step = _step(verdict, attempts=attempts, failures=failures, budgets=budgets, roll=roll, asked=asked)
+        attempts, failures = step.attempts, dict(step.failures)
+        if step.state is OutboxState.DEAD:
+            return waits
+        waits.append((step.due_at - NOW).total_seconds())
+
+
+@given(verdict=st.sampled_from(RETRIED), policy=policies, rolls=st.lists(dice, min_size=1))
+def test_a_record_lives_as_long_as_its_schedule_says_however_the_dice_fall(
+    verdict: Verdict, policy: RetryPolicy, rolls: list[float]
+) -> None:
+    waits, least = _life(verdict, policy, rolls), 2.0 if verdict is Verdict.LOCKED else 0.0
+    allowed = [(max(shortest, least), max(longest, least)) for shortest, longest in schedule(policy)]
+    assert len(waits) == len(allowed) == policy.max_attempts - 1
+    for wait, (shortest, longest) in zip(waits, allowed, strict=True):
+        assert shortest - 1e-5 <= wait <= longest + 1e-5
+    shortest_sum, longest_sum = (sum(bounds[side] for bounds in allowed) for side in (0, 1))
+    assert shortest_sum - 1e-3 <= sum(waits) <= longest_sum + 1e-3
+
+
+@given(policy=policies)
+def test_the_sum_of_a_schedule_is_that_of_a_doubling_wait_up_to_its_ceiling(policy: RetryPolicy) -> None:
+    doubling = 0
+    while doubling < policy.max_attempts - 1 and policy.base_seconds * 2**doubling < policy.max_seconds:
+        doubling += 1
+    expected = policy.base_seconds * (2**doubling - 1) + policy.max_seconds * (policy.max_attempts - 1 - doubling)
+    assert sum(longest for _shortest, longest in schedule(policy)) == pytest.approx(expected)
+    assert sum(shortest for shortest, _longest in schedule(policy)) == pytest.approx(expected / 2)
+
+
+@given(verdict=st.sampled_from(RETRIED), policy=policies, roll=dice, asked=st.floats(0, 5000))
+def test_a_pause_that_is_asked_for_makes_no_wait_shorter(
+    verdict: Verdict, policy: RetryPolicy, roll: float, asked: float
+) -> None:
+    with_it, without = _life(verdict, policy, [roll], asked), _life(verdict, policy, [roll])
+    assert with_it == pytest.approx([max(wait, asked) for wait in without], abs=1e-5)
+
+
+@given(attempts=st.integers(0, 200), verdicts=st.tuples(*[st.sampled_from(RETRIED)] * 2), rolls=st.tuples(dice, dice))
+def test_one_refusal_more_shortens_no_wait_of_its_class(
+    attempts: int, verdicts: tuple[Verdict, Verdict], rolls: tuple[float, float]
+) -> None:
+    """Whatever class the refusals before were of: what counts is how many there were."""
+    policy = BUDGETS.of(verdicts[0])
+    budgets = RetryBudgets(RetryPolicy(policy.base_seconds, policy.max_seconds, 1000))
+    waits = [
+        (_step(verdicts[0], attempts=count, failures={verdicts[1]: count}, budgets=budgets, roll=rolls[0]).due_at - NOW)
+        for count in (attempts, attempts + 1)
+    ]
+    assert waits[0] <= waits[1]
+
+
 def test_two_records_that_failed_together_do_not_come_back_together() -> None:
     assert (
         _step(Verdict.TRANSIENT, attempts=5, roll=0.1).due_at != _step(Verdict.TRANSIENT, attempts=5, roll=0.9).due_at

@@ -207,6 +207,9 @@ def test_a_rate_spaces_the_letters_of_each_destination_and_goes_on_behind_what_w
     redrive(engine, [*letters, *elsewhere], done=GRACE, per_second=2)
     assert _due(engine, letters) == [0, 0.25, 0.5, 1.0, 1.5]
     assert _due(engine, elsewhere) == [0, 0.5]
+    with engine.connect() as connection:
+        late = sa.text("select count(*) from outbox where waiting_since < due_at")
+        assert connection.execute(late).scalar_one() == 0, "what was given up for days has not waited all that time"
     later = DoneBy("grace", NOW + 60 * SECOND)
     [last] = _die(engine, 1)
     redrive(engine, [last], done=later, per_second=2)

@@ -3,6 +3,7 @@
 import threading
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 import pytest
 import sqlalchemy as sa
@@ -191,6 +192,14 @@ def test_a_verified_and_valuable_contact_is_delivered_before_the_rest_of_its_bat
     lead = member(engine, contact(engine), email="anna@firm.com", lane=Lane.BATCH)
     with engine.begin() as connection:
         connection.execute(sa.update(schema.validated_leads).values(value_score=value, risk_score=0))
+    found_valid(engine, lead)
+    refresh_golden_contacts(engine, chunk(), settings=settings)
+    assert one(engine, schema.outbox)["lane"] == lane
+
+
+def found_valid(engine: sa.Engine, lead: UUID) -> None:
+    """A provider's verdict about a lead's mailbox."""
+    with engine.begin() as connection:
         connection.execute(
             sa.insert(schema.verifications).values(
                 verification_id=uuid7(NOW), tenant=TENANT, lead_id=lead, revision=1, kind="mailbox", tier="full",
@@ -198,8 +207,26 @@ def test_a_verified_and_valuable_contact_is_delivered_before_the_rest_of_its_bat
                 verified_at=NOW, batch_id=uuid7(NOW), runner_id="test",
             )
         )  # fmt: skip
+
+
+@pytest.mark.parametrize(("was_sent", "lane"), [(False, Lane.NEAR_REAL_TIME), (True, Lane.BATCH)])
+def test_a_verdict_that_comes_late_hurries_a_contact_that_still_waits_to_be_sent_for_the_first_time(
+    engine: sa.Engine, settings: Settings, was_sent: bool, lane: Lane
+) -> None:
+    person = contact(engine)
+    lead = member(engine, person, email="anna@firm.com", lane=Lane.BATCH)
+    with engine.begin() as connection:
+        connection.execute(sa.update(schema.validated_leads).values(value_score=70, risk_score=0))
     refresh_golden_contacts(engine, chunk(), settings=settings)
-    assert one(engine, schema.outbox)["lane"] == lane
+    assert one(engine, schema.outbox)["lane"] == Lane.BATCH
+    if was_sent:
+        with engine.begin() as connection:
+            connection.execute(sa.update(schema.outbox).values(delivered_version=1))
+    found_valid(engine, lead)
+    ask_for(engine, person, lane=Lane.BATCH)
+    refresh_golden_contacts(engine, chunk(now=LATER), settings=settings)
+    row = one(engine, schema.outbox)
+    assert (row["wanted_version"], row["lane"], row["waiting_since"]) == (2, lane, NOW)
 
 
 def test_a_delivery_under_way_keeps_its_claim_while_more_is_wanted(engine: sa.Engine, settings: Settings) -> None:

@@ -38,7 +38,22 @@ def test_every_queue_of_the_flow_shows_with_its_oldest(connection, flow):
     assert list(queues) == list(Stage)
     assert queues[Stage.RAW_LEADS].waiting == 3
     assert queues[Stage.RAW_LEADS].oldest_seconds(flow.now) == 300
+    for stage in Stage:
+        assert measurements.queues(connection, [stage]) == [queues[stage]]
     assert queues[Stage.CRM_SYNC_BATCHES].waiting == 1
+
+
+def test_one_stage_s_queues_are_found_without_reading_what_waits_in_front_of_the_others(connection, flow):
+    asked = []
+
+    def note(_connection, _cursor, statement, *_more) -> None:
+        asked.append(statement)
+
+    sa.event.listen(connection, "before_cursor_execute", note)
+    measurements.queues(connection, [Stage.DEDUPED_LEADS])
+    assert "outbox" not in asked[0]
+    measurements.queues(connection, [Stage.CRM_SYNC_BATCHES])
+    assert "from pending" not in asked[1]
 
 
 def test_a_clock_that_is_behind_the_rows_gives_no_negative_age(connection, flow):

@@ -1,18 +1,18 @@
 """The outbox: who may claim a row, and what a settlement may change."""
 
 from collections.abc import Collection
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 
-from leads_pipeline.domain.delivery import RecordVerdict, Verdict
+from leads_pipeline.domain.delivery import ClaimedRow, RecordVerdict, Verdict
 from leads_pipeline.domain.retry import NextStep
 from leads_pipeline.domain.stage import Operation, OutboxState
 from leads_pipeline.storage.outbox import (
-    _EXTEND,
+    _KEEP,
     Settlement,
     claim,
-    extend_claims,
+    keep_claims,
     settle,
 )
 from leads_pipeline_tests.conftest import NOW
@@ -144,16 +144,42 @@ def test_a_claim_that_ran_out_leaves_an_ambiguous_outcome(engine: sa.Engine) -> 
     assert row_of(engine, contact)["last_verdict"] == "ambiguous"
 
 
-def test_a_lease_is_extended_only_while_every_row_is_still_held(engine: sa.Engine) -> None:
-    contacts = add_contacts(engine, 2)
-    ids = _claim(engine, contacts, token="a")
+def _keep(engine: sa.Engine, rows: list[ClaimedRow], *, until: datetime, token: str = "a") -> set[int]:
+    with engine.begin() as connection:
+        return keep_claims(
+            connection,
+            rows,
+            sent=[row.outbox_id for row in rows[:1]],
+            token=token,
+            owner=None,
+            until=until,
+            under_way_until=until - timedelta(seconds=30),
+        )
+
+
+def test_only_rows_that_are_still_held_and_wanted_as_they_were_claimed_are_kept(engine: sa.Engine) -> None:
+    contacts = kept, lost, changed, gone, handed_on = add_contacts(engine, 5)
+    with engine.begin() as connection:
+        connection.execute(
+            sa.text("update outbox set claims_record = '77' where outbox_id = :id"), {"id": handed_on.outbox_id}
+        )
+        rows = claim(connection, [item.outbox_id for item in contacts], token="a", until=LEASE, now=NOW)
     later = LEASE + timedelta(seconds=60)
+    assert _keep(engine, rows, until=LEASE) == {item.outbox_id for item in contacts}
+    assert row_of(engine, kept)["under_way_until"] == LEASE - timedelta(seconds=30)
+    assert row_of(engine, lost)["under_way_until"] is None
+    _claim(engine, [lost], token="b", now=LEASE)
+    change(engine, changed, company="Analytical Engines")
+    merge_away(engine, gone)
     with engine.begin() as connection:
-        assert extend_claims(connection, ids, token="a", until=later, under_way_until=LEASE)
-    assert {row_of(engine, contact)["claimed_until"] for contact in contacts} == {later}
-    _claim(engine, contacts[:1], token="b", now=later)
-    with engine.begin() as connection:
-        assert not extend_claims(connection, ids, token="a", until=later + timedelta(seconds=60), under_way_until=later)
+        connection.execute(
+            sa.text("update outbox set claims_record = null where outbox_id = :id"), {"id": handed_on.outbox_id}
+        )
+    assert _keep(engine, rows, until=later) == {kept.outbox_id}
+    assert row_of(engine, kept)["claimed_until"] == later
+    assert row_of(engine, changed)["claimed_until"] == LEASE
+    _settle(engine, kept, Verdict.DELIVERED, token="a")
+    assert row_of(engine, kept)["under_way_until"] is None
 
 
 def test_a_settlement_that_comes_too_late_has_the_row_sent_again_by_whoever_is_next(engine: sa.Engine) -> None:
@@ -165,10 +191,8 @@ def test_a_settlement_that_comes_too_late_has_the_row_sent_again_by_whoever_is_n
         if not taken:
             _settle(engine, contact, Verdict.DELIVERED, token="b")
         before = row_of(engine, contact)
-        late = _settle(
-            engine, contact, Verdict.DELIVERED if written else Verdict.INVALID, token="a", touched=("company",)
-        )
-        assert late == []
+        verdict = Verdict.DELIVERED if written else Verdict.INVALID
+        assert _settle(engine, contact, verdict, token="a", touched=("company",)) == []
         row = row_of(engine, contact)
         if not written:
             assert row == before
@@ -181,6 +205,7 @@ def test_a_settlement_that_comes_too_late_has_the_row_sent_again_by_whoever_is_n
 def test_a_lease_is_extended_without_reading_the_whole_outbox(engine: sa.Engine) -> None:
     with engine.begin() as connection:
         connection.execute(sa.text("set local enable_seqscan = off"))
-        values = {"ids": [1, 2], "token": "a", "until": NOW, "under_way_until": NOW, "owner": None}
-        plan = "\n".join(connection.execute(sa.text(f"explain {_EXTEND.text}"), values).scalars())
+        values = {"ids": [1, 2], "sent": [1], "rows": "[]", "token": "a", "owner": None, "until": NOW}
+        values["under_way_until"] = NOW
+        plan = "\n".join(connection.execute(sa.text(f"explain {_KEEP.text}"), values).scalars())
     assert "Seq Scan" not in plan

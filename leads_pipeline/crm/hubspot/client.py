@@ -14,7 +14,7 @@ from leads_pipeline.config import HubSpotSettings
 from leads_pipeline.crm import parts
 from leads_pipeline.crm.hubspot import removing
 from leads_pipeline.crm.hubspot.answers import existing_id, read_batch, refusal_of, response_of
-from leads_pipeline.crm.hubspot.linking import re_key, take_over
+from leads_pipeline.crm.hubspot.linking import re_key, take_over, withdraw
 from leads_pipeline.crm.hubspot.requests import ContactRequests
 from leads_pipeline.crm.hubspot.schema import schema_of
 from leads_pipeline.crm.port import Courier, CrmRecord, CrmRequest, CrmResponse, RecordVerdict, Traits, Verdict
@@ -80,12 +80,13 @@ class HubSpot:
                 return removing.erase(records, courier=courier, requests=self._requests)
 
     def _upsert(self, records: Sequence[CrmRecord], *, courier: Courier) -> list[RecordVerdict]:
-        claiming = [record for record in records if record.claims_record not in (None, record.crm_record_id)]
-        rest = [record for record in records if record not in claiming]
-        verdicts: list[RecordVerdict] = []
+        told = [record for record in records if record.withdrawal]
+        verdicts = withdraw(told, courier=courier, requests=self._requests) if told else []
+        claiming = [r for r in records if r.claims_record not in (None, r.crm_record_id) and r not in told]
+        rest = [record for record in records if record not in claiming and record not in told]
         if claiming:
             rekeyed = re_key(claiming, courier=courier, requests=self._requests)
-            verdicts, rest = rekeyed.verdicts, rest + rekeyed.gone
+            verdicts, rest = verdicts + rekeyed.verdicts, rest + rekeyed.gone
         return verdicts + (self._upsert_by_key(rest, courier=courier) if rest else [])
 
     def _upsert_by_key(self, records: Sequence[CrmRecord], *, courier: Courier) -> list[RecordVerdict]:

@@ -6,9 +6,10 @@ from functools import partial
 
 from leads_pipeline.crm import parts
 from leads_pipeline.crm.hubspot.answers import not_reported, read_batch, read_found, read_missing, refusal_of
-from leads_pipeline.crm.hubspot.removing import archive
+from leads_pipeline.crm.hubspot.removing import archive, held
 from leads_pipeline.crm.hubspot.requests import ContactRequests, Ids, Part
 from leads_pipeline.crm.port import Courier, CrmRecord, CrmRequest, CrmResponse, RecordVerdict, Verdict
+from leads_pipeline.crm.withdrawing import tell_withdrawals
 
 _in_parts = partial(parts.in_parts, refusal_of=refusal_of)
 
@@ -61,6 +62,23 @@ def re_key(records: Part, *, courier: Courier, requests: ContactRequests) -> Rek
     ready = [record for record in present if record.outbox_id not in failed]
     verdicts += kept + _update(ready, claimed, courier=courier, requests=requests, purpose="re_key")
     return Rekeyed(verdicts + [_two_records(record) for record in two], gone)
+
+
+def withdraw(records: Part, *, courier: Courier, requests: ContactRequests) -> list[RecordVerdict]:
+    """Tell withdrawals of consent to the records that hold our keys, or are to hold them."""
+
+    def change(some: Part, ids: Ids) -> list[RecordVerdict]:
+        def read(part: Part, response: CrmResponse) -> list[RecordVerdict]:
+            return read_batch(part, response, key_property=requests.key, targets=ids)
+
+        return _in_parts(some, courier=courier, build=lambda part: requests.change(part, ids), read=read)
+
+    return tell_withdrawals(
+        records,
+        held=partial(held, courier=courier, requests=requests),
+        present=partial(_keys_of, courier=courier, requests=requests),
+        change=change,
+    )
 
 
 def _keys_of(

@@ -27,7 +27,7 @@ _one_by_one = partial(parts.in_parts, refusal_of=refusal_of_one, largest=1)
 
 def archive(records: Part, *, courier: Courier, requests: ContactRequests) -> list[RecordVerdict]:
     """Archive the records that we made. One that people made keeps everything but our key."""
-    ids, verdicts = _held(records, courier=courier, requests=requests)
+    ids, verdicts = held(records, courier=courier, requests=requests)
     absent = _left(records, ids, verdicts)
     verdicts += [RecordVerdict(r.outbox_id, Verdict.DELIVERED, code="NOTHING_TO_ARCHIVE") for r in absent]
 
@@ -50,7 +50,7 @@ def erase(records: Part, *, courier: Courier, requests: ContactRequests) -> list
     A record that somebody merged into another one is not erased, as it may be another person's by now; the conflict
     names it. HubSpot refuses an erased address from then on.
     """
-    ids, verdicts = _held(records, courier=courier, requests=requests)
+    ids, verdicts = held(records, courier=courier, requests=requests)
     for archived in (False, True):
         remembered = [record for record in _left(records, ids, verdicts) if record.crm_record_id]
         found, failed = _remembered(remembered, archived=archived, courier=courier, requests=requests)
@@ -71,7 +71,7 @@ def erase(records: Part, *, courier: Courier, requests: ContactRequests) -> list
     )
 
 
-def _held(records: Part, *, courier: Courier, requests: ContactRequests) -> tuple[dict[int, str], list[RecordVerdict]]:
+def held(records: Part, *, courier: Courier, requests: ContactRequests) -> tuple[dict[int, str], list[RecordVerdict]]:
     """The ids of what holds our keys now, by outbox id, and the verdicts of those that could not be looked up."""
     ids: dict[int, str] = {}
 

@@ -35,6 +35,18 @@ class ContactRequests:
         inputs = [{"id": ids[record.outbox_id], **self._input(record)} for record in part]
         return self._batch(purpose, "update", {"inputs": inputs}, part)
 
+    def change(self, part: Part, ids: Ids) -> CrmRequest:
+        """Change the records of these ids, whatever keys they hold."""
+        inputs = [
+            {
+                "id": ids[record.outbox_id],
+                "properties": {name: _text(value) for name, value in record.properties.items()},
+                "objectWriteTraceId": trace_id(record),
+            }
+            for record in part
+        ]
+        return self._batch("withdraw", "update", {"inputs": inputs}, part)
+
     def unlink(self, part: Part, ids: Ids) -> CrmRequest:
         """Take our key away, and change nothing else."""
         inputs = [

@@ -98,7 +98,7 @@ class _Bulk:
                 records=len(self._records),
                 content=csv_of(self._records, self._requests),
                 content_type=_CSV,
-            )
+            ).about(self._records)
         )
         done = response.status is not None and response.status < 300
         return JobState(JobStep.UPLOADED, job.crm_job_id, fresh=True) if done else replace(job, fresh=False)
@@ -116,7 +116,7 @@ class _Bulk:
                 return JobState(JobStep.CLOSED, job.crm_job_id)
             if state != "Open":
                 return job
-        response = self._change_state(job, "UploadComplete")
+        response = self._courier(self._state_change(job, "UploadComplete").about(self._records))
         done = response.status is not None and response.status < 300
         return JobState(JobStep.CLOSED, job.crm_job_id) if done else replace(job, fresh=False)
 
@@ -181,7 +181,11 @@ class _Bulk:
         }
 
     def _change_state(self, job: JobState, state: str) -> CrmResponse:
-        return self._ask("bulk_close", "PATCH", f"{self._jobs}/{job.crm_job_id}", body={"state": state})
+        return self._courier(self._state_change(job, state))
+
+    def _state_change(self, job: JobState, state: str) -> CrmRequest:
+        path = f"{self._jobs}/{job.crm_job_id}"
+        return CrmRequest(purpose="bulk_close", method="PATCH", path=path, body={"state": state}, records=0)
 
     def _ask(self, purpose: str, method: str, path: str, *, body: Mapping[str, object] | None = None) -> CrmResponse:
         return self._courier(CrmRequest(purpose=purpose, method=method, path=path, body=body, records=0))

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from leads_pipeline.config import SalesforceSettings
+from leads_pipeline.crm.parts import renewing
 from leads_pipeline.crm.port import (
     Courier,
     CrmRecord,
@@ -22,7 +23,7 @@ from leads_pipeline.crm.port import (
 )
 from leads_pipeline.crm.salesforce import bulk, removing
 from leads_pipeline.crm.salesforce.answers import REQUIRED_FIELD_MISSING, read_results, refusal_of, response_of
-from leads_pipeline.crm.salesforce.linking import re_key, settle_conflicts
+from leads_pipeline.crm.salesforce.linking import re_key, settle_conflicts, withdraw
 from leads_pipeline.crm.salesforce.looking_up import in_parts
 from leads_pipeline.crm.salesforce.parents import PARENT_FIELD, ParentTurns, parents_of
 from leads_pipeline.crm.salesforce.requests import SalesforceRequests
@@ -69,7 +70,7 @@ class Salesforce:
         self, job: JobState, records: Sequence[CrmRecord], *, courier: Courier, overdue: bool
     ) -> JobState | list[RecordVerdict]:
         """See ``JobClient.advance``."""
-        return bulk.advance(job, records, courier=courier, requests=self._requests, overdue=overdue)
+        return bulk.advance(job, records, courier=renewing(courier), requests=self._requests, overdue=overdue)
 
     def send(self, request: CrmRequest) -> CrmResponse:
         """Send one request as it is."""
@@ -90,7 +91,7 @@ class Salesforce:
 
     def describe(self, *, courier: Courier) -> DestinationSchema:
         """See ``CrmClient.describe``."""
-        response = courier(self._requests.describe())
+        response = renewing(courier)(self._requests.describe())
         refusal = refusal_of(response)
         schema = schema_of(response.body)
         if refusal is None and schema.fields:
@@ -114,12 +115,13 @@ class Salesforce:
                 return removing.erase(records, courier=courier, requests=self._requests)
 
     def _upsert(self, records: Sequence[CrmRecord], *, courier: Courier) -> list[RecordVerdict]:
-        claiming = [record for record in records if record.claims_record not in (None, record.crm_record_id)]
-        rest = [record for record in records if record not in claiming]
-        verdicts: list[RecordVerdict] = []
+        told = [record for record in records if record.withdrawal]
+        verdicts = withdraw(told, courier=courier, requests=self._requests) if told else []
+        claiming = [r for r in records if r.claims_record not in (None, r.crm_record_id) and r not in told]
+        rest = [record for record in records if record not in claiming and record not in told]
         if claiming:
             rekeyed = re_key(claiming, courier=courier, requests=self._requests)
-            verdicts, rest = rekeyed.verdicts, rest + rekeyed.gone
+            verdicts, rest = verdicts + rekeyed.verdicts, rest + rekeyed.gone
         if not rest:
             return verdicts
         # Records of one parent side by side: Salesforce writes in chunks, and locks a chunk's parents.

@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
-from leads_pipeline.crm.parts import NOT_SENT
+from leads_pipeline.crm.parts import NOT_SENT, OVERTAKEN, renewing
 from leads_pipeline.crm.port import Courier, CrmRecord, CrmRequest, RecordVerdict, Verdict
 from leads_pipeline.crm.salesforce.answers import (
     CONVERTED,
@@ -17,7 +18,8 @@ from leads_pipeline.crm.salesforce.answers import (
 from leads_pipeline.crm.salesforce.looking_up import held, in_parts, known
 from leads_pipeline.crm.salesforce.removing import archive
 from leads_pipeline.crm.salesforce.requests import Ids, Part, SalesforceRequests
-from leads_pipeline.errors import AccountParked
+from leads_pipeline.crm.withdrawing import tell_withdrawals
+from leads_pipeline.errors import AccountParked, Overtaken
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,9 +112,10 @@ class _Alone:
 
 def _alone(record: CrmRecord, *, courier: Courier, requests: SalesforceRequests) -> _Alone:
     try:
-        response = courier(requests.upsert_one(record))
-    except AccountParked:
-        return _Alone(RecordVerdict(record.outbox_id, Verdict.THROTTLED, code=NOT_SENT), [])
+        response = renewing(courier)(requests.upsert_one(record).about([record]))
+    except (AccountParked, Overtaken) as error:
+        code = OVERTAKEN if isinstance(error, Overtaken) else NOT_SENT
+        return _Alone(RecordVerdict(record.outbox_id, Verdict.THROTTLED, code=code), [])
     refusal = refusal_of(response)
     if response.status == 300:  # several records hold our key
         return _Alone(
@@ -151,6 +154,20 @@ def _is_a_contact_now(record: CrmRecord, ids: Ids, found: Mapping[str, Found]) -
         explanation=f"lead {lead_id} was converted into contact {contact_id or '(not told)'} in Salesforce, and takes "
         "no changes any more. What helps: discard, as the contact is the sales team's now; or deliver to a destination "
         "with object_type: Contact",
+    )
+
+
+def withdraw(records: Part, *, courier: Courier, requests: SalesforceRequests) -> list[RecordVerdict]:
+    """Tell withdrawals of consent to the records that hold our keys, or are to hold them."""
+
+    def change(some: Part, ids: Ids) -> list[RecordVerdict]:
+        return in_parts(some, courier=courier, build=lambda part: requests.change(part, ids), read=read_results)
+
+    return tell_withdrawals(
+        records,
+        held=partial(held, courier=courier, requests=requests),
+        present=partial(known, courier=courier, requests=requests),
+        change=change,
     )
 
 

@@ -60,6 +60,13 @@ class SalesforceRequests:
         ]
         return self._collection(purpose, "PATCH", f"{self.api}/composite/sobjects", records, part)
 
+    def change(self, part: Part, ids: Ids) -> CrmRequest:
+        """Change the records of these ids, whatever keys they hold."""
+        records = [
+            {**self._typed(), "id": ids[record.outbox_id], **self.values(record, exists=True)} for record in part
+        ]
+        return self._collection("withdraw", "PATCH", f"{self.api}/composite/sobjects", records, part)
+
     def unlink(self, part: Part, ids: Ids) -> CrmRequest:
         """Take our key away, and change nothing else."""
         records = [{**self._typed(), "id": ids[record.outbox_id], self.key: None} for record in part]

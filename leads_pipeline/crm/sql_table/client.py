@@ -24,9 +24,9 @@ from leads_pipeline.crm.port import (
     Traits,
     Verdict,
 )
-from leads_pipeline.crm.sql_table.schema import schema_of
+from leads_pipeline.crm.sql_table.schema import misfits, schema_of
 from leads_pipeline.crm.sql_table.sessions import NotConnected, Sessions, readable_url
-from leads_pipeline.crm.sql_table.sqlstates import UNDEFINED_COLUMN, Fault
+from leads_pipeline.crm.sql_table.sqlstates import DATATYPE_MISMATCH, UNDEFINED_COLUMN, Fault
 from leads_pipeline.crm.sql_table.statements import COLUMNS, Table, table_of
 from leads_pipeline.crm.sql_table.transaction import RefusedWhole, Row, RowWriter, fault_of
 from leads_pipeline.domain.destination_schema import DestinationSchema
@@ -55,6 +55,7 @@ class SqlTable:
         self._table = table
         self._timeout_seconds = timeout_seconds
         self._clock = clock
+        self._is_as_needed = False
         self._traits = Traits(
             max_batch=batch_size, partial_updates=False, operations=frozenset(Operation), withdrawals=True
         )
@@ -102,13 +103,15 @@ class SqlTable:
         if refusal is not None:
             said = refusal.explanation or "the database cannot be reached: ask again later"
             raise CrmError(f"the database did not tell the columns of {self._table.full_name} ({refusal.code}); {said}")
-        schema = schema_of(response.body["columns"], ours=frozenset(self._own_columns()))
+        schema = self._schema_of(response.body["columns"])
         missing = [name for name in (self._table.key, *self._own_columns()) if name not in schema.fields]
         if missing:
             raise CrmError(
                 f"the database did not tell of any column {', '.join(missing)} in {self._table.full_name}: make the "
                 "table as docs/destinations.md says, name its columns in leads.yaml, or let the URL's user see them"
             )
+        if found := misfits(schema, self._table):
+            raise CrmError(f"{self._table.full_name} cannot be written to: {'; '.join(found)}")
         return schema
 
     def deliver(self, records: Sequence[CrmRecord], *, courier: Courier) -> list[RecordVerdict]:
@@ -149,6 +152,7 @@ class SqlTable:
     def _carried_out(self, connection: psycopg.Connection, request: CrmRequest) -> dict[str, Any]:
         if request.purpose == _DESCRIBE:
             return {"columns": self._columns(connection)}
+        self._check(connection)
         deadline = self._clock.monotonic() + self._timeout_seconds
         writer = RowWriter(connection, key=self._table.key, out_of_time=lambda: self._clock.monotonic() >= deadline)
         rows: Sequence[Row] = (request.body or {})["rows"]
@@ -167,6 +171,21 @@ class SqlTable:
         passed = [row for row in rows if row[self._table.key] not in written.keys | written.faults.keys()]
         newer = writer.present(passed, self._table.present()) if passed else set()
         return {"written": written.keys, "faults": written.faults, "newer": newer}
+
+    def _check(self, connection: psycopg.Connection) -> None:
+        """Once: are our own columns what they must be? Otherwise every row would be refused for what no contact did.
+
+        Raises:
+            RefusedWhole: they are not.
+        """
+        if not self._is_as_needed:
+            found = misfits(self._schema_of(self._columns(connection)), self._table)
+            if found:
+                raise RefusedWhole(Fault(DATATYPE_MISMATCH, "; ".join(found)))
+            self._is_as_needed = True
+
+    def _schema_of(self, columns: Sequence[Mapping[str, Any]]) -> DestinationSchema:
+        return schema_of(columns, ours=frozenset(self._own_columns()))
 
     def _columns(self, connection: psycopg.Connection) -> list[dict[str, Any]]:
         with connection.cursor(row_factory=dict_row) as cursor:

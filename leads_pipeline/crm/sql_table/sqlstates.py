@@ -7,6 +7,7 @@ from psycopg import errors
 from leads_pipeline.domain.delivery import Verdict
 
 UNDEFINED_COLUMN = "42703"
+DATATYPE_MISMATCH = "42804"
 LOCK_NOT_AVAILABLE = "55P03"
 
 # The longest beginning that fits holds. What is not here is of the table or of our rights to it.

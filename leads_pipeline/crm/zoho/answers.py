@@ -46,10 +46,10 @@ _ADVICE = {
     "INVALID_MODULE": "mend destinations.NAME.module: it is the module's API name, such as Leads",
     "INVALID_TOKEN": _NEW_GRANT,
     "INVALID_URL_PATTERN": "mend destinations.NAME.api_version or base_url; Zoho's is /crm/v8",
-    "MANDATORY_NOT_FOUND": "Zoho demands this field: map it, and for Last_Name state destinations.NAME.name_if_unknown",
+    "MANDATORY_NOT_FOUND": "Zoho demands this field: map it, or say in destinations.NAME.if_unknown what to put there",
     "NO_PERMISSION": "give the user of the refresh token the right to write the module",
     "OAUTH_SCOPE_MISMATCH": "make a refresh token with the scopes ZohoCRM.modules.ALL, ZohoCRM.settings.fields.READ "
-    "and ZohoCRM.settings.recycle_bin.ALL",
+    "and ZohoCRM.settings.recycle_bin.DELETE",
     "STORAGE_SPACE_EXCEEDED": "the organisation's storage is full: delete records there, or buy more",
 }
 _DIVISIBLE = {400: Verdict.INVALID, 413: Verdict.INVALID, 422: Verdict.INVALID}

@@ -7,13 +7,14 @@ become another. Where the module's Email is unique, a record that people made is
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from leads_pipeline.config import ZohoSettings
 from leads_pipeline.crm import sending
 from leads_pipeline.crm.port import Courier, CrmRecord, CrmRequest, CrmResponse, RecordVerdict, Traits, Verdict
 from leads_pipeline.crm.zoho import removing
 from leads_pipeline.crm.zoho.answers import read_batch, reason, refusal_of, response_of
-from leads_pipeline.crm.zoho.linking import re_key, take_over
+from leads_pipeline.crm.zoho.linking import re_key, take_over, withdraw
 from leads_pipeline.crm.zoho.looking_up import in_parts
 from leads_pipeline.crm.zoho.requests import LAST_NAME, RecordRequests
 from leads_pipeline.crm.zoho.schema import schema_of
@@ -49,7 +50,7 @@ class Zoho:
     @property
     def traits(self) -> Traits:
         """See ``CrmClient.traits``."""
-        return TRAITS
+        return replace(TRAITS, always_sent=TRAITS.always_sent | self._requests.if_unknown.keys())
 
     def send(self, request: CrmRequest) -> CrmResponse:
         """Send one request as it is."""
@@ -65,7 +66,7 @@ class Zoho:
         refusal = refusal_of(response)
         schema = schema_of(response.body)
         if refusal is None and schema.fields:
-            return schema
+            return self._without_what_is_put_in(schema)
         refused = refusal is not None and refusal.verdict is Verdict.AUTH
         raise CrmError(
             f"Zoho did not tell the fields of {self._requests.module} ({reason(response)}); "
@@ -87,13 +88,21 @@ class Zoho:
             case Operation.ERASE:
                 return removing.erase(records, courier=courier, requests=self._requests)
 
+    def _without_what_is_put_in(self, schema: DestinationSchema) -> DestinationSchema:
+        """Where leads.yaml says what to put in its place, a mandatory field need not be mapped."""
+        put_in = self._requests.if_unknown
+        return DestinationSchema(
+            {name: replace(item, required=item.required and name not in put_in) for name, item in schema.fields.items()}
+        )
+
     def _upsert(self, records: Sequence[CrmRecord], *, courier: Courier) -> list[RecordVerdict]:
-        claiming = [record for record in records if record.claims_record not in (None, record.crm_record_id)]
-        rest = [record for record in records if record not in claiming]
-        verdicts: list[RecordVerdict] = []
+        told = [record for record in records if record.withdrawal]
+        verdicts = withdraw(told, courier=courier, requests=self._requests) if told else []
+        claiming = [r for r in records if r.claims_record not in (None, r.crm_record_id) and r not in told]
+        rest = [record for record in records if record not in claiming and record not in told]
         if claiming:
             rekeyed = re_key(claiming, courier=courier, requests=self._requests)
-            verdicts, rest = rekeyed.verdicts, rest + rekeyed.gone
+            verdicts, rest = verdicts + rekeyed.verdicts, rest + rekeyed.gone
         return verdicts + (self._upsert_by_key(rest, courier=courier) if rest else [])
 
     def _upsert_by_key(self, records: Sequence[CrmRecord], *, courier: Courier) -> list[RecordVerdict]:
@@ -145,6 +154,6 @@ def build(settings: ZohoSettings, tokens: TokenStore) -> Zoho:
         connections=settings.limits.in_flight,
     )
     requests = RecordRequests(
-        f"/crm/{settings.api_version}", settings.module, settings.key_property, settings.name_if_unknown
+        f"/crm/{settings.api_version}", settings.module, settings.key_property, settings.if_unknown
     )
     return Zoho(transport, requests=requests)

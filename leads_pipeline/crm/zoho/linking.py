@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from leads_pipeline.crm.port import Courier, CrmRecord, CrmRequest, RecordVerdict, Verdict
+from leads_pipeline.crm.withdrawing import tell_withdrawals
 from leads_pipeline.crm.zoho.answers import read_batch
-from leads_pipeline.crm.zoho.looking_up import in_parts, keys_of
+from leads_pipeline.crm.zoho.looking_up import found_by_key, in_parts, keys_of
 from leads_pipeline.crm.zoho.removing import archive
 from leads_pipeline.crm.zoho.requests import Ids, Part, RecordRequests
 
@@ -54,6 +56,20 @@ def re_key(records: Part, *, courier: Courier, requests: RecordRequests) -> Reke
     ready = [record for record in present if record.outbox_id not in failed]
     verdicts += kept + _update(ready, claimed, courier=courier, requests=requests, purpose="re_key")
     return Rekeyed(verdicts + [_two_records(record) for record in two], gone)
+
+
+def withdraw(records: Part, *, courier: Courier, requests: RecordRequests) -> list[RecordVerdict]:
+    """Tell withdrawals of consent to the records that hold our keys, or are to hold them."""
+
+    def change(some: Part, ids: Ids) -> list[RecordVerdict]:
+        return in_parts(some, courier=courier, build=lambda part: requests.change(part, ids), read=read_batch)
+
+    return tell_withdrawals(
+        records,
+        held=partial(found_by_key, courier=courier, requests=requests),
+        present=partial(keys_of, courier=courier, requests=requests),
+        change=change,
+    )
 
 
 def _update(

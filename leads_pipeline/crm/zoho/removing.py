@@ -3,7 +3,9 @@
 What holds our key now is looked up first: the record that we remember may be somebody else's by now.
 """
 
+import re
 from collections.abc import Mapping
+from dataclasses import replace
 
 from leads_pipeline.crm.port import Courier, CrmRecord, CrmResponse, RecordVerdict, Verdict
 from leads_pipeline.crm.zoho.answers import entries, entry_verdict, not_reported, read_batch
@@ -12,6 +14,13 @@ from leads_pipeline.crm.zoho.requests import Ids, Part, RecordRequests
 
 # What Zoho says of an id that is not there, or is not in the recycle bin.
 _GONE = frozenset({"INVALID_DATA", "NOT_FOUND", "NO_RECORDS_FOUND", "NO_CONTENT"})
+_OF_AN_ID = re.compile(r"\bids?\b")
+# The recycle bin has a scope of its own, and may be for administrators only.
+_NO_RIGHT = frozenset({"AUTHORIZATION_FAILED", "NO_PERMISSION", "OAUTH_SCOPE_MISMATCH"})
+_STILL_IN_THE_BIN = (
+    "deleted, and still in Zoho's recycle bin for 60 days: take it out there; or make a refresh token with the scope "
+    "ZohoCRM.settings.recycle_bin.DELETE as an administrator, and redrive"
+)
 
 
 def archive(records: Part, *, courier: Courier, requests: RecordRequests) -> list[RecordVerdict]:
@@ -59,7 +68,8 @@ def erase(records: Part, *, courier: Courier, requests: RecordRequests) -> list[
         for record in left(records, binned, verdicts)
     ]
     gone = [record for record in records if record.outbox_id in binned]
-    return verdicts + in_parts(gone, courier=courier, build=lambda part: requests.purge(part, binned), read=_removed)
+    purged = in_parts(gone, courier=courier, build=lambda part: requests.purge(part, binned), read=_removed)
+    return verdicts + [_purged(verdict) for verdict in purged]
 
 
 def _binned(records: Part, ids: Ids, remembered: Ids, *, settled: set[int]) -> dict[int, str]:
@@ -82,6 +92,19 @@ def _removed(part: Part, response: CrmResponse) -> list[RecordVerdict]:
     if len(told) != len(part):
         return [not_reported(record) for record in part]
     return [_gone(record, entry) for record, entry in zip(part, told, strict=True)]
+
+
+def _purged(verdict: RecordVerdict) -> RecordVerdict:
+    """What became of a record in the recycle bin.
+
+    An id that is not there is refused whole, alone as with others. A right that is missing for this call alone is no
+    reason to leave the destination alone.
+    """
+    if verdict.code in _GONE and verdict.verdict is Verdict.INVALID and _OF_AN_ID.search(verdict.explanation or ""):
+        return RecordVerdict(verdict.outbox_id, Verdict.DELIVERED, code="NOTHING_TO_REMOVE")
+    if verdict.verdict is Verdict.AUTH and verdict.code in _NO_RIGHT:
+        return replace(verdict, verdict=Verdict.INVALID, explanation=_STILL_IN_THE_BIN)
+    return verdict
 
 
 def _gone(record: CrmRecord, entry: Mapping[str, object]) -> RecordVerdict:
