@@ -18,16 +18,27 @@ import sqlalchemy as sa
 
 from leads_pipeline.clock import Clock
 from leads_pipeline.config import DestinationSettings, Settings
-from leads_pipeline.crm.batch import ClaimedBatch, SettledBatch, claim_batch, settle_batch, unclaim_batch
+from leads_pipeline.crm.batch import ClaimedBatch, SettledBatch, claim_batch, unclaim_batch
 from leads_pipeline.crm.claiming import LOOK_SECONDS, Claims, QueueGate, Turn
 from leads_pipeline.crm.courier import BatchCourier, Tally, lease_for
+from leads_pipeline.crm.failures import answers_of, is_everybodys, tell
 from leads_pipeline.crm.health import Health
 from leads_pipeline.crm.jobs import Jobs
 from leads_pipeline.crm.last_look import LastLook
 from leads_pipeline.crm.mapping import blocked_destinations, destination_mapping
-from leads_pipeline.crm.parking import MAPPING, Parked, destinations_of, limiter_of, price_of_full, resets_at, until
+from leads_pipeline.crm.parking import (
+    FAILURE,
+    MAPPING,
+    Parked,
+    destinations_of,
+    limiter_of,
+    price_of_full,
+    resets_at,
+    until,
+)
 from leads_pipeline.crm.port import CrmClient, CrmResponse
 from leads_pipeline.crm.report import DestinationReport
+from leads_pipeline.crm.settling import Settling
 from leads_pipeline.domain.ids import BatchId, uuid7
 from leads_pipeline.domain.mapping import DestinationMapping
 from leads_pipeline.domain.quota_budget import BudgetPlan
@@ -143,6 +154,7 @@ class DestinationRun:
             jitter=work.jitter,
             step_lease=self._lease,
         )
+        self._settling = Settling(work.engine, name, self._budgets, work.jitter, work.clock)
         # Whoever asked for something just now does not wait for a job.
         self._urgent_lanes = [lane for lane in lanes if lane is Lane.REAL_TIME]
         self._job_lanes = [lane for lane in lanes if lane not in self._urgent_lanes]
@@ -156,15 +168,25 @@ class DestinationRun:
         what becomes due here goes on being sent.
         """
         try:
-            self._serve()
+            self._guarded(self._serve)
         finally:
             self._work_of_all.company.leave()
         while not self._is_over():
             # Looked once more after the last has left: what it left behind became due before.
             is_last_look = self._work_of_all.company.all_have_left(within=LOOK_SECONDS)
-            self._serve()
+            self._guarded(self._serve)
             if is_last_look:
                 return
+
+    def _guarded(self, work: Callable[[], None]) -> None:
+        """Do ``work``. What nobody foresaw in it parks this destination alone; a database that is away stops all."""
+        try:
+            work()
+        except Exception as error:
+            if is_everybodys(error):
+                raise
+            tell("crm_destination_failed", error, destination=self.name)
+            self._park(self._health.give_up(FAILURE))
 
     def _serve(self) -> None:
         if self.parked is not None and self.parked.until <= self._clock.now():
@@ -181,7 +203,8 @@ class DestinationRun:
             if self._health.closed:
                 self._begin_jobs()
             alone = room == 1 and not self._health.closed
-            run_all([partial(self._work, batches=1 if alone else None)] * room, stopping=self._work_of_all.stopping)
+            work = partial(self._guarded, partial(self._work, batches=1 if alone else None))
+            run_all([work] * room, stopping=self._work_of_all.stopping)
             if not alone or not self._health.closed:
                 return
 
@@ -390,24 +413,15 @@ class DestinationRun:
         for operation in (*(item for item in Operation if item is not Operation.UPSERT), Operation.UPSERT):
             if records := batch.records_of(operation):
                 courier.take(records, lane=_most_urgent(batch.rows[record.outbox_id].lane for record in records))
+                asked = partial(self._client.deliver, courier=courier)
                 try:
-                    answered = self._client.deliver(records, courier=courier)
+                    answered = answers_of(asked, records, destination=self.name)
                 except GrantTaken:
                     self._give_back(batch)
                     return
-                now = self._clock.now()
-                with self._engine.begin() as connection:
-                    settled = settle_batch(
-                        connection,
-                        batch,
-                        answered,
-                        operation=operation,
-                        budgets=self._budgets,
-                        jitter=self._work_of_all.jitter,
-                        now=now,
-                    )
-                self._note(batch.request.batch_id, operation, settled)
-                refused, code = refused or settled.refused, code or settled.refused_with
+                for settled in self._settling.settle(batch, answered, operation=operation):
+                    self._note(batch.request.batch_id, operation, settled)
+                    refused, code = refused or settled.refused, code or settled.refused_with
         self._judge(refused=refused, code=code, last=courier.last)
 
     def _give_back(self, batch: ClaimedBatch) -> None:
