@@ -317,7 +317,7 @@ class DestinationRun:
                     continue
                 done, fruitless = done + 1, 0
                 # What a removal makes room for must not be sent before it is done.
-                self._deliver_batch(batch, granted=(lambda: None) if turn.removals else held.close)
+                self._deliver_batch(batch, granted=(lambda: None) if turn.makes_room else held.close)
 
     def _goes_on(self) -> bool:
         return self.parked is None and not self._is_over()
