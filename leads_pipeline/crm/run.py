@@ -29,11 +29,10 @@ from leads_pipeline.crm.mapping import blocked_destinations, destination_mapping
 from leads_pipeline.crm.parking import (
     FAILURE,
     MAPPING,
+    Forecasts,
     Parked,
-    destinations_of,
     limiter_of,
     price_of_full,
-    resets_at,
     until,
 )
 from leads_pipeline.crm.port import CrmClient, CrmResponse
@@ -49,7 +48,6 @@ from leads_pipeline.errors import AccountParked
 from leads_pipeline.outbound.gate import Gate, GrantTaken
 from leads_pipeline.outbound.limiter import Ask, Grant, WaitReason
 from leads_pipeline.storage.claim_owners import ClaimOwner
-from leads_pipeline.storage.delivery_status import RequestForecast
 from leads_pipeline.storage.destination_schemas import doubt_schema
 from leads_pipeline.storage.outbox import keep_claims
 from leads_pipeline.storage.outbox_queues import count_due
@@ -127,15 +125,7 @@ class DestinationRun:
         self._rule = GateRule(**self._destination.gate.model_dump())
         self._mapping: DestinationMapping | None = None  # once something is due
         self._lease = lease_for(self._destination.timeout_seconds)
-        limits = self._destination.limits
-        self._forecast = RequestForecast(
-            work.engine,
-            account=self._destination.account,
-            destinations=destinations_of(settings, self._destination.account),
-            batch_size=self._destination.batch_size,
-            clock=work.clock,
-            resets_at=lambda now: resets_at(limits, now),
-        )
+        self._forecast = Forecasts(work.engine, settings=settings, clock=work.clock).of(name)
         self._limiter = limiter_of(work.engine, name, settings=settings, forecast=self._forecast)
         self.gate = Gate(self._limiter, clock=work.clock, deadline=self._deadline, stopping=work.stopping)
         self._health = Health(work.engine, name, policy=settings.delivery.breaker, clock=work.clock)
