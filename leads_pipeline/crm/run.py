@@ -39,7 +39,7 @@ from leads_pipeline.outbound.gate import Gate, GrantTaken
 from leads_pipeline.outbound.limiter import Ask, Grant, WaitReason
 from leads_pipeline.storage.claim_owners import ClaimOwner
 from leads_pipeline.storage.delivery_status import RequestForecast
-from leads_pipeline.storage.destination_schemas import doubt_schema
+from leads_pipeline.storage.destination_schemas import doubt_schema, mapping_edition
 from leads_pipeline.storage.outbox import keep_claims
 from leads_pipeline.storage.outbox_queues import count_due
 from leads_pipeline.telemetry import get_logger
@@ -115,6 +115,7 @@ class DestinationRun:
         self._budgets = budgets_of(settings.retry.model_dump())
         self._rule = GateRule(**self._destination.gate.model_dump())
         self._mapping: DestinationMapping | None = None  # once something is due
+        self._edition: str | None = None  # of the mapping
         self._lease = lease_for(self._destination.timeout_seconds)
         limits = self._destination.limits
         self._forecast = RequestForecast(
@@ -248,6 +249,21 @@ class DestinationRun:
         self._park(Parked(MAPPING, max(blocked[self.name], self._clock.now() + AUTH_PAUSE)))
         return None
 
+    def _mapping_now(self, connection: sa.Connection) -> DestinationMapping | None:
+        """The mapping as it is once rows are locked: whoever mended it and wanted them had written it before.
+
+        ``None`` if it lets no contact through any more: then the destination is parked.
+        """
+        edition = mapping_edition(connection, self.name)
+        if edition == self._edition:
+            return self._mapping
+        mapping = destination_mapping(connection, self.name, self._destination)
+        if any(fault.blocks for fault in mapping.faults()):
+            self._park(Parked(MAPPING, self._clock.now() + AUTH_PAUSE))
+            return None
+        self._mapping, self._edition = mapping, edition
+        return mapping
+
     def budget(self) -> BudgetPlan:
         """What is left of the account's quota, for whom, and until when."""
         return self._limiter.plan(self._forecast())
@@ -328,20 +344,20 @@ class DestinationRun:
 
     def _claim(self, turn: Turn, *, claims: Claims | None = None, as_job: bool = False) -> ClaimedBatch | None:
         """Claim what goes in the turn's request. ``as_job``: begin a job with it; what cannot go so is returned."""
-        assert self._mapping is not None
         now = self._clock.now()
         # A job's claims outlive their process: whoever comes next takes the job further.
         owner = None if as_job else self._work_of_all.owner.key()
         with self._engine.begin() as connection:
             outbox_ids = (claims or self._claims).pick(connection, turn, now=now)
-            if not outbox_ids:
+            mapping = self._mapping_now(connection) if outbox_ids else None
+            if mapping is None:
                 return None
             batch = claim_batch(
                 connection,
                 outbox_ids,
                 destination=self.name,
                 account=self._destination.account,
-                mapping=self._mapping,
+                mapping=mapping,
                 traits=self._client.traits,
                 gate=self._rule,
                 batch_id=BatchId(uuid7(now)),
