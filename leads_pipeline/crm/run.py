@@ -7,19 +7,14 @@ between the claim and the grant: the others' contacts stay free for whoever is q
 
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
-from typing import Any
 
-import sqlalchemy as sa
-
-from leads_pipeline.clock import Clock
-from leads_pipeline.config import DestinationSettings, Settings
+from leads_pipeline.config import DestinationSettings
 from leads_pipeline.crm.batch import ClaimedBatch, SettledBatch, claim_batch, unclaim_batch
-from leads_pipeline.crm.claiming import LOOK_SECONDS, Claims, QueueGate, Turn
+from leads_pipeline.crm.claiming import LOOK_SECONDS, Claims, Turn
+from leads_pipeline.crm.company import Delivering, run_all
 from leads_pipeline.crm.courier import BatchCourier, Tally, lease_for
 from leads_pipeline.crm.failures import answers_of, is_everybodys, tell
 from leads_pipeline.crm.health import Health
@@ -48,7 +43,6 @@ from leads_pipeline.domain.stage import Lane, Operation
 from leads_pipeline.errors import AccountParked
 from leads_pipeline.outbound.gate import Gate, GrantTaken
 from leads_pipeline.outbound.limiter import Ask, Grant, WaitReason
-from leads_pipeline.storage.claim_owners import ClaimOwner
 from leads_pipeline.storage.delivery_status import RequestForecast
 from leads_pipeline.storage.destination_schemas import doubt_schema
 from leads_pipeline.storage.outbox import keep_claims
@@ -63,45 +57,6 @@ _FRUITLESS_SECONDS = 0.05
 
 # What is claimed for a grant that is `claim_ahead_seconds` away is kept for twice as long if others get that one.
 _TIMES_AHEAD = 2
-
-
-class Company:
-    """Who of one delivery is still at work: the other destinations go on looking until all are done.
-
-    Beside the destinations, whoever waits for what is to come (``deliver``'s ``more_to_come``).
-    """
-
-    def __init__(self, count: int) -> None:
-        self._left = count
-        self._lock = threading.Lock()
-        self._done = threading.Event()
-
-    def leave(self) -> None:
-        """One of them has nothing to do any more."""
-        with self._lock:
-            self._left -= 1
-            if self._left <= 0:
-                self._done.set()
-
-    def all_have_left(self, *, within: float) -> bool:
-        """Whether nobody is at work any more; waits for it for at most so many seconds."""
-        return self._done.wait(within)
-
-
-@dataclass(frozen=True, slots=True)
-class Delivering:
-    """What every destination of one delivery is given."""
-
-    engine: sa.Engine
-    settings: Settings
-    clock: Clock
-    runner_id: str
-    owner: ClaimOwner
-    company: Company
-    stopping: threading.Event
-    jitter: Callable[[], float]
-    prepare: Callable[[str], None]
-    passes: QueueGate
 
 
 class DestinationRun:
@@ -477,17 +432,3 @@ class DestinationRun:
 
 def _most_urgent(lanes: Iterable[Lane]) -> Lane:
     return min(lanes, key=list(Lane).index)
-
-
-def run_all(calls: Sequence[Callable[[], Any]], *, stopping: threading.Event) -> None:
-    """Run the calls at once. The first failure, or Ctrl-C, stops the others after the batch that they are at."""
-    if not calls:
-        return
-    with ThreadPoolExecutor(max_workers=len(calls), thread_name_prefix="deliver") as pool:
-        futures: list[Future[Any]] = [pool.submit(call) for call in calls]
-        try:
-            for future in futures:
-                future.result()
-        except BaseException:
-            stopping.set()
-            raise
