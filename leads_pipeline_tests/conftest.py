@@ -19,6 +19,7 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 import structlog
+from hypothesis import settings as hypothesis_settings
 
 from leads_pipeline.clock import FrozenClock
 from leads_pipeline.config import CONFIG_VARIABLE, DATABASE_URL_VARIABLE, Settings, parse_settings
@@ -26,6 +27,10 @@ from leads_pipeline.storage.database import engine_for
 from leads_pipeline.storage.embedded import EmbeddedServer
 from leads_pipeline.storage.migrate import upgrade
 from leads_pipeline_tests.buffer.redis_server import MISSING, RedisServer, is_installed
+
+# A busy machine is no fault of what is tested: no example has to be done in a fifth of a second.
+hypothesis_settings.register_profile("leads", deadline=None)
+hypothesis_settings.load_profile("leads")
 
 NOW = datetime(2026, 1, 15, 12, 0, tzinfo=UTC)
 TEMPLATE = "leads_template"

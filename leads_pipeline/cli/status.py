@@ -1,6 +1,7 @@
 """``leads status``: one screen of queues, ages, states and limits."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -47,7 +48,7 @@ def _collect(engine: Any, settings: Settings, now: datetime) -> dict[str, Any]:
     from leads_pipeline.buffer.account import Account, take_account
     from leads_pipeline.buffer.queues import redis_depths, with_buffered
     from leads_pipeline.cli.verification import verification_line
-    from leads_pipeline.crm.overview import quota_plans
+    from leads_pipeline.crm.overview import mapping_faults, quota_plans
     from leads_pipeline.crm.parking import parked_now
     from leads_pipeline.storage import status as numbers
     from leads_pipeline.storage.bulk_jobs import open_jobs
@@ -64,6 +65,7 @@ def _collect(engine: Any, settings: Settings, now: datetime) -> dict[str, Any]:
             tenants = conservation(connection, destinations=destinations)
         account, buffered = Account(tuple(tenants), (str(error),)), []
     verification = verification_line(engine, settings)
+    faults = mapping_faults(engine, settings=settings)
     quotas = quota_plans(engine, settings=settings, now=now)
     parked = parked_now(engine, settings=settings, now=now).named()
     with engine.connect() as connection:
@@ -106,8 +108,16 @@ def _collect(engine: Any, settings: Settings, now: datetime) -> dict[str, Any]:
                 }
                 for use in numbers.accounts(connection)
             ],
+            "mapping_faults": [
+                {"destination": name, "property": item.name, "fault": item.fault, "advice": item.advice}
+                for name, found in faults.items()
+                for item in found
+            ],
             "quotas": [_quota(account, plan) for account, plan in quotas.items()],
-            "parked": [{"what": name, "reason": item.reason, "until": item.until} for name, item in parked.items()],
+            "parked": [
+                {"what": name, "reason": item.reason, "until": item.until, "advice": item.advice}
+                for name, item in parked.items()
+            ],
             "requests_last_day": [
                 {"account": account, "requests": requests, "throttled": throttled}
                 for account, requests, throttled in numbers.requests_since(connection, now - timedelta(days=1))
@@ -153,17 +163,21 @@ def _print(found: dict[str, Any], settings: Settings, now: datetime) -> None:
         console.print(_contacts(found["deliveries"]))
     if settings.destinations:
         console.print(_limits(found, settings))
+    for line in _destination_lines(found, now):
+        console.print(line, highlight=False)
+
+
+def _destination_lines(found: dict[str, Any], now: datetime) -> Iterator[str]:
+    """What is not as usual at a destination, each with what to do where somebody can."""
     for job in found["bulk_jobs"]:
         age = span((now - job["oldest"]).total_seconds())
-        console.print(
-            f"{job['destination']} works on {job['records']:,} contacts in bulk jobs: {job['jobs']}, for {age}",
-            highlight=False,
-        )
+        yield f"{job['destination']} works on {job['records']:,} contacts in bulk jobs: {job['jobs']}, for {age}"
     for item in found["parked"]:
-        console.print(
-            f"[yellow]{item['what']} is parked until {item['until']:%Y-%m-%d %H:%M:%S} UTC ({item['reason']})[/]",
-            highlight=False,
-        )
+        until = f"{item['until']:%Y-%m-%d %H:%M:%S} UTC"
+        yield f"[yellow]{item['what']} is parked until {until} ({item['reason']})[/]: {item['advice']}"
+    for item in found["mapping_faults"]:
+        name, fault = f"{item['destination']}.{item['property']}", item["fault"].replace("_", " ")
+        yield f"[yellow]{name} {fault}[/]: {item['advice']}"
 
 
 def plain_table(title: str, *columns: str, numbers: tuple[str, ...] = ()) -> "Table":

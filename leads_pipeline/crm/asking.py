@@ -8,6 +8,7 @@ import sqlalchemy as sa
 
 from leads_pipeline.clock import Clock
 from leads_pipeline.config import DestinationSettings
+from leads_pipeline.crm.failures import keepable
 from leads_pipeline.crm.health import Health
 from leads_pipeline.crm.port import CrmClient, CrmRequest, CrmResponse
 from leads_pipeline.domain.ids import BatchId, uuid7
@@ -70,7 +71,7 @@ class PlainCourier:
             self._gate.turn_back(entry)
             raise
         try:
-            response = self._client.send(request)
+            response = keepable(self._client.send(request))
         except BaseException:
             self._gate.answered(entry)  # it may have left
             raise

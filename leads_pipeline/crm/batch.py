@@ -47,6 +47,8 @@ from leads_pipeline.storage.sync_batches import (
 # The code of a record that needed no request: the destination holds all that is wanted.
 UNCHANGED = "UNCHANGED"
 
+_MAY_HAVE_WRITTEN = frozenset({Verdict.DELIVERED, Verdict.AMBIGUOUS})
+
 
 @dataclass(frozen=True, slots=True)
 class ClaimedBatch:
@@ -229,7 +231,8 @@ def settle_batch(
         taken_over = row.taken_over if record.withdrawal else _taken_over_after(verdict, row, operation)
         if record.withdrawal and verdict.crm_record_id == row.claims_record:
             verdict = replace(verdict, crm_record_id=None)  # it is still to be taken over
-        settlements[outbox_id] = Settlement(verdict, step, record.version, snapshot, taken_over)
+        touched = record.properties.keys() if verdict.verdict in _MAY_HAVE_WRITTEN else None
+        settlements[outbox_id] = Settlement(verdict, step, record.version, snapshot, taken_over, touched)
     settled = settle(connection, list(settlements.values()), token=batch.token, operation=operation, now=now)
     dead = [item.outbox_id for item in settled if item.state is OutboxState.DEAD]
     delivered = [i.outbox_id for i in settled if settlements[i.outbox_id].step.state is OutboxState.DELIVERED]

@@ -13,6 +13,7 @@ from leads_pipeline.crm.salesforce import client as salesforce
 from leads_pipeline.crm.sql_table import client as sql_table
 from leads_pipeline.crm.webhook import client as webhook
 from leads_pipeline.crm.zoho import client as zoho
+from leads_pipeline.errors import ConfigError
 from leads_pipeline.outbound.access_tokens import MemoryTokens, TokenStore
 from leads_pipeline.storage.access_tokens import TokenTable
 
@@ -27,15 +28,30 @@ BUILDERS: Mapping[str, Callable[[Any, TokenStore], CrmClient]] = {
 }
 
 
-def build_clients(settings: Settings, engine: sa.Engine | None = None) -> dict[str, CrmClient]:
-    """A client per destination. The caller closes them.
+def build_each(settings: Settings, engine: sa.Engine | None = None) -> dict[str, CrmClient | ConfigError]:
+    """A client per destination, or why it cannot be built. The caller closes them.
 
     ``engine``: of the database in which all processes share their access tokens; ``None``: this process shares none.
+    """
+    tokens = MemoryTokens() if engine is None else TokenTable(engine)
+    built: dict[str, CrmClient | ConfigError] = {}
+    for name, destination in settings.destinations.items():
+        try:
+            built[name] = BUILDERS[destination.vendor](destination, tokens)
+        except ConfigError as error:
+            built[name] = error
+    return built
+
+
+def build_clients(settings: Settings, engine: sa.Engine | None = None) -> dict[str, CrmClient]:
+    """As ``build_each``, of which none may fail.
 
     Raises:
         ConfigError: a token's environment variable is not set.
     """
-    tokens = MemoryTokens() if engine is None else TokenTable(engine)
-    return {
-        name: BUILDERS[destination.vendor](destination, tokens) for name, destination in settings.destinations.items()
-    }
+    clients: dict[str, CrmClient] = {}
+    for name, built in build_each(settings, engine).items():
+        if isinstance(built, ConfigError):
+            raise built
+        clients[name] = built
+    return clients

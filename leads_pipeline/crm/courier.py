@@ -13,6 +13,7 @@ from datetime import timedelta
 import sqlalchemy as sa
 
 from leads_pipeline.clock import Clock
+from leads_pipeline.crm.failures import keepable
 from leads_pipeline.crm.last_look import LastLook
 from leads_pipeline.crm.port import CrmClient, CrmRecord, CrmRequest, CrmResponse, QuotaReading
 from leads_pipeline.crm.report import Refusal
@@ -55,7 +56,8 @@ class BatchCourier:
     """The ``Courier`` of one claimed batch. ``last`` is what its last request was answered, ``None`` before the first.
 
     ``granted`` is called once the first request has its grant. If that does not come within ``patience`` seconds,
-    ``GrantTaken`` is raised: nothing was sent, and the batch is for whoever has the grant.
+    ``GrantTaken`` is raised: nothing was sent, and the batch is for whoever has the grant. ``owner`` says whose claims
+    they are at each request.
     """
 
     def __init__(
@@ -112,7 +114,7 @@ class BatchCourier:
             raise
         self._first = False
         try:
-            response = self._client.send(request)
+            response = keepable(self._client.send(request))
         except BaseException:
             self._gate.answered(entry)  # it may have left
             raise

@@ -87,6 +87,15 @@ class Health:
         self.closed = not found or found[0].state is BreakerState.CLOSED
         return None if self.closed else self._parked(found[0])
 
+    def give_up(self, reason: str) -> Parked:
+        """Leave the destination alone for a minute, in all processes, whatever it would answer."""
+        now = self._clock.now()
+        with self._engine.begin() as connection:
+            breaker.failed(connection, self._name, reason=reason, policy=_AtOnce(), now=now)
+            found = breaker.read_breakers(connection, self._name)
+        self.closed = False
+        return self._parked(found[0])
+
     def failed(self, response: CrmResponse) -> None:
         """Note that a request about no record got no answer, or an error of the CRM's own, if so.
 

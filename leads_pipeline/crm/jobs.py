@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from leads_pipeline.clock import Clock
 from leads_pipeline.crm.batch import ClaimedBatch, SettledBatch, settle_batch
 from leads_pipeline.crm.courier import BatchCourier, Tally
+from leads_pipeline.crm.failures import is_everybodys, tell, unreadable
 from leads_pipeline.crm.last_look import LastLook
 from leads_pipeline.crm.parts import NOT_SENT, OVERTAKEN
 from leads_pipeline.crm.port import (
@@ -150,6 +151,12 @@ class Jobs:
                     self._note(taken, state, after=0)
                     raise
                 outcome = [RecordVerdict(item.outbox_id, Verdict.THROTTLED, code=NOT_SENT) for item in batch.records]
+            except Exception as error:
+                if is_everybodys(error):
+                    raise
+                tell("crm_job_unreadable", error, destination=self._destination)
+                # It is asked again until its time is over.
+                outcome = unreadable(batch.records) if self._clock.now() >= taken.deadline_at else state
             if isinstance(outcome, list):
                 return self._settle(taken, batch, outcome, courier.last)
             if outcome == state:  # nothing to do but to wait

@@ -22,16 +22,21 @@ from leads_pipeline.storage.delivery_status import request_forecast
 AUTH = "auth"
 # What a breaker remembers beside a destination's name: verification's have their provider's.
 _BREAKER = "crm:"
+
+
 # How much longer than its time-out a request counts as under way if nobody reports its end.
 _AFTER_TIME_OUT = timedelta(seconds=10)
-
-
 # Why a destination is left alone whose mapping lets no contact through.
 MAPPING = "mapping"
+# Why one is left alone whose client cannot be built, and one at which this product itself fails.
+SET_UP = "set_up"
+FAILURE = "failure"
 
 _ADVICE = {
     AUTH: "it refuses our credentials or set-up: put that right; it is asked again once a minute",
     MAPPING: "no contact can be sent as it is mapped: `leads destinations check` says why, and then lifts this",
+    SET_UP: "a token or a setting of it is missing (crm_destination_not_set_up in the log): set it and start again",
+    FAILURE: "this product fails at it (crm_destination_failed in the log says where); it is tried once a minute",
     "no_answer": "it does not answer; one batch tries it when the pause is over. Nothing is lost, no attempt is spent",
     "server_error": "it answers with errors of its own; one batch tries it when the pause is over. No attempt is spent",
     WaitReason.DAILY: "the quota is spent: it goes on at the reset by itself, or sooner with a higher limits.daily",
@@ -47,8 +52,8 @@ _ADVICE = {
 class Parked:
     """Why something is left alone.
 
-    auth, mapping, no_answer, server_error, daily, reserve, paused, in_flight, or window (no time left). ``code``: of
-    auth, with which the destination refuses us, where it gives one.
+    auth, mapping, set_up, failure, no_answer, server_error, daily, reserve, paused, in_flight, or window (no time
+    left). ``code``: of auth, with which the destination refuses us, where it gives one.
     """
 
     reason: str
@@ -64,7 +69,7 @@ class Parked:
     @property
     def needs_somebody(self) -> bool:
         """Whether it lasts until a person acts."""
-        return self.reason in (AUTH, MAPPING)
+        return self.reason in (AUTH, MAPPING, SET_UP, FAILURE)
 
 
 @dataclass(frozen=True, slots=True)

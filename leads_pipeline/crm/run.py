@@ -7,27 +7,33 @@ between the claim and the grant: the others' contacts stay free for whoever is q
 
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
-from typing import Any
 
-import sqlalchemy as sa
-
-from leads_pipeline.clock import Clock
-from leads_pipeline.config import DestinationSettings, Settings
-from leads_pipeline.crm.batch import ClaimedBatch, SettledBatch, claim_batch, settle_batch, unclaim_batch
-from leads_pipeline.crm.claiming import LOOK_SECONDS, Claims, QueueGate, Turn
+from leads_pipeline.config import DestinationSettings
+from leads_pipeline.crm.batch import ClaimedBatch, SettledBatch, claim_batch, unclaim_batch
+from leads_pipeline.crm.claiming import LOOK_SECONDS, Claims, Turn
+from leads_pipeline.crm.company import Delivering, run_all
 from leads_pipeline.crm.courier import BatchCourier, Tally, lease_for
+from leads_pipeline.crm.failures import answers_of, is_everybodys, tell
 from leads_pipeline.crm.health import Health
 from leads_pipeline.crm.jobs import Jobs
 from leads_pipeline.crm.last_look import LastLook
 from leads_pipeline.crm.mapping import blocked_destinations, destination_mapping
-from leads_pipeline.crm.parking import MAPPING, Parked, destinations_of, limiter_of, price_of_full, resets_at, until
+from leads_pipeline.crm.parking import (
+    FAILURE,
+    MAPPING,
+    Parked,
+    destinations_of,
+    limiter_of,
+    price_of_full,
+    resets_at,
+    until,
+)
 from leads_pipeline.crm.port import CrmClient, CrmResponse
 from leads_pipeline.crm.report import DestinationReport
+from leads_pipeline.crm.settling import Settling
 from leads_pipeline.domain.ids import BatchId, uuid7
 from leads_pipeline.domain.mapping import DestinationMapping
 from leads_pipeline.domain.quota_budget import BudgetPlan
@@ -37,7 +43,6 @@ from leads_pipeline.domain.stage import Lane, Operation
 from leads_pipeline.errors import AccountParked
 from leads_pipeline.outbound.gate import Gate, GrantTaken
 from leads_pipeline.outbound.limiter import Ask, Grant, WaitReason
-from leads_pipeline.storage.claim_owners import ClaimOwner
 from leads_pipeline.storage.delivery_status import RequestForecast
 from leads_pipeline.storage.destination_schemas import doubt_schema, mapping_edition
 from leads_pipeline.storage.outbox import keep_claims
@@ -52,45 +57,6 @@ _FRUITLESS_SECONDS = 0.05
 
 # What is claimed for a grant that is `claim_ahead_seconds` away is kept for twice as long if others get that one.
 _TIMES_AHEAD = 2
-
-
-class Company:
-    """Who of one delivery is still at work: the other destinations go on looking until all are done.
-
-    Beside the destinations, whoever waits for what is to come (``deliver``'s ``more_to_come``).
-    """
-
-    def __init__(self, count: int) -> None:
-        self._left = count
-        self._lock = threading.Lock()
-        self._done = threading.Event()
-
-    def leave(self) -> None:
-        """One of them has nothing to do any more."""
-        with self._lock:
-            self._left -= 1
-            if self._left <= 0:
-                self._done.set()
-
-    def all_have_left(self, *, within: float) -> bool:
-        """Whether nobody is at work any more; waits for it for at most so many seconds."""
-        return self._done.wait(within)
-
-
-@dataclass(frozen=True, slots=True)
-class Delivering:
-    """What every destination of one delivery is given."""
-
-    engine: sa.Engine
-    settings: Settings
-    clock: Clock
-    runner_id: str
-    owner: ClaimOwner
-    company: Company
-    stopping: threading.Event
-    jitter: Callable[[], float]
-    prepare: Callable[[str], None]
-    passes: QueueGate
 
 
 class DestinationRun:
@@ -144,6 +110,7 @@ class DestinationRun:
             jitter=work.jitter,
             step_lease=self._lease,
         )
+        self._settling = Settling(work.engine, name, self._budgets, work.jitter, work.clock)
         # Whoever asked for something just now does not wait for a job.
         self._urgent_lanes = [lane for lane in lanes if lane is Lane.REAL_TIME]
         self._job_lanes = [lane for lane in lanes if lane not in self._urgent_lanes]
@@ -157,15 +124,25 @@ class DestinationRun:
         what becomes due here goes on being sent.
         """
         try:
-            self._serve()
+            self._guarded(self._serve)
         finally:
             self._work_of_all.company.leave()
         while not self._is_over():
             # Looked once more after the last has left: what it left behind became due before.
             is_last_look = self._work_of_all.company.all_have_left(within=LOOK_SECONDS)
-            self._serve()
+            self._guarded(self._serve)
             if is_last_look:
                 return
+
+    def _guarded(self, work: Callable[[], None]) -> None:
+        """Do ``work``. What nobody foresaw in it parks this destination alone; a database that is away stops all."""
+        try:
+            work()
+        except Exception as error:
+            if is_everybodys(error):
+                raise
+            tell("crm_destination_failed", error, destination=self.name)
+            self._park(self._health.give_up(FAILURE))
 
     def _serve(self) -> None:
         if self.parked is not None and self.parked.until <= self._clock.now():
@@ -182,7 +159,8 @@ class DestinationRun:
             if self._health.closed:
                 self._begin_jobs()
             alone = room == 1 and not self._health.closed
-            run_all([partial(self._work, batches=1 if alone else None)] * room, stopping=self._work_of_all.stopping)
+            work = partial(self._guarded, partial(self._work, batches=1 if alone else None))
+            run_all([work] * room, stopping=self._work_of_all.stopping)
             if not alone or not self._health.closed:
                 return
 
@@ -201,6 +179,8 @@ class DestinationRun:
         if traits is None or traits.above is None or not self._job_lanes:
             return
         while self._goes_on() and self._due(self._job_lanes, most=traits.above + 1) > traits.above:
+            if self._due(self._urgent_lanes, most=1):
+                self._work(batches=1)  # a job takes a while to hand over
             claims = self._claims_of(self._job_lanes, size=traits.most)
             turn = claims.next(without=self._parked_lanes())
             if turn is None or turn.removals or not isinstance(self._limiter.peek(Ask(lane=turn.lane)), Grant):
@@ -211,8 +191,6 @@ class DestinationRun:
             if batch.records:
                 self._deliver_batch(batch, granted=lambda: None)
             self._advance_jobs()
-            if self._due(self._urgent_lanes, most=1):
-                run_all([partial(self._work, batches=1)], stopping=self._work_of_all.stopping)
 
     def _claims_of(self, lanes: Sequence[Lane], *, size: int) -> Claims:
         return Claims(
@@ -406,24 +384,15 @@ class DestinationRun:
         for operation in (*(item for item in Operation if item is not Operation.UPSERT), Operation.UPSERT):
             if records := batch.records_of(operation):
                 courier.take(records, lane=_most_urgent(batch.rows[record.outbox_id].lane for record in records))
+                asked = partial(self._client.deliver, courier=courier)
                 try:
-                    answered = self._client.deliver(records, courier=courier)
+                    answered = answers_of(asked, records, destination=self.name)
                 except GrantTaken:
                     self._give_back(batch)
                     return
-                now = self._clock.now()
-                with self._engine.begin() as connection:
-                    settled = settle_batch(
-                        connection,
-                        batch,
-                        answered,
-                        operation=operation,
-                        budgets=self._budgets,
-                        jitter=self._work_of_all.jitter,
-                        now=now,
-                    )
-                self._note(batch.request.batch_id, operation, settled)
-                refused, code = refused or settled.refused, code or settled.refused_with
+                for settled in self._settling.settle(batch, answered, operation=operation):
+                    self._note(batch.request.batch_id, operation, settled)
+                    refused, code = refused or settled.refused, code or settled.refused_with
         self._judge(refused=refused, code=code, last=courier.last)
 
     def _give_back(self, batch: ClaimedBatch) -> None:
@@ -479,17 +448,3 @@ class DestinationRun:
 
 def _most_urgent(lanes: Iterable[Lane]) -> Lane:
     return min(lanes, key=list(Lane).index)
-
-
-def run_all(calls: Sequence[Callable[[], Any]], *, stopping: threading.Event) -> None:
-    """Run the calls at once. The first failure, or Ctrl-C, stops the others after the batch that they are at."""
-    if not calls:
-        return
-    with ThreadPoolExecutor(max_workers=len(calls), thread_name_prefix="deliver") as pool:
-        futures: list[Future[Any]] = [pool.submit(call) for call in calls]
-        try:
-            for future in futures:
-                future.result()
-        except BaseException:
-            stopping.set()
-            raise

@@ -39,6 +39,8 @@ log = get_logger(__name__)
 
 # Zoho's pace; nobody needs more. A token that is refused right after it was made is not what is wrong.
 PACES = ((10, timedelta(minutes=10)), (2, timedelta(minutes=1)))
+# A token is asked for while a request's contacts are claimed; whoever waits for another's fetch waits a bit longer.
+LONGEST_SECONDS = 20.0
 # A token is not used to its last second: clocks differ, and a request takes its time to arrive.
 SAFETY_MARGIN = timedelta(seconds=60)
 SAFETY_SHARE = 10  # of a short life, no more than a tenth
@@ -120,11 +122,11 @@ class AccessTokens:
 
         ``base_url_in``: the key of the token's answer (``api_domain``, ``instance_url``) that says where requests are
         to go instead of the transport's address; ``None``: they go where they are sent. ``advice``: what a person does
-        who reads that no token is given. ``timeout_seconds``: of the request for a token.
+        who reads that no token is given. ``timeout_seconds``: of the request for a token, ``LONGEST_SECONDS`` at most.
         """
         self._grant = grant
         self._store = store
-        self._timeout_seconds = timeout_seconds
+        self._timeout_seconds = min(timeout_seconds, LONGEST_SECONDS)
         self._scheme = scheme
         self._base_url_in = base_url_in
         self._advice = advice

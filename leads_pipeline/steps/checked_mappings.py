@@ -22,7 +22,7 @@ from leads_pipeline.crm.parking import limiter_of
 from leads_pipeline.crm.port import CrmClient
 from leads_pipeline.domain.destination_schema import DestinationSchema
 from leads_pipeline.domain.mapping import MappingFault
-from leads_pipeline.errors import AccountParked, CrmError
+from leads_pipeline.errors import AccountParked, ConfigError, CrmError
 from leads_pipeline.outbound.gate import Gate
 from leads_pipeline.storage.access_tokens import TokenTable
 from leads_pipeline.storage.destination_schemas import (
@@ -72,10 +72,7 @@ def check_mappings(
     """Check the mappings of ``destinations``, or of all; ask those of which nothing younger than ``max_age`` is known.
 
     A destination that does not tell is checked by what it told before. One that fails, by its breaker, is not asked,
-    unless a person wants to know: ``despite_breaker``.
-
-    Raises:
-        ConfigError: a token's environment variable is not set.
+    unless a person wants to know: ``despite_breaker``; nor one whose token is missing.
     """
     names = [name for name in settings.destinations if destinations is None or name in destinations]
     return [
@@ -161,7 +158,10 @@ def _ask(
     limiter = limiter_of(engine, name, settings=settings, forecast=None)
     deadline = clock.monotonic() + min(_PATIENCE_SECONDS, settings.pipeline.run_seconds)
     gate = Gate(limiter, clock=clock, deadline=deadline, stopping=threading.Event())
-    asked = BUILDERS[destination.vendor](destination, TokenTable(engine)) if client is None else client
+    try:
+        asked = BUILDERS[destination.vendor](destination, TokenTable(engine)) if client is None else client
+    except ConfigError as error:
+        return str(error)
     courier = PlainCourier(
         engine,
         asked,

@@ -19,16 +19,22 @@ import sqlalchemy as sa
 from leads_pipeline.clock import Clock
 from leads_pipeline.config import Settings
 from leads_pipeline.crm.claiming import QueueGate, every_queue
-from leads_pipeline.crm.clients import build_clients
-from leads_pipeline.crm.parking import Parked, Parking, open_doors, parked_now
+from leads_pipeline.crm.clients import build_each
+from leads_pipeline.crm.company import Company, Delivering, run_all
+from leads_pipeline.crm.health import Health
+from leads_pipeline.crm.parking import SET_UP, Parked, Parking, open_doors, parked_now
 from leads_pipeline.crm.port import CrmClient
 from leads_pipeline.crm.report import DestinationReport
-from leads_pipeline.crm.run import Company, Delivering, DestinationRun, run_all
+from leads_pipeline.crm.run import DestinationRun
 from leads_pipeline.domain.quota_budget import BudgetPlan
 from leads_pipeline.domain.stage import Lane
+from leads_pipeline.errors import ConfigError
 from leads_pipeline.storage.bulk_jobs import jobs_due
 from leads_pipeline.storage.claim_owners import claim_owner, release_dead_claims
 from leads_pipeline.storage.outbox_queues import count_due
+from leads_pipeline.telemetry import get_logger
+
+log = get_logger(__name__)
 
 # How often it is asked whether more is to come.
 _COMING_SECONDS = 0.5
@@ -134,16 +140,20 @@ def deliver(
 
     Takes no new batch after ``pipeline.run_seconds``, nor for a destination that is parked: its daily quota is spent,
     it asks for a pause that is too long to wait for, it fails, or it refuses our credentials. A lane for which the rest
-    of a quota is not meant is left out alone. What is not sent stays due.
+    of a quota is not meant is left out alone, and so is a destination whose token is missing, or at which this product
+    itself fails. What is not sent stays due.
 
     Raises:
-        ConfigError: a token's environment variable is not set.
+        ConfigError: no destination can be asked, for want of a token.
     """
-    parked = plan.parked.destinations
+    parked = dict(plan.parked.destinations)
     due = plan.by_destination.keys() if more_to_come is None else settings.destinations.keys() - parked.keys()
     if not due & settings.destinations.keys():
         return SyncReport(parked=plan.parked.named())
-    chosen = build_clients(settings, engine) if clients is None else clients
+    chosen = dict(clients or {})
+    if clients is None:
+        chosen, unset = _clients(engine, settings, clock=clock)
+        parked |= unset
     served = [name for name in settings.destinations if name in chosen]
     try:
         with claim_owner(engine) as owner:
@@ -163,7 +173,25 @@ def deliver(
         if clients is None:
             for client in chosen.values():
                 client.close()
-    return _report(runs, parked=plan.parked.named())
+    return _report(runs, parked={**plan.parked.named(), **parked})
+
+
+def _clients(engine: sa.Engine, settings: Settings, *, clock: Clock) -> tuple[dict[str, CrmClient], dict[str, Parked]]:
+    """The clients that can be built; the other destinations are left alone for a minute."""
+    clients: dict[str, CrmClient] = {}
+    unset: dict[str, ConfigError] = {}
+    for name, built in build_each(settings, engine).items():
+        if isinstance(built, ConfigError):
+            unset[name] = built
+        else:
+            clients[name] = built
+    if unset and not clients:
+        raise next(iter(unset.values()))
+    parked: dict[str, Parked] = {}
+    for name, error in unset.items():
+        log.error("crm_destination_not_set_up", destination=name, why=str(error))
+        parked[name] = Health(engine, name, policy=settings.delivery.breaker, clock=clock).give_up(SET_UP)
+    return clients, parked
 
 
 def _wait_for_more(more_to_come: Callable[[], bool], work: Delivering) -> None:

@@ -27,6 +27,7 @@ _LOCKS = "pg_locks l where l.locktype = 'advisory' and l.objsubid = 1 and l.gran
 _HERE = "l.database = (select oid from pg_database where datname = current_database())"
 
 _TAKE = sa.text("select pg_try_advisory_lock(:key)")
+_GIVE_BACK = sa.text("select pg_advisory_unlock(:key)")
 _HELD = sa.text(
     f"select exists (select from {_LOCKS} and {_HERE} and l.pid = pg_backend_pid() and {_KEY} = :key)"  # noqa: S608 - no value is spliced in
 )
@@ -74,14 +75,21 @@ class ClaimOwner:
                 log.warning("claims_by_lease_alone")
             return self._key
 
+    def leave(self) -> None:
+        """Give the lock back, if it is still ours: the server notices a closed session only a moment later."""
+        if self.key() is not None:
+            self._connection.execute(_GIVE_BACK, {"key": self._key})
+
 
 @contextmanager
 def claim_owner(engine: sa.Engine) -> Iterator[ClaimOwner]:
     """An owner that lives until the block ends, by a connection of its own."""
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        owner = ClaimOwner(connection)
         try:
-            yield ClaimOwner(connection)
+            yield owner
         finally:
+            owner.leave()
             connection.invalidate()  # closes the session, and with it the lock
 
 

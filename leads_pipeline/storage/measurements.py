@@ -129,11 +129,12 @@ _DUPLICATE_EMAILS = sa.text(
 # A contact that died and was delivered after all counts as delivered, and only once.
 _SETTLED = sa.text(
     """
-    select tenant, destination,
-        count(*) filter (where state <> 'dead' and delivered_at >= :since) as delivered,
-        count(*) filter (where state = 'dead' and updated_at >= :since) as dead
-    from outbox
-    where (state <> 'dead' and delivered_at >= :since) or (state = 'dead' and updated_at >= :since)
+    select tenant, destination, count(*) filter (where not dead) as delivered, count(*) filter (where dead) as dead
+    from (
+        select tenant, destination, false as dead from outbox where delivered_at >= :since and state <> 'dead'
+        union all
+        select tenant, destination, true from outbox where state = 'dead' and updated_at >= :since
+    ) as ended
     group by tenant, destination
     order by tenant, destination
     """

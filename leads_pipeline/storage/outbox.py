@@ -2,7 +2,8 @@
 
 ``claim`` takes with a lease, ``settle`` writes what came of it. Two workers cannot both win a row: the claim locks it
 (``skip locked``) and stamps its token, and a settlement needs that token. A worker that dies leaves the token behind;
-after ``claimed_until`` anyone may claim the row again, and sending it twice is harmless. Keep out: what waits and goes
+after ``claimed_until`` anyone may claim the row again, and sending it twice is harmless. The worker of a claim that
+ran out may still write, so a settlement that comes too late has the row sent once more. Keep out: what waits and goes
 next (``outbox_queues``), and what is wanted (``outbox_demand``).
 """
 
@@ -27,7 +28,8 @@ from leads_pipeline.storage.schema import golden_contacts, outbox
 class Settlement:
     """What one record's row becomes. ``version`` is the one that was sent.
 
-    ``snapshot`` and ``taken_over`` are what is known of the CRM after it; see ``ClaimedRow``.
+    ``snapshot`` and ``taken_over`` are what is known of the CRM after it; see ``ClaimedRow``. ``touched``: which
+    properties it may have written there, ``None`` if it wrote nothing.
     """
 
     verdict: RecordVerdict
@@ -35,6 +37,7 @@ class Settlement:
     version: int
     snapshot: Mapping[str, int | None]
     taken_over: bool | None = None
+    touched: Collection[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,14 +106,35 @@ _UNCLAIM = sa.text(
     """
 )
 
-# What was sent is known to be there even if more is wanted by now; then the row waits again with a fresh budget.
+# What was sent is known to be there even if more is wanted by now; then the row waits again with a fresh budget. A row
+# that somebody else has claimed since is theirs; but what we wrote may have come after what they wrote, or come yet. So
+# it is not known what is there: a claim on it ends, and everything is sent again.
 _SETTLE = sa.text(
     """
-    with mine as materialized (
-        select o.outbox_id from outbox o
-        where o.outbox_id = any(:ids) and o.claimed_by = :token
+    with held as materialized (
+        select o.outbox_id, coalesce(o.claimed_by = :token, false) as ours from outbox o
+        where o.outbox_id = any(:ids)
         order by o.outbox_id
         for update
+    ),
+    mine as (select outbox_id from held where ours),
+    doubted as (
+        update outbox o set
+            state = case when o.state = 'cancelled' then o.state else 'waiting' end,
+            last_verdict = 'ambiguous',
+            snapshot = case when o.operation = 'erase' then o.snapshot
+                else coalesce(o.snapshot, '{}') || s.touched end,
+            suppressed_for = null,
+            waiting_since = case when o.state = 'waiting' then o.waiting_since else :now end,
+            due_at = :now,
+            attempts = 0,
+            failures = '{}',
+            claimed_by = null,
+            claim_owner = null,
+            updated_at = :now
+        from held join jsonb_to_recordset(cast(:rows as jsonb)) as s(outbox_id bigint, touched jsonb)
+            on s.outbox_id = held.outbox_id
+        where o.outbox_id = held.outbox_id and not held.ours and s.touched is not null
     )
     update outbox o set
         state = case
@@ -292,7 +316,10 @@ def settle(
     operation: Operation,
     now: datetime,
 ) -> list[Settled]:
-    """Write what came of the claim ``token``. A row that somebody else has claimed since is left to them."""
+    """Write what came of the claim ``token``; answers the rows that it still held.
+
+    A row that somebody else has claimed since is sent again, whatever they sent: our write may have come after theirs.
+    """
     rows: list[dict[str, Any]] = [
         {
             "outbox_id": item.verdict.outbox_id,
@@ -306,6 +333,7 @@ def settle(
             "crm_record_id": item.verdict.crm_record_id,
             "snapshot": dict(item.snapshot),
             "taken_over": item.taken_over,
+            "touched": None if item.touched is None else dict.fromkeys(item.touched),
         }
         for item in settlements
     ]

@@ -22,7 +22,7 @@ import sqlalchemy as sa
 
 from leads_pipeline.clock import FrozenClock
 from leads_pipeline.config import Settings
-from leads_pipeline.crm import run
+from leads_pipeline.crm import run, settling
 from leads_pipeline.crm.batch import ClaimedBatch
 from leads_pipeline.crm.courier import BatchCourier
 from leads_pipeline.crm.health import Health
@@ -47,7 +47,7 @@ POINTS: dict[str, tuple[Any, str, bool]] = {
     "written down": (HubSpot, "send", False),
     "sent": (HubSpot, "send", True),
     "answer written down": (BatchCourier, "__call__", True),
-    "settled, not committed": (run, "settle_batch", True),
+    "settled, not committed": (settling, "settle_batch", True),
     "settled": (Health, "after", False),
 }
 # The CRM has what it was sent, and the outbox does not know.

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+import yaml
 from click.testing import CliRunner
 
 from leads_pipeline.cli import cli
@@ -80,6 +81,24 @@ def test_status_shows_the_quota_of_each_lane_and_what_is_parked(config: str, eng
     shown = CliRunner().invoke(cli, ["--config", config, "status"]).output
     assert "hubspot batch is parked until " in shown
     assert quota["resets_at"][:10] in shown
+
+
+def test_status_names_what_of_a_mapping_does_not_fit_and_that_its_destination_is_parked(
+    config: str, engine: sa.Engine
+) -> None:
+    document = yaml.safe_load(Path(config).read_text())
+    document["destinations"]["hubspot"]["key_property"] = "company_key"
+    Path(config).write_text(yaml.safe_dump(document))
+    add_contacts(engine)
+    [report] = _lines(config)
+    assert report["parked"]["hubspot"]["reason"] == "mapping"
+    shown = CliRunner().invoke(cli, ["--config", config, "status"]).output
+    assert "(mapping): no contact can be sent as it is mapped: `leads destinations check` says why" in shown
+    assert "hubspot.company_key unknown property: " in shown
+    found = json.loads(CliRunner().invoke(cli, ["--config", config, "status", "--json"]).output)
+    assert [(item["property"], item["fault"]) for item in found["mapping_faults"]] == [
+        ("company_key", "unknown_property")
+    ]
 
 
 def test_what_comes_later_is_delivered_too_and_a_database_that_goes_away_is_waited_for(

@@ -43,7 +43,7 @@ class PlayedZoho:
         self._token: str | None = None
 
     def client(
-        self, *, timeout_seconds: float = 5, base_url: str | None = None, name_if_unknown: str | None = None
+        self, *, timeout_seconds: float = 5, base_url: str | None = None, if_unknown: Mapping[str, str] | None = None
     ) -> CrmClient:
         settings = ZohoSettings(
             vendor="zoho",
@@ -53,7 +53,7 @@ class PlayedZoho:
             client_secret=SecretRef(env="LEADS_ZOHO_CLIENT_SECRET"),
             refresh_token=SecretRef(env="LEADS_ZOHO_REFRESH_TOKEN"),
             timeout_seconds=timeout_seconds,
-            name_if_unknown=name_if_unknown,
+            if_unknown=dict(if_unknown or {}),
         )
         return self._stack.enter_context(closing(BUILDERS["zoho"](settings, self._tokens)))
 

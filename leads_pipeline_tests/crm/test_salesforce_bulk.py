@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from leads_pipeline.crm.sandbox.salesforce.options import SalesforceOptions
 from leads_pipeline.domain.stage import ALL_LANES, Lane
 from leads_pipeline.sandbox.faults import FaultKind
 from leads_pipeline.steps.crm_sync_batches import plan_sync
-from leads_pipeline.storage.bulk_jobs import open_jobs
+from leads_pipeline.storage.bulk_jobs import open_jobs, take_job
 from leads_pipeline.storage.outbox_demand import erase
 from leads_pipeline_tests.crm.delivering import Contact, add_contacts, change, outbox_rows, row_of, states, sync
 from leads_pipeline_tests.crm.salesforce_org import SECRET_ENV, keys_held, settings_for, yaml_for
@@ -114,6 +115,18 @@ def test_up_to_the_threshold_and_in_the_real_time_lane_there_is_no_job(
 
     assert sync(engine, settings_for(org.base_url, above=20), clock).delivered == 50
     assert "jobs/create" not in org.report()["endpoints"]
+
+
+def test_what_is_urgent_goes_before_each_job(engine: sa.Engine, clock: FrozenClock, org: SandboxServer) -> None:
+    many(engine, 500)
+    [urgent] = add_contacts(engine, lane=Lane.REAL_TIME, destination="salesforce", company="Analytical Engines")
+    org.set_faults([{"kind": FaultKind.SLOW, "match": urgent.email, "endpoint": "collections/upsert"}])
+    assert sync(engine, settings_for(org.base_url, above=20, most=100), clock).delivered == 501
+
+    asked = [item["endpoint"] for item in org.arrivals() if item["endpoint"] in ("collections/upsert", "jobs/create")]
+    # What is left of the urgent contact's request is filled up with others, and three jobs leave one contact over.
+    assert asked == ["collections/upsert", "jobs/create", "jobs/create", "jobs/create", "collections/upsert"]
+    assert org.faults()[0]["fired"] == 1
 
 
 def test_a_job_that_takes_its_time_is_asked_about_by_whoever_comes_and_starts_a_run_by_itself(
@@ -331,3 +344,23 @@ def test_what_is_under_way_in_jobs_shows_in_the_status(
 
     assert shown.exit_code == 0, shown.output
     assert "salesforce works on 30 contacts in bulk jobs: 1" in shown.output
+
+
+def test_of_two_processes_one_takes_a_job_that_is_due(
+    engine: sa.Engine, clock: FrozenClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(SECRET_ENV, "a-secret")
+    with running_sandbox(SalesforceOptions(token="a-secret", job_seconds=300), clock=clock) as org:
+        many(engine)
+        sync(engine, settings_for(org.base_url, above=20), clock)
+    clock.advance(10)
+    lease = timedelta(seconds=70)
+    with engine.begin() as one, engine.begin() as other:
+        taken = take_job(one, "salesforce", lease=lease, now=clock.now())
+        assert taken is not None
+        assert take_job(other, "salesforce", lease=lease, now=clock.now()) is None
+    with engine.begin() as later:
+        assert take_job(later, "salesforce", lease=lease, now=clock.now()) is None
+        again = take_job(later, "salesforce", lease=lease, now=clock.now() + lease)
+    assert again is not None
+    assert again.job_id == taken.job_id

@@ -19,6 +19,7 @@ from leads_pipeline.domain.delivery import PropertyValue
 from leads_pipeline.domain.destination_schema import FieldSchema, FieldType
 from leads_pipeline.domain.stage import Operation
 from leads_pipeline.outbound.transport import HttpAnswer, Transport
+from leads_pipeline_tests.outbound.http_listener import listening
 
 REQUESTS = RecordRequests("/crm/v8", "Leads", "Lead_Key")
 
@@ -84,13 +85,27 @@ def test_what_is_no_batch_of_writes_costs_one_credit() -> None:
 def test_a_record_without_a_last_name_gets_the_one_that_is_configured(
     properties: dict[str, PropertyValue], complete: bool, sent: str | None
 ) -> None:
-    requests = RecordRequests("/crm/v8", "Leads", "Lead_Key", name_if_unknown="(unknown)")
+    requests = RecordRequests(
+        "/crm/v8", "Leads", "Lead_Key", if_unknown={"Last_Name": "(unknown)", "Company": "(none)"}
+    )
     item = CrmRecord(1, "acme", UUID(int=1), 1, Operation.UPSERT, properties=properties, complete=complete)
     [entry] = (requests.upsert([item]).body or {})["data"]
     assert entry.get("Last_Name") == sent
     [bare] = (REQUESTS.upsert([item]).body or {})["data"]
     assert bare.get("Last_Name") in (None, "Byron")
     assert ("Last_Name" in bare) == (sent == "Byron")
+    assert entry.get("Company") == ("(none)" if complete else None)
+    # A record that is there keeps what people have put there.
+    [kept] = (requests.update([item], {1: "77"}, purpose="link").body or {})["data"]
+    assert (kept.get("Last_Name"), kept["id"]) == ("Byron" if sent == "Byron" else None, "77")
+
+
+def test_instants_are_sent_as_zoho_reads_them() -> None:
+    request = REQUESTS.upsert([record(Seen="2026-01-15T12:00:00.250Z", Born="1990-12-01", Note="at 12:00:00.000Z")])
+    [entry] = (request.body or {})["data"]
+    assert (entry["Seen"], entry["Born"], entry["Note"]) == (
+        "2026-01-15T12:00:00+00:00", "1990-12-01", "at 12:00:00.000Z",
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("status", [200, 202, 207, 400])
@@ -116,7 +131,7 @@ def test_the_entries_count_whatever_the_status(status: int) -> None:
     ]
     assert (verdicts[0].crm_record_id, verdicts[0].created) == ("77", True)
     assert verdicts[1].refused_properties == ("Last_Name",)
-    assert "name_if_unknown" in (verdicts[1].explanation or "")
+    assert "if_unknown" in (verdicts[1].explanation or "")
     assert verdicts[2].holder_id == "55"
 
 
@@ -175,6 +190,15 @@ def test_a_429_is_waited_out_and_means_the_day_where_no_credit_is_left() -> None
     assert (answer.throttled, answer.pause_seconds, answer.until_reset) == (True, 4.0, False)
     spent = response(429, refused("TOO_MANY_REQUESTS"), x_api_credits_remaining="0")
     assert (spent.throttled, spent.pause_seconds, spent.until_reset) == (True, None, True)
+
+
+@pytest.mark.parametrize(("status", "pause"), [(429, 90.0), (503, 90.0), (500, None), (200, None)])
+def test_a_pause_that_zoho_asks_for_wins(status: int, pause: float | None) -> None:
+    with listening() as listener:
+        listener.status, listener.headers = status, {"Retry-After": "90"}
+        transport = Transport(listener.url, credentials=None, timeout_seconds=5, connections=1)
+        answer = Zoho(transport, requests=REQUESTS).send(REQUESTS.describe())
+    assert (answer.status, answer.pause_seconds, answer.until_reset) == (status, pause, False)
 
 
 def test_pauses_grow_to_half_a_minute_and_then_the_account_is_parked() -> None:

@@ -61,8 +61,8 @@ class TestZoho(
 
     def test_a_last_name_need_not_be_mapped_where_leads_yaml_puts_one_in_its_place(self, vendor: PlayedZoho) -> None:
         required = []
-        for name in (None, "(unknown)"):
-            sending = Sending(vendor.client(name_if_unknown=name))
+        for put_in in ({}, {"Last_Name": "(unknown)"}):
+            sending = Sending(vendor.client(if_unknown=put_in))
             required.append(sending.client.describe(courier=sending).fields["Last_Name"].required)
         assert required == [True, False]
 

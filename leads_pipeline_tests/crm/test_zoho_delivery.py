@@ -42,7 +42,7 @@ destinations:
     client_secret: {{env: LEADS_ZOHO_CLIENT_SECRET}}
     refresh_token: {{env: LEADS_ZOHO_REFRESH_TOKEN}}
     timeout_seconds: 5
-    name_if_unknown: {name_if_unknown}
+    if_unknown: {if_unknown}
     limits:
       windows: [{{credits: {credits}, seconds: 86400}}]
       reserve: 0
@@ -65,7 +65,7 @@ def sandbox() -> Iterator[SandboxServer]:
 
 
 def settings_for(base_url: str, **changes: object) -> Settings:
-    values = {"name_if_unknown": "null", "credits": 5000, "in_flight": 4} | changes
+    values = {"if_unknown": "{}", "credits": 5000, "in_flight": 4} | changes
     return parse_settings(_YAML.format(base_url=base_url, **values), path=Path("leads.yaml"))
 
 
@@ -180,10 +180,10 @@ def test_who_has_no_last_name_is_a_dead_letter_that_says_what_helps_or_gets_the_
     with engine.connect() as connection:
         letter = connection.execute(sa.text("select * from dead_letters")).mappings().one()
     assert letter["code"] == "MANDATORY_NOT_FOUND"
-    assert "name_if_unknown" in str(dict(letter))
+    assert "if_unknown" in str(dict(letter))
 
     [another] = add(engine, last_name=None)
-    assert sync(engine, settings_for(sandbox.base_url, name_if_unknown='"(unknown)"'), clock).delivered == 1
+    assert sync(engine, settings_for(sandbox.base_url, if_unknown="{Last_Name: (unknown)}"), clock).delivered == 1
     held = {item["properties"]["Lead_Key"]: item["properties"]["Last_Name"] for item in sandbox.contacts()}
     assert held[str(another.contact_id)] == "(unknown)"
 

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from datetime import timedelta
 
 import pytest
@@ -256,6 +256,13 @@ def test_who_waits_too_long_for_anothers_fetch_sends_nothing(vendor: TokenVendor
     assert ask(transport) == (200, False)
 
 
+def test_a_slow_vendor_is_waited_for_no_longer_than_claims_last(vendor: TokenVendor) -> None:
+    store = _Patient()
+    tokens = AccessTokens(grant(vendor.url), account="acme", store=store, timeout_seconds=120)
+    ask(Transport(vendor.url, credentials=tokens, timeout_seconds=120, connections=1))
+    assert store.waited == [timedelta(seconds=25)]
+
+
 def test_a_database_that_ends_idle_transactions_does_not_take_the_lock_away(
     vendor: TokenVendor, engine: sa.Engine
 ) -> None:
@@ -331,6 +338,20 @@ def test_no_secret_is_shown(vendor: TokenVendor, store: TokenStore, clock: Froze
     shown = f"{tokens!r} {tokens._held!r} {tokens._grant!r}"
     for secret in ("1000.token-1", CLIENT_SECRET, REFRESH_TOKEN):
         assert secret not in shown
+
+
+class _Patient(MemoryTokens):
+    """Remembers for how long it was to wait."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waited: list[timedelta] = []
+
+    @contextmanager
+    def fetching(self, key: TokenKey, *, patience: timedelta) -> Iterator[bool]:
+        self.waited.append(patience)
+        with super().fetching(key, patience=patience) as alone:
+            yield alone
 
 
 class _Impatient:

@@ -3,8 +3,9 @@
 The oracle counts by itself, from what was granted and when it reached the vendor; it knows nothing of slots or logs.
 """
 
+from collections import Counter
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from hypothesis import given, settings
@@ -142,12 +143,17 @@ def test_no_schedule_of_callers_passes_any_window_of_any_unit(given_limits: Requ
 
 
 @settings(max_examples=100, deadline=None)
-@given(given_limits=limits(), script=steps)
-def test_no_schedule_of_callers_passes_the_day_of_the_account_s_zone(given_limits: RequestLimits, script: Any) -> None:
-    if given_limits.daily is None:
-        return
-    days: dict[str, int] = {}
-    for item in played(given_limits, [(gap, ask, "answered", patient) for gap, ask, _fate, patient in script]):
-        local = (BEGIN + timedelta(milliseconds=item.at_ms)).astimezone(given_limits.daily.zone)
-        days[local.date().isoformat()] = days.get(local.date().isoformat(), 0) + 1
-    assert max(days.values(), default=0) <= given_limits.daily.requests
+@given(
+    daily=st.builds(DailyLimit, requests=st.integers(1, 6), time_zone=st.sampled_from(ZONES)),
+    gaps=st.lists(st.integers(0, 7_200_000), min_size=10, max_size=80),
+)
+def test_no_schedule_of_callers_passes_the_day_of_the_account_s_zone(daily: DailyLimit, gaps: list[int]) -> None:
+    script = [(gap, Ask(), "answered", False) for gap in gaps]
+    days: Counter[date] = Counter()
+    for item in played(RequestLimits(windows=(), daily=daily), script):
+        days[(BEGIN + timedelta(milliseconds=item.at_ms)).astimezone(daily.zone).date()] += 1
+    assert max(days.values()) <= daily.requests
+    # Nothing is kept from whoever comes on a new day.
+    came = [BEGIN + timedelta(milliseconds=sum(gaps[: place + 1])) for place in range(len(gaps))]
+    for day, callers in Counter(instant.astimezone(daily.zone).date() for instant in came).items():
+        assert days[day] == min(callers, daily.requests)

@@ -192,3 +192,24 @@ def test_whether_a_delivery_is_due_is_asked_of_the_index_however_much_waits_in_a
     plan = "\n".join(connection.execute(sa.text(f"explain {measurements._DUE.text}"), values).scalars())
     assert "ix_outbox_due on outbox" in plan
     assert "Seq Scan on outbox" not in plan
+
+
+def test_what_ended_lately_is_counted_without_reading_what_ended_before(connection, flow):
+    rows = """
+        insert into outbox (
+            tenant, contact_id, destination, operation, state, lane, wanted_version, delivered_version, delivered_at,
+            waiting_since, due_at, updated_at
+        )
+        select 'acme', gen_random_uuid(), 'hubspot', 'upsert', 'delivered', 'batch', 1, 1, cast(:then as timestamptz),
+            cast(:then as timestamptz), cast(:then as timestamptz), cast(:then as timestamptz)
+        from generate_series(1, 20000)
+    """
+    connection.execute(sa.text(rows), {"then": flow.now - timedelta(days=9)})
+    flow.delivered()
+    flow.dead()
+    connection.execute(sa.text("analyze outbox"))
+    since = {"since": flow.now - timedelta(days=1)}
+    plan = "\n".join(connection.execute(sa.text(f"explain {measurements._SETTLED.text}"), since).scalars())
+    assert "ix_outbox_delivered_at" in plan
+    assert "ix_outbox_dead" in plan
+    assert "Seq Scan" not in plan

@@ -1,5 +1,6 @@
 """The outbox: who may claim a row, and what a settlement may change."""
 
+from collections.abc import Collection
 from datetime import datetime, timedelta
 
 import sqlalchemy as sa
@@ -28,7 +29,15 @@ def _claim(engine: sa.Engine, contacts: list[Contact], *, token: str, now=NOW) -
     return [row.outbox_id for row in rows]
 
 
-def _settle(engine: sa.Engine, contact: Contact, verdict: Verdict, *, token: str, version: int = 1) -> list[str]:
+def _settle(
+    engine: sa.Engine,
+    contact: Contact,
+    verdict: Verdict,
+    *,
+    token: str,
+    version: int = 1,
+    touched: Collection[str] = (),
+) -> list[str]:
     state = {Verdict.DELIVERED: OutboxState.DELIVERED, Verdict.INVALID: OutboxState.DEAD}.get(
         verdict, OutboxState.WAITING
     )
@@ -37,6 +46,7 @@ def _settle(engine: sa.Engine, contact: Contact, verdict: Verdict, *, token: str
         NextStep(state, 0 if verdict is Verdict.DELIVERED else 1, NOW),
         version,
         {"email": None},
+        touched=touched if verdict is Verdict.DELIVERED else None,
     )
     with engine.begin() as connection:
         found = settle(connection, [settlement], token=token, operation=Operation.UPSERT, now=NOW)
@@ -170,6 +180,26 @@ def test_only_rows_that_are_still_held_and_wanted_as_they_were_claimed_are_kept(
     assert row_of(engine, changed)["claimed_until"] == LEASE
     _settle(engine, kept, Verdict.DELIVERED, token="a")
     assert row_of(engine, kept)["under_way_until"] is None
+
+
+def test_a_settlement_that_comes_too_late_has_the_row_sent_again_by_whoever_is_next(engine: sa.Engine) -> None:
+    """What it wrote may have come after what the other claim wrote."""
+    for taken, written in [(False, True), (True, True), (False, False)]:
+        [contact] = add_contacts(engine)
+        _claim(engine, [contact], token="a")
+        _claim(engine, [contact], token="b", now=LEASE)
+        if not taken:
+            _settle(engine, contact, Verdict.DELIVERED, token="b")
+        before = row_of(engine, contact)
+        verdict = Verdict.DELIVERED if written else Verdict.INVALID
+        assert _settle(engine, contact, verdict, token="a", touched=("company",)) == []
+        row = row_of(engine, contact)
+        if not written:
+            assert row == before
+            continue
+        assert (row["state"], row["last_verdict"], row["claimed_by"]) == ("waiting", "ambiguous", None)
+        assert row["claimed_until"] == before["claimed_until"]  # the other's request may be under way
+        assert row["snapshot"].keys() == {*(before["snapshot"] or {}), "company"}
 
 
 def test_a_lease_is_extended_without_reading_the_whole_outbox(engine: sa.Engine) -> None:

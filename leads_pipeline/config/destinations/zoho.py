@@ -82,10 +82,10 @@ class ZohoSettings(DestinationSettings):
     client_secret: SecretRef
     refresh_token: SecretRef
     key_property: str = Field("Lead_Key", description="The module's unique field that holds our contact id.")
-    name_if_unknown: Annotated[str, Field(min_length=1, max_length=80)] | None = Field(
-        None,
-        description="What a record's Last_Name says that has none: Zoho demands one. Without it such contacts are "
-        "refused and become dead letters.",
+    if_unknown: dict[str, Annotated[str, Field(min_length=1)]] = Field(
+        default_factory=dict,
+        description="What a field says in a new record of a contact that has no value for it. Zoho demands a "
+        "Last_Name, and most organisations a Company of Leads; contacts without them become dead letters.",
     )
     batch_size: Annotated[int, Field(gt=0, le=100)] = Field(100, description="Records in one request.")
     limits: RequestLimits = Field(_LIMITS, description="Unset: those of the free edition.")

@@ -27,7 +27,7 @@ from leads_pipeline.domain.delivery import PropertyValue
 _NULL = "#N/A"  # clears a field; an empty cell leaves it as it is
 _AT_WORK = frozenset({"UploadComplete", "InProgress"})
 _OVER = frozenset({"JobComplete", "Failed", "Aborted"})
-_CSV = "text/csv"
+_CSV = "text/csv; charset=UTF-8"
 _FIELD_NOT_FOUND = "Field name not found : "
 # What an org has left of its day's batches; a job of up to 10,000 rows is one.
 _BATCHES_LEFT = "DailyBulkApiBatches"
@@ -173,7 +173,10 @@ class _Bulk:
 
     def _rows(self, job: JobState, name: str) -> dict[str, dict[str, str]] | None:
         """The rows of one of the three results, by our key; ``None``: it was not told."""
-        response = self._ask("bulk_results", "GET", f"{self._jobs}/{job.crm_job_id}/{name}")
+        path = f"{self._jobs}/{job.crm_job_id}/{name}"
+        response = self._courier(
+            CrmRequest(purpose="bulk_results", method="GET", path=path, headers={"Accept": "text/csv"}, records=0)
+        )
         if response.status != 200 or response.body is not None:
             return None
         return {

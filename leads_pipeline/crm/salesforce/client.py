@@ -82,6 +82,7 @@ class Salesforce:
                 body=request.body,
                 content=request.content,
                 content_type=request.content_type,
+                headers=request.headers,
             )
         )
 

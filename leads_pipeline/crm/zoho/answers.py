@@ -46,7 +46,7 @@ _ADVICE = {
     "INVALID_MODULE": "mend destinations.NAME.module: it is the module's API name, such as Leads",
     "INVALID_TOKEN": _NEW_GRANT,
     "INVALID_URL_PATTERN": "mend destinations.NAME.api_version or base_url; Zoho's is /crm/v8",
-    "MANDATORY_NOT_FOUND": "Zoho demands this field: map it, and for Last_Name state destinations.NAME.name_if_unknown",
+    "MANDATORY_NOT_FOUND": "Zoho demands this field: map it, or say in destinations.NAME.if_unknown what to put there",
     "NO_PERMISSION": "give the user of the refresh token the right to write the module",
     "OAUTH_SCOPE_MISMATCH": "make a refresh token with the scopes ZohoCRM.modules.ALL, ZohoCRM.settings.fields.READ "
     "and ZohoCRM.settings.recycle_bin.DELETE",
@@ -62,17 +62,21 @@ _NAME = re.compile(r"[A-Za-z0-9_]{1,100}")
 _ID = re.compile(r"\d{1,24}")
 
 
-def response_of(answer: HttpAnswer, *, pause_after_429: Callable[[], float | None]) -> CrmResponse:
+def response_of(
+    answer: HttpAnswer, *, pause_after_429: Callable[[], float | None], asked_pause: float | None = None
+) -> CrmResponse:
     """What Zoho's status and headers say, in the port's words.
 
-    ``pause_after_429``: how long to leave the account alone, ``None``: until credits come back. Zoho tells neither that
-    nor which of its limits is reached.
+    ``pause_after_429``: how long to leave the account alone, ``None``: until credits come back. Zoho documents neither
+    that nor which of its limits is reached; an ``asked_pause`` (Retry-After) wins where there is one.
     """
     left = answer.headers.get(_CREDITS_LEFT, "")
     remaining = int(left) if left.isascii() and left.isdigit() and len(left) < 16 else None
     readings = () if remaining is None else (QuotaReading(Unit.CREDITS, CREDIT_SECONDS, None, remaining),)
     throttled = answer.status == 429
-    pause = pause_after_429() if throttled and remaining != 0 else None
+    pause = asked_pause if throttled or answer.status == 503 else None
+    if throttled and pause is None and remaining != 0:
+        pause = pause_after_429()
     return CrmResponse(
         status=answer.status,
         body=answer.body,

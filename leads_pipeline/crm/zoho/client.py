@@ -9,6 +9,7 @@ become another. Where the module's Email is unique, a record that people made is
 from collections.abc import Sequence
 from dataclasses import replace
 
+from leads_pipeline.clock import Clock, SystemClock
 from leads_pipeline.config import ZohoSettings
 from leads_pipeline.crm import sending
 from leads_pipeline.crm.port import Courier, CrmRecord, CrmRequest, CrmResponse, RecordVerdict, Traits, Verdict
@@ -23,6 +24,7 @@ from leads_pipeline.domain.destination_schema import DestinationSchema
 from leads_pipeline.domain.stage import Operation
 from leads_pipeline.errors import CrmError
 from leads_pipeline.outbound.access_tokens import AccessTokens, TokenStore
+from leads_pipeline.outbound.retry_after import retry_after_seconds
 from leads_pipeline.outbound.token_grants import RefreshToken
 from leads_pipeline.outbound.transport import HttpAnswer, Transport
 
@@ -42,15 +44,16 @@ _ADVICE = (
 class Zoho:
     """One module of one organisation, as ``CrmClient``."""
 
-    def __init__(self, transport: Transport, *, requests: RecordRequests) -> None:
+    def __init__(self, transport: Transport, *, requests: RecordRequests, clock: Clock | None = None) -> None:
         self._transport = transport
+        self._clock = clock or SystemClock()
         self._requests = requests
         self._backoff = Backoff()
 
     @property
     def traits(self) -> Traits:
         """See ``CrmClient.traits``."""
-        return TRAITS
+        return replace(TRAITS, always_sent=TRAITS.always_sent | self._requests.if_unknown.keys())
 
     def send(self, request: CrmRequest) -> CrmResponse:
         """Send one request as it is."""
@@ -66,7 +69,7 @@ class Zoho:
         refusal = refusal_of(response)
         schema = schema_of(response.body)
         if refusal is None and schema.fields:
-            return self._with_name(schema)
+            return self._without_what_is_put_in(schema)
         refused = refusal is not None and refusal.verdict is Verdict.AUTH
         raise CrmError(
             f"Zoho did not tell the fields of {self._requests.module} ({reason(response)}); "
@@ -88,12 +91,12 @@ class Zoho:
             case Operation.ERASE:
                 return removing.erase(records, courier=courier, requests=self._requests)
 
-    def _with_name(self, schema: DestinationSchema) -> DestinationSchema:
-        """Where leads.yaml says what to put in its place, a Last_Name need not be mapped."""
-        field = schema.fields.get(LAST_NAME)
-        if field is None or self._requests.name_if_unknown is None:
-            return schema
-        return DestinationSchema({**schema.fields, LAST_NAME: replace(field, required=False)})
+    def _without_what_is_put_in(self, schema: DestinationSchema) -> DestinationSchema:
+        """Where leads.yaml says what to put in its place, a mandatory field need not be mapped."""
+        put_in = self._requests.if_unknown
+        return DestinationSchema(
+            {name: replace(item, required=item.required and name not in put_in) for name, item in schema.fields.items()}
+        )
 
     def _upsert(self, records: Sequence[CrmRecord], *, courier: Courier) -> list[RecordVerdict]:
         told = [record for record in records if record.withdrawal]
@@ -126,7 +129,8 @@ class Zoho:
     def _read(self, answer: HttpAnswer) -> CrmResponse:
         if answer.status != 429:
             self._backoff.passed()
-        return response_of(answer, pause_after_429=self._backoff.refused)
+        asked = retry_after_seconds(answer.headers.get("retry-after"), now=self._clock.now())
+        return response_of(answer, pause_after_429=self._backoff.refused, asked_pause=asked)
 
 
 def build(settings: ZohoSettings, tokens: TokenStore) -> Zoho:
@@ -154,6 +158,6 @@ def build(settings: ZohoSettings, tokens: TokenStore) -> Zoho:
         connections=settings.limits.in_flight,
     )
     requests = RecordRequests(
-        f"/crm/{settings.api_version}", settings.module, settings.key_property, settings.name_if_unknown
+        f"/crm/{settings.api_version}", settings.module, settings.key_property, settings.if_unknown
     )
     return Zoho(transport, requests=requests)

@@ -1,7 +1,8 @@
 """The requests that Zoho's records API takes, as documented. Pure; what is asked when stands in ``client``."""
 
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from leads_pipeline.config.destinations.zoho import price_of
@@ -14,6 +15,9 @@ Ids = Mapping[int, str]
 
 LAST_NAME = "Last_Name"
 
+# An instant as our mapping makes it.
+_INSTANT = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.\d{1,6})?Z")
+
 
 @dataclass(frozen=True, slots=True)
 class RecordRequests:
@@ -22,7 +26,7 @@ class RecordRequests:
     root: str
     module: str
     key: str
-    name_if_unknown: str | None = None
+    if_unknown: Mapping[str, str] = field(default_factory=dict)
 
     def describe(self) -> CrmRequest:
         """Every field that the module has."""
@@ -31,7 +35,7 @@ class RecordRequests:
 
     def upsert(self, part: Part) -> CrmRequest:
         """Create or change what holds our key."""
-        return self._upsert("upsert", [self._entry(record) for record in part])
+        return self._upsert("upsert", [self._entry(record, may_be_new=True) for record in part])
 
     def find(self, part: Part) -> CrmRequest:
         """An upsert of the key and nothing else, which tells the ids of what holds our keys.
@@ -43,7 +47,8 @@ class RecordRequests:
 
     def update(self, part: Part, ids: Ids, *, purpose: str) -> CrmRequest:
         """Change the records of these ids, and give them our key."""
-        return self._change(purpose, [{"id": ids[record.outbox_id], **self._entry(record)} for record in part])
+        entries = [{"id": ids[record.outbox_id], **self._entry(record, may_be_new=False)} for record in part]
+        return self._change(purpose, entries)
 
     def change(self, part: Part, ids: Ids) -> CrmRequest:
         """Change the records of these ids, whatever keys they hold."""
@@ -71,14 +76,15 @@ class RecordRequests:
         path = f"{self.root}/settings/recycle_bin"
         return _read(CrmRequest(purpose="erase", method="DELETE", path=path, query=query, records=len(part)))
 
-    def _entry(self, record: CrmRecord) -> dict[str, PropertyValue]:
-        entry = {**record.properties, self.key: str(record.contact_id)}
-        # Zoho takes no record without a Last_Name, and does not let go of one.
-        if not entry.get(LAST_NAME) and (record.complete or LAST_NAME in entry):
-            entry.pop(LAST_NAME, None)
-            if self.name_if_unknown is not None:
-                entry[LAST_NAME] = self.name_if_unknown
-        return entry
+    def _entry(self, record: CrmRecord, *, may_be_new: bool) -> dict[str, PropertyValue]:
+        """What a record is sent as. Zoho takes none without its mandatory fields, and does not let go of one."""
+        entry = {name: _sendable(value) for name, value in record.properties.items()}
+        for name in {LAST_NAME, *self.if_unknown}:
+            if entry.get(name) in (None, "") and (record.complete or name in entry):
+                entry.pop(name, None)
+                if may_be_new and name in self.if_unknown:
+                    entry[name] = self.if_unknown[name]
+        return {**entry, self.key: str(record.contact_id)}
 
     def _upsert(self, purpose: str, entries: list[dict[str, PropertyValue]]) -> CrmRequest:
         body = {"data": entries, "duplicate_check_fields": [self.key], "trigger": []}
@@ -86,6 +92,12 @@ class RecordRequests:
 
     def _change(self, purpose: str, entries: list[dict[str, PropertyValue]]) -> CrmRequest:
         return _write(purpose, "PUT", f"{self.root}/{self.module}", {"data": entries, "trigger": []})
+
+
+def _sendable(value: PropertyValue) -> PropertyValue:
+    """Zoho reads instants to the second, with an offset in digits."""
+    instant = _INSTANT.fullmatch(value) if isinstance(value, str) else None
+    return value if instant is None else f"{instant[1]}+00:00"
 
 
 def _write(purpose: str, method: str, path: str, body: Mapping[str, Any]) -> CrmRequest:

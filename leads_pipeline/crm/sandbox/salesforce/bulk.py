@@ -157,21 +157,21 @@ def delete_job(call: Call) -> Answer:
 
 def successful_results(call: Call) -> Answer:
     """``GET /jobs/ingest/{id}/successfulResults``."""
-    job = _job(call)
+    job = _told_as_csv(call)
     rows = [[record, "true" if created else "false", *row.values()] for record, created, row in job.successful]
     return _csv(["sf__Id", "sf__Created", *job.columns], rows)
 
 
 def failed_results(call: Call) -> Answer:
     """``GET /jobs/ingest/{id}/failedResults``."""
-    job = _job(call)
+    job = _told_as_csv(call)
     rows = [[record, error, *row.values()] for record, error, row in job.failed]
     return _csv(["sf__Id", "sf__Error", *job.columns], rows)
 
 
 def unprocessed_records(call: Call) -> Answer:
     """``GET /jobs/ingest/{id}/unprocessedrecords``, in either spelling."""
-    job = _job(call)
+    job = _told_as_csv(call)
     return _csv(job.columns, [list(row.values()) for row in job.unprocessed])
 
 
@@ -213,6 +213,14 @@ def _job(call: Call) -> Job:
     if not isinstance(job, Job):
         raise WholeRefused(not_found())
     return job
+
+
+def _told_as_csv(call: Call) -> Job:
+    """The job, for a client that takes a CSV; what another one gets is a guess."""
+    accepted = call.incoming.headers.get("accept", "*/*")
+    if not any(kind in accepted for kind in ("text/csv", "text/*", "*/*")):
+        raise WholeRefused(refused(406, "NOT_ACCEPTABLE", "Results are text/csv"))
+    return _job(call)
 
 
 def _work(call: Call, job: Job) -> None:

@@ -59,6 +59,10 @@ def _outbox() -> None:
         postgresql_where=sa.text(f"operation <> 'upsert' and {open_rows}"),
     )
     op.create_index("ix_outbox_owner", "outbox", ["claim_owner"], postgresql_where=sa.text("claimed_by is not null"))
+    op.create_index(
+        "ix_outbox_delivered_at", "outbox", ["delivered_at"], postgresql_where=sa.text("delivered_at is not null")
+    )
+    op.create_index("ix_outbox_dead", "outbox", ["updated_at"], postgresql_where=sa.text("state = 'dead'"))
     op.create_index("ix_outbox_withheld", "outbox", ["destination"], postgresql_where=sa.text("withheld is not null"))
     op.create_index(
         "ix_outbox_claims", "outbox", ["destination", "claims_record"], postgresql_where=sa.text("claims_record is not null")
