@@ -11,6 +11,8 @@ from contextlib import ExitStack
 from datetime import timedelta
 from functools import partial
 
+import sqlalchemy as sa
+
 from leads_pipeline.config import DestinationSettings
 from leads_pipeline.crm.batch import ClaimedBatch, SettledBatch, claim_batch, unclaim_batch
 from leads_pipeline.crm.claiming import LOOK_SECONDS, Claims, Turn
