@@ -54,8 +54,8 @@ _QUOTA_USE = sa.text(
     """
 )
 
-# Rows that are due only later are counted as well: their time comes within the day, or they are few. In the order of the
-# index of what is open: where a lane is empty, the planner read ten million rows of the others to learn it.
+# Rows that are due only later are counted as well: their time comes within the day, or they are few. In the order of
+# the index of what is open: where a lane is empty, the planner read ten million rows of the others to learn it.
 _WAITING = sa.text(
     """
     select lane.lane, count(*) as waiting
