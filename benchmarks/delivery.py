@@ -53,8 +53,8 @@ def _parts(signups: int | None = None, keep: Path | None = None) -> dict[str, Pa
             partial(peers.peers, replace(peers.QUICK, keep=keep)),
             peers.show,
         ),
-        "tenants": Part(partial(load.tenants, load.FULL), partial(load.tenants, load.QUICK), load.show),
-        "outbox": Part(partial(load.outbox, load.FULL), partial(load.outbox, load.QUICK), load.show),
+        "tenants": Part(partial(load.tenants, load.FULL), partial(load.tenants, load.QUICK), load.show_tenants),
+        "outbox": Part(partial(load.outbox, load.FULL), partial(load.outbox, load.QUICK), load.show_outbox),
         "launch": Part(partial(launch.launch, whole), partial(launch.launch, launch.QUICK), launch.show),
         "launch-dagster": Part(
             partial(launch.launch, whole, dagster=True), partial(launch.launch, launch.QUICK, dagster=True), launch.show

@@ -51,7 +51,7 @@ AGAIN_SHARE = 0.04
 PRIVATE_SHARE = 0.9
 CONSENT = [{"granted": True, "purpose": "marketing", "channel": "email", "legal_basis": "consent"}]
 SLICE_SECONDS = 10
-CHUNK = 2_000
+CHUNK = 5_000
 INTAKE = (Stage.RAW_LEADS, Stage.VALIDATED_LEADS)
 IDENTITY = (Stage.DEDUPED_LEADS, Stage.GOLDEN_CONTACTS)
 

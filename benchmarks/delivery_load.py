@@ -41,7 +41,7 @@ class Scale:
     claims: int
 
 
-FULL = Scale(40_000, 3, (10_000, 1_000_000, 10_000_000), 300)
+FULL = Scale(20_000, 3, (10_000, 1_000_000, 10_000_000), 300)
 QUICK = Scale(4_000, 1, (2_000, 20_000), 20)
 
 
@@ -138,7 +138,7 @@ def outbox(scale: Scale) -> dict[str, Any]:
             )
             times: list[float] = []
             looks: list[float] = []
-            for number in range(scale.claims):
+            for number in range(min(scale.claims, wanted // (2 * BATCH))):
                 if number % 20 == 0:
                     fresh = Claims(
                         place.engine,
@@ -195,7 +195,28 @@ def _plan_ms(place: Place) -> float:
     return statistics.median(times) * 1000
 
 
-def show(found: Mapping[str, Any]) -> None:
+def show_tenants(found: Mapping[str, Any]) -> None:
     """The figures, for people."""
-    for name, value in found.items():
-        print(f"{name:<28} {value}")
+    for count, rounds in found["rounds"].items():
+        seconds = statistics.median(item["seconds"] for item in rounds)
+        cpu = statistics.median(item["cpu"] for item in rounds)
+        requests = statistics.median(item["requests"] for item in rounds)
+        print(
+            f"{count:>6} tenants: {found['contacts']:,} contacts in {seconds:.1f} s, {cpu:.1f} s of CPU, "
+            f"{requests:.0f} requests"
+        )
+    print(
+        f"tenants_1000_over_10 {found['tenants_1000_over_10']:.2f} of the time, "
+        f"{found['tenants_1000_over_10_cpu']:.2f} of the CPU"
+    )
+
+
+def show_outbox(found: Mapping[str, Any]) -> None:
+    """The figures, for people."""
+    print(f"{'rows that wait':>16}{'claim p50 ms':>14}{'p99 ms':>10}{'look p50 ms':>13}{'plan ms':>10}")
+    for rows, item in found["rows"].items():
+        print(
+            f"{int(rows):>16,}{item['claim_p50_ms']:>14.1f}{item['claim_p99_ms']:>10.1f}"
+            f"{item['look_p50_ms']:>13.1f}{item['plan_ms']:>10.1f}"
+        )
+    print(f"a claim of the largest over the smallest: {found['claim_largest_over_smallest']:.2f}")

@@ -42,16 +42,17 @@ def say(text: str) -> None:
     print(f"{time.strftime('%H:%M:%S')}  {text}", file=sys.stderr, flush=True)
 
 
-def destination(windows: Sequence[tuple[int, int]], *, port: int | None = None, **more: Any) -> dict[str, Any]:
+def destination(windows: Sequence[tuple[int, int]], *, in_flight: int = 4, **more: Any) -> dict[str, Any]:
     """A HubSpot-shaped destination with these windows (requests, seconds), as leads.yaml has it."""
     return {
         "vendor": "hubspot",
         "account": "benchmark",
-        "base_url": f"http://127.0.0.1:{port or free_port()}",
+        "base_url": f"http://127.0.0.1:{free_port()}",
         "token": {"env": TOKEN_VARIABLE},
         "limits": {
             "windows": [{"requests": most, "seconds": seconds} for most, seconds in windows],
             "daily": {"requests": 1_000_000, "time_zone": "UTC"},
+            "in_flight": in_flight,
         },
         "mapping": {**HUBSPOT_MAPPING},
         **more,

@@ -101,7 +101,7 @@ def quota(scale: Scale, *, beside: bool) -> dict[str, Any]:
     per_second = max(most / seconds for most, seconds in scale.windows[-1:])
     settings = {
         "tenants": {"t0000": one_tenant()},
-        "destinations": {DESTINATION: destination(scale.windows, batch_size=scale.batch_size)},
+        "destinations": {DESTINATION: destination(scale.windows, batch_size=scale.batch_size, in_flight=1)},
     }
     with place_for(settings) as place:
         others = ["--others-per-second", str(OTHER_SHARE * per_second)] if beside else []
@@ -165,5 +165,17 @@ def quota(scale: Scale, *, beside: bool) -> dict[str, Any]:
 
 def show(found: Mapping[str, Any]) -> None:
     """The figures, for people."""
-    for name, value in found.items():
-        print(f"{name:<24} {value}")
+    windows = ", ".join(f"{most} / {seconds} s" for seconds, most in found["windows"].items())
+    fullest = ", ".join(f"{most} in {seconds} s" for seconds, most in found["fullest"].items())
+    print(
+        f"{found['processes']} processes, {windows}, {found['seconds']:.0f} s: {found['accepted']:,} requests of "
+        f"{found['allowed']:,} that were allowed, quota_used {found['quota_used']:.3f}"
+    )
+    print(f"windows_over {found['windows_over']} (fullest: {fullest}); http_429 {found['http_429']} avoidable, "
+          f"{found['http_429_unavoidable']} unavoidable")  # fmt: skip
+    if found["other_accepted"] or found["other_refused"]:
+        print(f"the other application: {found['other_accepted']} taken, {found['other_refused']} refused")
+    print(
+        f"{found['records']:,} contacts; a round trip {found['round_trip_ms']:.0f} ms, "
+        f"p99 {found['round_trip_p99_ms']:.0f} ms; CPU {sum(found['cpu'].values()):.0f} s of all processes"
+    )

@@ -7,22 +7,23 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
 
 from leads_pipeline.crm.port import CrmRecord, RecordVerdict, Traits, Verdict
+from leads_pipeline.crm.refusing import without_refused
 from leads_pipeline.crm.report import Refusal
+from leads_pipeline.crm.sendable import judged, subjects_of_contacts, withdrawn_consent
 from leads_pipeline.domain.delivery import NOT_THERE, ClaimedRow, PropertyValue
 from leads_pipeline.domain.ids import BatchId, uuid7
-from leads_pipeline.domain.mapping import CONSENT, DestinationMapping, Fault
+from leads_pipeline.domain.mapping import DestinationMapping, Fault
 from leads_pipeline.domain.retry import NextStep, RetryBudgets, after_verdict
-from leads_pipeline.domain.sending_gate import GateRule, Subject, Unsendable, is_withdrawn, refusal, subjects_of
+from leads_pipeline.domain.sending_gate import GateRule, Subject, Unsendable
 from leads_pipeline.domain.snapshot import Snapshot, acknowledged, difference, unsure
 from leads_pipeline.domain.stage import Operation, OutboxState
 from leads_pipeline.storage.dead_letters import DeadLetter, supersede, write_dead_letters
-from leads_pipeline.storage.destination_schemas import note_withheld
+from leads_pipeline.storage.destination_schemas import marks_now, note_withheld, want_again
 from leads_pipeline.storage.outbox import (
     Settlement,
     cancel,
@@ -34,7 +35,6 @@ from leads_pipeline.storage.outbox import (
     wanted_contacts,
 )
 from leads_pipeline.storage.outbox_records import forget_handed_on
-from leads_pipeline.storage.suppressions import listed, merged_away
 from leads_pipeline.storage.sync_batches import (
     AttemptRow,
     Outcome,
@@ -54,10 +54,10 @@ _MAY_HAVE_WRITTEN = frozenset({Verdict.DELIVERED, Verdict.AMBIGUOUS})
 class ClaimedBatch:
     """What one worker holds. ``request`` is the row that its requests share.
 
-    ``wanted`` is what the destination will hold of each record once it is delivered, by outbox id. ``subjects``: by
-    what those may be listed who are sent because they are not. ``spared`` counts the rows that need no request, and are
-    settled, by why: ``cancelled`` (nothing to send), ``suppressed`` (must not be sent), ``unchanged`` (the destination
-    holds all).
+    ``wanted`` is what the destination will hold of each record once it is delivered, by outbox id. ``marks``: how the
+    properties that are ``withheld`` were mapped, and what was known of them. ``subjects``: by what those may be listed
+    who are sent because they are not. ``spared`` counts the rows that need no request, and are settled, by why:
+    ``cancelled`` (nothing to send), ``suppressed`` (must not be sent), ``unchanged`` (the destination holds all).
     """
 
     token: str
@@ -65,6 +65,7 @@ class ClaimedBatch:
     records: tuple[CrmRecord, ...]
     wanted: Mapping[int, Mapping[str, PropertyValue]] = field(repr=False)
     withheld: Mapping[int, Mapping[str, Fault]]
+    marks: Mapping[str, str]
     subjects: Mapping[UUID, tuple[str, Sequence[Subject]]]
     spared: Mapping[str, int]
     request: RequestRow
@@ -119,8 +120,9 @@ def claim_batch(
     claimed = claim(connection, outbox_ids, token=token, until=now + lease, owner=owner, now=now)
     rows = {row.outbox_id: row for row in claimed}
     contacts = wanted_contacts(connection, [row.contact_id for row in claimed])
-    subjects = _subjects(connection, contacts)
-    refused = _unsendable(connection, contacts, subjects, gate=gate, destination=destination)
+    subjects = subjects_of_contacts(connection, contacts)
+    refused = judged(connection, contacts, subjects, gate=gate, destination=destination)
+    can_be_told = traits.partial_updates or traits.withdrawals
     records: list[CrmRecord] = []
     unchanged: list[CrmRecord] = []
     suppressed: dict[int, Unsendable] = {}
@@ -132,11 +134,12 @@ def claim_batch(
             records.append(_record(row, version=row.wanted_version))
         elif row.contact_id in refused:
             reason = refused[row.contact_id]
-            told = _withdrawal(row, contacts[row.contact_id], mapping, traits, gate=gate)
-            if told is None:
-                suppressed[row.outbox_id] = reason
+            told = withdrawn_consent(row, contacts[row.contact_id], mapping, gate=gate) if can_be_told else {}
+            if told:
+                version = contacts[row.contact_id]["version"]
+                records.append(replace(_record(row, version=version), properties=told, complete=False, withdrawal=True))
             else:
-                records.append(told)
+                suppressed[row.outbox_id] = reason
         elif contact is not None:
             mapped = mapping.properties_of(contact, delivered=row.snapshot.keys())
             record = _upsert(row, mapped.properties, version=contact["version"], traits=traits)
@@ -178,6 +181,7 @@ def claim_batch(
         records=tuple(records),
         wanted=wanted,
         withheld=withheld,
+        marks={name: mapping.marks.get(name, "") for faults in withheld.values() for name in faults},
         subjects={
             item.contact_id: subjects[item.contact_id]
             for item in records
@@ -208,6 +212,8 @@ def settle_batch(
 ) -> SettledBatch:
     """Write what became of the batch's records of ``operation``. A record without a verdict is ambiguous."""
     records = {record.outbox_id: record for record in batch.records_of(operation)}
+    destination = batch.request.destination
+    answered = without_refused(connection, list(records.values()), answered, destination=destination, now=now)
     verdicts = {verdict.outbox_id: verdict for verdict in answered}
     settlements: dict[int, Settlement] = {}
     for outbox_id, record in records.items():
@@ -232,8 +238,9 @@ def settle_batch(
     delivered = [i.outbox_id for i in settled if settlements[i.outbox_id].step.state is OutboxState.DELIVERED]
     write_dead_letters(connection, [_dead_letter(batch, records[i], settlements[i], now=now) for i in dead])
     supersede(connection, delivered, now=now)
+    _want_mended(connection, batch, delivered, now=now)
     claimed = (batch.rows[outbox_id].claims_record for outbox_id in delivered)
-    forget_handed_on(connection, [item for item in claimed if item], destination=batch.request.destination)
+    forget_handed_on(connection, [item for item in claimed if item], destination=destination)
     outcome = Outcome(len(delivered), len(settled) - len(delivered) - len(dead), len(dead))
     given = [item.verdict for item in settlements.values()]
     write_outcome(connection, batch.request.batch_id, given, outcome, now=now)
@@ -243,40 +250,6 @@ def settle_batch(
         if (said := settlements[item.outbox_id].verdict).verdict is not Verdict.DELIVERED
     )
     return SettledBatch(outcome, Counter(item.verdict for item in given), refusals)
-
-
-def unsendable_contacts(
-    connection: sa.Connection, contacts: Mapping[UUID, Mapping[str, Any]], *, gate: GateRule, destination: str
-) -> dict[UUID, Unsendable]:
-    """The contacts that must not be sent, each with why."""
-    return _unsendable(connection, contacts, _subjects(connection, contacts), gate=gate, destination=destination)
-
-
-def _unsendable(
-    connection: sa.Connection,
-    contacts: Mapping[UUID, Mapping[str, Any]],
-    subjects: Mapping[UUID, tuple[str, Sequence[Subject]]],
-    *,
-    gate: GateRule,
-    destination: str,
-) -> dict[UUID, Unsendable]:
-    on_list = listed(connection, subjects, destination=destination)
-    judged = {
-        contact_id: refusal(contact["consent"], listed=contact_id in on_list, rule=gate)
-        for contact_id, contact in contacts.items()
-    }
-    return {contact_id: reason for contact_id, reason in judged.items() if reason is not None}
-
-
-def _subjects(
-    connection: sa.Connection, contacts: Mapping[UUID, Mapping[str, Any]]
-) -> dict[UUID, tuple[str, Sequence[Subject]]]:
-    """By what each of these contacts may be listed, with its tenant."""
-    merged = merged_away(connection, contacts.keys())
-    return {
-        contact_id: (contact["tenant"], subjects_of(contact, merged_away=merged.get(contact_id, ())))
-        for contact_id, contact in contacts.items()
-    }
 
 
 def _record(row: ClaimedRow, *, version: int) -> CrmRecord:
@@ -306,28 +279,6 @@ def _upsert(row: ClaimedRow, wanted: Mapping[str, PropertyValue], *, version: in
     return replace(_record(row, version=version), properties=left, complete=len(left) == len(wanted))
 
 
-def _withdrawal(
-    row: ClaimedRow, contact: Mapping[str, Any], mapping: DestinationMapping, traits: Traits, *, gate: GateRule
-) -> CrmRecord | None:
-    """What the destination must hear of a contact that must not be sent: that consent is withdrawn, if it is.
-
-    ``None`` if it knows, or can have nobody. Something of a contact may be there after a request that got lost, or
-    under the key of one that was merged into it.
-    """
-    if not is_withdrawn(contact["consent"], gate) or not (row.snapshot or row.uncertain or row.claims_record):
-        return None
-    if not (traits.partial_updates or traits.withdrawals):
-        return None
-    properties = mapping.properties_of(contact, delivered=row.snapshot.keys()).properties
-    consent = {rule.name for rule in mapping.rules if rule.source is not None and rule.source.startswith(CONSENT)}
-    said = {name: value for name, value in properties.items() if name in consent}
-    known = unsure({}, row.snapshot) if row.uncertain else row.snapshot
-    left = difference(said, known, contact_id=row.contact_id)
-    if not left:
-        return None
-    return replace(_record(row, version=contact["version"]), properties=left, complete=False, withdrawal=True)
-
-
 def _holds_all(row: ClaimedRow, record: CrmRecord) -> bool:
     """Whether the destination holds all that is wanted; not so where it never took the contact, or archived it."""
     taken = bool(row.snapshot) and row.delivered_version is not None and row.claims_record is None
@@ -352,6 +303,20 @@ def _settle_unchanged(
     ]
     settle(connection, settlements, token=batch.token, operation=Operation.UPSERT, now=now)
     supersede(connection, [item.outbox_id for item in unchanged], now=now)
+    _want_mended(connection, batch, [item.outbox_id for item in unchanged], now=now)
+
+
+def _want_mended(connection: sa.Connection, batch: ClaimedBatch, delivered: Sequence[int], *, now: datetime) -> None:
+    """Let those be sent again of which something was withheld that has been mended since they were claimed.
+
+    Whoever mended it has wanted those that were delivered already; these were under way.
+    """
+    lacking = {outbox_id: faults for outbox_id in delivered if (faults := batch.withheld.get(outbox_id))}
+    if not lacking:
+        return
+    marks = marks_now(connection, batch.request.destination)
+    mended = {name for name, mark in batch.marks.items() if marks.get(name, "") != mark}
+    want_again(connection, [item for item, faults in lacking.items() if faults.keys() & mended], now=now)
 
 
 def _snapshot_after(verdict: RecordVerdict, step: NextStep, record: CrmRecord, batch: ClaimedBatch) -> Snapshot:

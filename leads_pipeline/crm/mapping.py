@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime, timedelta
 from hashlib import blake2b
 from typing import Any
@@ -15,8 +15,9 @@ from leads_pipeline.config import DestinationSettings, RuleSettings
 from leads_pipeline.domain.destination_schema import DestinationSchema, FieldType
 from leads_pipeline.domain.mapping import DestinationMapping, MappingRule
 from leads_pipeline.errors import LeadsError
-from leads_pipeline.storage.destination_schemas import faulty_destinations, read_schema
+from leads_pipeline.storage.destination_schemas import faulty_destinations, marks_with, read_schema
 from leads_pipeline.storage.mapping_overrides import current_overrides
+from leads_pipeline.storage.refused_properties import refused_at
 
 # For how long what a destination told of its fields is believed without asking again.
 SCHEMA_KEPT = timedelta(hours=1)
@@ -40,7 +41,8 @@ def destination_mapping(
 ) -> DestinationMapping:
     """The mapping with the schema that is kept; without one nothing can be checked, and everything is sent."""
     stored = read_schema(connection, destination)
-    return with_schema(connection, destination, settings, None if stored is None else stored.schema)
+    mapping = with_schema(connection, destination, settings, None if stored is None else stored.schema)
+    return replace(mapping, marks=marks_with({} if stored is None else stored.marks, mapping.refused))
 
 
 def blocked_destinations(
@@ -63,7 +65,8 @@ def with_schema(
     changed = {item.property: item.rule for item in current_overrides(connection, destination)}
     rules = [rule for rule in mapping_rules(settings) if rule.name not in changed]
     rules += [rule_from_json(name, rule) for name, rule in changed.items() if rule]
-    return DestinationMapping(tuple(rules), schema, settings.key())
+    refused = frozenset(refused_at(connection, destination))
+    return DestinationMapping(tuple(rules), schema, settings.key(), refused)
 
 
 def read_rule(name: str, text: str) -> MappingRule | None:

@@ -7,19 +7,16 @@ between the claim and the grant: the others' contacts stay free for whoever is q
 
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
-from typing import Any
 
 import sqlalchemy as sa
 
-from leads_pipeline.clock import Clock
-from leads_pipeline.config import DestinationSettings, Settings
+from leads_pipeline.config import DestinationSettings
 from leads_pipeline.crm.batch import ClaimedBatch, SettledBatch, claim_batch, unclaim_batch
-from leads_pipeline.crm.claiming import LOOK_SECONDS, Claims, QueueGate, Turn
+from leads_pipeline.crm.claiming import LOOK_SECONDS, Claims, Turn
+from leads_pipeline.crm.company import Delivering, run_all
 from leads_pipeline.crm.courier import BatchCourier, Tally, lease_for
 from leads_pipeline.crm.failures import answers_of, is_everybodys, tell
 from leads_pipeline.crm.health import Health
@@ -47,8 +44,7 @@ from leads_pipeline.domain.stage import Lane, Operation
 from leads_pipeline.errors import AccountParked
 from leads_pipeline.outbound.gate import Gate, GrantTaken
 from leads_pipeline.outbound.limiter import Ask, Grant, WaitReason
-from leads_pipeline.storage.claim_owners import ClaimOwner
-from leads_pipeline.storage.destination_schemas import doubt_schema
+from leads_pipeline.storage.destination_schemas import doubt_schema, mapping_edition
 from leads_pipeline.storage.outbox import keep_claims
 from leads_pipeline.storage.outbox_queues import count_due
 from leads_pipeline.telemetry import get_logger
@@ -61,45 +57,6 @@ _FRUITLESS_SECONDS = 0.05
 
 # What is claimed for a grant that is `claim_ahead_seconds` away is kept for twice as long if others get that one.
 _TIMES_AHEAD = 2
-
-
-class Company:
-    """Who of one delivery is still at work: the other destinations go on looking until all are done.
-
-    Beside the destinations, whoever waits for what is to come (``deliver``'s ``more_to_come``).
-    """
-
-    def __init__(self, count: int) -> None:
-        self._left = count
-        self._lock = threading.Lock()
-        self._done = threading.Event()
-
-    def leave(self) -> None:
-        """One of them has nothing to do any more."""
-        with self._lock:
-            self._left -= 1
-            if self._left <= 0:
-                self._done.set()
-
-    def all_have_left(self, *, within: float) -> bool:
-        """Whether nobody is at work any more; waits for it for at most so many seconds."""
-        return self._done.wait(within)
-
-
-@dataclass(frozen=True, slots=True)
-class Delivering:
-    """What every destination of one delivery is given."""
-
-    engine: sa.Engine
-    settings: Settings
-    clock: Clock
-    runner_id: str
-    owner: ClaimOwner
-    company: Company
-    stopping: threading.Event
-    jitter: Callable[[], float]
-    prepare: Callable[[str], None]
-    passes: QueueGate
 
 
 class DestinationRun:
@@ -124,6 +81,7 @@ class DestinationRun:
         self._budgets = budgets_of(settings.retry.model_dump())
         self._rule = GateRule(**self._destination.gate.model_dump())
         self._mapping: DestinationMapping | None = None  # once something is due
+        self._edition: str | None = None  # of the mapping
         self._lease = lease_for(self._destination.timeout_seconds)
         self._forecast = Forecasts(work.engine, settings=settings, clock=work.clock).of(name)
         self._limiter = limiter_of(work.engine, name, settings=settings, forecast=self._forecast)
@@ -261,6 +219,21 @@ class DestinationRun:
         self._park(Parked(MAPPING, max(blocked[self.name], self._clock.now() + AUTH_PAUSE)))
         return None
 
+    def _mapping_now(self, connection: sa.Connection) -> DestinationMapping | None:
+        """The mapping as it is once rows are locked: whoever mended it and wanted them had written it before.
+
+        ``None`` if it lets no contact through any more: then the destination is parked.
+        """
+        edition = mapping_edition(connection, self.name)
+        if edition == self._edition:
+            return self._mapping
+        mapping = destination_mapping(connection, self.name, self._destination)
+        if any(fault.blocks for fault in mapping.faults()):
+            self._park(Parked(MAPPING, self._clock.now() + AUTH_PAUSE))
+            return None
+        self._mapping, self._edition = mapping, edition
+        return mapping
+
     def budget(self) -> BudgetPlan:
         """What is left of the account's quota, for whom, and until when."""
         return self._limiter.plan(self._forecast())
@@ -341,20 +314,20 @@ class DestinationRun:
 
     def _claim(self, turn: Turn, *, claims: Claims | None = None, as_job: bool = False) -> ClaimedBatch | None:
         """Claim what goes in the turn's request. ``as_job``: begin a job with it; what cannot go so is returned."""
-        assert self._mapping is not None
         now = self._clock.now()
         # A job's claims outlive their process: whoever comes next takes the job further.
         owner = None if as_job else self._work_of_all.owner.key()
         with self._engine.begin() as connection:
             outbox_ids = (claims or self._claims).pick(connection, turn, now=now)
-            if not outbox_ids:
+            mapping = self._mapping_now(connection) if outbox_ids else None
+            if mapping is None:
                 return None
             batch = claim_batch(
                 connection,
                 outbox_ids,
                 destination=self.name,
                 account=self._destination.account,
-                mapping=self._mapping,
+                mapping=mapping,
                 traits=self._client.traits,
                 gate=self._rule,
                 batch_id=BatchId(uuid7(now)),
@@ -467,17 +440,3 @@ class DestinationRun:
 
 def _most_urgent(lanes: Iterable[Lane]) -> Lane:
     return min(lanes, key=list(Lane).index)
-
-
-def run_all(calls: Sequence[Callable[[], Any]], *, stopping: threading.Event) -> None:
-    """Run the calls at once. The first failure, or Ctrl-C, stops the others after the batch that they are at."""
-    if not calls:
-        return
-    with ThreadPoolExecutor(max_workers=len(calls), thread_name_prefix="deliver") as pool:
-        futures: list[Future[Any]] = [pool.submit(call) for call in calls]
-        try:
-            for future in futures:
-                future.result()
-        except BaseException:
-            stopping.set()
-            raise

@@ -30,6 +30,10 @@ _KINDS: Mapping[str, FieldType] = {
 _TAKES_TEXT = frozenset({FieldType.TEXT, FieldType.CHOICE, FieldType.CHOICES})
 _YES, _NO = frozenset({"true", "yes", "1"}), frozenset({"false", "no", "0"})
 _MOST_OPTIONS = 10
+_REFUSED_ADVICE = (
+    "the destination refused it, whatever its fields say: give our credentials the right to write it, or take it out "
+    "of the mapping; then `leads destinations check`"
+)
 
 
 class Fault(StrEnum):
@@ -43,6 +47,7 @@ class Fault(StrEnum):
     NO_VALUE_MAPPED = "no_value_mapped"
     REQUIRED_UNMAPPED = "required_unmapped"
     KEY_NOT_UNIQUE = "key_not_unique"
+    REFUSED = "refused"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,15 +101,24 @@ class Unfit(Exception):
 
 @dataclass(frozen=True, slots=True)
 class DestinationMapping:
-    """The rules of one destination, and its schema where it is known."""
+    """The rules of one destination, and its schema where it is known.
+
+    ``refused``: properties that it refused whatever it tells. ``marks``: of what it was checked by, by property.
+    """
 
     rules: Sequence[MappingRule]
     schema: DestinationSchema | None = None
     key: str | None = None
+    refused: Collection[str] = frozenset()
+    marks: Mapping[str, str] = field(default_factory=dict)
 
     def faults(self) -> list[MappingFault]:
-        """What must be mended; nothing is known to be wrong without a schema."""
-        return [] if self.schema is None else mapping_faults(self.rules, self.schema, key=self.key)
+        """What must be mended; without a schema only what was refused is known to be wrong."""
+        told = [] if self.schema is None else mapping_faults(self.rules, self.schema, key=self.key)
+        known = {item.name for item in told}
+        mapped = {rule.name for rule in self.rules}
+        refused = sorted((mapped & set(self.refused)) - known)
+        return told + [MappingFault(name, Fault.REFUSED, _REFUSED_ADVICE) for name in refused]
 
     def properties_of(self, contact: Mapping[str, object], *, delivered: Collection[str] = ()) -> Mapped:
         """The contact's fields under the destination's names.
@@ -116,6 +130,9 @@ class DestinationMapping:
         withheld: dict[str, Fault] = {}
         for rule in self.rules:
             value = rule.constant if rule.source is None else _value(contact, rule.source)
+            if rule.name in self.refused:
+                withheld[rule.name] = Fault.REFUSED
+                continue
             if value is None or value == "":
                 if rule.name in delivered:
                     properties[rule.name] = ""

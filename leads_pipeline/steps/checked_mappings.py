@@ -25,7 +25,14 @@ from leads_pipeline.domain.mapping import MappingFault
 from leads_pipeline.errors import AccountParked, ConfigError, CrmError
 from leads_pipeline.outbound.gate import Gate
 from leads_pipeline.storage.access_tokens import TokenTable
-from leads_pipeline.storage.destination_schemas import StoredSchema, read_schema, want_withheld, write_schema
+from leads_pipeline.storage.destination_schemas import (
+    StoredSchema,
+    lock_schema,
+    read_schema,
+    want_withheld,
+    write_schema,
+)
+from leads_pipeline.storage.refused_properties import lift_refused
 from leads_pipeline.telemetry import get_logger
 
 log = get_logger(__name__)
@@ -116,13 +123,20 @@ def _check(
             log.warning("destination_schema_not_told", destination=name)
         else:
             schema, told_at = told, now
-    if schema is None or told_at is None:
-        return CheckedMapping(name, None, problem=problem)
     with engine.begin() as connection:
+        lock_schema(connection, name)
+        # A person who has it checked has mended what was refused, or wants to see it refused again.
+        lifted = lift_refused(connection, name) if despite_breaker else []
         mapping = with_schema(connection, name, destination, schema)
-        faults, marks = tuple(mapping.faults()), marks_of(mapping.rules, schema)
+        if schema is None or told_at is None:
+            wanted = want_withheld(connection, name, lifted, now=now) if lifted else 0
+            return CheckedMapping(name, None, tuple(mapping.faults()), problem, wanted)
+        marks = marks_of(mapping.rules, schema)
         changed = [item for item, mark in marks.items() if stored is not None and stored.marks.get(item) != mark]
-        wanted = want_withheld(connection, name, changed, now=now) if changed else 0
+        if changed and lift_refused(connection, name, changed):
+            mapping = with_schema(connection, name, destination, schema)
+        faults = tuple(mapping.faults())
+        wanted = want_withheld(connection, name, [*changed, *lifted], now=now) if changed or lifted else 0
         write_schema(connection, name, StoredSchema(schema, faults, marks, told_at))
     if faults and (stored is None or stored.faults != faults):
         log.warning("mapping_faults_found", destination=name, faults=[f"{item.name}: {item.fault}" for item in faults])

@@ -20,11 +20,12 @@ from leads_pipeline.clock import Clock
 from leads_pipeline.config import Settings
 from leads_pipeline.crm.claiming import QueueGate, every_queue
 from leads_pipeline.crm.clients import build_each
+from leads_pipeline.crm.company import Company, Delivering, run_all
 from leads_pipeline.crm.health import Health
 from leads_pipeline.crm.parking import SET_UP, Forecasts, Parked, Parking, open_doors, parked_now
 from leads_pipeline.crm.port import CrmClient
 from leads_pipeline.crm.report import DestinationReport
-from leads_pipeline.crm.run import Company, Delivering, DestinationRun, run_all
+from leads_pipeline.crm.run import DestinationRun
 from leads_pipeline.domain.quota_budget import BudgetPlan
 from leads_pipeline.domain.stage import Lane
 from leads_pipeline.errors import ConfigError

@@ -13,8 +13,8 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from leads_pipeline.config import Destination, Settings
-from leads_pipeline.crm.batch import unsendable_contacts
 from leads_pipeline.crm.mapping import destination_mapping
+from leads_pipeline.crm.sendable import unsendable_contacts
 from leads_pipeline.domain.delivery import CrmRecord, PropertyValue, RecordVerdict
 from leads_pipeline.domain.mapping import Fault
 from leads_pipeline.domain.sending_gate import GateRule, Unsendable

@@ -54,7 +54,8 @@ _QUOTA_USE = sa.text(
     """
 )
 
-# Rows that are due only later are counted as well: their time comes within the day, or they are few.
+# Rows that are due only later are counted as well: their time comes within the day, or they are few. In the order of
+# the index of what is open: where a lane is empty, the planner read ten million rows of the others to learn it.
 _WAITING = sa.text(
     """
     select lane.lane, count(*) as waiting
@@ -64,6 +65,7 @@ _WAITING = sa.text(
         select 1 from outbox
         where outbox.destination = destination.destination and outbox.lane = lane.lane
             and outbox.state in ('waiting', 'in_flight')
+        order by outbox.tenant, outbox.due_at
         limit :most
     ) as row_of_it
     group by lane.lane

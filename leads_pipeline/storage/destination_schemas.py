@@ -4,7 +4,7 @@ Kept so that a delivery need not ask, and goes on by what is known while the des
 """
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -13,8 +13,27 @@ import sqlalchemy as sa
 
 from leads_pipeline.domain.destination_schema import DestinationSchema, FieldSchema, FieldType
 from leads_pipeline.domain.mapping import Fault, MappingFault
+from leads_pipeline.storage.refused_properties import refused_at
 from leads_pipeline.storage.schema import destination_schemas, outbox
 
+# By the transactions that wrote the rows: two may do so at one instant of a clock.
+_EDITION = sa.text(
+    """
+    select concat(
+        (select xmin from destination_schemas where destination = :destination), ' ',
+        (select sum(cast(cast(xmin as text) as bigint)) from mapping_overrides
+            where destination = :destination and withdrawn_at is null), ' ',
+        (select sum(cast(cast(xmin as text) as bigint)) from refused_properties where destination = :destination)
+    )
+    """
+)
+_WANT_AGAIN = sa.text(
+    """
+    update outbox set state = 'waiting', lane = 'batch', waiting_since = :now, due_at = :now, attempts = 0,
+        failures = '{}', updated_at = :now
+    where outbox_id = any(:ids) and state = 'delivered'
+    """
+)
 _LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -90,6 +109,41 @@ def doubt_schema(connection: sa.Connection, destination: str) -> None:
         .where(destination_schemas.c.destination == destination)
         .values(fetched_at=_LONG_AGO)
     )
+
+
+def lock_schema(connection: sa.Connection, destination: str) -> None:
+    """Let nobody settle contacts without a property until the caller's transaction has said what is mended."""
+    statement = sa.select(destination_schemas.c.destination).where(destination_schemas.c.destination == destination)
+    connection.execute(statement.with_for_update())
+
+
+def marks_now(connection: sa.Connection, destination: str) -> dict[str, str]:
+    """A mark for how each property is mapped, and what the destination says of it, or refused; as last checked.
+
+    Nobody checks it anew before the caller's transaction ends.
+    """
+    statement = (
+        sa.select(destination_schemas.c.schema["marks"])
+        .where(destination_schemas.c.destination == destination)
+        .with_for_update(read=True)
+    )
+    marks: dict[str, str] = connection.execute(statement).scalar_one_or_none() or {}
+    return marks_with(marks, refused_at(connection, destination))
+
+
+def marks_with(marks: Mapping[str, str], refused: Iterable[str]) -> dict[str, str]:
+    """The marks with those of the properties that were refused, which change when that ends."""
+    return {**marks, **{name: f"{marks.get(name)} refused" for name in refused}}
+
+
+def mapping_edition(connection: sa.Connection, destination: str) -> str:
+    """Differs whenever a destination was asked for its fields, refused one, or a person changed its mapping."""
+    return str(connection.execute(_EDITION, {"destination": destination}).scalar_one())
+
+
+def want_again(connection: sa.Connection, outbox_ids: Collection[int], *, now: datetime) -> None:
+    """Let contacts be sent again that were delivered just now, without what was mended meanwhile."""
+    connection.execute(_WANT_AGAIN, {"ids": list(outbox_ids), "now": now})
 
 
 def note_withheld(connection: sa.Connection, withheld: Mapping[int, Mapping[str, str]], *, token: str) -> None:

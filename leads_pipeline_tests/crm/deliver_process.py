@@ -2,6 +2,8 @@
 
 python -m leads_pipeline_tests.crm.deliver_process DATABASE_URL BASE_URL NUMBERS_JSON [WHEN]
 
+It begins when nobody holds the advisory lock ``READY``, so that several begin together.
+
 With a fourth argument it kills itself, as kill -9 does: once its first batch is ``claimed``, ``written`` down, ``sent``
 with its answer unread, or ``answered`` and not settled; ``settled``: once its second batch is claimed.
 """
@@ -13,6 +15,8 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
+import sqlalchemy as sa
+
 from leads_pipeline.clock import FrozenClock, SystemClock
 from leads_pipeline.crm.clients import build_clients
 from leads_pipeline.crm.port import Courier, CrmClient, CrmRecord, CrmRequest, CrmResponse, RecordVerdict
@@ -20,6 +24,8 @@ from leads_pipeline.storage.database import engine_for
 from leads_pipeline.telemetry import configure_logging
 from leads_pipeline_tests.conftest import NOW
 from leads_pipeline_tests.crm.delivering import settings_for, sync
+
+READY = 1_128
 
 
 class Dies:
@@ -61,6 +67,8 @@ def main(database_url: str, base_url: str, numbers: str, when: str | None = None
     configure_logging(as_json=True)
     settings = settings_for(base_url, **json.loads(numbers))
     engine = engine_for(database_url)
+    with engine.begin() as connection:
+        connection.execute(sa.text("select pg_advisory_xact_lock_shared(:ready)"), {"ready": READY})
     if when is None:
         report = sync(engine, settings, SystemClock())
         print(json.dumps({"delivered": report.delivered, "throttled": report.throttled}))  # noqa: T201

@@ -258,19 +258,6 @@ def test_a_record_that_fails_for_ever_dies_when_its_budget_is_spent(
     assert row_of(engine, contact)["state"] == "dead"
 
 
-def test_a_property_that_the_account_does_not_have_parks_the_destination_instead_of_killing_records(
-    engine: sa.Engine, clock: FrozenClock, sandbox: SandboxServer
-) -> None:
-    add_contacts(engine, 10)
-    settings = settings_for(sandbox.base_url)
-    destination = settings.destinations["hubspot"]
-    broken = destination.model_copy(update={"mapping": destination.mapping | {"first_name": "no_such_property"}})
-    settings = settings.model_copy(update={"destinations": {"hubspot": broken}})
-    report = sync(engine, settings, clock)
-    assert (report.dead, report.retried, report.requests) == (0, 10, 1)
-    assert report.parked["hubspot"].reason == "auth"
-
-
 def test_an_email_that_a_record_without_our_key_holds_is_taken_over(
     engine: sa.Engine, clock: FrozenClock, sandbox: SandboxServer
 ) -> None:

@@ -5,19 +5,19 @@ import sqlalchemy as sa
 _BLOCKED = sa.text(
     "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
 )
-_LOOKS = 5_000  # of 2 ms each
+_LOOK_SECONDS = 0.002
 
 
-def until_somebody_is_blocked(engine: sa.Engine) -> None:
-    """Return once a connection waits for a lock.
+def until_somebody_is_blocked(engine: sa.Engine, *, count: int = 1, seconds: float = 10) -> None:
+    """Return once so many connections wait for a lock.
 
     Raises:
-        AssertionError: nobody does, for ten seconds on end.
+        AssertionError: they do not, for ``seconds`` on end.
     """
     with engine.connect() as watcher:
-        for _look in range(_LOOKS):
-            if watcher.execute(_BLOCKED).scalar_one() > 0:
+        for _look in range(round(seconds / _LOOK_SECONDS)):
+            if watcher.execute(_BLOCKED).scalar_one() >= count:
                 return
-            watcher.execute(sa.text("select pg_sleep(0.002)"))
+            watcher.execute(sa.text("select pg_sleep(:seconds)"), {"seconds": _LOOK_SECONDS})
             watcher.rollback()  # what it sees stays the same within a transaction
-    raise AssertionError("nobody waits for a lock")
+    raise AssertionError(f"not {count} wait for a lock")

@@ -17,6 +17,7 @@ from leads_pipeline.domain.stage import ALL_LANES, Lane
 from leads_pipeline.steps.crm_sync_batches import SyncPlan, deliver, plan_sync
 from leads_pipeline.storage.claim_owners import GRACE
 from leads_pipeline_tests.conftest import NOW
+from leads_pipeline_tests.crm.deliver_process import READY
 from leads_pipeline_tests.crm.delivering import (
     TOKEN,
     add_contacts,
@@ -25,6 +26,7 @@ from leads_pipeline_tests.crm.delivering import (
     states,
     sync,
 )
+from leads_pipeline_tests.outbound.blocked import until_somebody_is_blocked
 
 NOWHERE = settings_for("http://127.0.0.1:9")
 
@@ -172,7 +174,11 @@ def test_two_processes_together_stay_in_the_quota_and_send_each_contact_once(
     contacts = add_contacts(engine, 600)
     with running_sandbox(HubSpotOptions(token=TOKEN, requests=10, window_seconds=2, daily=None)) as sandbox:
         numbers = {"batch_size": 20, "requests": 10, "seconds": 2}
-        running = [_process(database_url, sandbox.base_url, **numbers) for _ in range(2)]
+        # All is sent in four seconds: one that came later than that would find nothing.
+        with engine.begin() as connection:
+            connection.execute(sa.text("select pg_advisory_xact_lock(:ready)"), {"ready": READY})
+            running = [_process(database_url, sandbox.base_url, **numbers) for _ in range(2)]
+            until_somebody_is_blocked(engine, count=2, seconds=100)
         reports = [json.loads(process.communicate(timeout=120)[0]) for process in running]
         seen = sandbox.report()
         writes = sandbox.writes_per_lead_key()

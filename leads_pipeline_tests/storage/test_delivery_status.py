@@ -10,7 +10,7 @@ from leads_pipeline.domain.delivery import QuotaReading, Unit
 from leads_pipeline.domain.ids import uuid7
 from leads_pipeline.domain.stage import Lane
 from leads_pipeline.outbound.limiter import Grant, Limiter, Seen
-from leads_pipeline.storage.delivery_status import RequestForecast, quota_use, request_forecast
+from leads_pipeline.storage.delivery_status import _WAITING, RequestForecast, quota_use, request_forecast
 from leads_pipeline.storage.schema import crm_sync_batches
 from leads_pipeline_tests.conftest import NOW
 from leads_pipeline_tests.crm.delivering import add_contacts
@@ -94,3 +94,13 @@ def test_what_is_used_of_a_day_is_told_by_account(engine: sa.Engine, clock: Froz
     assert (use.account, use.used, use.foreign, use.stated, use.in_flight) == ("sandbox", 2, 9, 90, 1)
     assert use.day == "2026-01-15 Europe/Vienna"
     assert (use.scale, use.paused_until) == (1, None)
+
+
+def test_a_lane_that_is_empty_is_found_empty_without_reading_the_others(engine: sa.Engine) -> None:
+    add_contacts(engine, 3000)
+    given = {"destinations": '["hubspot"]', "lanes": '["real_time", "batch"]', "most": 1000}
+    with engine.connect() as connection:
+        connection.execute(sa.text("analyze outbox"))
+        plan = "\n".join(connection.execute(sa.text(f"explain {_WAITING.text}"), given).scalars())
+    assert "using ix_outbox_due" in plan
+    assert "Seq Scan on outbox" not in plan

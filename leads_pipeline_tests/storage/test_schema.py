@@ -91,6 +91,7 @@ NOT_PERSONAL = {
     "rate_limits": "account endpoint_class grants daily in_flight foreign_use readings",
     "suppressions": "tenant kind destination reason actor ended_by",
     "destination_schemas": "destination schema faults",
+    "refused_properties": "destination property code",
     "mapping_overrides": "destination property rule actor reason withdrawn_by",
     "destination_doors": "tenant destination",
     "access_tokens": "account credentials token fetches",
@@ -106,7 +107,8 @@ PLAIN_TYPES = (sa.Uuid, UUID, sa.TIMESTAMP, sa.Integer, sa.BigInteger, sa.Boolea
 # destination's fields, its token and its jobs.
 WITHOUT_TENANT = {
     "rate_limits", "redis_incarnations", "mx_cache", "circuit_breakers", "verification_calls", "verification_spend",
-    "verification_switches", "destination_schemas", "mapping_overrides", "access_tokens", "bulk_jobs",
+    "verification_switches", "destination_schemas", "mapping_overrides", "refused_properties", "access_tokens",
+    "bulk_jobs",
 }  # fmt: skip
 
 # One request may carry contacts of several tenants; sync_attempts has the tenant of each.

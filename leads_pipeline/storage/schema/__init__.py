@@ -37,6 +37,7 @@ from leads_pipeline.storage.schema.destinations import (
     destination_doors,
     destination_schemas,
     mapping_overrides,
+    refused_properties,
     suppressions,
 )
 from leads_pipeline.storage.schema.identity import (
@@ -117,6 +118,7 @@ __all__ = [
     "redis_incarnations",
     "redis_moves",
     "redis_unacknowledged",
+    "refused_properties",
     "rejected_leads",
     "source_fields",
     "suppressions",

@@ -66,6 +66,15 @@ mapping_overrides = table(
     ),
 )
 
+# What a destination refused although its fields say that it takes it; left out of what is sent.
+refused_properties = table(
+    "refused_properties",
+    text_column("destination", primary_key=True),
+    text_column("property", primary_key=True),
+    text_column("code", nullable=True),
+    when_column("refused_at"),
+)
+
 # How far a destination that was added later has been filled with the contacts that were there before it.
 destination_doors = table(
     "destination_doors",

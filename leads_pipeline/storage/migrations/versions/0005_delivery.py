@@ -157,6 +157,14 @@ def _destinations() -> None:
         postgresql_where=sa.text("withdrawn_at is null"),
     )
     op.create_table(
+        "refused_properties",
+        sa.Column("destination", sa.Text(), nullable=False),
+        sa.Column("property", sa.Text(), nullable=False),
+        sa.Column("code", sa.Text(), nullable=True),
+        sa.Column("refused_at", TIME, nullable=False),
+        sa.PrimaryKeyConstraint("destination", "property", name="pk_refused_properties"),
+    )
+    op.create_table(
         "destination_doors",
         sa.Column("tenant", sa.Text(), nullable=False),
         sa.Column("destination", sa.Text(), nullable=False),
