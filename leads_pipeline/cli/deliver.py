@@ -63,6 +63,11 @@ def deliver(config_file: str | None, lanes: tuple[str, ...], once: bool, as_json
         parked = keep_delivering(context, lanes=chosen, runner_id="leads deliver", once=once, on_report=say)
         if parked:
             sys.exit(1)
+    except Exception as error:
+        # A statement that is interrupted fails a second time, at its rollback.
+        if not _was_interrupted(error):
+            raise
+        sys.exit(0)
     except KeyboardInterrupt:
         sys.exit(0)
     finally:
@@ -110,6 +115,11 @@ def keep_delivering(
                 on_report(SyncReport(parked=plan.parked.named()))
             return plan.parked.destinations
         context.clock.sleep(LOOK_SECONDS)
+
+
+def _was_interrupted(error: BaseException) -> bool:
+    below = error.__cause__ or error.__context__
+    return isinstance(error, KeyboardInterrupt) or (below is not None and _was_interrupted(below))
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
