@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import click
 
 from leads_pipeline.cli._sandbox_keys import lend_sandbox_keys
-from leads_pipeline.clock import SystemClock
 from leads_pipeline.config import load_settings
 from leads_pipeline.domain.stage import ALL_LANES, Lane
 from leads_pipeline.errors import DatabaseUnavailable
@@ -48,6 +47,7 @@ def deliver(config_file: str | None, lanes: tuple[str, ...], once: bool, as_json
     holds when it is killed the others send again. What is under way is settled before it ends.
     """
     from leads_pipeline.flows import FlowContext
+    from leads_pipeline.storage.database_clock import DatabaseClock
     from leads_pipeline.storage.open import open_database
 
     def say(report: "SyncReport") -> None:
@@ -58,7 +58,7 @@ def deliver(config_file: str | None, lanes: tuple[str, ...], once: bool, as_json
     lend_sandbox_keys(settings)
     engine = open_database(settings)
     try:
-        context = FlowContext(engine, settings, SystemClock())
+        context = FlowContext(engine, settings, DatabaseClock(engine))
         chosen = tuple(Lane(lane) for lane in lanes) or ALL_LANES
         parked = keep_delivering(context, lanes=chosen, runner_id="leads deliver", once=once, on_report=say)
         if parked:
