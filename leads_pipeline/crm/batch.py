@@ -36,7 +36,7 @@ from leads_pipeline.storage.outbox import (
     unclaim,
     wanted_contacts,
 )
-from leads_pipeline.storage.outbox_records import forget_handed_on
+from leads_pipeline.storage.outbox_records import forget_handed_on, hold_records, taken_over_twice
 from leads_pipeline.storage.sync_batches import (
     AttemptRow,
     Outcome,
@@ -235,10 +235,14 @@ def settle_batch(
             verdict = replace(verdict, crm_record_id=None)  # it is still to be taken over
         touched = record.properties.keys() if verdict.verdict in _MAY_HAVE_WRITTEN else None
         settlements[outbox_id] = Settlement(verdict, step, record.version, snapshot, taken_over, touched)
+    linked = {i: item.verdict.crm_record_id for i, item in settlements.items() if item.verdict.linked}
+    taken = {outbox_id: record for outbox_id, record in linked.items() if record is not None}
+    hold_records(connection, taken.values(), destination=destination)
     settled = settle(connection, list(settlements.values()), token=batch.token, operation=operation, now=now)
     held = {item.outbox_id for item in settled}
     lost = [i for i, item in settlements.items() if i not in held and item.verdict.code not in (NOT_SENT, OVERTAKEN)]
-    doubt(connection, lost, now=now)
+    # Of two that took over one record one has lost it: each is sent by its key, and the loser told whose it is.
+    doubt(connection, [*lost, *taken_over_twice(connection, taken, destination=destination)], now=now)
     dead = [item.outbox_id for item in settled if item.state is OutboxState.DEAD]
     delivered = [i.outbox_id for i in settled if settlements[i.outbox_id].step.state is OutboxState.DELIVERED]
     write_dead_letters(connection, [_dead_letter(batch, records[i], settlements[i], now=now) for i in dead])

@@ -11,7 +11,7 @@ from leads_pipeline.crm.port import CrmRequest, CrmResponse
 from leads_pipeline.crm.sandbox.running import SandboxServer
 from leads_pipeline.storage.outbox_demand import erase
 from leads_pipeline_tests.conftest import NOW
-from leads_pipeline_tests.crm.delivering import Contact, add_contacts, change, row_of, settings_for, sync
+from leads_pipeline_tests.crm.delivering import Contact, add_contacts, change, people_did, row_of, settings_for, sync
 from leads_pipeline_tests.crm.test_engine import Watched
 
 
@@ -105,3 +105,28 @@ def test_who_was_erased_while_an_old_request_was_under_way_is_erased_again(
     sync(engine, settings, clock, clients={"hubspot": stalls})
     sync(engine, settings, later)
     assert list(sandbox.contacts()) == []
+
+
+def test_of_two_tenants_that_take_over_one_record_at_once_one_has_it_and_the_other_is_told(
+    engine: sa.Engine, clock: FrozenClock, sandbox: SandboxServer
+) -> None:
+    settings = settings_for(sandbox.base_url)
+    people_did(sandbox, "batch/create", {"inputs": [{"properties": {"email": "ada@example.com"}}]})
+    [one] = add_contacts(engine, email="ada@example.com")
+    others: list[Contact] = []
+
+    class Between(Watched):
+        def send(self, request: CrmRequest) -> CrmResponse:
+            if request.purpose == "link" and not others:  # the other process has looked, and links first
+                others.extend(add_contacts(engine, tenant="globex", email="ada@example.com"))
+                assert sync(engine, settings, FrozenClock(clock.now())).delivered == 1
+            return super().send(request)
+
+    sync(engine, settings, clock, clients={"hubspot": Between(settings, lambda _records: None)})
+    clock.advance(5)
+    sync(engine, settings, clock)
+    [held] = sandbox.contacts()
+    found = {str(contact.contact_id): row_of(engine, contact) for contact in (one, *others)}
+    assert found.pop(held["properties"]["lead_key"])["state"] == "delivered"
+    [(_contact_id, loser)] = found.items()
+    assert (loser["state"], loser["failures"]) == ("waiting", {"conflict": 1})
