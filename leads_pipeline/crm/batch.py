@@ -11,6 +11,7 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
+from leads_pipeline.crm.parts import NOT_SENT, OVERTAKEN
 from leads_pipeline.crm.port import CrmRecord, RecordVerdict, Traits, Verdict
 from leads_pipeline.crm.refusing import without_refused
 from leads_pipeline.crm.report import Refusal
@@ -28,6 +29,7 @@ from leads_pipeline.storage.outbox import (
     Settlement,
     cancel,
     claim,
+    doubt,
     note_touched,
     settle,
     suppress,
@@ -234,6 +236,9 @@ def settle_batch(
         touched = record.properties.keys() if verdict.verdict in _MAY_HAVE_WRITTEN else None
         settlements[outbox_id] = Settlement(verdict, step, record.version, snapshot, taken_over, touched)
     settled = settle(connection, list(settlements.values()), token=batch.token, operation=operation, now=now)
+    held = {item.outbox_id for item in settled}
+    lost = [i for i, item in settlements.items() if i not in held and item.verdict.code not in (NOT_SENT, OVERTAKEN)]
+    doubt(connection, lost, now=now)
     dead = [item.outbox_id for item in settled if item.state is OutboxState.DEAD]
     delivered = [i.outbox_id for i in settled if settlements[i.outbox_id].step.state is OutboxState.DELIVERED]
     write_dead_letters(connection, [_dead_letter(batch, records[i], settlements[i], now=now) for i in dead])
