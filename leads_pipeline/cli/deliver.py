@@ -3,7 +3,7 @@
 import json
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ from leads_pipeline.errors import DatabaseUnavailable
 from leads_pipeline.telemetry import get_logger
 
 if TYPE_CHECKING:
+    from leads_pipeline.crm.parking import Parked
     from leads_pipeline.flows import FlowContext
     from leads_pipeline.steps.crm_sync_batches import SyncReport
 
@@ -35,7 +36,9 @@ RECONNECT_SECONDS = 5.0
     multiple=True,
     help="Serve this lane; several times for several. All, if none is named.",
 )
-@click.option("--once", is_flag=True, help="End when nothing is due any more.")
+@click.option(
+    "--once", is_flag=True, help="End when nothing is due any more; with exit code 1 if a destination is parked."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object for each delivery.")
 @click.pass_obj
 def deliver(config_file: str | None, lanes: tuple[str, ...], once: bool, as_json: bool) -> None:
@@ -57,7 +60,9 @@ def deliver(config_file: str | None, lanes: tuple[str, ...], once: bool, as_json
     try:
         context = FlowContext(engine, settings, SystemClock())
         chosen = tuple(Lane(lane) for lane in lanes) or ALL_LANES
-        keep_delivering(context, lanes=chosen, runner_id="leads deliver", once=once, on_report=say)
+        parked = keep_delivering(context, lanes=chosen, runner_id="leads deliver", once=once, on_report=say)
+        if parked:
+            sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(0)
     finally:
@@ -71,20 +76,24 @@ def keep_delivering(
     runner_id: str,
     on_report: Callable[["SyncReport"], None],
     once: bool = False,
-) -> None:
+) -> Mapping[str, "Parked"]:
     """Deliver what is due as soon as it is, until interrupted; ``once``: until nothing is due that may be sent now.
 
     There is no run to start: what comes is seen within ``LOOK_SECONDS``. ``on_report`` is called after each delivery,
-    which lasts as long as something is due, at most ``pipeline.run_seconds``.
+    which lasts as long as something is due, at most ``pipeline.run_seconds``; and at the end if destinations are
+    parked. They are the answer: what waits for them was not sent.
 
     Raises:
         DatabaseUnavailable: with ``once``; otherwise it is waited for.
     """
     from leads_pipeline import flows
+    from leads_pipeline.crm.parking import Forecasts
+    from leads_pipeline.steps.crm_sync_batches import SyncReport
 
+    forecasts = Forecasts(context.engine, settings=context.settings, clock=context.clock)
     while True:
         try:
-            plan = flows.plan_sync(context, lanes=lanes)
+            plan = flows.plan_sync(context, lanes=lanes, forecasts=forecasts)
             if plan.by_destination:
                 report = flows.deliver(context, plan, runner_id=runner_id)
                 on_report(report)
@@ -97,7 +106,9 @@ def keep_delivering(
             context.clock.sleep(RECONNECT_SECONDS)
             continue
         if once:
-            return
+            if plan.parked.destinations:
+                on_report(SyncReport(parked=plan.parked.named()))
+            return plan.parked.destinations
         context.clock.sleep(LOOK_SECONDS)
 
 

@@ -1,8 +1,9 @@
 """Which contacts of one destination go in its next request.
 
-Looked up again and again while a run lasts, so that what comes in the meantime takes its turn at once. Removals go
+Looked up again and again while a run lasts, so that what comes in the meantime takes its turn at once. Archives go
 first, because a contact that was merged away may hold its survivor's e-mail; then the lane whose turn it is, its
-tenants in turns. What is left of a request's room is given to the other lanes: it would go empty.
+tenants in turns. What is left of a request's room is given to the other lanes: it would go empty. Nothing waits for an
+erasure, and vendors take them one by one: a few have every second turn.
 
 Not for threads to share without a lock. Keep out: whether a request may go (``run``), and the queries (``storage``).
 """
@@ -18,7 +19,7 @@ import sqlalchemy as sa
 from leads_pipeline.clock import Clock
 from leads_pipeline.config import DeliverySettings
 from leads_pipeline.domain.lane_shares import LaneShare, LaneShares
-from leads_pipeline.domain.stage import Lane
+from leads_pipeline.domain.stage import Lane, Operation
 from leads_pipeline.storage.claim_owners import release_dead_claims
 from leads_pipeline.storage.outbox_queues import one_per_address, pick, removals_due, waiting_queues
 
@@ -26,6 +27,9 @@ from leads_pipeline.storage.outbox_queues import one_per_address, pick, removals
 # tenant's lane is a look of its own (measured: 22 µs).
 LOOK_SECONDS = 1.0
 _TIMES_THE_LOOK = 20
+
+# So many contacts are erased in a turn: a real-time contact that comes meanwhile waits for their requests.
+_ERASURES = 5
 
 
 # Whether the contacts of a tenant's lane may be sent now; those that are to be taken away always may.
@@ -39,10 +43,14 @@ def every_queue(_tenant: str, _lane: Lane) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """Whose request is next. ``removals``: the rows of a request that takes records away."""
+    """Whose request is next. ``removals``: the rows of a request that takes records away.
+
+    ``makes_room``: what may be sent after it must not be sent before it is done.
+    """
 
     lane: Lane
     removals: tuple[int, ...] = ()
+    makes_room: bool = False
 
 
 class Claims:
@@ -71,7 +79,9 @@ class Claims:
         self._shares = lane_shares(settings)
         self._look_at: float | None = None
         self._oldest: dict[Lane, dict[str, datetime]] = {}
-        self._removals: list[tuple[int, Lane]] = []
+        self._archives: list[tuple[int, Lane]] = []
+        self._erasures: list[tuple[int, Lane]] = []
+        self._erased_last = True  # what is to be sent has the first turn
         self._without: frozenset[Lane] = frozenset()
         self._last: dict[Lane, str] = {}
 
@@ -95,8 +105,12 @@ class Claims:
         survivor of a merge, which the CRM refuses for as long as the other record holds its address.
         """
         if turn.removals:
-            self._removals = []
+            if turn.makes_room:
+                self._archives = []
+            else:
+                self._erasures, self._erased_last = [], True
             return list(turn.removals)
+        self._erased_last = False
         waiting = self._ages(now)
         picked: dict[int, str] = {}
         if turn.lane in waiting and self._shares.takes_fresh(turn.lane, waiting[turn.lane]):
@@ -105,8 +119,8 @@ class Claims:
             self._fill(connection, picked, lane, fresh=False, now=now)
         chosen = list(picked)[: self._size]
         # After the rows were read: whatever they are for was committed with the removals that go first.
-        self._removals = removals_due(connection, most=self._size, **self._served(now))
-        if any(lane not in self._without for _outbox_id, lane in self._removals):
+        self._archives = self._due(connection, Operation.ARCHIVE, now=now)
+        if any(lane not in self._without for _outbox_id, lane in self._archives):
             return []
         if chosen and turn.lane in waiting:
             self._shares.charge(turn.lane, waiting)
@@ -120,7 +134,8 @@ class Claims:
         with self._engine.begin() as connection:
             release_dead_claims(connection, now=now)
             queues = waiting_queues(connection, **what)
-            self._removals = removals_due(connection, most=self._size, **what)
+            self._archives = self._due(connection, Operation.ARCHIVE, now=now)
+            self._erasures = self._due(connection, Operation.ERASE, now=now)
         ended_at = self._clock.monotonic()
         self._look_at = ended_at + max(LOOK_SECONDS, _TIMES_THE_LOOK * (ended_at - began_at))
         self._oldest = {lane: {} for lane in self._lanes}
@@ -131,12 +146,18 @@ class Claims:
     def _served(self, now: datetime) -> dict[str, Any]:
         return {"destination": self._destination, "lanes": self._lanes, "tenants": self._tenants, "now": now}
 
+    def _due(self, connection: sa.Connection, operation: Operation, *, now: datetime) -> list[tuple[int, Lane]]:
+        most = min(self._size, _ERASURES) if operation is Operation.ERASE else self._size
+        return removals_due(connection, operation=operation, most=most, **self._served(now))
+
     def _choose(self, without: Collection[Lane]) -> Turn | None:
-        removals = [(outbox_id, lane) for outbox_id, lane in self._removals if lane not in without]
-        if removals:
-            most_urgent = min((lane for _id, lane in removals), key=list(Lane).index)
-            return Turn(most_urgent, tuple(outbox_id for outbox_id, _lane in removals))
+        archives = _removing(self._archives, without, makes_room=True)
+        if archives is not None:
+            return archives
+        erasures = _removing(self._erasures, without, makes_room=False)
         waiting = {lane: age for lane, age in self._ages(self._clock.now()).items() if lane not in without}
+        if erasures is not None and not (waiting and self._erased_last):
+            return erasures
         return Turn(self._shares.choose(waiting)) if waiting else None
 
     def _ages(self, now: datetime) -> dict[Lane, timedelta]:
@@ -172,6 +193,15 @@ class Claims:
         if last is None:
             return tenants
         return [name for name in tenants if name > last] + [name for name in tenants if name <= last]
+
+
+def _removing(rows: Sequence[tuple[int, Lane]], without: Collection[Lane], *, makes_room: bool) -> Turn | None:
+    """The turn of what is to be taken away, without these lanes; ``None`` if that is nothing."""
+    served = [(outbox_id, lane) for outbox_id, lane in rows if lane not in without]
+    if not served:
+        return None
+    most_urgent = min((lane for _outbox_id, lane in served), key=list(Lane).index)
+    return Turn(most_urgent, tuple(outbox_id for outbox_id, _lane in served), makes_room)
 
 
 def lane_shares(settings: DeliverySettings) -> LaneShares:

@@ -7,6 +7,7 @@ from functools import cache
 
 import sqlalchemy as sa
 
+from leads_pipeline.clock import Clock
 from leads_pipeline.config import DestinationSettings, RequestLimits, Settings
 from leads_pipeline.crm.mapping import blocked_destinations
 from leads_pipeline.domain.delivery import ONE_REQUEST, Unit
@@ -16,7 +17,7 @@ from leads_pipeline.outbound.breaker import BreakerState, read_breakers
 from leads_pipeline.outbound.decision import next_midnight
 from leads_pipeline.outbound.limiter import Ask, Grant, Limiter, Wait, WaitReason
 from leads_pipeline.outbound.windows import DAY_SECONDS
-from leads_pipeline.storage.delivery_status import request_forecast
+from leads_pipeline.storage.delivery_status import RequestForecast, request_forecast
 
 # Why a destination is left alone that refuses our credentials or our set-up.
 AUTH = "auth"
@@ -113,10 +114,36 @@ def breaker_name(destination: str) -> str:
     return _BREAKER + destination
 
 
-def parked_now(engine: sa.Engine, *, settings: Settings, now: datetime) -> Parking:
+class Forecasts:
+    """How many requests each lane will take of each account, for whoever plans again and again: asked once a minute."""
+
+    def __init__(self, engine: sa.Engine, *, settings: Settings, clock: Clock) -> None:
+        self._engine = engine
+        self._settings = settings
+        self._clock = clock
+        self._known: dict[str, RequestForecast] = {}
+
+    def of(self, name: str) -> RequestForecast:
+        """The forecast of a destination's account."""
+        return self._known.setdefault(name, self._anew(name))
+
+    def _anew(self, name: str) -> RequestForecast:
+        destination: DestinationSettings = self._settings.destinations[name]
+        return RequestForecast(
+            self._engine,
+            account=destination.account,
+            destinations=destinations_of(self._settings, destination.account),
+            batch_size=destination.batch_size,
+            clock=self._clock,
+            resets_at=lambda now: resets_at(destination.limits, now),
+        )
+
+
+def parked_now(engine: sa.Engine, *, settings: Settings, now: datetime, forecasts: Forecasts | None = None) -> Parking:
     """Destinations that fail, refuse us or can take nobody; of the others, what cannot be asked for within one run.
 
     Whoever starts deliveries asks this first: a run that finds everything parked would be started again and again.
+    ``forecasts``: those that are known; without them the outbox is counted.
     """
     with engine.connect() as connection:
         broken = {item.name: item for item in read_breakers(connection) if item.state is not BreakerState.CLOSED}
@@ -131,7 +158,8 @@ def parked_now(engine: sa.Engine, *, settings: Settings, now: datetime) -> Parki
         if name in blocked and blocked[name] > now:
             destinations[name] = Parked(MAPPING, blocked[name])
             continue
-        forecast = forecast_at(engine, name, settings=settings, now=now)
+        anew = forecast_at(engine, name, settings=settings, now=now)
+        forecast = anew if forecasts is None else forecasts.of(name)
         limiter = limiter_of(engine, name, settings=settings, forecast=forecast)
         refused: dict[Lane, Parked] = {}
         for lane in reversed(ALL_LANES):  # what the least urgent may have, all may

@@ -26,11 +26,10 @@ from leads_pipeline.crm.mapping import blocked_destinations, destination_mapping
 from leads_pipeline.crm.parking import (
     FAILURE,
     MAPPING,
+    Forecasts,
     Parked,
-    destinations_of,
     limiter_of,
     price_of_full,
-    resets_at,
     until,
 )
 from leads_pipeline.crm.port import CrmClient, CrmResponse
@@ -45,7 +44,6 @@ from leads_pipeline.domain.stage import Lane, Operation
 from leads_pipeline.errors import AccountParked
 from leads_pipeline.outbound.gate import Gate, GrantTaken
 from leads_pipeline.outbound.limiter import Ask, Grant, WaitReason
-from leads_pipeline.storage.delivery_status import RequestForecast
 from leads_pipeline.storage.destination_schemas import doubt_schema, mapping_edition
 from leads_pipeline.storage.outbox import keep_claims
 from leads_pipeline.storage.outbox_queues import count_due
@@ -85,15 +83,7 @@ class DestinationRun:
         self._mapping: DestinationMapping | None = None  # once something is due
         self._edition: str | None = None  # of the mapping
         self._lease = lease_for(self._destination.timeout_seconds)
-        limits = self._destination.limits
-        self._forecast = RequestForecast(
-            work.engine,
-            account=self._destination.account,
-            destinations=destinations_of(settings, self._destination.account),
-            batch_size=self._destination.batch_size,
-            clock=work.clock,
-            resets_at=lambda now: resets_at(limits, now),
-        )
+        self._forecast = Forecasts(work.engine, settings=settings, clock=work.clock).of(name)
         self._limiter = limiter_of(work.engine, name, settings=settings, forecast=self._forecast)
         self.gate = Gate(self._limiter, clock=work.clock, deadline=self._deadline, stopping=work.stopping)
         self._health = Health(work.engine, name, policy=settings.delivery.breaker, clock=work.clock)
@@ -290,7 +280,7 @@ class DestinationRun:
                     continue
                 done, fruitless = done + 1, 0
                 # What a removal makes room for must not be sent before it is done.
-                self._deliver_batch(batch, granted=(lambda: None) if turn.removals else held.close)
+                self._deliver_batch(batch, granted=(lambda: None) if turn.makes_room else held.close)
 
     def _goes_on(self) -> bool:
         return self.parked is None and not self._is_over()

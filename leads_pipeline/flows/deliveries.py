@@ -5,6 +5,7 @@ from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 
+from leads_pipeline.crm.parking import Forecasts
 from leads_pipeline.domain.stage import HOT_LANES, Lane
 from leads_pipeline.flows.context import FlowContext
 from leads_pipeline.steps.checked_mappings import check_mappings
@@ -18,25 +19,37 @@ from leads_pipeline.storage.measurements import stages_due
 # Records that one run offers to the CRMs: at 100 a request and 10 requests a second, five minutes' work.
 PLAN_LIMIT = 300_000
 
-# For how long one plan fills destinations that were added: what was due before waits behind it.
+# For how long one plan fills destinations that were added, and for how long while something waits to be sent.
 FILL_BUDGET = timedelta(seconds=20)
+FILL_BUDGET_BESIDE = timedelta(seconds=0.5)
 
 
-def plan_sync(context: FlowContext, *, lanes: Sequence[Lane], follow: bool = False) -> SyncPlan:
+def plan_sync(
+    context: FlowContext, *, lanes: Sequence[Lane], follow: bool = False, forecasts: Forecasts | None = None
+) -> SyncPlan:
     """What is due at the destinations now, in ``lanes``. Claims nothing. ``follow``: see ``SyncPlan``.
 
-    With the batch lane, destinations that leads.yaml names since lately are filled first, for a while.
+    With the batch lane, destinations that leads.yaml names since lately are filled for a while; what is due already
+    does not wait for that. ``forecasts``: of whoever plans again and again.
     """
-    with translated_errors("crm_sync_batches looks for what is due"):
-        if Lane.BATCH in lanes:
-            fill_destinations(context.engine, settings=context.settings, clock=context.clock, budget=FILL_BUDGET)
-        plan = plan_due(
+
+    def due() -> SyncPlan:
+        return plan_due(
             context.engine,
             settings=context.settings,
             lanes=tuple(lanes),
             limit=PLAN_LIMIT,
             now=context.clock.now(),
+            forecasts=forecasts,
         )
+
+    with translated_errors("crm_sync_batches looks for what is due"):
+        plan = due()
+        if Lane.BATCH in lanes:
+            budget = FILL_BUDGET_BESIDE if plan.by_destination else FILL_BUDGET
+            filled = fill_destinations(context.engine, settings=context.settings, clock=context.clock, budget=budget)
+            if filled.wanted and not plan.by_destination:
+                plan = due()
     return replace(plan, follow=follow)
 
 

@@ -22,7 +22,7 @@ from leads_pipeline.crm.claiming import QueueGate, every_queue
 from leads_pipeline.crm.clients import build_each
 from leads_pipeline.crm.company import Company, Delivering, run_all
 from leads_pipeline.crm.health import Health
-from leads_pipeline.crm.parking import SET_UP, Parked, Parking, open_doors, parked_now
+from leads_pipeline.crm.parking import SET_UP, Forecasts, Parked, Parking, open_doors, parked_now
 from leads_pipeline.crm.port import CrmClient
 from leads_pipeline.crm.report import DestinationReport
 from leads_pipeline.crm.run import DestinationRun
@@ -95,12 +95,20 @@ class SyncReport:
         return min((item.until for item in self.parked.values()), default=None)
 
 
-def plan_sync(engine: sa.Engine, *, settings: Settings, lanes: Sequence[Lane], limit: int, now: datetime) -> SyncPlan:
+def plan_sync(
+    engine: sa.Engine,
+    *,
+    settings: Settings,
+    lanes: Sequence[Lane],
+    limit: int,
+    now: datetime,
+    forecasts: Forecasts | None = None,
+) -> SyncPlan:
     """What is due at ``now``, counted up to ``limit`` per destination. Claims nothing.
 
-    What could not be asked for within one run is left out, and named as parked.
+    What could not be asked for within one run is left out, and named as parked; ``forecasts``: see ``parked_now``.
     """
-    parked = parked_now(engine, settings=settings, now=now)
+    parked = parked_now(engine, settings=settings, now=now, forecasts=forecasts)
     doors = open_doors(settings, parked=parked, lanes=lanes)
     found: dict[str, int] = {}
     with engine.begin() as connection:

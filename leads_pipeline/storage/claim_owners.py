@@ -8,7 +8,7 @@ claims themselves (``outbox``).
 import secrets
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 
 import sqlalchemy as sa
@@ -77,8 +77,9 @@ class ClaimOwner:
 
     def leave(self) -> None:
         """Give the lock back, if it is still ours: the server notices a closed session only a moment later."""
-        if self.key() is not None:
-            self._connection.execute(_GIVE_BACK, {"key": self._key})
+        with suppress(sa.exc.DBAPIError):
+            if self.key() is not None:
+                self._connection.execute(_GIVE_BACK, {"key": self._key})
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
-from leads_pipeline.domain.stage import Lane
+from leads_pipeline.domain.stage import Lane, Operation
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ _FRESHEST = sa.text(
 _REMOVALS = sa.text(
     f"""
     select outbox_id, lane from outbox
-    where destination = :destination and operation <> 'upsert' and {CLAIMABLE}
+    where destination = :destination and operation <> 'upsert' and operation = :operation and {CLAIMABLE}
         and lane = any(:lanes) and tenant = any(:tenants)
     order by due_at limit :most
     """  # noqa: S608 - no value is spliced in
@@ -162,11 +162,17 @@ def removals_due(
     destination: str,
     lanes: Sequence[Lane],
     tenants: Collection[str],
+    operation: Operation,
     most: int,
     now: datetime,
 ) -> list[tuple[int, Lane]]:
-    """Rows that ask for a record to be taken away, the oldest first, each with its lane."""
-    values = {"destination": destination, "lanes": [str(lane) for lane in lanes], "tenants": list(tenants)}
+    """Rows that ask for a record to be taken away by ``operation``, the oldest first, each with its lane."""
+    values = {
+        "operation": operation,
+        "destination": destination,
+        "lanes": [str(lane) for lane in lanes],
+        "tenants": list(tenants),
+    }
     rows = connection.execute(_REMOVALS, {**values, "most": most, "now": now})
     return [(row.outbox_id, Lane(row.lane)) for row in rows]
 

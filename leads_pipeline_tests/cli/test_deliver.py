@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +15,20 @@ import sqlalchemy as sa
 import yaml
 from click.testing import CliRunner
 
+from leads_pipeline import flows
 from leads_pipeline.cli import cli
 from leads_pipeline.cli.deliver import keep_delivering
-from leads_pipeline.clock import FrozenClock
+from leads_pipeline.clock import FrozenClock, SystemClock
 from leads_pipeline.config import DATABASE_URL_VARIABLE
+from leads_pipeline.crm.health import Health
+from leads_pipeline.crm.parking import Forecasts
 from leads_pipeline.crm.sandbox.hubspot.options import HubSpotOptions
 from leads_pipeline.crm.sandbox.running import SandboxServer, running_sandbox
+from leads_pipeline.domain.quota_budget import Forecast
 from leads_pipeline.domain.stage import ALL_LANES, Lane
 from leads_pipeline.errors import DatabaseUnavailable
-from leads_pipeline.flows import FlowContext
+from leads_pipeline.flows import FlowContext, deliveries
+from leads_pipeline.storage import delivery_status
 from leads_pipeline_tests.conftest import NOW
 from leads_pipeline_tests.crm.delivering import TOKEN, add_contacts, outbox_rows, settings_for, states, yaml_for
 
@@ -62,6 +68,55 @@ def test_only_the_lanes_that_are_named_are_served(config: str, engine: sa.Engine
     urgent, bulk = add_contacts(engine), add_contacts(engine, lane=Lane.BATCH)
     assert [line["delivered"] for line in _lines(config, "--lane", "batch")] == [1]
     assert (states(engine, urgent), states(engine, bulk)) == ({"waiting"}, {"delivered"})
+
+
+def test_once_with_all_parked_says_so_and_fails(config: str, engine: sa.Engine) -> None:
+    add_contacts(engine)
+    policy = settings_for("http://127.0.0.1:9").delivery.breaker
+    Health(engine, "hubspot", policy=policy, clock=SystemClock()).give_up("no_answer")
+    answer = CliRunner().invoke(cli, ["--config", config, "deliver", "--once"])
+    assert answer.exit_code == 1
+    assert "nothing sent; 0 requests; hubspot is parked until " in answer.output
+
+
+def test_what_waits_is_counted_for_the_forecast_once_a_minute(
+    config: str, engine: sa.Engine, clock: FrozenClock, sandbox: SandboxServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An idle worker plans twice a second."""
+    asked: list[datetime] = []
+    plain = delivery_status.request_forecast
+
+    def counted(connection: sa.Connection, **options: Any) -> Forecast:
+        asked.append(options["now"])
+        return plain(connection, **options)
+
+    monkeypatch.setattr(delivery_status, "request_forecast", counted)
+    settings = settings_for(sandbox.base_url)
+    context, forecasts = FlowContext(engine, settings, clock), Forecasts(engine, settings=settings, clock=clock)
+    for _ in range(240):
+        flows.plan_sync(context, lanes=ALL_LANES, forecasts=forecasts)
+        clock.advance(0.5)
+    assert len(asked) == 2
+
+
+def test_what_is_due_does_not_wait_until_a_destination_that_was_added_is_filled(
+    engine: sa.Engine, clock: FrozenClock, sandbox: SandboxServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    budgets: list[timedelta] = []
+    plain = deliveries.fill_destinations
+
+    def noted(engine: sa.Engine, **options: Any) -> Any:
+        budgets.append(options["budget"])
+        return plain(engine, **options)
+
+    monkeypatch.setattr(deliveries, "fill_destinations", noted)
+    context = FlowContext(engine, settings_for(sandbox.base_url), clock)
+    add_contacts(engine)
+    with engine.begin() as connection:
+        connection.execute(sa.text("delete from outbox"))
+    assert flows.plan_sync(context, lanes=ALL_LANES).by_destination == {"hubspot": 1}  # filled, then due
+    assert flows.plan_sync(context, lanes=ALL_LANES).by_destination == {"hubspot": 1}
+    assert budgets == [deliveries.FILL_BUDGET, deliveries.FILL_BUDGET_BESIDE]
 
 
 def test_a_line_for_people_says_the_same(config: str, engine: sa.Engine) -> None:

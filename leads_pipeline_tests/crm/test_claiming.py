@@ -11,13 +11,13 @@ from leads_pipeline.domain.stage import ALL_LANES, Lane
 from leads_pipeline_tests.crm.delivering import add_contacts
 
 
-def _claims(engine: sa.Engine, clock: FrozenClock, *, passes: QueueGate = every_queue) -> Claims:
+def _claims(engine: sa.Engine, clock: FrozenClock, *, passes: QueueGate = every_queue, size: int = 10) -> Claims:
     return Claims(
         engine,
         "hubspot",
         lanes=ALL_LANES,
         tenants=["acme"],
-        size=10,
+        size=size,
         settings=DeliverySettings(),
         clock=clock,
         passes=passes,
@@ -93,6 +93,28 @@ def test_a_queue_that_may_not_pass_has_no_turn_and_fills_no_room(engine: sa.Engi
     assert turn.removals == (kept.outbox_id,)
 
 
+def test_a_few_erasures_have_every_second_turn_and_hold_back_nobody(engine: sa.Engine, clock: FrozenClock) -> None:
+    """A request for each is what vendors ask for: two hundred of them must not go before a real-time contact."""
+    gone = add_contacts(engine, 12, lane=Lane.BATCH)
+    with engine.begin() as connection:
+        connection.execute(
+            sa.text("update outbox set operation = 'erase' where outbox_id = any(:ids)"),
+            {"ids": [contact.outbox_id for contact in gone]},
+        )
+    add_contacts(engine, 3)
+    claims, taken = _claims(engine, clock, size=1), []
+    while (turn := claims.next()) is not None:
+        with engine.begin() as connection:
+            picked = claims.pick(connection, turn, now=clock.now())
+            taken.append((len(picked), bool(turn.removals), turn.makes_room))
+            connection.execute(
+                sa.text("update outbox set state = 'delivered' where outbox_id = any(:ids)"), {"ids": picked}
+            )
+        clock.advance(1)
+    assert taken[:4] == [(1, False, False), (1, True, False), (1, False, False), (1, True, False)]
+    assert sum(count for count, removals, _room in taken if removals) == 12
+
+
 def test_a_lane_that_is_left_out_keeps_its_part_and_floors_leave_room_for_each_other() -> None:
     settings = DeliverySettings.model_validate({"lanes": {"batch": {"weight": 4, "floor": 0.3}}})
     assert {name: (lane.weight, lane.floor) for name, lane in settings.lanes.items()} == {
@@ -115,7 +137,7 @@ def test_a_removal_that_comes_after_the_turn_was_chosen_still_goes_first(engine:
         )
         assert claims.pick(connection, turn, now=clock.now()) == []
     removal = claims.next()
-    assert removal == Turn(Lane.REAL_TIME, (gone.outbox_id,))
+    assert removal == Turn(Lane.REAL_TIME, (gone.outbox_id,), makes_room=True)
     with engine.begin() as connection:
         assert claims.pick(connection, removal, now=clock.now()) == [gone.outbox_id]
         connection.execute(

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 
-from leads_pipeline.domain.stage import ALL_LANES, Lane
+from leads_pipeline.domain.stage import ALL_LANES, Lane, Operation
 from leads_pipeline.storage.outbox import claim
 from leads_pipeline.storage.outbox_queues import (
     _FRESHEST,
@@ -56,7 +56,9 @@ def test_what_is_claimed_and_what_is_to_be_removed_is_in_no_queue(engine: sa.Eng
         assert pick(
             connection, destination="hubspot", lane=Lane.REAL_TIME, shares={"acme": 9}, fresh=False, now=NOW
         ) == [(left.outbox_id, "acme")]
-        assert removals_due(connection, most=10, **what) == [(gone.outbox_id, Lane.REAL_TIME)]
+        assert removals_due(connection, operation=Operation.ARCHIVE, most=10, **what) == [
+            (gone.outbox_id, Lane.REAL_TIME)
+        ]
         assert count_due(connection, most=10, **what) == 2
         assert count_due(connection, most=1, **what) == 1
 
@@ -111,7 +113,7 @@ def test_no_statement_reads_what_it_does_not_return(statement: sa.TextClause, in
     merge_away(engine, gone[0])
     values = {
         "destination": "hubspot", "lane": "real_time", "now": NOW, "most": 10, "tenants": ["globex"],
-        "lanes": ["real_time", "batch"],
+        "lanes": ["real_time", "batch"], "operation": "archive",
         "shares": '[{"tenant": "globex", "most": 100}]',
     }  # fmt: skip
     with engine.connect() as connection:

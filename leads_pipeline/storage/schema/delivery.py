@@ -115,6 +115,7 @@ outbox = table(
     sa.Index(
         "ix_outbox_removals",
         "destination",
+        "operation",
         "due_at",
         postgresql_where=sa.text("operation <> 'upsert' and state in ('waiting', 'in_flight')"),
     ),

@@ -55,7 +55,7 @@ def _outbox() -> None:
     op.create_index(
         "ix_outbox_removals",
         "outbox",
-        ["destination", "due_at"],
+        ["destination", "operation", "due_at"],
         postgresql_where=sa.text(f"operation <> 'upsert' and {open_rows}"),
     )
     op.create_index("ix_outbox_owner", "outbox", ["claim_owner"], postgresql_where=sa.text("claimed_by is not null"))
