@@ -11,6 +11,7 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
+from leads_pipeline.crm.parts import NOT_SENT, OVERTAKEN
 from leads_pipeline.crm.port import CrmRecord, RecordVerdict, Traits, Verdict
 from leads_pipeline.crm.refusing import without_refused
 from leads_pipeline.crm.report import Refusal
@@ -28,13 +29,14 @@ from leads_pipeline.storage.outbox import (
     Settlement,
     cancel,
     claim,
+    doubt,
     note_touched,
     settle,
     suppress,
     unclaim,
     wanted_contacts,
 )
-from leads_pipeline.storage.outbox_records import forget_handed_on
+from leads_pipeline.storage.outbox_records import forget_handed_on, hold_records, taken_over_twice
 from leads_pipeline.storage.sync_batches import (
     AttemptRow,
     Outcome,
@@ -233,7 +235,14 @@ def settle_batch(
             verdict = replace(verdict, crm_record_id=None)  # it is still to be taken over
         touched = record.properties.keys() if verdict.verdict in _MAY_HAVE_WRITTEN else None
         settlements[outbox_id] = Settlement(verdict, step, record.version, snapshot, taken_over, touched)
+    linked = {i: item.verdict.crm_record_id for i, item in settlements.items() if item.verdict.linked}
+    taken = {outbox_id: record for outbox_id, record in linked.items() if record is not None}
+    hold_records(connection, taken.values(), destination=destination)
     settled = settle(connection, list(settlements.values()), token=batch.token, operation=operation, now=now)
+    held = {item.outbox_id for item in settled}
+    lost = [i for i, item in settlements.items() if i not in held and item.verdict.code not in (NOT_SENT, OVERTAKEN)]
+    # Of two that took over one record one has lost it: each is sent by its key, and the loser told whose it is.
+    doubt(connection, [*lost, *taken_over_twice(connection, taken, destination=destination)], now=now)
     dead = [item.outbox_id for item in settled if item.state is OutboxState.DEAD]
     delivered = [i.outbox_id for i in settled if settlements[i.outbox_id].step.state is OutboxState.DELIVERED]
     write_dead_letters(connection, [_dead_letter(batch, records[i], settlements[i], now=now) for i in dead])

@@ -30,6 +30,8 @@ _KINDS: Mapping[str, FieldType] = {
 _TAKES_TEXT = frozenset({FieldType.TEXT, FieldType.CHOICE, FieldType.CHOICES})
 _YES, _NO = frozenset({"true", "yes", "1"}), frozenset({"false", "no", "0"})
 _MOST_OPTIONS = 10
+# What stands between several options of one property, as the vendors that have such properties write it.
+_SEVERAL = ";"
 _REFUSED_ADVICE = (
     "the destination refused it, whatever its fields say: give our credentials the right to write it, or take it out "
     "of the mapping; then `leads destinations check`"
@@ -292,11 +294,16 @@ def _converted(value: object, rule: MappingRule, held: FieldSchema | None) -> Pr
         return read
     if held.type in _TAKES_TEXT:
         read = _text(read)
-        if held.options is not None and read not in held.options:
+        if held.options is not None and not _chosen(read, held).issubset(held.options):
             raise Unfit(Fault.NOT_AN_OPTION)
     if held.max_length is not None and isinstance(read, str) and len(read) > held.max_length:
         raise Unfit(Fault.TOO_LONG)
     return read
+
+
+def _chosen(text: str, held: FieldSchema) -> set[str]:
+    several = held.type is FieldType.CHOICES and text not in (held.options or ())
+    return set(text.split(_SEVERAL)) if several else {text}
 
 
 def _text(value: object) -> str:

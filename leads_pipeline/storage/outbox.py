@@ -179,6 +179,30 @@ _SETTLE = sa.text(
     """
 )
 
+# Whoever has claimed the row since finds its claim gone, too, and does the same: nobody knows which of the two requests
+# was carried out last. Until it has settled, or its lease is over, the row is left alone.
+_DOUBT = sa.text(
+    """
+    with overtaken as materialized (
+        select outbox_id, state in ('delivered', 'suppressed', 'in_flight') as again from outbox
+        where outbox_id = any(:ids)
+        order by outbox_id
+        for update
+    )
+    update outbox o set
+        last_verdict = 'ambiguous',
+        state = case when again then 'waiting' else o.state end,
+        suppressed_for = case when again then null else o.suppressed_for end,
+        waiting_since = case when again then cast(:now as timestamptz) else o.waiting_since end,
+        due_at = case when again then cast(:now as timestamptz) else o.due_at end,
+        attempts = case when again then 0 else o.attempts end,
+        claimed_until = case when o.claimed_by is null then null else o.claimed_until end,
+        claimed_by = null,
+        updated_at = :now
+    from overtaken where o.outbox_id = overtaken.outbox_id
+    """
+)
+
 # The claim of the same transaction has locked these rows.
 _NOTE_TOUCHED = sa.text(
     """
@@ -340,6 +364,12 @@ def settle(
     ids = [row["outbox_id"] for row in rows]
     found = connection.execute(_SETTLE, {"rows": _json(rows), "ids": ids, "token": token, "now": now})
     return [Settled(r.outbox_id, OutboxState(r.state)) for r in found]
+
+
+def doubt(connection: sa.Connection, outbox_ids: Sequence[int], *, now: datetime) -> None:
+    """Have rows sent again, whole, that others had claimed before the answer to an older request with them came."""
+    if outbox_ids:
+        connection.execute(_DOUBT, {"ids": list(outbox_ids), "now": now})
 
 
 def note_touched(connection: sa.Connection, touched: Mapping[int, Iterable[str]], *, token: str) -> None:

@@ -5,6 +5,7 @@ The survivor's row claims the record (``claims_record``), the other row is cance
 """
 
 import json
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from uuid import UUID
@@ -115,6 +116,21 @@ _ARCHIVE_CLAIMED = sa.text(
     """
 )
 
+_HOLD = sa.text(
+    """
+    select pg_advisory_xact_lock(hashtextextended(record.name, 0))
+    from (select distinct name from unnest(cast(:names as text[])) as t(name) order by name) as record
+    """
+)
+
+_ALSO_TAKEN = sa.text(
+    """
+    select outbox_id, crm_record_id from outbox
+    where destination = :destination and crm_record_id = any(:records) and taken_over and operation = 'upsert'
+        and state <> 'cancelled' and not outbox_id = any(:ids)
+    """
+)
+
 _GIVERS = sa.text(
     """
     select l.contact_id from outbox s
@@ -155,6 +171,25 @@ def hand_on(
     rows = [{"contact_id": str(one), "survivor": str(other)} for one, other in survivors.items()]
     values = {"rows": json.dumps(rows), "destinations": list(destinations), "tenant": tenant, "now": now}
     return list(connection.execute(_HAND_ON, values).scalars())
+
+
+def hold_records(connection: sa.Connection, records: Collection[str], *, destination: str) -> None:
+    """Have nobody else note, before the caller's transaction ends, that a contact took over one of these records."""
+    if records:
+        connection.execute(_HOLD, {"names": [f"{destination} {record}" for record in records]})
+
+
+def taken_over_twice(connection: sa.Connection, linked: Mapping[int, str], *, destination: str) -> list[int]:
+    """The rows of ``linked`` (record by row), and of others, that took over one record.
+
+    Two processes may both have found it without a key of ours, and each have given it another one.
+    """
+    if not linked:
+        return []
+    values = {"destination": destination, "records": list(linked.values()), "ids": list(linked)}
+    others = {row.outbox_id: row.crm_record_id for row in connection.execute(_ALSO_TAKEN, values)}
+    both = set(others.values()) | {item for item, count in Counter(linked.values()).items() if count > 1}
+    return sorted([*others, *(outbox_id for outbox_id, record in linked.items() if record in both)])
 
 
 def give_back(connection: sa.Connection, wanted: Sequence[tuple[UUID, str]], *, tenant: str, now: datetime) -> None:

@@ -138,6 +138,17 @@ def test_a_value_that_is_too_long_or_no_option_is_withheld_never_cut() -> None:
     assert _mapped(MappingRule("p", "risk_score"), {"risk_score": 7}, choice).properties == {"p": "7"}
 
 
+@pytest.mark.parametrize(
+    ("value", "fits"), [("a", True), ("a;b", True), ("b;a;c d", True), ("a;b;x", False), ("a;", False), ("x;y", True)]
+)
+def test_several_options_fit_where_several_may_be_chosen(value: str, fits: bool) -> None:
+    options = frozenset({"a", "b", "c d", "x;y"})
+    choices = FieldSchema("p", FieldType.CHOICES, options=options)
+    assert (_mapped(MappingRule("p", "city"), {"city": value}, choices).properties == {"p": value}) is fits
+    one = FieldSchema("p", FieldType.CHOICE, options=options)
+    assert (_mapped(MappingRule("p", "city"), {"city": value}, one).properties == {"p": value}) is (value in options)
+
+
 def test_what_is_withheld_is_not_cleared() -> None:
     mapping = DestinationMapping([MappingRule("p", "city")], _schema(FieldSchema("p", FieldType.TEXT, max_length=3)))
     assert mapping.properties_of({"city": "Graz"}, delivered=("p",)).properties == {}
@@ -230,4 +241,6 @@ def test_a_value_is_sent_or_named_whatever_it_is(value: object, kind: FieldType 
     sent = mapped.properties.get("p")
     if isinstance(sent, str):
         assert field.max_length is None or len(sent) <= field.max_length
-        assert field.options is None or field.type not in (FieldType.CHOICE, FieldType.CHOICES) or sent in field.options
+        assert field.options is None or field.type is not FieldType.CHOICE or sent in field.options
+        if field.options is not None and field.type is FieldType.CHOICES:
+            assert sent in field.options or field.options.issuperset(sent.split(";"))

@@ -12,6 +12,7 @@ from leads_pipeline.storage.outbox import (
     _KEEP,
     Settlement,
     claim,
+    doubt,
     keep_claims,
     settle,
 )
@@ -209,3 +210,16 @@ def test_a_lease_is_extended_without_reading_the_whole_outbox(engine: sa.Engine)
         values["under_way_until"] = NOW
         plan = "\n".join(connection.execute(sa.text(f"explain {_KEEP.text}"), values).scalars())
     assert "Seq Scan" not in plan
+
+
+def test_a_doubted_row_is_left_alone_until_whoever_claimed_it_since_has_settled(engine: sa.Engine) -> None:
+    [contact] = add_contacts(engine)
+    _claim(engine, [contact], token="new")
+    with engine.begin() as connection:
+        doubt(connection, [contact.outbox_id], now=NOW)  # an older request was answered
+    assert _claim(engine, [contact], token="other", now=NOW) == []
+    assert _settle(engine, contact, Verdict.DELIVERED, token="new") == []
+    with engine.begin() as connection:
+        doubt(connection, [contact.outbox_id], now=NOW)
+        [row] = claim(connection, [contact.outbox_id], token="other", until=LEASE, now=NOW)
+    assert row.uncertain

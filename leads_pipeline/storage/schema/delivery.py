@@ -126,6 +126,8 @@ outbox = table(
     # Few rows lack a property: whoever counts them does not read the others.
     sa.Index("ix_outbox_withheld", "destination", postgresql_where=sa.text("withheld is not null")),
     sa.Index("ix_outbox_tenant_state", "tenant", "state"),
+    # Whether two have taken over one record.
+    sa.Index("ix_outbox_taken_over", "destination", "crm_record_id", postgresql_where=sa.text("taken_over")),
     # Who is to take over a record, and whose it was: see storage.outbox_records.
     sa.Index("ix_outbox_claims", "destination", "claims_record", postgresql_where=sa.text("claims_record is not null")),
     sa.Index(

@@ -65,6 +65,9 @@ def _outbox() -> None:
     op.create_index("ix_outbox_dead", "outbox", ["updated_at"], postgresql_where=sa.text("state = 'dead'"))
     op.create_index("ix_outbox_withheld", "outbox", ["destination"], postgresql_where=sa.text("withheld is not null"))
     op.create_index(
+        "ix_outbox_taken_over", "outbox", ["destination", "crm_record_id"], postgresql_where=sa.text("taken_over")
+    )
+    op.create_index(
         "ix_outbox_claims", "outbox", ["destination", "claims_record"], postgresql_where=sa.text("claims_record is not null")
     )
     op.create_index(
