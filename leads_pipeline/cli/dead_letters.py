@@ -1,5 +1,6 @@
 """``leads dead-letters``: what a CRM will not take, and what to do about it."""
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -43,6 +44,16 @@ _MANY: tuple[Option, ...] = (
     ACTOR,
 )
 _REASON = click.option("--reason", type=WORDS, help="Why; it is kept with the letter. No personal data.")
+
+
+class _Rate(click.FloatRange):
+    """A slip of the pen must not put contacts off for years, nor be no number at all."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        rate: float = super().convert(value, param, ctx)
+        if math.isnan(rate):
+            self.fail(f"{value} is no number.", param, ctx)
+        return rate
 
 
 @click.group(name="dead-letters")
@@ -183,9 +194,9 @@ def fix(
 @_REASON
 @click.option(
     "--rate",
-    type=click.FloatRange(min=0, min_open=True),
+    type=_Rate(min=0.01, max=10_000),
     metavar="N",
-    help="At most so many a second to each destination, in the batch lane.",
+    help="At most so many a second, 0.01 to 10,000, to each destination, in the batch lane.",
 )
 @click.option("--dry-run", is_flag=True, help="Only say what would be sent.")
 @click.option("--to", type=click.Choice(["sandbox"]), help="Send to a sandbox instead, which ends with the command.")

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import click
 
 from leads_pipeline.cli._sandbox_keys import lend_sandbox_keys
-from leads_pipeline.clock import SystemClock
 from leads_pipeline.config import load_settings
 from leads_pipeline.domain.stage import ALL_LANES, Lane
 from leads_pipeline.errors import DatabaseUnavailable
@@ -48,6 +47,7 @@ def deliver(config_file: str | None, lanes: tuple[str, ...], once: bool, as_json
     holds when it is killed the others send again. What is under way is settled before it ends.
     """
     from leads_pipeline.flows import FlowContext
+    from leads_pipeline.storage.database_clock import DatabaseClock
     from leads_pipeline.storage.open import open_database
 
     def say(report: "SyncReport") -> None:
@@ -58,11 +58,16 @@ def deliver(config_file: str | None, lanes: tuple[str, ...], once: bool, as_json
     lend_sandbox_keys(settings)
     engine = open_database(settings)
     try:
-        context = FlowContext(engine, settings, SystemClock())
+        context = FlowContext(engine, settings, DatabaseClock(engine))
         chosen = tuple(Lane(lane) for lane in lanes) or ALL_LANES
         parked = keep_delivering(context, lanes=chosen, runner_id="leads deliver", once=once, on_report=say)
         if parked:
             sys.exit(1)
+    except Exception as error:
+        # A statement that is interrupted fails a second time, at its rollback.
+        if not _was_interrupted(error):
+            raise
+        sys.exit(0)
     except KeyboardInterrupt:
         sys.exit(0)
     finally:
@@ -90,6 +95,7 @@ def keep_delivering(
     from leads_pipeline.crm.parking import Forecasts
     from leads_pipeline.steps.crm_sync_batches import SyncReport
 
+    flows.deliveries.name_left_over(context)
     forecasts = Forecasts(context.engine, settings=context.settings, clock=context.clock)
     while True:
         try:
@@ -110,6 +116,11 @@ def keep_delivering(
                 on_report(SyncReport(parked=plan.parked.named()))
             return plan.parked.destinations
         context.clock.sleep(LOOK_SECONDS)
+
+
+def _was_interrupted(error: BaseException) -> bool:
+    below = error.__cause__ or error.__context__
+    return isinstance(error, KeyboardInterrupt) or (below is not None and _was_interrupted(below))
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:

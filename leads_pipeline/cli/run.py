@@ -6,7 +6,6 @@ from pathlib import Path
 
 import click
 
-from leads_pipeline.clock import SystemClock
 from leads_pipeline.config import load_settings
 from leads_pipeline.domain.stage import Stage
 
@@ -45,6 +44,7 @@ def run(config_file: str | None, job_name: str, marts: bool, limit_seconds: floa
     from leads_pipeline.definitions import build_defs
     from leads_pipeline.defs.local_run import LocalRun, StillWaiting, run_once, run_until_idle
     from leads_pipeline.flows import FlowContext
+    from leads_pipeline.storage.database_clock import DatabaseClock
 
     def say(done: LocalRun, waiting: StillWaiting) -> None:
         stages = ", ".join(f"{stage} {done.seconds[stage]:.1f} s" for stage in Stage if stage in done.seconds)
@@ -59,7 +59,7 @@ def run(config_file: str | None, job_name: str, marts: bool, limit_seconds: floa
         runs = run_until_idle(
             build_defs().resolve_job_def(job_name),
             instance,
-            FlowContext(engine, settings, SystemClock()),
+            FlowContext(engine, settings, DatabaseClock(engine)),
             limit_seconds=limit_seconds,
             on_run=say,
         )

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 
 import dagster as dg
 
-from leads_pipeline.clock import SystemClock
 from leads_pipeline.config import load_settings
 from leads_pipeline.flows import FlowContext
+from leads_pipeline.storage.database_clock import DatabaseClock
 from leads_pipeline.storage.open import open_database
 
 # Under these names assets, checks, sensors and ops ask for them.
@@ -31,6 +31,6 @@ class FlowResource(dg.ConfigurableResource[FlowContext]):
         settings = load_settings(self.config_file)
         engine = open_database(settings)
         try:
-            yield FlowContext(engine=engine, settings=settings, clock=SystemClock())
+            yield FlowContext(engine=engine, settings=settings, clock=DatabaseClock(engine))
         finally:
             engine.dispose()

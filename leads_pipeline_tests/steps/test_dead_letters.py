@@ -216,6 +216,16 @@ def test_a_rate_spaces_the_letters_of_each_destination_and_goes_on_behind_what_w
     assert _due(engine, [last]) == [60]
 
 
+def test_what_is_spaced_by_mistake_puts_off_nothing_once_it_waits_no_more(engine: sa.Engine) -> None:
+    slip = _die(engine, 3)
+    redrive(engine, slip, done=GRACE, per_second=0.01)
+    with engine.begin() as connection:
+        connection.execute(sa.text("update outbox set due_at = :now where lane = 'batch'"), {"now": NOW})
+    letters = _die(engine, 2)
+    redrive(engine, letters, done=GRACE, per_second=4)
+    assert _due(engine, letters) == pytest.approx([0.25, 0.5])
+
+
 def test_two_commands_at_once_do_not_add_up_their_rates(engine: sa.Engine) -> None:
     letters = _die(engine, 40)
     with ThreadPoolExecutor(2) as pool:
