@@ -5,9 +5,9 @@ by what a perfect limiter would have sent in the same time; the mean of ten such
 first seconds are left out, because a perfect limiter sends 300 requests in the first four, and so it does not matter
 how far a burst has come when the time is over.
 
-``windows_over``: arrivals of ours at which a window held more than its limit, that arrival and whatever else the sandbox
-had taken from anybody. Alone that is every request too many; beside another application also one that nobody could have
-known of.
+``windows_over``: arrivals of ours at which a window held more than its limit, that arrival and whatever else the
+sandbox had taken from anybody. Alone that is every request too many; beside another application also one that nobody
+could have known of.
 
 ``http_429`` counts those of our refused requests that were *avoidable*: our own requests alone filled the window; or an
 answer that had reached us at least a round trip before had said that there was no room, and by what we knew none had
