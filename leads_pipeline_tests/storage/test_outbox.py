@@ -207,7 +207,7 @@ def test_a_lease_is_extended_without_reading_the_whole_outbox(engine: sa.Engine)
     with engine.begin() as connection:
         connection.execute(sa.text("set local enable_seqscan = off"))
         values = {"ids": [1, 2], "sent": [1], "rows": "[]", "token": "a", "owner": None, "until": NOW}
-        values["under_way_until"] = NOW
+        values |= {"under_way_until": NOW, "links": False}
         plan = "\n".join(connection.execute(sa.text(f"explain {_KEEP.text}"), values).scalars())
     assert "Seq Scan" not in plan
 
