@@ -1,12 +1,14 @@
 """Contacts that go as one job, at which a vendor works by itself: begun, taken further step by step, and settled.
 
 The claims of a job are held by the job and not by a process: any process asks how far it is, and goes on where another
-one was killed. Every step is written down before the next. Keep out: what a step asks of the vendor (``JobClient``).
+one was killed, or only is slow: then that one writes nothing any more. Every step is written down before the next. Keep
+out: what a step asks of the vendor (``JobClient``).
 """
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import partial
 
 import msgspec
 import sqlalchemy as sa
@@ -31,9 +33,9 @@ from leads_pipeline.crm.port import (
 from leads_pipeline.domain.ids import BatchId, uuid7
 from leads_pipeline.domain.retry import RetryBudgets
 from leads_pipeline.domain.stage import Lane, Operation
-from leads_pipeline.errors import AccountParked, Overtaken
+from leads_pipeline.errors import AccountParked, CrmError, Overtaken
 from leads_pipeline.outbound.gate import Gate
-from leads_pipeline.storage.bulk_jobs import StoredJob, add_job, end_job, note_batch, note_step, take_job
+from leads_pipeline.storage.bulk_jobs import StoredJob, add_job, end_job, keep_job, note_batch, note_step, take_job
 from leads_pipeline.storage.sync_batches import is_written
 from leads_pipeline.telemetry import get_logger
 
@@ -51,6 +53,10 @@ class SettledJob:
     batch_id: BatchId
     settled: SettledBatch
     last: CrmResponse | None
+
+
+class JobTaken(CrmError):
+    """Somebody else took the job after we had been slow with it: what it holds is theirs to send and to settle."""
 
 
 class Jobs:
@@ -125,7 +131,11 @@ class Jobs:
                 taken = take_job(connection, self._destination, lease=self._step_lease, now=self._clock.now())
             if taken is None:
                 return None
-            settled = self._advance(taken)
+            try:
+                settled = self._advance(taken)
+            except JobTaken:
+                log.info("crm_job_taken_over", destination=self._destination, job_id=str(taken.job_id))
+                continue
             if settled is not None:
                 return settled
         return None
@@ -133,7 +143,7 @@ class Jobs:
     def _advance(self, taken: StoredJob) -> SettledJob | None:
         batch = msgspec.json.decode(taken.batch, type=ClaimedBatch)
         state = JobState(JobStep(taken.step), taken.crm_job_id)
-        courier = self._courier(batch)
+        courier = self._courier(taken, batch)
         while True:
             if state.step is JobStep.PLANNED and not batch.records:
                 return self._settle(taken, batch, [], courier.last)
@@ -152,7 +162,7 @@ class Jobs:
                     raise
                 outcome = [RecordVerdict(item.outbox_id, Verdict.THROTTLED, code=NOT_SENT) for item in batch.records]
             except Exception as error:
-                if is_everybodys(error):
+                if is_everybodys(error) or isinstance(error, JobTaken):
                     raise
                 tell("crm_job_unreadable", error, destination=self._destination)
                 # It is asked again until its time is over.
@@ -171,7 +181,7 @@ class Jobs:
         assert isinstance(self._client, JobClient)
         return self._client.advance(state, batch.records, courier=courier, overdue=overdue)
 
-    def _courier(self, batch: ClaimedBatch) -> BatchCourier:
+    def _courier(self, taken: StoredJob, batch: ClaimedBatch) -> BatchCourier:
         with self._engine.connect() as connection:
             begun = is_written(connection, batch.request.batch_id)
         request = replace(batch.request, batch_id=BatchId(uuid7(self._clock.now()))) if begun else batch.request
@@ -192,14 +202,23 @@ class Jobs:
             first=request,
             granted=lambda: None,
             tally=self._tally,
+            keep=partial(self._keep, taken),
         )
         courier.take(batch.records, lane=_lane(batch))
         return courier
 
+    def _keep(self, taken: StoredJob, connection: sa.Connection) -> None:
+        """Before each request, which may have waited for its turn: it is still ours, and stays so for one more."""
+        if not keep_job(connection, taken, until=self._clock.now() + self._step_lease):
+            raise JobTaken(str(taken.job_id))
+
     def _note(self, taken: StoredJob, state: JobState, *, after: float) -> None:
         next_poll_at = self._clock.now() + timedelta(seconds=after)
         with self._engine.begin() as connection:
-            note_step(connection, taken.job_id, step=state.step, crm_job_id=state.crm_job_id, next_poll_at=next_poll_at)
+            if not note_step(
+                connection, taken, step=state.step, crm_job_id=state.crm_job_id, next_poll_at=next_poll_at
+            ):
+                raise JobTaken(str(taken.job_id))
         log.info("crm_job_step", destination=self._destination, job_id=str(taken.job_id), step=str(state.step))
 
     def _without(self, taken: StoredJob, batch: ClaimedBatch, overtaken: Collection[int]) -> ClaimedBatch:
@@ -209,7 +228,8 @@ class Jobs:
         with self._engine.begin() as connection:
             self._settled(connection, replace(batch, records=tuple(out)), [_overtaken(record) for record in out])
             document = msgspec.json.encode(left).decode()
-            note_batch(connection, taken.job_id, batch=document, records=len(left.records))
+            if not note_batch(connection, taken, batch=document, records=len(left.records)):
+                raise JobTaken(str(taken.job_id))
         return left
 
     def _settle(
@@ -217,7 +237,8 @@ class Jobs:
     ) -> SettledJob:
         with self._engine.begin() as connection:
             settled = self._settled(connection, batch, verdicts)
-            end_job(connection, taken.job_id, step=_SETTLED, now=self._clock.now())
+            if not end_job(connection, taken, step=_SETTLED, now=self._clock.now()):
+                raise JobTaken(str(taken.job_id))
         return SettledJob(batch.request.batch_id, settled, last)
 
     def _settled(

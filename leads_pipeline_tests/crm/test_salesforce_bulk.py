@@ -239,17 +239,50 @@ def test_a_process_that_is_killed_at_any_request_of_a_job_loses_nothing_and_doub
 
 
 class Befalling(Dying):
-    """Salesforce's client; ``befall`` is called after the first answer to a request of ``purpose``."""
+    """Salesforce's client; ``befall`` is called at the first request of ``purpose``: once it is answered, or before."""
 
-    def __init__(self, settings: Settings, *, purpose: str, befall: Callable[[], object]) -> None:
+    def __init__(self, settings: Settings, *, purpose: str, befall: Callable[[], object], after: bool = True) -> None:
         super().__init__(settings, place=-1, after=False)
-        self._purpose, self._befall = purpose, [befall]
+        self._purpose, self._befall, self._answered = purpose, [befall], after
 
     def send(self, request: CrmRequest) -> CrmResponse:
+        befall = self._befall.pop() if request.purpose == self._purpose and self._befall else None
+        if befall is not None and not self._answered:
+            befall()
         response = super().send(request)
-        if request.purpose == self._purpose and self._befall:
-            self._befall.pop()()
+        if befall is not None and self._answered:
+            befall()
         return response
+
+
+@pytest.mark.parametrize("finishes", [True, False], ids=["finishes", "dies"])
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("purpose", ["bulk_create", "bulk_upload", "bulk_close", "bulk_poll", "bulk_results"])
+def test_who_is_slower_than_their_lease_leaves_the_job_to_whoever_took_it(
+    engine: sa.Engine, clock: FrozenClock, org: SandboxServer, purpose: str, after: bool, finishes: bool
+) -> None:
+    settings, contacts = settings_for(org.base_url, above=20), many(engine)
+
+    def killed() -> None:
+        raise Killed
+
+    def somebody_else() -> None:
+        clock.advance(75)  # longer than the lease of a step: two time-outs of five seconds, and a minute
+        if finishes:
+            sync(engine, settings, clock)
+            return
+        dying = Befalling(settings, purpose="bulk_results", befall=killed, after=False)
+        with pytest.raises(Killed):
+            sync(engine, settings, clock, clients={"salesforce": dying})  # type: ignore[dict-item]  # it is a JobClient
+
+    client = Befalling(settings, purpose=purpose, befall=somebody_else, after=after)
+    sync(engine, settings, clock, clients={"salesforce": client})  # type: ignore[dict-item]  # it is a JobClient
+    finish(engine, settings, clock)
+
+    assert states(engine, contacts) == {"delivered"}
+    assert set(org.writes_per_lead_key().values()) == {1}
+    with engine.connect() as connection:
+        assert open_jobs(connection) == []
 
 
 @pytest.mark.parametrize("purpose", ["bulk_create", "bulk_upload"])
