@@ -7,6 +7,7 @@ until the job ends, when what it holds of them is deleted here. Keep out: what a
 vendor does in it.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -59,6 +60,26 @@ _NOTE_BATCH = sa.text(
     f"""
     update bulk_jobs set batch = cast(:batch as jsonb), records = :records {_STILL_MINE}
     """  # noqa: S608 - no value is spliced in
+)
+
+# The ids stay: what became of the contact is still to be settled, and the erasure follows that.
+_FORGET = sa.text(
+    """
+    update bulk_jobs set batch = batch || jsonb_build_object(
+        'records', (
+            select jsonb_agg(
+                case when record ->> 'contact_id' = any(cast(:contacts as text[]))
+                    then record || jsonb_build_object('properties', jsonb_build_object()) else record end
+                order by place
+            )
+            from jsonb_array_elements(batch -> 'records') with ordinality as held(record, place)
+        ),
+        'wanted', (batch -> 'wanted') - cast(:outbox_ids as text[]),
+        'subjects', (batch -> 'subjects') - cast(:contacts as text[])
+    )
+    where ended_at is null and jsonb_array_length(batch -> 'records') > 0
+        and jsonb_exists_any(batch -> 'rows', cast(:outbox_ids as text[]))
+    """
 )
 
 
@@ -146,6 +167,12 @@ def note_batch(connection: sa.Connection, job: StoredJob, *, batch: str, records
 
 def _written(connection: sa.Connection, statement: sa.TextClause, job: StoredJob, **values: object) -> bool:
     return connection.execute(statement, {"job_id": job.job_id, "taken": job.taken, **values}).rowcount == 1
+
+
+def forget(connection: sa.Connection, contacts: Mapping[int, UUID]) -> None:
+    """Take what open jobs hold of these contacts, by outbox id, out of them; who sends one then finds it erased."""
+    values = {"outbox_ids": [str(item) for item in contacts], "contacts": [str(item) for item in contacts.values()]}
+    connection.execute(_FORGET, values)
 
 
 def jobs_due(connection: sa.Connection, *, now: datetime) -> dict[str, int]:
