@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from datetime import timedelta
 from threading import Barrier
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -49,10 +50,10 @@ def store(request: pytest.FixtureRequest, engine: sa.Engine) -> TokenStore:
     return TokenTable(engine) if request.param == "table" else MemoryTokens()
 
 
-def tokens_of(vendor: TokenVendor, store: TokenStore, clock: Clock, **more: str) -> AccessTokens:
+def tokens_of(vendor: TokenVendor, store: TokenStore, clock: Clock, **more: Any) -> AccessTokens:
     secret = more.pop("client_secret", CLIENT_SECRET)
     way = grant(vendor.url, client_secret=secret)
-    return AccessTokens(way, account="acme", store=store, timeout_seconds=5, clock=clock, **more)  # type: ignore[arg-type] - texts only
+    return AccessTokens(way, account="acme", store=store, timeout_seconds=5, clock=clock, **more)
 
 
 def process_of(vendor: TokenVendor, store: TokenStore, clock: Clock, **more: str) -> Transport:
@@ -154,6 +155,17 @@ def test_threads_whose_requests_were_refused_together_renew_once(
         answers = list(threads.map(lambda _request: ask(transport), range(requests)))
     assert set(answers) <= {(401, True), (200, False)}
     assert len(vendor.given) == 2
+
+
+def test_a_401_that_is_not_about_the_token_asks_for_no_other(
+    vendor: TokenVendor, store: TokenStore, clock: FrozenClock
+) -> None:
+    tokens = tokens_of(vendor, store, clock, ended=lambda body: body["code"] != "INVALID_TOKEN")
+    transport = Transport(vendor.url, credentials=tokens, timeout_seconds=5, connections=1, clock=clock)
+    ask(transport)
+    vendor.revoked.add("1000.token-1")
+    assert ask(transport) == (401, False)
+    assert len(vendor.given) == 1
 
 
 def test_new_tokens_that_are_refused_too_are_asked_for_at_a_pace(
