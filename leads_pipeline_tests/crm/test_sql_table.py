@@ -118,6 +118,42 @@ def test_each_row_has_its_own_verdict_and_the_good_ones_are_there(table: PlayedT
     assert len(table.rows()) == 1 + 30 - len(bad)
 
 
+POLICY = """
+alter table {table} enable row level security;
+create policy ours on {table} using (true) with check (company is distinct from 'Refused');
+"""
+REFUSES = """
+create function refuse() returns trigger language plpgsql as $$ declare found text; begin
+    if new.company = 'Refused' then {trouble}; end if; return new; end $$;
+create trigger refuses before insert on {table} for each row execute function refuse();
+"""
+
+
+@pytest.mark.parametrize(
+    ("change", "trouble", "code"),
+    [
+        (POLICY, "", "INSUFFICIENT_PRIVILEGE"),
+        (REFUSES, "raise exception 'no' using errcode = 'LD001'", "SQLSTATE_LD001"),
+        (REFUSES, "raise exception 'no' using errcode = '42501'", "INSUFFICIENT_PRIVILEGE"),
+        (REFUSES, "select oid into strict found from pg_class where false", "NO_DATA_FOUND"),
+        (REFUSES, "select nothing_of_the_name()", "UNDEFINED_FUNCTION"),
+    ],
+)
+def test_what_a_policy_or_a_trigger_refuses_is_of_its_row(
+    table: PlayedTable, change: str, trouble: str, code: str
+) -> None:
+    table.owner.execute(change.format(table=table.table, trouble=trouble))
+    verdicts = write(table, *[record(number, company="Refused" if number == 7 else "") for number in range(1, 21)])
+    assert (verdicts[7].verdict, verdicts[7].code) == (Verdict.INVALID, code)
+    assert [item.verdict for item in verdicts.values()].count(Verdict.DELIVERED) == len(table.rows()) == 19
+
+
+@pytest.mark.parametrize(("change", "trouble"), [(POLICY, ""), (REFUSES, "raise exception using errcode = '42501'")])
+def test_a_row_that_is_refused_alone_is_still_at_fault_itself(table: PlayedTable, change: str, trouble: str) -> None:
+    table.owner.execute(change.format(table=table.table, trouble=trouble))
+    assert write(table, record(company="Refused"))[1].verdict is Verdict.INVALID
+
+
 def test_what_is_checked_at_the_commit_is_told_row_by_row_as_well(table: PlayedTable) -> None:
     table.owner.execute(
         f"""
@@ -214,7 +250,7 @@ def test_a_table_of_several_tenants_says_whose_a_contact_is(make: Make) -> None:
         ("23505", Verdict.CONFLICT),
         ("28000", Verdict.AUTH), ("28P01", Verdict.AUTH), ("3D000", Verdict.AUTH), ("42501", Verdict.AUTH),
         ("42P01", Verdict.AUTH), ("42P10", Verdict.AUTH), ("42804", Verdict.AUTH), ("0A000", Verdict.AUTH),
-        ("ZZ123", Verdict.AUTH),
+        ("P0002", Verdict.INVALID), ("LD001", Verdict.INVALID), ("ZZ123", Verdict.INVALID),
     ],
 )  # fmt: skip
 def test_each_code_is_of_a_class(sqlstate: str, verdict: Verdict) -> None:
@@ -284,6 +320,7 @@ def test_columns_of_ours_that_are_of_another_type_are_named(make: Make) -> None:
         ("alter table {table} alter version type timestamptz using now()", "DATATYPE_MISMATCH"),
         ('alter table {table} alter "Archived %s" type text', "DATATYPE_MISMATCH"),
         ("revoke insert on {table} from {role}", "INSUFFICIENT_PRIVILEGE"),
+        ("create rule nothing as on insert to {table} do instead nothing", "FEATURE_NOT_SUPPORTED"),
     ],
 )
 def test_a_table_that_is_not_as_leads_yaml_says_blames_no_contact(table: PlayedTable, change: str, code: str) -> None:

@@ -167,6 +167,7 @@ class SqlTable:
                 case _:
                     statement = self._table.update(columns)
             writer.write(group, statement)
+        writer.judge(rows)
         written = writer.written
         passed = [row for row in rows if row[self._table.key] not in written.keys | written.faults.keys()]
         newer = writer.present(passed, self._table.present()) if passed else set()
@@ -227,7 +228,7 @@ def _refusal_of(response: CrmResponse) -> Refusal | None:
     return Refusal(
         fault.verdict,
         fault.code,
-        divisible=fault.is_of_a_row,
+        divisible=fault.is_of_a_row and fault.verdict is not Verdict.AUTH,
         explanation=fault.explanation,
         refused_properties=response.body["missing"],
     )

@@ -6,14 +6,15 @@ else's is waited for once; the rows behind others are then left for the next att
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import psycopg
 from psycopg.sql import Composed
 
-from leads_pipeline.crm.sql_table.sqlstates import LOCK_NOT_AVAILABLE, Fault
+from leads_pipeline.crm.sql_table.sqlstates import LOCK_NOT_AVAILABLE, ROW_CHECKS, Fault
 from leads_pipeline.crm.sql_table.statements import SHORT_LOCK_WAIT
+from leads_pipeline.domain.delivery import Verdict
 
 Row = Mapping[str, Any]
 
@@ -68,6 +69,18 @@ class RowWriter:
             else:
                 self.written.faults |= {row[self._key]: fault for row in part}
 
+    def judge(self, rows: Sequence[Row]) -> None:
+        """After the last of ``rows``: what only some of them were refused is of those, whatever the code says.
+
+        Raises:
+            RefusedWhole: all were refused what is of the table or of our rights to it.
+        """
+        faults = self.written.faults
+        ours = {key: fault for key, fault in faults.items() if fault.verdict is Verdict.AUTH}
+        if ours and len(ours) == len(rows):
+            raise RefusedWhole(next(iter(ours.values())))
+        faults |= {key: replace(fault, of_one_row=True) for key, fault in ours.items()}
+
     def present(self, rows: Iterable[Row], statement: Composed) -> set[str]:
         """The keys of ``rows`` that ``statement`` finds."""
         found = self._connection.execute(statement, [_as_json(rows)]).fetchall()
@@ -97,7 +110,11 @@ class RowWriter:
 
 def fault_of(error: psycopg.Error) -> Fault:
     """A driver's error that has a code. Only the server's own sentence is kept, without the row that it may add."""
-    return Fault(error.sqlstate or "XX000", error.diag.message_primary or "")
+    return Fault(
+        error.sqlstate or "XX000",
+        error.diag.message_primary or "",
+        of_one_row=error.diag.source_function in ROW_CHECKS,
+    )
 
 
 def _as_json(rows: Iterable[Row]) -> str:
