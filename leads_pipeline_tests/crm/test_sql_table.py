@@ -9,10 +9,12 @@ import psycopg
 import pytest
 from pydantic import SecretStr
 
+from leads_pipeline.clock import FrozenClock
 from leads_pipeline.config import SecretRef, SqlSettings
 from leads_pipeline.crm.clients import BUILDERS
 from leads_pipeline.crm.mapping import mapping_rules
-from leads_pipeline.crm.port import CrmClient, CrmRecord, RecordVerdict
+from leads_pipeline.crm.port import CrmClient, CrmRecord, CrmRequest, CrmResponse, RecordVerdict
+from leads_pipeline.crm.sql_table.client import build
 from leads_pipeline.crm.sql_table.sessions import readable_url
 from leads_pipeline.crm.sql_table.sqlstates import Fault
 from leads_pipeline.domain.delivery import PropertyValue, Verdict
@@ -21,6 +23,7 @@ from leads_pipeline.domain.mapping import mapping_faults
 from leads_pipeline.domain.stage import Operation
 from leads_pipeline.errors import ConfigError, CrmError
 from leads_pipeline.outbound.access_tokens import MemoryTokens
+from leads_pipeline_tests.conftest import NOW
 from leads_pipeline_tests.crm.contract import Sending
 from leads_pipeline_tests.crm.played_table import PASSWORD, PlayedTable
 
@@ -200,6 +203,67 @@ def test_a_statement_that_takes_too_long_is_ended_and_nothing_is_written(table: 
     verdict = write(table, record(), timeout_seconds=0.2)[1]
     assert (verdict.verdict, verdict.code) == (Verdict.TRANSIENT, "QUERY_CANCELED")
     assert table.rows() == []
+
+
+def test_a_batch_that_takes_longer_than_the_time_out_goes_in_parts(table: PlayedTable) -> None:
+    table.owner.execute(
+        f"""
+        create function dawdle() returns trigger language plpgsql as
+            $$ begin perform pg_sleep(0.05); return new; end $$;
+        create trigger dawdles before insert on {table.table} for each row execute function dawdle();
+        """
+    )
+    sending = Sending(table.client(timeout_seconds=0.5))
+    records = [record(number) if number % 2 else record(number, company="Engines") for number in range(1, 17)]
+    verdicts = sending.client.deliver(records, courier=sending)
+    assert {(item.verdict, item.code) for item in verdicts} == {(Verdict.DELIVERED, None)}
+    assert len(table.rows()) == 16
+    # Either kind of row alone would have been in time: the statements of one transaction share it.
+    assert [(request.records, answer.status) for request, answer in zip(sending.asked, sending.answered, strict=True)][
+        :2
+    ] == [(16, 503), (8, 200)]
+
+
+def test_a_database_that_takes_nothing_is_not_asked_for_each_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LEADS_TABLE_URL", "postgresql://nobody@127.0.0.1:9/nowhere")
+    settings = SqlSettings(vendor="sql", account="a", url=SecretRef(env="LEADS_TABLE_URL"), table="contacts")
+    clock = FrozenClock(NOW)
+    asked: list[int] = []
+
+    def hangs(request: CrmRequest) -> CrmResponse:
+        asked.append(request.records)
+        clock.sleep(settings.timeout_seconds)
+        return CrmResponse(status=503, body={"fault": Fault("57014"), "missing": ()})
+
+    verdicts = build(settings, MemoryTokens(), clock=clock).deliver(
+        [record(number) for number in range(1, 501)], courier=hangs
+    )
+    assert {item.verdict for item in verdicts} == {Verdict.TRANSIENT}
+    assert asked == [500, 250, 125, 62, 63, 125, 250]
+
+
+def test_a_column_that_is_not_sent_may_refuse_nothing(table: PlayedTable) -> None:
+    table.owner.execute(
+        f"create domain kind as text not null default 'x'; alter table {table.table} add column kind kind default 'x'"
+    )
+    assert write(table, record(company="Engines"))[1].verdict is Verdict.DELIVERED
+    table.owner.execute(f"update {table.table} set kind = 'theirs'")
+    for operation in (Operation.UPSERT, Operation.ARCHIVE):
+        assert write(table, record(version=2, operation=operation))[1].verdict is Verdict.DELIVERED
+        assert [row["kind"] for row in table.rows()] == ["theirs"]
+    assert write(table, record(version=2, operation=Operation.ERASE))[1].verdict is Verdict.DELIVERED
+
+
+def test_a_column_that_is_changed_meanwhile_is_written_as_it_is_then(table: PlayedTable) -> None:
+    sending = Sending(table.client())
+    assert [item.verdict for item in sending.client.deliver([record(1)], courier=sending)] == [Verdict.DELIVERED]
+    table.owner.execute(
+        f"alter table {table.table} drop column full_name, alter last_name type varchar(40), "
+        "alter company type integer using null"
+    )
+    long = record(2, last_name="x" * 30, company="7")
+    assert [item.verdict for item in sending.client.deliver([long], courier=sending)] == [Verdict.DELIVERED]
+    assert [row["company"] for row in table.rows()] == [None, 7]
 
 
 def test_a_connection_that_the_server_has_closed_since_is_nobodys_fault(table: PlayedTable) -> None:

@@ -9,6 +9,7 @@ from leads_pipeline.domain.delivery import Verdict
 UNDEFINED_COLUMN = "42703"
 DATATYPE_MISMATCH = "42804"
 LOCK_NOT_AVAILABLE = "55P03"
+QUERY_CANCELED = "57014"
 
 # The longest beginning that fits holds. What else the standard defines is of the table or of our rights to it; the
 # other codes are whatever somebody's function raises, and of the row that it refuses.
@@ -67,6 +68,7 @@ _ADVICE = {
     "42804": "a column is of another type than what is sent: mend destinations.NAME.mapping, or the column",
     "42P01": "the table is not there: make it, or mend destinations.NAME.table",
     "42P10": "destinations.NAME.key_column has no unique index of its own: make one",
+    "57014": "the table takes long: raise destinations.NAME.timeout_seconds, or lower its batch_size",
     "P0": "a trigger of the table refuses the row",
 }
 

@@ -12,8 +12,8 @@ from typing import Any
 import psycopg
 from psycopg.sql import Composed
 
-from leads_pipeline.crm.sql_table.sqlstates import LOCK_NOT_AVAILABLE, ROW_CHECKS, Fault
-from leads_pipeline.crm.sql_table.statements import SHORT_LOCK_WAIT
+from leads_pipeline.crm.sql_table.sqlstates import LOCK_NOT_AVAILABLE, QUERY_CANCELED, ROW_CHECKS, Fault
+from leads_pipeline.crm.sql_table.statements import REST_OF_TIME, SHORT_LOCK_WAIT
 from leads_pipeline.domain.delivery import Verdict
 
 Row = Mapping[str, Any]
@@ -39,13 +39,17 @@ class Written:
 
 
 class RowWriter:
-    """Runs statements in the transaction of ``connection``. ``key``: the column by which a row is known."""
+    """Runs statements in the transaction of ``connection``. ``key``: the column by which a row is known.
 
-    def __init__(self, connection: psycopg.Connection, *, key: str, out_of_time: Callable[[], bool]) -> None:
+    ``seconds_left``: of the transaction's time, which all of its statements share.
+    """
+
+    def __init__(self, connection: psycopg.Connection, *, key: str, seconds_left: Callable[[], float]) -> None:
         self.written = Written()
         self._connection = connection
         self._key = key
-        self._out_of_time = out_of_time
+        self._seconds_left = seconds_left
+        self._tries = 0
         self._lock_waits = 0
 
     def write(self, rows: Sequence[Row], statement: Composed) -> None:
@@ -87,6 +91,12 @@ class RowWriter:
         return {key for (key,) in found}
 
     def _tried(self, rows: Sequence[Row], statement: Composed) -> Fault | None:
+        left = self._seconds_left()
+        if left <= 0:
+            return Fault(QUERY_CANCELED)
+        if self._tries:
+            self._connection.execute(REST_OF_TIME, [f"{max(1, int(left * 1000))}ms"])
+        self._tries += 1
         try:
             with self._connection.transaction():  # a savepoint: one has begun already
                 found = self._connection.execute(statement, [_as_json(rows)]).fetchall()
@@ -103,7 +113,7 @@ class RowWriter:
 
     def _left_out(self) -> Fault | None:
         """Why nothing more is tried, if so."""
-        if self._lock_waits >= _MOST_LOCK_WAITS or (self._lock_waits and self._out_of_time()):
+        if self._lock_waits >= _MOST_LOCK_WAITS or (self._lock_waits and self._seconds_left() <= 0):
             return Fault(LOCK_NOT_AVAILABLE)
         return None
 
