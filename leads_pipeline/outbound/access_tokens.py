@@ -16,7 +16,7 @@ import base64
 import json
 import re
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -115,20 +115,24 @@ class AccessTokens:
         timeout_seconds: float,
         scheme: str = "Bearer",
         base_url_in: str | None = None,
+        ended: Callable[[Any], bool] = lambda _body: True,
         advice: str = "check the client id, its secret and what it is allowed",
         clock: Clock | None = None,
     ) -> None:
         """``scheme``: before the token in the header Authorization.
 
         ``base_url_in``: the key of the token's answer (``api_domain``, ``instance_url``) that says where requests are
-        to go instead of the transport's address; ``None``: they go where they are sent. ``advice``: what a person does
-        who reads that no token is given. ``timeout_seconds``: of the request for a token, ``LONGEST_SECONDS`` at most.
+        to go instead of the transport's address; ``None``: they go where they are sent. ``ended``: whether a 401 with
+        this body means that the token holds no longer; another token is allowed no more than this one. ``advice``: what
+        a person does who reads that no token is given. ``timeout_seconds``: of the request for a token,
+        ``LONGEST_SECONDS`` at most.
         """
         self._grant = grant
         self._store = store
         self._timeout_seconds = min(timeout_seconds, LONGEST_SECONDS)
         self._scheme = scheme
         self._base_url_in = base_url_in
+        self._ended = ended
         self._advice = advice
         self._clock = clock or SystemClock()
         self._account = account
@@ -144,8 +148,10 @@ class AccessTokens:
         request.headers["Authorization"] = f"{self._scheme} {token.value}"
         return request if self._base_url_in is None else _moved(request, token.base_url)
 
-    def refused(self, request: httpx.Request) -> bool:
+    def refused(self, request: httpx.Request, body: Any) -> bool:
         """See ``Credentials.refused``. Renews the token once, if no other process or thread has done so."""
+        if not self._ended(body):
+            return False
         try:
             self._obtain(refused=request.headers.get("Authorization", "").removeprefix(f"{self._scheme} "))
         except (CredentialsRefused, CredentialsUnreachable):

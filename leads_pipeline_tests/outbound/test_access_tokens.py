@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from datetime import timedelta
+from threading import Barrier
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -17,6 +19,7 @@ from leads_pipeline.errors import CredentialsRefused
 from leads_pipeline.outbound.access_tokens import AccessTokens, MemoryTokens, TokenStore
 from leads_pipeline.outbound.transport import HttpAnswer, NetworkFailure, Transport
 from leads_pipeline.storage.access_tokens import TokenKey, TokenTable
+from leads_pipeline.storage.database import engine_for
 from leads_pipeline_tests.conftest import NOW
 from leads_pipeline_tests.outbound.token_vendor import (
     CLIENT_SECRET,
@@ -47,10 +50,10 @@ def store(request: pytest.FixtureRequest, engine: sa.Engine) -> TokenStore:
     return TokenTable(engine) if request.param == "table" else MemoryTokens()
 
 
-def tokens_of(vendor: TokenVendor, store: TokenStore, clock: Clock, **more: str) -> AccessTokens:
+def tokens_of(vendor: TokenVendor, store: TokenStore, clock: Clock, **more: Any) -> AccessTokens:
     secret = more.pop("client_secret", CLIENT_SECRET)
     way = grant(vendor.url, client_secret=secret)
-    return AccessTokens(way, account="acme", store=store, timeout_seconds=5, clock=clock, **more)  # type: ignore[arg-type] - texts only
+    return AccessTokens(way, account="acme", store=store, timeout_seconds=5, clock=clock, **more)
 
 
 def process_of(vendor: TokenVendor, store: TokenStore, clock: Clock, **more: str) -> Transport:
@@ -154,6 +157,17 @@ def test_threads_whose_requests_were_refused_together_renew_once(
     assert len(vendor.given) == 2
 
 
+def test_a_401_that_is_not_about_the_token_asks_for_no_other(
+    vendor: TokenVendor, store: TokenStore, clock: FrozenClock
+) -> None:
+    tokens = tokens_of(vendor, store, clock, ended=lambda body: body["code"] != "INVALID_TOKEN")
+    transport = Transport(vendor.url, credentials=tokens, timeout_seconds=5, connections=1, clock=clock)
+    ask(transport)
+    vendor.revoked.add("1000.token-1")
+    assert ask(transport) == (401, False)
+    assert len(vendor.given) == 1
+
+
 def test_new_tokens_that_are_refused_too_are_asked_for_at_a_pace(
     vendor: TokenVendor, store: TokenStore, clock: FrozenClock
 ) -> None:
@@ -254,6 +268,24 @@ def test_who_waits_too_long_for_anothers_fetch_sends_nothing(vendor: TokenVendor
         assert alone
         assert transport.send("GET", "/leads") is NetworkFailure.NOT_SENT
     assert ask(transport) == (200, False)
+
+
+def test_more_accounts_than_the_pool_has_connections_fetch_their_tokens_at_once(database_url: str) -> None:
+    accounts = 4
+    pool = engine_for(database_url, pool_size=1)  # and one more at most
+    store, all_of_them = TokenTable(pool), Barrier(accounts, timeout=10)
+
+    def fetched(number: int) -> int:
+        key = TokenKey(f"account-{number}", "k")
+        with store.fetching(key, patience=timedelta(seconds=5)) as alone:
+            assert alone
+            all_of_them.wait()
+            store.note_fetches(key, [NOW])
+        return len(store.fetches(key))
+
+    with ThreadPoolExecutor(accounts) as threads:
+        assert list(threads.map(fetched, range(accounts))) == [1] * accounts
+    pool.dispose()
 
 
 def test_a_slow_vendor_is_waited_for_no_longer_than_claims_last(vendor: TokenVendor) -> None:
