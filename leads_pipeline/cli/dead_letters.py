@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from leads_pipeline.cli._audit import ACTOR, WORDS
-from leads_pipeline.cli._selection import Option, assigned_fields, options, utc
+from leads_pipeline.cli._selection import Option, assigned_fields, must_be_known, options, utc
 from leads_pipeline.clock import SystemClock
 from leads_pipeline.config import load_settings
 from leads_pipeline.domain.delivery import Verdict
@@ -75,6 +75,8 @@ def list_letters(config_file: str | None, /, limit: int, **selection: Any) -> No
         found = find_dead_letters(connection, wanted, limit=limit)
         letters = count_dead_letters(connection, wanted) if len(found) == limit else len(found)
     if not found:
+        # Letters of a destination that is gone from leads.yaml are shown as any others.
+        must_be_known(load_settings(config_file), tenant=wanted.tenant, destination=wanted.destination)
         click.echo("no dead letters")
         return
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
@@ -223,6 +225,7 @@ def redrive(
     if dry_run + (to is not None) + (rate is not None) > 1:
         raise click.UsageError("choose one of --dry-run, --to and --rate")
     settings, engine, done = load_settings(config_file), _engine(config_file), _done(actor, reason)
+    must_be_known(settings, tenant=chosen["tenant"], destination=chosen["destination"])
     if dry_run:
         wanted = _wanted(engine, "looked at", dead_letter_ids, **{**chosen, "yes": True})
         for foreseen in foresee(engine, wanted, settings=settings, done=done):

@@ -108,7 +108,7 @@ def test_a_destination_that_does_not_tell_says_what_to_do(leads: Leads, monkeypa
     monkeypatch.setenv("LEADS_HUBSPOT_TOKEN", "revoked")
     checked = leads("check")
     assert checked.exit_code == 1
-    assert "give the token the scope crm.schemas.contacts.read" in " ".join(checked.output.split())
+    assert "the token is none of the account's, or has ended: set a valid one" in " ".join(checked.output.split())
 
 
 def test_a_destination_that_is_not_there_is_refused(leads: Leads) -> None:

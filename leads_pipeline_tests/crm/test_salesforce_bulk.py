@@ -192,18 +192,21 @@ def test_each_row_of_a_job_has_its_own_verdict(engine: sa.Engine, clock: FrozenC
     assert set(keys_held(org).values()) == {1}
 
 
-def test_a_job_that_salesforce_refuses_for_a_field_parks_the_destination_and_kills_no_contact(
+def test_a_job_that_salesforce_refuses_for_a_field_is_made_again_without_it_and_kills_no_contact(
     engine: sa.Engine, clock: FrozenClock, org: SandboxServer
 ) -> None:
     text = settings_for(org.base_url, above=20).model_dump(mode="json", by_alias=True)
-    text["destinations"]["salesforce"]["mapping"]["company"] = "No_Such_Field__c"
+    text["destinations"]["salesforce"]["mapping"]["city"] = "No_Such_Field__c"
     settings = Settings.model_validate(text)
-    contacts = many(engine)
+    contacts = many(engine, city="Graz")
     report = sync(engine, settings, clock)
 
     assert (report.delivered, report.dead) == (0, 0)
     assert states(engine, contacts) == {"waiting"}
-    assert "salesforce" in report.parked
+    clock.advance(10)
+    assert sync(engine, settings, clock).delivered == len(contacts)
+    row = row_of(engine, contacts[0])
+    assert (row["withheld"], row["attempts"]) == ({"No_Such_Field__c": "refused"}, 0)
 
 
 def test_without_an_access_token_no_job_holds_the_contacts_and_the_destination_is_parked(
