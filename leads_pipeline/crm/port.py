@@ -40,7 +40,8 @@ class CrmRequest:
 
     It has a JSON ``body``, a ``content`` of ``content_type`` (CSV, a form), or neither. ``endpoint_class`` names the
     limits that hold for it, ``cost`` what it uses up of them; its records count without being named there.
-    ``outbox_ids`` are those of the records that it is about.
+    ``outbox_ids`` are those of the records that it is about. ``answer_bytes``: how much may come back, where that is
+    more than of other requests.
     """
 
     purpose: str
@@ -55,6 +56,7 @@ class CrmRequest:
     endpoint_class: str = "api"
     cost: Mapping[Unit, int] = field(default_factory=lambda: ONE_REQUEST)
     outbox_ids: tuple[int, ...] = ()
+    answer_bytes: int = 0
 
     def about(self, records: Sequence[CrmRecord]) -> "CrmRequest":
         """The same request, which says whom it is about."""

@@ -21,6 +21,7 @@ def send(transport: Transport, request: CrmRequest, *, read: Callable[[HttpAnswe
             content=request.content,
             content_type=request.content_type,
             headers=request.headers,
+            answer_bytes=request.answer_bytes,
         )
     except CredentialsRefused as refused:
         return CrmResponse(status=None, no_credentials=refused)

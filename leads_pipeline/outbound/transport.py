@@ -100,11 +100,12 @@ class Transport:
         content: bytes | None = None,
         content_type: str | None = None,
         headers: Mapping[str, str] | None = None,
+        answer_bytes: int = 0,
     ) -> HttpAnswer | NetworkFailure:
         """Send one request, without a body if there is none. What a network can do comes back as a value.
 
         At most one of ``body`` (JSON), ``form`` and ``content`` (of ``content_type``) is given. An answer of more than
-        ``MAX_ANSWER_BYTES``, or one that drips in after the time-out, counts as none.
+        ``MAX_ANSWER_BYTES``, or one that drips in after the time-out, counts as none; ``answer_bytes`` allows for more.
 
         Raises:
             CredentialsRefused: the vendor gives no access token; nothing was sent. Not with a ``StaticKey``.
@@ -119,7 +120,7 @@ class Transport:
                 request = self._credentials.apply(request)  # which may take a request of its own
             deadline = self._clock.monotonic() + self._timeout_seconds
             with closing(self._client.send(request, stream=True)) as response:
-                answered = self._read(response, deadline=deadline)
+                answered = self._read(response, deadline=deadline, most=max(answer_bytes, MAX_ANSWER_BYTES))
         except _NOT_SENT:
             return NetworkFailure.NOT_SENT
         except httpx.HTTPError:
@@ -146,12 +147,12 @@ class Transport:
         """Close the pool."""
         self._client.close()
 
-    def _read(self, response: httpx.Response, *, deadline: float) -> bytes | None:
+    def _read(self, response: httpx.Response, *, deadline: float, most: int) -> bytes | None:
         """The body as it was sent; ``None`` if it is too much or takes too long."""
         content = bytearray()
         for part in response.iter_raw():
             content += part
-            if len(content) > MAX_ANSWER_BYTES or self._clock.monotonic() > deadline:
+            if len(content) > most or self._clock.monotonic() > deadline:
                 return None
         return bytes(content)
 

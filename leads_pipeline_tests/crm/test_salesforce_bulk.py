@@ -426,6 +426,15 @@ def test_a_job_that_may_not_be_asked_about_parks_the_destination_and_ends_with_i
     assert states(engine, others) == {"delivered"}
 
 
+def test_the_results_of_a_job_may_be_longer_than_any_other_answer(
+    engine: sa.Engine, clock: FrozenClock, org: SandboxServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("leads_pipeline.outbound.transport.MAX_ANSWER_BYTES", 3000)
+    contacts = many(engine)
+    assert sync(engine, settings_for(org.base_url, above=20), clock).delivered == 30
+    assert states(engine, contacts) == {"delivered"}
+
+
 def test_a_limit_that_is_reached_gives_the_contacts_back(
     engine: sa.Engine, clock: FrozenClock, org: SandboxServer
 ) -> None:

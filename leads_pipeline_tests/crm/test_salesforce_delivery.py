@@ -253,6 +253,28 @@ def test_a_way_to_sign_in_is_given_once() -> None:
     assert SalesforceSettings(**given, client_secret=secret, object_type="Contact").mapping["city"] == "MailingCity"
 
 
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"base_url": "https://login.salesforce.com"}, "MYDOMAIN"),
+        ({"base_url": "https://acme.my.salesforce.com/services/data"}, "nothing more"),
+        ({"base_url": "https://acme.my.sales\tforce.com"}, "cannot be read"),
+        ({"base_url": "https://acme my.salesforce.com"}, "cannot be read"),
+        ({"base_url": "https://acme.my.salesforce.com:x"}, "cannot be read"),
+        ({"placeholders": {"Company": ""}}, "at least 1 character"),
+        ({"bulk": {"poll_seconds": 3600, "deadline_seconds": 60}}, "less than deadline_seconds"),
+        ({"bulk": {"most": 100_000}}, "less than or equal to 10000"),
+        ({"api_version": "v30.0"}, "v46.0 and later"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_anything_is_sent(wrong: dict[str, Any], said: str) -> None:
+    given = {"vendor": "salesforce", "account": "org", "base_url": "https://acme.my.salesforce.com/", "client_id": "c"}
+    secret = SecretRef(env="A_SECRET")
+    assert SalesforceSettings(**given, client_secret=secret).api_version == "v66.0"
+    with pytest.raises(ValueError, match=said):
+        SalesforceSettings(**{**given, **wrong}, client_secret=secret)
+
+
 @pytest.mark.parametrize(("accounts", "at_once"), [(("A", "A"), 1), (("A", "B"), 2)])
 def test_records_of_one_account_are_not_sent_in_two_requests_at_once(
     org: SandboxServer, accounts: tuple[str, str], at_once: int

@@ -1,9 +1,11 @@
 """What a Salesforce org has besides what every destination has."""
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from leads_pipeline.config.base import WEB_ADDRESS, Model, SecretRef
 from leads_pipeline.config.destinations.base import DestinationSettings, PropertySettings
@@ -24,6 +26,11 @@ SALESFORCE_MAPPINGS: dict[str, dict[str, str | PropertySettings]] = {
 }
 # A request that runs for 20 seconds takes one of 25 places of the org; batches of 200 stay far below.
 _MOST_RECORDS = 200
+_NOT_IN_AN_ADDRESS = re.compile(r"[^!-~]")  # blanks, and tabs that the standard library drops
+# Upserts of a collection came with it.
+_OLDEST_VERSION = 46.0
+# Where users sign in; a client gets its token from its org.
+_SIGN_IN_HOSTS = frozenset({"login.salesforce.com", "test.salesforce.com"})
 
 
 class JwtSettings(Model):
@@ -36,17 +43,39 @@ class JwtSettings(Model):
     )
 
 
+def _of_an_org(value: str) -> str:
+    try:
+        parts = urlsplit(value)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host = None
+    else:
+        del port  # reading it is what finds a wrong one
+    if not host or _NOT_IN_AN_ADDRESS.search(value):
+        raise ValueError("it cannot be read; allowed: an address such as https://acme.my.salesforce.com")
+    if parts.path not in ("", "/") or parts.query or parts.fragment or "@" in parts.netloc:
+        raise ValueError("it is the org's host and nothing more; allowed: https://acme.my.salesforce.com")
+    return value
+
+
 class BulkSettings(Model):
     """When many contacts are due, they go as one job of Bulk API 2.0."""
 
     above: Annotated[int, Field(ge=1)] | None = Field(
         2000, description="More due contacts than that go as a job; null: never."
     )
-    most: Annotated[int, Field(ge=1, le=100_000)] = Field(10_000, description="Contacts in one job.")
+    # Salesforce works on a job in batches of so many; a larger one would only hold more contacts up.
+    most: Annotated[int, Field(ge=1, le=10_000)] = Field(10_000, description="Contacts in one job.")
     poll_seconds: Annotated[float, Field(gt=0, le=3600)] = Field(10, description="How often a job is asked about.")
     deadline_seconds: Annotated[int, Field(ge=60, le=604_800)] = Field(
         21_600, description="A job that takes longer is aborted, and its contacts are sent again."
     )
+
+    @model_validator(mode="after")
+    def _asks_before_the_deadline(self) -> Self:
+        if self.poll_seconds >= self.deadline_seconds:
+            raise ValueError("poll_seconds must be less than deadline_seconds: a job is asked about before it is over")
+        return self
 
 
 class SalesforceSettings(DestinationSettings):
@@ -54,11 +83,11 @@ class SalesforceSettings(DestinationSettings):
 
     hands_records_on: ClassVar[bool] = True
     vendor: Literal["salesforce"] = Field(description="Whose API it speaks.")
-    base_url: Annotated[str, Field(pattern=WEB_ADDRESS)] = Field(
+    base_url: Annotated[str, Field(pattern=WEB_ADDRESS), AfterValidator(_of_an_org)] = Field(
         description="The org's own address, https://MYDOMAIN.my.salesforce.com. An http address of this machine is "
         "served by `leads dev`: the sandbox."
     )
-    api_version: Annotated[str, Field(pattern=r"^v\d+\.\d$")] = Field(
+    api_version: Annotated[str, Field(pattern=r"^v\d{1,3}\.\d$")] = Field(
         "v66.0", description="As in the paths of the API."
     )
     object_type: Literal["Lead", "Contact"] = Field("Lead", description="What a golden contact is there.")
@@ -72,7 +101,7 @@ class SalesforceSettings(DestinationSettings):
         _MOST_RECORDS, description="Records in one request."
     )
     limits: RequestLimits = RequestLimits(windows=(WindowLimit(requests=100_000, seconds=86_400),), daily=None)
-    placeholders: dict[str, str] = Field(
+    placeholders: dict[str, Annotated[str, Field(min_length=1)]] = Field(
         default_factory=lambda: {"LastName": "[not provided]", "Company": "[not provided]"},
         description="What a new record has in a field that Salesforce demands and that the contact lacks.",
     )
@@ -91,7 +120,18 @@ class SalesforceSettings(DestinationSettings):
     def _signs_in_in_one_way(self) -> Self:
         if (self.client_secret is None) == (self.jwt is None):
             raise ValueError("give client_secret (client credentials) or jwt (a user's assertion), and not both")
+        if self.jwt is None and urlsplit(self.base_url).hostname in _SIGN_IN_HOSTS:
+            raise ValueError(
+                "base_url gives a client_secret no token; allowed: the org's own, https://MYDOMAIN.my.salesforce.com"
+            )
         return self
+
+    @field_validator("api_version")
+    @classmethod
+    def _has_the_calls(cls, value: str) -> str:
+        if float(value.removeprefix("v")) < _OLDEST_VERSION:
+            raise ValueError(f"it lacks upserts of many records; allowed: v{_OLDEST_VERSION} and later, such as v66.0")
+        return value
 
     def address(self) -> str:
         """See ``DestinationSettings.address``."""

@@ -36,6 +36,7 @@ _NULL = "#N/A"  # clears a field; an empty cell leaves it as it is
 _AT_WORK = frozenset({"UploadComplete", "InProgress"})
 _OVER = frozenset({"JobComplete", "Failed", "Aborted"})
 _CSV = "text/csv; charset=UTF-8"
+_RESULT_BYTES = 2000  # of Salesforce's words about one row, at most
 _FIELD_NOT_FOUND = "Field name not found : "
 # What an org has left of its day's batches; a job of up to 10,000 rows is one.
 _BATCHES_LEFT = "DailyBulkApiBatches"
@@ -153,7 +154,10 @@ class _Bulk:
             if overdue:
                 self._change_state(job, "Aborted")
             return job
-        parts = [self._rows(job, name) for name in ("successfulResults", "failedResults", "unprocessedrecords")]
+        # Each row comes back as it was sent, each cell quoted, with what became of it.
+        most = 2 * len(csv_of(self._records, self._requests)) + _RESULT_BYTES * len(self._records)
+        names = ("successfulResults", "failedResults", "unprocessedrecords")
+        parts = [self._rows(job, name, answer_bytes=most) for name in names]
         successful, failed, unprocessed = parts
         if successful is None or failed is None or unprocessed is None:
             return not_reported(self._records) if overdue else job
@@ -197,11 +201,18 @@ class _Bulk:
             return RecordVerdict(record.outbox_id, Verdict.TRANSIENT, code="UNPROCESSED", explanation=error or None)
         return not_reported([record])[0]
 
-    def _rows(self, job: JobState, name: str) -> dict[str, dict[str, str]] | None:
+    def _rows(self, job: JobState, name: str, *, answer_bytes: int) -> dict[str, dict[str, str]] | None:
         """The rows of one of the three results, by our key; ``None``: it was not told."""
         path = f"{self._jobs}/{job.crm_job_id}/{name}"
         response = self._courier(
-            CrmRequest(purpose="bulk_results", method="GET", path=path, headers={"Accept": "text/csv"}, records=0)
+            CrmRequest(
+                purpose="bulk_results",
+                method="GET",
+                path=path,
+                headers={"Accept": "text/csv"},
+                records=0,
+                answer_bytes=answer_bytes,
+            )
         )
         if response.status != 200 or response.body is not None:
             return None
