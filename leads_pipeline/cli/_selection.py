@@ -7,12 +7,29 @@ from typing import Any
 
 import click
 
+from leads_pipeline.config import Settings
+
 Option = Callable[[Any], Any]
 
 
 def options(several: Sequence[Option]) -> Callable[[Any], Any]:
     """A decorator that gives a command all of ``several``, in this order."""
     return lambda command: reduce(lambda made, option: option(made), reversed(several), command)
+
+
+def must_be_known(settings: Settings, *, tenant: str | None = None, destination: str | None = None) -> None:
+    """A name with a slip of the pen must not look like nothing being there.
+
+    Raises:
+        click.BadParameter: leads.yaml has no such tenant or destination.
+    """
+    for hint, name, known in (
+        ("--tenant", tenant, settings.tenants),
+        ("--destination", destination, settings.destinations),
+    ):
+        if name is not None and name not in known:
+            told = ", ".join(known) or "none"
+            raise click.BadParameter(f"leads.yaml has no {hint[2:]} {name!r}; it has: {told}", param_hint=hint)
 
 
 def utc(at: datetime | None) -> datetime | None:

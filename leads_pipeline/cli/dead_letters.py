@@ -1,5 +1,6 @@
 """``leads dead-letters``: what a CRM will not take, and what to do about it."""
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -10,11 +11,11 @@ from rich.console import Console
 from rich.table import Table
 
 from leads_pipeline.cli._audit import ACTOR, WORDS
-from leads_pipeline.cli._selection import Option, assigned_fields, options, utc
+from leads_pipeline.cli._selection import Option, assigned_fields, must_be_known, options, utc
 from leads_pipeline.clock import SystemClock
 from leads_pipeline.config import load_settings
 from leads_pipeline.domain.delivery import Verdict
-from leads_pipeline.domain.stage import Lane
+from leads_pipeline.domain.stage import Lane, Operation
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -45,6 +46,16 @@ _MANY: tuple[Option, ...] = (
 _REASON = click.option("--reason", type=WORDS, help="Why; it is kept with the letter. No personal data.")
 
 
+class _Rate(click.FloatRange):
+    """A slip of the pen must not put contacts off for years, nor be no number at all."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        rate: float = super().convert(value, param, ctx)
+        if math.isnan(rate):
+            self.fail(f"{value} is no number.", param, ctx)
+        return rate
+
+
 @click.group(name="dead-letters")
 def dead_letters() -> None:
     """What a CRM will not take: list it, look at it, mend it, send it again or give it up."""
@@ -64,6 +75,8 @@ def list_letters(config_file: str | None, /, limit: int, **selection: Any) -> No
         found = find_dead_letters(connection, wanted, limit=limit)
         letters = count_dead_letters(connection, wanted) if len(found) == limit else len(found)
     if not found:
+        # Letters of a destination that is gone from leads.yaml are shown as any others.
+        must_be_known(load_settings(config_file), tenant=wanted.tenant, destination=wanted.destination)
         click.echo("no dead letters")
         return
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
@@ -92,16 +105,18 @@ def show(config_file: str | None, dead_letter_id: UUID, reveal: bool) -> None:
     """Show one dead letter: why, every attempt, what was done; what was sent only with --reveal."""
     from leads_pipeline.errors import NotFound
     from leads_pipeline.storage.dead_letter_actions import actions_of
-    from leads_pipeline.storage.dead_letters import as_json, attempts_of, get_dead_letter
+    from leads_pipeline.storage.dead_letters import as_json, attempts_of, get_dead_letter, operations_of
 
     with _engine(config_file).connect() as connection:
         letter = get_dead_letter(connection, dead_letter_id)
         if letter is None:
             raise NotFound(f"there is no dead letter {dead_letter_id}; `leads dead-letters list` shows what there is")
         attempts, actions = attempts_of(connection, letter), actions_of(connection, dead_letter_id)
+        operation = operations_of(connection, [letter.outbox_id]).get(letter.outbox_id, Operation.UPSERT)
     click.echo(f"dead letter   {letter.dead_letter_id}")
     click.echo(f"contact       {letter.contact_id}, version {letter.version} (tenant {letter.tenant})")
     click.echo(f"destination   {letter.destination}")
+    click.echo(f"operation     {operation}")
     click.echo(f"reason        {letter.reason} {letter.code or ''} after {letter.attempts} attempt(s)")
     click.echo(f"died          {letter.died_at:%Y-%m-%d %H:%M:%S} UTC")
     resolved = f", {letter.resolved_at:%Y-%m-%d %H:%M:%S} UTC" if letter.resolved_at else ""
@@ -183,9 +198,9 @@ def fix(
 @_REASON
 @click.option(
     "--rate",
-    type=click.FloatRange(min=0, min_open=True),
+    type=_Rate(min=0.01, max=10_000),
     metavar="N",
-    help="At most so many a second to each destination, in the batch lane.",
+    help="At most so many a second, 0.01 to 10,000, to each destination, in the batch lane.",
 )
 @click.option("--dry-run", is_flag=True, help="Only say what would be sent.")
 @click.option("--to", type=click.Choice(["sandbox"]), help="Send to a sandbox instead, which ends with the command.")
@@ -210,6 +225,7 @@ def redrive(
     if dry_run + (to is not None) + (rate is not None) > 1:
         raise click.UsageError("choose one of --dry-run, --to and --rate")
     settings, engine, done = load_settings(config_file), _engine(config_file), _done(actor, reason)
+    must_be_known(settings, tenant=chosen["tenant"], destination=chosen["destination"])
     if dry_run:
         wanted = _wanted(engine, "looked at", dead_letter_ids, **{**chosen, "yes": True})
         for foreseen in foresee(engine, wanted, settings=settings, done=done):
@@ -279,14 +295,23 @@ def _report(resolutions: "Sequence[Resolution]", outcome: str, *, by_id: bool) -
     if by_id:
         for item in resolutions:
             leads = f", with {item.leads_discarded} lead(s)" if item.leads_discarded else ""
-            click.echo(f"{item.dead_letter_id}  {outcome + leads if item.changed else 'was resolved already'}")
+            unchanged = "is open, and its contact waits to be sent" if item.is_open else "was resolved already"
+            click.echo(f"{item.dead_letter_id}  {outcome + leads if item.changed else unchanged}")
+            if item.changed and item.operation is Operation.ERASE:
+                click.secho(f"{'':36}  the person was to be erased there, and is not: do it by hand", fg="yellow")
         return
     changed = [item for item in resolutions if item.changed]
+    left = sum(item.operation is Operation.ERASE for item in changed)
+    if left:
+        click.secho(f"{left:,} persons were to be erased, and are not: do it by hand", fg="yellow")
     with_leads = sum(item.leads_discarded for item in changed)
     if changed:
         click.echo(f"{len(changed):,} dead letters: {outcome}{f', with {with_leads:,} leads' if with_leads else ''}")
-    if len(changed) < len(resolutions):
-        click.echo(f"{len(resolutions) - len(changed):,} dead letters were resolved already")
+    waiting = sum(item.is_open for item in resolutions if not item.changed)
+    if waiting:
+        click.echo(f"{waiting:,} dead letters are open, and their contacts wait to be sent")
+    if len(changed) + waiting < len(resolutions):
+        click.echo(f"{len(resolutions) - len(changed) - waiting:,} dead letters were resolved already")
 
 
 def _print_foreseen(foreseen: "Foreseen", *, reveal: bool) -> None:
@@ -297,6 +322,9 @@ def _print_foreseen(foreseen: "Foreseen", *, reveal: bool) -> None:
     if foreseen.version is None:
         why = "was resolved already" if letter.resolved_at else "has no contact, or no destination, any more"
         click.echo(f"{letter.dead_letter_id}  {why}: nothing would be sent")
+        return
+    if foreseen.operation is not Operation.UPSERT:
+        click.echo(f"{letter.dead_letter_id}  would {foreseen.operation} its record; nothing of the contact is sent")
         return
     names = ", ".join(sorted(foreseen.properties)) or "nothing"
     refused = f"{letter.reason} {letter.code or ''}".strip()

@@ -95,6 +95,7 @@ def keep_delivering(
     from leads_pipeline.crm.parking import Forecasts
     from leads_pipeline.steps.crm_sync_batches import SyncReport
 
+    flows.deliveries.name_left_over(context)
     forecasts = Forecasts(context.engine, settings=context.settings, clock=context.clock)
     while True:
         try:

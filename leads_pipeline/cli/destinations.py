@@ -11,14 +11,18 @@ from leads_pipeline.cli._lines import echo_lines
 from leads_pipeline.clock import SystemClock
 from leads_pipeline.config import Settings, load_settings
 from leads_pipeline.errors import NotFound
+from leads_pipeline.telemetry import get_logger
 
 if TYPE_CHECKING:
     from leads_pipeline.steps.checked_mappings import CheckedMapping
     from leads_pipeline.storage.destination_schemas import WithheldCount
     from leads_pipeline.storage.mapping_overrides import MappingOverride
 
+log = get_logger(__name__)
+
 # How often a long command says how far it is.
 _BETWEEN_WORDS = timedelta(seconds=5)
+_CANCELLED_AT_ONCE = 10_000
 
 
 @click.group()
@@ -30,15 +34,17 @@ def destinations() -> None:
 @click.pass_obj
 def list_destinations(config_file: str | None) -> None:
     """Show the destinations of leads.yaml, whose they are, and which are still being filled."""
+    from leads_pipeline.steps.destination_backfill import doors_of
     from leads_pipeline.storage.destination_doors import unfilled_doors
+    from leads_pipeline.storage.left_over import left_over
     from leads_pipeline.storage.open import open_database
 
     settings = load_settings(config_file)
     if not settings.destinations:
         click.echo("no destinations")
-        return
     with open_database(settings).connect() as connection:
         filling = unfilled_doors(connection)
+        left = left_over(connection, doors_of(settings))
     for name, destination in settings.destinations.items():
         tenants = [
             f"{tenant} (is being filled)" if (tenant, name) in filling else tenant
@@ -48,6 +54,39 @@ def list_destinations(config_file: str | None) -> None:
         click.echo(
             f"{name}  {destination.vendor}, account {destination.account}, of {', '.join(tenants) or 'no tenant'}"
         )
+    for item in left:
+        click.echo(
+            f"{item.destination}  not a destination of {item.tenant} in leads.yaml: {item.contacts:,} contacts and "
+            f"{item.removals:,} removals wait until it is one again, or for `leads destinations cancel`"
+        )
+
+
+@destinations.command()
+@click.argument("name")
+@click.option("--tenant", required=True, help="Whose contacts.")
+@ACTOR
+@click.pass_obj
+def cancel(config_file: str | None, name: str, tenant: str, actor: str) -> None:
+    """Want a tenant's contacts no more at a destination that leads.yaml does not give it.
+
+    Removals stay: the records may still be there.
+    """
+    from leads_pipeline.steps.destination_backfill import doors_of
+    from leads_pipeline.storage.left_over import cancel_left_over
+    from leads_pipeline.storage.open import open_database
+
+    settings = load_settings(config_file)
+    if (tenant, name) in doors_of(settings):
+        raise NotFound(f"{name} is a destination of {tenant} in leads.yaml: take it out there first")
+    engine, cancelled = open_database(settings), 0
+    while True:
+        with engine.begin() as connection:
+            some = cancel_left_over(connection, tenant, name, most=_CANCELLED_AT_ONCE, now=SystemClock().now())
+        cancelled += some
+        if not some:
+            break
+    log.info("left_over_cancelled", tenant=tenant, destination=name, contacts=cancelled, actor=actor)
+    click.echo(f"{cancelled:,} contacts are wanted there no more")
 
 
 @destinations.command()

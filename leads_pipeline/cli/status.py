@@ -50,9 +50,11 @@ def _collect(engine: Any, settings: Settings, now: datetime) -> dict[str, Any]:
     from leads_pipeline.cli.verification import verification_line
     from leads_pipeline.crm.overview import mapping_faults, quota_plans
     from leads_pipeline.crm.parking import parked_now
+    from leads_pipeline.steps.destination_backfill import doors_of
     from leads_pipeline.storage import status as numbers
     from leads_pipeline.storage.bulk_jobs import open_jobs
     from leads_pipeline.storage.conservation import conservation
+    from leads_pipeline.storage.left_over import left_over
     from leads_pipeline.storage.measurements import queues
     from leads_pipeline.storage.reindexing import stale_indexes
     from leads_pipeline.storage.rejected import counts_by_rule
@@ -114,6 +116,7 @@ def _collect(engine: Any, settings: Settings, now: datetime) -> dict[str, Any]:
                 for item in found
             ],
             "quotas": [_quota(account, plan) for account, plan in quotas.items()],
+            "left_over": [asdict(item) for item in left_over(connection, doors_of(settings))],
             "parked": [
                 {"what": name, "reason": item.reason, "until": item.until, "advice": item.advice}
                 for name, item in parked.items()
@@ -175,6 +178,11 @@ def _destination_lines(found: dict[str, Any], now: datetime) -> Iterator[str]:
     for item in found["parked"]:
         until = f"{item['until']:%Y-%m-%d %H:%M:%S} UTC"
         yield f"[yellow]{item['what']} is parked until {until} ({item['reason']})[/]: {item['advice']}"
+    for item in found["left_over"]:
+        yield (
+            f"[yellow]{item['destination']} is no destination of {item['tenant']} in leads.yaml[/]: "
+            f"{item['contacts']:,} contacts and {item['removals']:,} removals wait for it"
+        )
     for item in found["mapping_faults"]:
         name, fault = f"{item['destination']}.{item['property']}", item["fault"].replace("_", " ")
         yield f"[yellow]{name} {fault}[/]: {item['advice']}"

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from leads_pipeline.cli._audit import ACTOR, WORDS
+from leads_pipeline.cli._selection import must_be_known
 from leads_pipeline.clock import SystemClock
 from leads_pipeline.config import load_settings
 
@@ -100,6 +101,7 @@ def list_suppressions(
     from leads_pipeline.storage.suppressions import find_suppressions
 
     settings, given, who = load_settings(config_file), _given(values), None
+    must_be_known(settings, tenant=tenant)
     if given is not None:
         if tenant is None:
             raise click.UsageError("a value is looked up in one tenant's list: add --tenant")
@@ -143,6 +145,8 @@ def judge_again(config_file: str | None, tenant: str, destination: str | None) -
     from leads_pipeline.steps import suppressed_contacts
     from leads_pipeline.storage.open import open_database
 
-    engine = open_database(load_settings(config_file))
+    settings = load_settings(config_file)
+    must_be_known(settings, tenant=tenant, destination=destination)
+    engine = open_database(settings)
     again = suppressed_contacts.judge_again(engine, tenant=tenant, destination=destination, clock=SystemClock())
     click.echo(f"{again} contact(s) are judged again")

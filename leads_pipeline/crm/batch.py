@@ -262,9 +262,11 @@ def settle_batch(
 
 
 def _record(row: ClaimedRow, *, version: int) -> CrmRecord:
-    # Whose record it is, is unknown after a request that got lost, and of what older versions delivered. A duplicate
-    # that stays can be merged there; a person's record that was taken away may be missed too late.
-    taken_over = row.taken_over if row.operation is Operation.UPSERT else row.taken_over is not False
+    # Whose record it is, is unknown of what older versions delivered. A duplicate that stays can be merged there; a
+    # person's record that was taken away may be missed too late. What was never delivered was taken over by nobody.
+    taken_over = row.taken_over
+    if taken_over is None and row.operation is not Operation.UPSERT:
+        taken_over = row.delivered_version is not None
     return CrmRecord(
         outbox_id=row.outbox_id,
         tenant=row.tenant,
@@ -354,8 +356,8 @@ def _all_acknowledged(record: CrmRecord, batch: ClaimedBatch) -> Snapshot:
 def _taken_over_after(verdict: RecordVerdict, row: ClaimedRow, operation: Operation) -> bool | None:
     """Whether people made the record that the contact has after ``verdict``.
 
-    A record that came to be under our key is ours. One that was there already, although nothing of ours was known to be
-    there, may be one that a request which got lost had taken over.
+    A record that came to be under our key is ours, also by a request that got lost: one that was to take over a record
+    would have left a note before.
     """
     if verdict.verdict is not Verdict.DELIVERED:
         return row.taken_over
@@ -367,7 +369,7 @@ def _taken_over_after(verdict: RecordVerdict, row: ClaimedRow, operation: Operat
         # Handed on: ours are archived, unless the survivor had none; then it was noted whose the record is.
         return True if row.crm_record_id else row.taken_over
     made_now = verdict.created if verdict.created is not None else not row.snapshot and not row.uncertain
-    return False if made_now else row.taken_over
+    return False if made_now or (row.taken_over is None and row.delivered_version is None) else row.taken_over
 
 
 def _dead_letter(batch: ClaimedBatch, record: CrmRecord, settlement: Settlement, *, now: datetime) -> DeadLetter:

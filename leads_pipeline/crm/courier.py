@@ -142,7 +142,7 @@ class BatchCourier:
         """Keep the records and write the request down, unless some of them must not go any more."""
         now = self._clock.now()
         with self._engine.begin() as connection:
-            overtaken = self._last_look.overtaken(connection, request.outbox_ids, claimed=self._outbox_ids, now=now)
+            overtaken = self._last_look.overtaken(connection, request, claimed=self._outbox_ids, now=now)
             if overtaken:
                 raise Overtaken(overtaken)
             write_request(connection, replace(row, sent_at=now))

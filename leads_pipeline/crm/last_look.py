@@ -15,6 +15,7 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
+from leads_pipeline.crm.port import LINK, CrmRequest
 from leads_pipeline.domain.delivery import ClaimedRow
 from leads_pipeline.domain.sending_gate import Subject
 from leads_pipeline.storage.outbox import keep_claims
@@ -37,13 +38,14 @@ class LastLook:
     subjects: Mapping[UUID, tuple[str, Sequence[Subject]]]
 
     def overtaken(
-        self, connection: sa.Connection, sent: Collection[int], *, claimed: Collection[int], now: datetime
+        self, connection: sa.Connection, request: CrmRequest, *, claimed: Collection[int], now: datetime
     ) -> set[int]:
-        """Those of the rows to be ``sent`` that must not go as they were claimed; locks the rows that may.
+        """Those of the rows to be sent with ``request`` that must not go as they were claimed; locks the rows that may.
 
         Keeps the claim of all that is ``claimed``: a batch takes many requests when one of its records is at fault. A
         request that is about no record may always go.
         """
+        sent = request.outbox_ids
         if not sent:
             return set()
         kept = keep_claims(
@@ -54,6 +56,7 @@ class LastLook:
             owner=self.owner(),
             until=now + self.lease,
             under_way_until=now + self.time_out,
+            links=request.purpose == LINK,
         )
         contacts = {self.rows[outbox_id].contact_id for outbox_id in sent}
         subjects = {contact_id: self.subjects[contact_id] for contact_id in contacts & self.subjects.keys()}

@@ -25,9 +25,13 @@ from leads_pipeline.errors import CredentialsRefused
 from leads_pipeline.outbound.transport import NetworkFailure
 
 __all__ = [
-    "ONE_REQUEST", "Courier", "CrmClient", "CrmRecord", "CrmRequest", "CrmResponse", "JobClient", "JobState", "JobStep",
-    "JobTraits", "NetworkFailure", "QuotaReading", "RecordVerdict", "Traits", "Unit", "Verdict",
+    "LINK", "ONE_REQUEST", "Courier", "CrmClient", "CrmRecord", "CrmRequest", "CrmResponse", "JobClient", "JobState",
+    "JobStep", "JobTraits", "NetworkFailure", "QuotaReading", "RecordVerdict", "Traits", "Unit", "Verdict",
 ]  # fmt: skip
+
+
+# The purpose of requests that give a record which people made our key.
+LINK = "link"
 
 
 @dataclass(frozen=True, slots=True)

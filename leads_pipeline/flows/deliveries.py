@@ -1,7 +1,7 @@
 """Deliveries: what is due at the destinations, and sending it."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import timedelta
 from functools import partial
 
@@ -12,9 +12,13 @@ from leads_pipeline.steps.checked_mappings import check_mappings
 from leads_pipeline.steps.crm_sync_batches import SyncPlan, SyncReport
 from leads_pipeline.steps.crm_sync_batches import deliver as deliver_plan
 from leads_pipeline.steps.crm_sync_batches import plan_sync as plan_due
-from leads_pipeline.steps.destination_backfill import fill_destinations
+from leads_pipeline.steps.destination_backfill import doors_of, fill_destinations
 from leads_pipeline.storage.database import translated_errors
+from leads_pipeline.storage.left_over import left_over
 from leads_pipeline.storage.measurements import stages_due
+from leads_pipeline.telemetry import get_logger
+
+log = get_logger(__name__)
 
 # Records that one run offers to the CRMs: at 100 a request and 10 requests a second, five minutes' work.
 PLAN_LIMIT = 300_000
@@ -51,6 +55,13 @@ def plan_sync(
             if filled.wanted and not plan.by_destination:
                 plan = due()
     return replace(plan, follow=follow)
+
+
+def name_left_over(context: FlowContext) -> None:
+    """Log what waits for destinations that leads.yaml no longer gives to its tenants: nobody delivers it."""
+    with translated_errors("crm_sync_batches looks for what is left over"), context.engine.connect() as connection:
+        for item in left_over(connection, doors_of(context.settings)):
+            log.warning("deliveries_left_over", **asdict(item))
 
 
 def deliver(context: FlowContext, plan: SyncPlan, *, runner_id: str) -> SyncReport:

@@ -27,6 +27,7 @@ from leads_pipeline.storage.dead_letters import (
     dispose_undelivered_leads,
     get_dead_letter,
     get_dead_letters,
+    operations_of,
     resolve,
     take_out,
     unknown_letters,
@@ -42,11 +43,16 @@ Sandbox = Callable[[Destination, Sequence[CrmRecord]], Mapping[int, RecordVerdic
 
 @dataclass(frozen=True, slots=True)
 class Resolution:
-    """What became of one letter. ``changed`` is ``False`` when somebody, or a delivery, was quicker."""
+    """What became of one letter. ``changed`` is ``False`` when somebody, or a delivery, was quicker.
+
+    ``is_open``: the letter is open nevertheless, as its contact waits to be sent. ``operation``: what was given up.
+    """
 
     dead_letter_id: UUID
     changed: bool
     leads_discarded: int = 0
+    is_open: bool = False
+    operation: Operation = Operation.UPSERT
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +60,8 @@ class Foreseen:
     """What a redrive would send of one letter; ``None`` where it would send nothing. The properties are personal.
 
     ``withheld``: what would be left out, and why; ``changed``: names of what is not as it was when it was refused.
-    ``refused``: why the contact must not be sent at all.
+    ``refused``: why the contact must not be sent at all. ``operation``: what is asked for; nothing is sent of a contact
+    whose record is to be archived or erased.
     """
 
     letter: DeadLetter
@@ -63,11 +70,17 @@ class Foreseen:
     withheld: Mapping[str, Fault] = field(default_factory=dict)
     changed: tuple[str, ...] = ()
     refused: Unsendable | None = None
+    operation: Operation = Operation.UPSERT
 
     @property
     def sendable(self) -> bool:
         """Whether anything would be sent."""
         return self.version is not None and self.refused is None
+
+    @property
+    def rehearsable(self) -> bool:
+        """Whether a sandbox, which knows nobody, can say anything of it."""
+        return self.sendable and self.operation is Operation.UPSERT
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +108,11 @@ def redrive(
     for page in _pages(dead_letter_ids):
         with engine.begin() as connection:
             _must_exist(connection, page)
-            open_letters = redrive_letters(connection, page, done=done, step=step)
-        resolutions += [Resolution(letter_id, letter_id in open_letters) for letter_id in page]
+            redriven = redrive_letters(connection, page, done=done, step=step)
+            still_open = {item.dead_letter_id for item in get_dead_letters(connection, page) if not item.resolved_at}
+        resolutions += [
+            Resolution(letter_id, letter_id in redriven, is_open=letter_id in still_open) for letter_id in page
+        ]
     log.info("dead_letters_redriven", actor=done.actor, letters=sum(item.changed for item in resolutions))
     return resolutions
 
@@ -131,8 +147,8 @@ def rehearse(
         with engine.connect() as connection:
             found = _foreseen(connection, page, settings=settings)
         verdicts: dict[UUID, RecordVerdict] = {}
-        for name in sorted({item.letter.destination for item in found if item.sendable}):
-            chosen = [item for item in found if item.letter.destination == name and item.sendable]
+        for name in sorted({item.letter.destination for item in found if item.rehearsable}):
+            chosen = [item for item in found if item.letter.destination == name and item.rehearsable]
             said = sandbox(settings.destinations[name], [_record(item) for item in chosen])
             verdicts |= {item.letter.dead_letter_id: said[item.letter.outbox_id] for item in chosen}
         with engine.begin() as connection:
@@ -162,20 +178,22 @@ def _discard(engine: sa.Engine, dead_letter_id: UUID, *, done: DoneBy) -> Resolu
         letter = get_dead_letter(connection, dead_letter_id, for_update=True)
         if letter is None:
             raise _not_found(dead_letter_id)
+        operation = operations_of(connection, [letter.outbox_id]).get(letter.outbox_id, Operation.UPSERT)
         if letter.resolved_at is not None or not take_out(connection, letter.outbox_id, now=done.at):
-            return Resolution(dead_letter_id, changed=False)
+            return Resolution(dead_letter_id, changed=False, is_open=letter.resolved_at is None)
         leads = dispose_undelivered_leads(connection, letter, actor=done.actor, reason=done.reason or "", now=done.at)
         resolve(connection, dead_letter_id, resolution=f"discarded by {done.actor}", now=done.at)
         write_actions(
             connection, [(dead_letter_id, letter.tenant)], Action.DISCARD, done=done, details={"leads": len(leads)}
         )
-    return Resolution(dead_letter_id, changed=True, leads_discarded=len(leads))
+    return Resolution(dead_letter_id, changed=True, leads_discarded=len(leads), operation=operation)
 
 
 def _foreseen(connection: sa.Connection, page: list[UUID], *, settings: Settings) -> list[Foreseen]:
     _must_exist(connection, page)
     letters = get_dead_letters(connection, page)
     contacts = wanted_contacts(connection, [letter.contact_id for letter in letters])
+    operations = operations_of(connection, [letter.outbox_id for letter in letters])
     found: list[Foreseen] = []
     for name in sorted({letter.destination for letter in letters}):
         its = [letter for letter in letters if letter.destination == name]
@@ -189,6 +207,10 @@ def _foreseen(connection: sa.Connection, page: list[UUID], *, settings: Settings
         refused = unsendable_contacts(connection, theirs, gate=gate, destination=name)
         for letter in its:
             contact = theirs.get(letter.contact_id)
+            operation = operations.get(letter.outbox_id, Operation.UPSERT)
+            if letter.resolved_at is None and operation is not Operation.UPSERT:
+                found.append(Foreseen(letter, letter.version, operation=operation))
+                continue
             if letter.resolved_at is not None or contact is None:
                 found.append(Foreseen(letter, None))
                 continue

@@ -27,6 +27,14 @@ class Ended:
     waiting_again: int
 
 
+_SUCH_AS = {
+    SuppressionKind.EMAIL: "write it as name@example.com",
+    SuppressionKind.PHONE: "write it with its country, such as +1 …",
+    SuppressionKind.DOMAIN: "write it as example.com; a domain under which anybody can have one cannot be listed",
+    SuppressionKind.CONTACT: "write the contact's id, as `leads contact show` has it",
+}
+
+
 def named(settings: Settings, *, tenant: str, kind: SuppressionKind, value: str) -> Subject:
     """What is listed by ``value``, in its normal form.
 
@@ -37,7 +45,7 @@ def named(settings: Settings, *, tenant: str, kind: SuppressionKind, value: str)
         raise ConfigError(f"tenant {tenant!r} is not in leads.yaml; it has {', '.join(sorted(settings.tenants))}")
     found = subject(tenant, kind, value, country=settings.tenants[tenant].country)
     if found is None:
-        raise ConfigError(f"the value is no {kind}: correct it, numbers with their country, such as +1 …")
+        raise ConfigError(f"the value is no {kind}: {_SUCH_AS[kind]}")
     return found
 
 

@@ -72,9 +72,12 @@ class TokenTable:
         """Keep every other process from fetching until the block ends; ``False``: one has been at it for too long.
 
         Takes an advisory lock, which the server lets go of when its holder dies. It holds no row, so that the fetch can
-        be written down meanwhile.
+        be written down meanwhile. Nor does it hold a place in the pool: as long as a vendor is slow, those who deliver
+        elsewhere, and who write the fetch down, would wait for one.
         """
-        with self._engine.connect() as connection, connection.begin():
+        with self._engine.connect() as connection:
+            connection.detach()
+            connection.begin()
             milliseconds = str(max(1, round(patience.total_seconds() * 1000)))
             connection.execute(_PATIENCE, {"milliseconds": milliseconds})
             try:

@@ -68,9 +68,12 @@ _REDRIVE = sa.text(
         for update of l
     ),
     behind as (
-        select l.destination, max(cast(a.details ->> 'due_at' as timestamptz)) as due_at
+        select l.destination, max(o.due_at) as due_at
         from dead_letter_actions a join dead_letters l on l.dead_letter_id = a.dead_letter_id
+        join outbox o on o.outbox_id = l.outbox_id
         where cast(:step as float) is not null and a.action = 'redrive' and a.details ? 'due_at'
+            -- Those that still wait for their turn.
+            and o.state = 'waiting' and o.due_at >= :now and o.due_at = cast(a.details ->> 'due_at' as timestamptz)
         group by l.destination
     ),
     paced as materialized (

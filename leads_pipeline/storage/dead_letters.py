@@ -13,7 +13,7 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
-from leads_pipeline.domain.stage import Lane, OutboxState
+from leads_pipeline.domain.stage import Lane, Operation, OutboxState
 from leads_pipeline.storage.schema import crm_sync_batches, dead_letters, outbox, sync_attempts
 
 _COLUMNS = [column for column in dead_letters.c if column.name not in ("payload", "explanation")]
@@ -195,12 +195,20 @@ def resolve(connection: sa.Connection, dead_letter_id: UUID, *, resolution: str,
     )
 
 
+def operations_of(connection: sa.Connection, outbox_ids: Sequence[int]) -> dict[int, Operation]:
+    """What is wanted of these rows."""
+    rows = connection.execute(
+        sa.select(outbox.c.outbox_id, outbox.c.operation).where(outbox.c.outbox_id.in_(outbox_ids))
+    )
+    return {row.outbox_id: Operation(row.operation) for row in rows}
+
+
 def take_out(connection: sa.Connection, outbox_id: int, *, now: datetime) -> bool:
     """Want no more of a dead row than what was delivered; ``False`` when it is not dead any more.
 
-    A later version of the contact is wanted, and sent, as usual.
+    A later version of the contact is wanted, and sent, as usual. A removal that is given up was never delivered.
     """
-    never = outbox.c.delivered_version.is_(None)
+    never = sa.or_(outbox.c.delivered_version.is_(None), outbox.c.operation != Operation.UPSERT)
     updated = connection.execute(
         outbox.update()
         .where(outbox.c.outbox_id == outbox_id, outbox.c.state == OutboxState.DEAD)

@@ -80,7 +80,8 @@ _KEEP = sa.text(
         for update
     )
     update outbox o set claimed_until = :until, claim_owner = :owner,
-        under_way_until = case when o.outbox_id = any(:sent) then :under_way_until else o.under_way_until end
+        under_way_until = case when o.outbox_id = any(:sent) then :under_way_until else o.under_way_until end,
+        taken_over = case when :links and o.outbox_id = any(:sent) then true else o.taken_over end
     from mine, jsonb_to_recordset(cast(:rows as jsonb)) as claimed(
         outbox_id bigint, version integer, operation text, claims_record text
     )
@@ -162,7 +163,8 @@ _SETTLE = sa.text(
             else o.delivered_version end,
         delivered_at = case when s.state = 'delivered' then :now else o.delivered_at end,
         snapshot = s.snapshot,
-        taken_over = s.taken_over,
+        -- What was noted of a request that was to take a record over holds until one is known to be there.
+        taken_over = case when s.verdict = 'delivered' then s.taken_over else o.taken_over end,
         claims_record = case when s.state = 'delivered' then null else o.claims_record end,
         crm_record_id = case
             when s.state = 'delivered' and s.operation = 'erase' then null
@@ -313,11 +315,13 @@ def keep_claims(
     owner: int | None,
     until: datetime,
     under_way_until: datetime,
+    links: bool = False,
 ) -> set[int]:
     """Keep these rows until ``until``, or until ``owner`` is gone; answers those of which all is as it was claimed.
 
     A row that somebody else has claimed since, or of which something else is wanted by now, is not among them. A
-    request with those that are ``sent`` is under way until ``under_way_until``, even if nobody is there to await it.
+    request with those that are ``sent`` is under way until ``under_way_until``, even if nobody is there to await it. If
+    it ``links``, it is noted that each may have taken over a record that people made, whatever is heard of it.
     """
     rows = [
         {
@@ -336,6 +340,7 @@ def keep_claims(
         "owner": owner,
         "until": until,
         "under_way_until": under_way_until,
+        "links": links,
     }
     return set(connection.execute(_KEEP, values).scalars())
 

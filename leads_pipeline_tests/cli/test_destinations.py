@@ -14,6 +14,7 @@ from leads_pipeline.crm.sandbox.running import SandboxServer, running_sandbox
 from leads_pipeline.errors import NotFound
 from leads_pipeline.storage.mapping_overrides import MappingOverride, write_override
 from leads_pipeline_tests.conftest import LEADS_YAML, NOW
+from leads_pipeline_tests.crm.delivering import add_contacts, row_of
 from leads_pipeline_tests.defs.rows import Flow
 
 Leads = Callable[..., Result]
@@ -57,6 +58,23 @@ def test_a_destination_is_filled_at_once_with_what_it_lacks(leads: Leads, engine
     assert "is being filled" not in leads("list").output
 
 
+def test_what_waits_for_a_destination_that_is_no_more_is_named_and_can_be_cancelled(
+    leads: Leads, engine: sa.Engine
+) -> None:
+    kept, gone, erased = *add_contacts(engine, 1), *add_contacts(engine, 2, destination="retired")
+    with engine.begin() as connection:
+        connection.execute(
+            sa.text("update outbox set operation = 'erase' where outbox_id = :id"), {"id": erased.outbox_id}
+        )
+    line = "retired  not a destination of acme in leads.yaml: 1 contacts and 1 removals wait until it is one again"
+    assert line in leads("list").output
+    cancel = ("cancel", "retired", "--tenant", "acme", "--actor", "grace")
+    assert leads(*cancel).output.endswith("1 contacts are wanted there no more\n")
+    assert [row_of(engine, item)["state"] for item in (kept, gone, erased)] == ["waiting", "cancelled", "waiting"]
+    assert "0 contacts and 1 removals" in leads("list").output
+    assert isinstance(leads("cancel", "hubspot", *cancel[2:]).exception, NotFound)
+
+
 def test_a_mapping_that_fits_is_said_to(leads: Leads) -> None:
     checked = leads("check")
     assert checked.exit_code == 0
@@ -90,7 +108,7 @@ def test_a_destination_that_does_not_tell_says_what_to_do(leads: Leads, monkeypa
     monkeypatch.setenv("LEADS_HUBSPOT_TOKEN", "revoked")
     checked = leads("check")
     assert checked.exit_code == 1
-    assert "give the token the scope crm.schemas.contacts.read" in " ".join(checked.output.split())
+    assert "the token is none of the account's, or has ended: set a valid one" in " ".join(checked.output.split())
 
 
 def test_a_destination_that_is_not_there_is_refused(leads: Leads) -> None:

@@ -51,4 +51,9 @@ def test_what_is_missing_is_said(leads: Leads) -> None:
     assert isinstance(leads("end", "7", "--actor", "ops").exception, NotFound)
     wrong = leads("add", "--tenant", "acme", "--phone", "12", "--actor", "ops")
     assert isinstance(wrong.exception, ConfigError)
+    wide = leads("add", "--tenant", "acme", "--domain", "com", "--actor", "ops")
+    assert "the value is no domain: write it as example.com" in str(wide.exception)
+    assert "leads.yaml has no tenant 'acmee'" in leads("list", "--tenant", "acmee").output
+    slip = leads("judge-again", "--tenant", "acme", "--destination", "hubspto")
+    assert "leads.yaml has no destination 'hubspto'" in slip.output
     assert "Missing option '--actor'" in leads("add", "--tenant", "acme", "--email", "ada@listed.example").output

@@ -590,6 +590,23 @@ class CredentialsContract:
         assert len(sending.asked) == 1 + sending.answered[0].credentials_renewed
 
 
+class TokenContract:
+    """Vendors that want an access token, which is given for a secret in the environment: ``vendor.secret``."""
+
+    def test_a_secret_for_which_no_token_is_given_is_nobodys_fault_and_says_what_to_do(
+        self, vendor: Vendor, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv(vendor.secret, "of-yesterday")  # type: ignore[attr-defined]  # vendors of this contract have it
+        sending = Sending(vendor.client())
+        verdicts = deliver(vendor, contact(vendor, 1), contact(vendor, 2), sending=sending)
+        assert classes(verdicts) == {Verdict.AUTH}
+        assert all(item.code and item.explanation for item in verdicts.values())
+        assert len(sending.asked) == 1
+        with pytest.raises(CrmError, match="gave no access token"):
+            sending.client.describe(courier=sending)
+        assert vendor.count() == 0
+
+
 class LockContract:
     """Vendors where somebody else may work on a record."""
 

@@ -35,6 +35,7 @@ class PlayedZoho:
         "email": "Email", "first_name": "First_Name", "last_name": "Last_Name", "company": "Company",
     }  # fmt: skip
     key = "Lead_Key"
+    secret = "LEADS_ZOHO_REFRESH_TOKEN"
 
     def __init__(self, sandbox: SandboxServer, stack: ExitStack) -> None:
         self.sandbox = sandbox

@@ -53,21 +53,40 @@ def test_a_record_that_we_made_is_archived(engine: sa.Engine, clock: FrozenClock
     assert row_of(engine, contact)["taken_over"] is None
 
 
-def test_a_record_that_was_written_and_not_confirmed_is_not_called_ours_without_knowing(
+def test_a_record_that_was_written_and_not_confirmed_is_ours(
     engine: sa.Engine, clock: FrozenClock, sandbox: SandboxServer
 ) -> None:
-    """It may be one that the lost request had taken over."""
+    """A request that was to take one over would have left a note before."""
     [contact] = add_contacts(engine)
     settings = settings_for(sandbox.base_url)
     sandbox.set_faults([{"kind": "written_then_500", "count": 1}])
     sync(engine, settings, clock)
     clock.advance(2)
     assert sync(engine, settings, clock).delivered == 1
-    assert row_of(engine, contact)["taken_over"] is None
+    assert row_of(engine, contact)["taken_over"] is False
+    merge_away(engine, contact)
+    assert sync(engine, settings, clock).delivered == 1
+    assert _stored(sandbox) == {}
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["at once", "after it was found"])
+def test_a_record_that_a_lost_request_took_over_is_let_go_and_not_archived(
+    again: bool, engine: sa.Engine, clock: FrozenClock, sandbox: SandboxServer
+) -> None:
+    people_did(sandbox, "batch/create", {"inputs": [{"properties": {"email": "ada@example.com", "city": "London"}}]})
+    [contact] = add_contacts(engine, email="ada@example.com")
+    settings = settings_for(sandbox.base_url)
+    sandbox.set_faults([*[{"kind": "slow", "count": 1}] * 2, {"kind": "written_then_reset", "count": 1}])
+    assert sync(engine, settings, clock).requests == 3
+    assert row_of(engine, contact)["taken_over"] is True
+    clock.advance(600)
+    if again:
+        assert sync(engine, settings, clock).delivered == 1
+        assert row_of(engine, contact)["taken_over"] is True
     merge_away(engine, contact)
     assert sync(engine, settings, clock).delivered == 1
     [kept] = _stored(sandbox).values()
-    assert (kept["email"], kept.get("lead_key")) == (contact.email, None)
+    assert (kept["email"], kept["city"], kept.get("lead_key")) == ("ada@example.com", "London", None)
 
 
 def test_a_record_that_an_older_version_delivered_is_let_go_and_not_archived(

@@ -206,6 +206,20 @@ def test_a_job_that_salesforce_refuses_for_a_field_parks_the_destination_and_kil
     assert "salesforce" in report.parked
 
 
+def test_without_an_access_token_no_job_holds_the_contacts_and_the_destination_is_parked(
+    engine: sa.Engine, clock: FrozenClock, org: SandboxServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(SECRET_ENV, "of-yesterday")
+    contacts = many(engine)
+    report = sync(engine, settings_for(org.base_url, above=20), clock)
+
+    assert (report.parked["salesforce"].reason, report.dead) == ("auth", 0)
+    assert states(engine, contacts) == {"waiting"}
+    assert {row["attempts"] for row in outbox_rows(engine).values()} == {0}
+    with engine.connect() as connection:
+        assert open_jobs(connection) == []
+
+
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("place", range(JOB_REQUESTS))
 def test_a_process_that_is_killed_at_any_request_of_a_job_loses_nothing_and_doubles_nothing(

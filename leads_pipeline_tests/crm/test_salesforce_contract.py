@@ -26,6 +26,7 @@ from leads_pipeline_tests.crm.contract import (
     RecordContract,
     SchemaContract,
     Sending,
+    TokenContract,
     Vendor,
     contact,
     deliver,
@@ -39,6 +40,7 @@ class SalesforceVendor:
     """Salesforce's sandbox, as the contract sees a vendor."""
 
     key = "Lead_Key__c"
+    secret = "LEADS_SALESFORCE_SECRET"
 
     def __init__(self, stack: ExitStack, *, object_type: str, **options: Any) -> None:
         self.names: Mapping[str, str] = {
@@ -123,8 +125,9 @@ def vendor(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> I
 
 
 class TestSalesforce(
-    RecordContract, BatchContract, SchemaContract, ConflictContract, MergeContract, HttpContract, QuotaContract
-):
+    RecordContract, BatchContract, SchemaContract, ConflictContract, MergeContract, HttpContract, TokenContract,
+    QuotaContract,
+):  # fmt: skip
     """Partial updates, an org with a duplicate rule, batches with a result for each record in their order."""
 
     PURGES = False

@@ -21,6 +21,7 @@ from leads_pipeline_tests.crm.contract import (
     RecordContract,
     SchemaContract,
     Sending,
+    TokenContract,
     Vendor,
     classes,
     contact,
@@ -46,8 +47,9 @@ def vendor(sandbox: SandboxServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[
 
 
 class TestZoho(
-    RecordContract, BatchContract, SchemaContract, ConflictContract, MergeContract, HttpContract, QuotaContract
-):
+    RecordContract, BatchContract, SchemaContract, ConflictContract, MergeContract, HttpContract, TokenContract,
+    QuotaContract,
+):  # fmt: skip
     """Partial updates, a verdict for each record in order, credits; access tokens that are renewed."""
 
     def test_a_property_that_the_vendor_does_not_have_is_not_left_out_in_silence(self, vendor: Vendor) -> None:

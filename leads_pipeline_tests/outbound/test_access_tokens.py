@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from datetime import timedelta
+from threading import Barrier
 
 import pytest
 import sqlalchemy as sa
@@ -17,6 +18,7 @@ from leads_pipeline.errors import CredentialsRefused
 from leads_pipeline.outbound.access_tokens import AccessTokens, MemoryTokens, TokenStore
 from leads_pipeline.outbound.transport import HttpAnswer, NetworkFailure, Transport
 from leads_pipeline.storage.access_tokens import TokenKey, TokenTable
+from leads_pipeline.storage.database import engine_for
 from leads_pipeline_tests.conftest import NOW
 from leads_pipeline_tests.outbound.token_vendor import (
     CLIENT_SECRET,
@@ -254,6 +256,24 @@ def test_who_waits_too_long_for_anothers_fetch_sends_nothing(vendor: TokenVendor
         assert alone
         assert transport.send("GET", "/leads") is NetworkFailure.NOT_SENT
     assert ask(transport) == (200, False)
+
+
+def test_more_accounts_than_the_pool_has_connections_fetch_their_tokens_at_once(database_url: str) -> None:
+    accounts = 4
+    pool = engine_for(database_url, pool_size=1)  # and one more at most
+    store, all_of_them = TokenTable(pool), Barrier(accounts, timeout=10)
+
+    def fetched(number: int) -> int:
+        key = TokenKey(f"account-{number}", "k")
+        with store.fetching(key, patience=timedelta(seconds=5)) as alone:
+            assert alone
+            all_of_them.wait()
+            store.note_fetches(key, [NOW])
+        return len(store.fetches(key))
+
+    with ThreadPoolExecutor(accounts) as threads:
+        assert list(threads.map(fetched, range(accounts))) == [1] * accounts
+    pool.dispose()
 
 
 def test_a_slow_vendor_is_waited_for_no_longer_than_claims_last(vendor: TokenVendor) -> None:

@@ -12,7 +12,7 @@ from leads_pipeline.clock import FrozenClock
 from leads_pipeline.config import Settings
 from leads_pipeline.crm.rehearsal import try_in_sandbox
 from leads_pipeline.domain.sending_gate import Unsendable
-from leads_pipeline.domain.stage import Lane, LeadState
+from leads_pipeline.domain.stage import Lane, LeadState, Operation
 from leads_pipeline.errors import NotFound
 from leads_pipeline.steps.dead_letters import discard, foresee, redrive, rehearse
 from leads_pipeline.storage.conservation import Conservation, conservation
@@ -216,6 +216,16 @@ def test_a_rate_spaces_the_letters_of_each_destination_and_goes_on_behind_what_w
     assert _due(engine, [last]) == [60]
 
 
+def test_what_is_spaced_by_mistake_puts_off_nothing_once_it_waits_no_more(engine: sa.Engine) -> None:
+    slip = _die(engine, 3)
+    redrive(engine, slip, done=GRACE, per_second=0.01)
+    with engine.begin() as connection:
+        connection.execute(sa.text("update outbox set due_at = :now where lane = 'batch'"), {"now": NOW})
+    letters = _die(engine, 2)
+    redrive(engine, letters, done=GRACE, per_second=4)
+    assert _due(engine, letters) == pytest.approx([0.25, 0.5])
+
+
 def test_two_commands_at_once_do_not_add_up_their_rates(engine: sa.Engine) -> None:
     letters = _die(engine, 40)
     with ThreadPoolExecutor(2) as pool:
@@ -348,3 +358,30 @@ def test_a_letter_has_every_attempt_of_its_version_and_what_the_requests_were_an
     assert (second.verdict, second.code, second.http_status, second.correlation_id) == (
         "transient", "HTTP_503", 503, "abc",
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("operation", [Operation.ARCHIVE, Operation.ERASE])
+def test_a_letter_of_a_removal_says_so_and_sends_nothing_of_the_person(
+    operation: Operation, engine: sa.Engine, settings: Settings
+) -> None:
+    [letter] = _die(engine, 1)
+    with engine.begin() as connection:
+        connection.execute(sa.text("update outbox set operation = :operation"), {"operation": operation})
+    [foreseen] = foresee(engine, [letter], settings=settings, done=GRACE)
+    assert (foreseen.operation, foreseen.sendable, foreseen.properties) == (operation, True, {})
+    [rehearsed] = rehearse(engine, [letter], settings=settings, done=GRACE, sandbox=try_in_sandbox)
+    assert rehearsed.verdict is None
+    with engine.begin() as connection:
+        connection.execute(sa.text("update outbox set delivered_version = 1"))
+    [given_up] = discard(engine, [letter], done=GRACE)
+    assert (given_up.changed, given_up.operation) == (True, operation)
+    assert _row(engine, letter).state == "cancelled"  # it is not done
+
+
+def test_an_open_letter_whose_contact_waits_again_is_not_said_to_be_resolved(engine: sa.Engine) -> None:
+    [letter] = _die(engine, 1)
+    with engine.begin() as connection:
+        connection.execute(sa.text("update outbox set state = 'waiting'"))
+    for act in (redrive, discard):
+        [left] = act(engine, [letter], done=GRACE)
+        assert (left.changed, left.is_open) == (False, True)

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from leads_pipeline.domain.delivery import ClaimedRow, RecordVerdict, Verdict
 from leads_pipeline.domain.retry import NextStep
-from leads_pipeline.domain.stage import Operation, OutboxState
+from leads_pipeline.domain.stage import Lane, Operation, OutboxState
 from leads_pipeline.storage.outbox import (
     _KEEP,
     Settlement,
@@ -16,6 +16,7 @@ from leads_pipeline.storage.outbox import (
     keep_claims,
     settle,
 )
+from leads_pipeline.storage.outbox_demand import Demand, demand, withdraw
 from leads_pipeline_tests.conftest import NOW
 from leads_pipeline_tests.crm.delivering import Contact, add_contacts, change, merge_away, row_of
 
@@ -207,7 +208,7 @@ def test_a_lease_is_extended_without_reading_the_whole_outbox(engine: sa.Engine)
     with engine.begin() as connection:
         connection.execute(sa.text("set local enable_seqscan = off"))
         values = {"ids": [1, 2], "sent": [1], "rows": "[]", "token": "a", "owner": None, "until": NOW}
-        values["under_way_until"] = NOW
+        values |= {"under_way_until": NOW, "links": False}
         plan = "\n".join(connection.execute(sa.text(f"explain {_KEEP.text}"), values).scalars())
     assert "Seq Scan" not in plan
 
@@ -222,4 +223,17 @@ def test_a_doubted_row_is_left_alone_until_whoever_claimed_it_since_has_settled(
     with engine.begin() as connection:
         doubt(connection, [contact.outbox_id], now=NOW)
         [row] = claim(connection, [contact.outbox_id], token="other", until=LEASE, now=NOW)
+    assert row.uncertain
+
+
+def test_a_claim_that_outlived_a_merge_and_its_undo_leaves_an_ambiguous_outcome(engine: sa.Engine) -> None:
+    """The row waited in between, and its request may have been carried out all the same."""
+    [contact] = add_contacts(engine)
+    _claim(engine, [contact], token="a")
+    with engine.begin() as connection:
+        withdraw(connection, {contact.contact_id: None}, tenant="acme", now=NOW)
+        demand(connection, [Demand(contact.contact_id, "hubspot", 2, Lane.BATCH)], tenant="acme", now=NOW)
+    assert _claim(engine, [contact], token="b") == []
+    with engine.begin() as connection:
+        [row] = claim(connection, [contact.outbox_id], token="b", until=LEASE + timedelta(minutes=1), now=LEASE)
     assert row.uncertain

@@ -67,7 +67,7 @@ class HubSpot:
         refused = refusal is not None and refusal.verdict is Verdict.AUTH
         raise CrmError(
             f"HubSpot did not tell the properties of its contacts ({refusal.code if refusal else 'EMPTY_ANSWER'}); "
-            + ("give the token the scope crm.schemas.contacts.read" if refused else "ask again later")
+            + (_what_to_do(response) if refused else "ask again later")
         )
 
     def deliver(self, records: Sequence[CrmRecord], *, courier: Courier) -> list[RecordVerdict]:
@@ -112,6 +112,12 @@ class HubSpot:
             for verdict in take_over(linked, targets, courier=courier, requests=self._requests)
         }
         return [settled.get(verdict.outbox_id, verdict) for verdict in verdicts]
+
+
+def _what_to_do(refused: CrmResponse) -> str:
+    if refused.status == 401:
+        return "the token is none of the account's, or has ended: set a valid one"
+    return "give the token the scope crm.schemas.contacts.read"
 
 
 def build(settings: HubSpotSettings, _tokens: TokenStore | None = None) -> HubSpot:

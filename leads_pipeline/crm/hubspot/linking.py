@@ -8,7 +8,7 @@ from leads_pipeline.crm import parts
 from leads_pipeline.crm.hubspot.answers import not_reported, read_batch, read_found, read_missing, refusal_of
 from leads_pipeline.crm.hubspot.removing import archive, held
 from leads_pipeline.crm.hubspot.requests import ContactRequests, Ids, Part
-from leads_pipeline.crm.port import Courier, CrmRecord, CrmRequest, CrmResponse, RecordVerdict, Verdict
+from leads_pipeline.crm.port import LINK, Courier, CrmRecord, CrmRequest, CrmResponse, RecordVerdict, Verdict
 from leads_pipeline.crm.withdrawing import tell_withdrawals
 
 _in_parts = partial(parts.in_parts, refusal_of=refusal_of)
@@ -31,7 +31,7 @@ def take_over(records: Part, targets: Ids, *, courier: Courier, requests: Contac
     free = [record for record in records if keys.get(targets[record.outbox_id]) in ("", str(record.contact_id))]
     # A failed look-up leaves the conflict standing: it is tried again with the record's next attempt.
     parked = [verdict for verdict in failed if verdict.verdict in (Verdict.THROTTLED, Verdict.AUTH)]
-    taken = _update(free, targets, courier=courier, requests=requests, purpose="link")
+    taken = _update(free, targets, courier=courier, requests=requests, purpose=LINK)
     others = [
         _of_another_contact(record, targets[record.outbox_id], key)
         for record in records

@@ -10,11 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from leads_pipeline.crm.parts import Refusal
+from leads_pipeline.crm.parts import Refusal, unanswered
 from leads_pipeline.crm.port import (
     CrmRecord,
     CrmResponse,
-    NetworkFailure,
     QuotaReading,
     RecordVerdict,
     Unit,
@@ -101,10 +100,8 @@ class Found:
     converted_to: str | None = None  # of a lead: the contact that people made of it
 
 
-def response_of(answer: HttpAnswer | NetworkFailure) -> CrmResponse:
+def response_of(answer: HttpAnswer) -> CrmResponse:
     """What Salesforce's headers and error codes say, in the port's words."""
-    if isinstance(answer, NetworkFailure):
-        return CrmResponse(status=None, failure=answer)
     code, message = _error(answer.body)
     throttled = code == REQUEST_LIMIT_EXCEEDED
     spent = throttled and "TotalRequests" in message
@@ -127,8 +124,7 @@ def refusal_of(response: CrmResponse) -> Refusal | None:
     """Why the request as a whole did nothing, or may have; ``None`` when the answer speaks of each record."""
     status = response.status
     if status is None:
-        lost = response.failure is NetworkFailure.NO_ANSWER
-        return Refusal(Verdict.AMBIGUOUS if lost else Verdict.TRANSIENT, str(response.failure).upper())
+        return unanswered(response)
     if status < 300:
         return None
     code, message = _error(response.body)

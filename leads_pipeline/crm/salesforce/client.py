@@ -10,6 +10,7 @@ from dataclasses import replace
 from functools import partial
 
 from leads_pipeline.config import SalesforceSettings
+from leads_pipeline.crm import sending
 from leads_pipeline.crm.erasing import erase_all
 from leads_pipeline.crm.parts import renewing
 from leads_pipeline.crm.port import (
@@ -76,17 +77,7 @@ class Salesforce:
 
     def send(self, request: CrmRequest) -> CrmResponse:
         """Send one request as it is."""
-        return response_of(
-            self._transport.send(
-                request.method,
-                request.path,
-                query=request.query,
-                body=request.body,
-                content=request.content,
-                content_type=request.content_type,
-                headers=request.headers,
-            )
-        )
+        return sending.send(self._transport, request, read=response_of)
 
     def close(self) -> None:
         """Close the connections."""
@@ -103,7 +94,11 @@ class Salesforce:
         raise CrmError(
             f"Salesforce did not tell the fields of {self._requests.object_type} "
             f"({refusal.code if refusal else 'EMPTY_ANSWER'}); "
-            + ("let the integration's user see the object" if refused else "ask again later")
+            + (
+                (refusal.explanation if refusal is not None else None) or "let the integration's user see the object"
+                if refused
+                else "ask again later"
+            )
         )
 
     def deliver(self, records: Sequence[CrmRecord], *, courier: Courier) -> list[RecordVerdict]:

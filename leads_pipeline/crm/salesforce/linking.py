@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from leads_pipeline.crm.parts import NOT_SENT, OVERTAKEN, renewing
-from leads_pipeline.crm.port import Courier, CrmRecord, CrmRequest, RecordVerdict, Verdict
+from leads_pipeline.crm.port import LINK, Courier, CrmRecord, CrmRequest, RecordVerdict, Verdict
 from leads_pipeline.crm.salesforce.answers import (
     CONVERTED,
     DUPLICATES_DETECTED,
@@ -70,7 +70,7 @@ def take_over(records: Part, targets: Ids, *, courier: Courier, requests: Salesf
     free = [record for record in records if keys.get(targets[record.outbox_id]) in ("", str(record.contact_id))]
     # A failed look-up leaves the conflict standing: it is tried again with the record's next attempt.
     parked = [verdict for verdict in failed if verdict.verdict in (Verdict.THROTTLED, Verdict.AUTH)]
-    taken = _update(free, targets, courier=courier, requests=requests, purpose="link")
+    taken = _update(free, targets, courier=courier, requests=requests, purpose=LINK)
     others = [
         _of_another_contact(record, targets[record.outbox_id], key)
         for record in records

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from leads_pipeline.crm.port import Courier, CrmRecord, CrmRequest, RecordVerdict, Verdict
+from leads_pipeline.crm.port import LINK, Courier, CrmRecord, CrmRequest, RecordVerdict, Verdict
 from leads_pipeline.crm.withdrawing import tell_withdrawals
 from leads_pipeline.crm.zoho.answers import read_batch
 from leads_pipeline.crm.zoho.looking_up import found_by_key, in_parts, keys_of
@@ -26,7 +26,7 @@ def take_over(records: Part, holders: Ids, *, courier: Courier, requests: Record
     free = [record for record in records if keys.get(holders[record.outbox_id]) in ("", str(record.contact_id))]
     # A failed look-up leaves the conflict standing: it is tried again with the record's next attempt.
     parked = [verdict for verdict in failed if verdict.verdict in (Verdict.THROTTLED, Verdict.AUTH)]
-    taken = _update(free, holders, courier=courier, requests=requests, purpose="link")
+    taken = _update(free, holders, courier=courier, requests=requests, purpose=LINK)
     others = [
         _of_another_contact(record, holders[record.outbox_id], key)
         for record in records
