@@ -57,7 +57,7 @@ class BatchCourier:
 
     ``granted`` is called once the first request has its grant. If that does not come within ``patience`` seconds,
     ``GrantTaken`` is raised: nothing was sent, and the batch is for whoever has the grant. ``owner`` says whose claims
-    they are at each request.
+    they are at each request. ``keep`` is called in the transaction that writes a request down, and may refuse it.
     """
 
     def __init__(
@@ -72,6 +72,7 @@ class BatchCourier:
         granted: Callable[[], None],
         tally: Tally,
         patience: float | None = None,
+        keep: Callable[[sa.Connection], None] = lambda _connection: None,
     ) -> None:
         self.last: CrmResponse | None = None
         self._engine = engine
@@ -84,6 +85,7 @@ class BatchCourier:
         self._granted = granted
         self._tally = tally
         self._patience = patience
+        self._keep = keep
         self._outbox_ids: tuple[int, ...] = ()
         self._lane: Lane | None = None
 
@@ -145,6 +147,7 @@ class BatchCourier:
             overtaken = self._last_look.overtaken(connection, request, claimed=self._outbox_ids, now=now)
             if overtaken:
                 raise Overtaken(overtaken)
+            self._keep(connection)
             write_request(connection, replace(row, sent_at=now))
 
 

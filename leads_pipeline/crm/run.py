@@ -159,9 +159,11 @@ class DestinationRun:
     def _advance_jobs(self) -> None:
         """Take what is due of the destination's jobs further, and note those that are over."""
         try:
-            while self._goes_on() and (over := self._jobs.next()) is not None:
-                self._note(over.batch_id, Operation.UPSERT, over.settled)
-                self._judge(refused=over.settled.refused, code=over.settled.refused_with, last=over.last)
+            while self._goes_on() and (job := self._jobs.next()) is not None:
+                if job.settled is not None:
+                    self._note(job.batch_id, Operation.UPSERT, job.settled)
+                if job.is_telling:
+                    self._judge(refused=job.refused, code=job.refused_with, last=job.last)
         except AccountParked as parked:
             self._park(Parked(parked.reason, parked.until))
 

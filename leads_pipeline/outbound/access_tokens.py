@@ -3,7 +3,8 @@
 Vendors allow few: Zoho gives 10 in ten minutes, and the 16th that lives ends the oldest. So the token lies in a table;
 who finds none that holds takes a lock, looks again, and only then asks the vendor. What was asked for is written down
 before, so that no crash and no number of processes gets past the pace. After a 401 the token is renewed once, unless
-another process has done so already.
+another process has done so already. A vendor who does not answer is asked at the same pace, and whoever waited for that
+answer has waited long enough: nothing is wrong with the credentials, and nobody has to see to them.
 
 The token is sealed (Fernet: AES-128-CBC and HMAC-SHA256) with a key derived by HKDF from the very secrets with which it
 is fetched. There is no other key to look after; a copy of the database is worth nothing without the environment of the
@@ -16,7 +17,7 @@ import base64
 import json
 import re
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -32,7 +33,7 @@ from leads_pipeline.errors import CredentialsRefused
 from leads_pipeline.outbound.credentials import CredentialsUnreachable
 from leads_pipeline.outbound.token_grants import TokenGrant
 from leads_pipeline.outbound.transport import HttpAnswer, NetworkFailure, Transport
-from leads_pipeline.storage.access_tokens import StoredToken, TokenKey
+from leads_pipeline.storage.access_tokens import Fetch, StoredToken, TokenKey
 from leads_pipeline.telemetry import get_logger
 
 log = get_logger(__name__)
@@ -54,8 +55,8 @@ class TokenStore(Protocol):
 
     def read(self, key: TokenKey) -> StoredToken | None: ...
     def fetching(self, key: TokenKey, *, patience: timedelta) -> AbstractContextManager[bool]: ...
-    def fetches(self, key: TokenKey) -> list[datetime]: ...
-    def note_fetches(self, key: TokenKey, fetches: Sequence[datetime]) -> None: ...
+    def fetches(self, key: TokenKey) -> list[Fetch]: ...
+    def note_fetches(self, key: TokenKey, fetches: Sequence[Fetch]) -> None: ...
     def write(self, key: TokenKey, token: StoredToken) -> None: ...
 
 
@@ -65,7 +66,7 @@ class MemoryTokens:
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self._tokens: dict[TokenKey, StoredToken] = {}
-        self._fetches: dict[TokenKey, list[datetime]] = {}
+        self._fetches: dict[TokenKey, list[Fetch]] = {}
 
     def read(self, key: TokenKey) -> StoredToken | None:
         """See ``TokenTable.read``."""
@@ -81,11 +82,11 @@ class MemoryTokens:
             if locked:
                 self._lock.release()
 
-    def fetches(self, key: TokenKey) -> list[datetime]:
+    def fetches(self, key: TokenKey) -> list[Fetch]:
         """See ``TokenTable.fetches``."""
         return list(self._fetches.get(key, ()))
 
-    def note_fetches(self, key: TokenKey, fetches: Sequence[datetime]) -> None:
+    def note_fetches(self, key: TokenKey, fetches: Sequence[Fetch]) -> None:
         """See ``TokenTable.note_fetches``."""
         self._fetches[key] = list(fetches)
 
@@ -115,20 +116,24 @@ class AccessTokens:
         timeout_seconds: float,
         scheme: str = "Bearer",
         base_url_in: str | None = None,
+        ended: Callable[[Any], bool] = lambda _body: True,
         advice: str = "check the client id, its secret and what it is allowed",
         clock: Clock | None = None,
     ) -> None:
         """``scheme``: before the token in the header Authorization.
 
         ``base_url_in``: the key of the token's answer (``api_domain``, ``instance_url``) that says where requests are
-        to go instead of the transport's address; ``None``: they go where they are sent. ``advice``: what a person does
-        who reads that no token is given. ``timeout_seconds``: of the request for a token, ``LONGEST_SECONDS`` at most.
+        to go instead of the transport's address; ``None``: they go where they are sent. ``ended``: whether a 401 with
+        this body means that the token holds no longer; another token is allowed no more than this one. ``advice``: what
+        a person does who reads that no token is given. ``timeout_seconds``: of the request for a token,
+        ``LONGEST_SECONDS`` at most.
         """
         self._grant = grant
         self._store = store
         self._timeout_seconds = min(timeout_seconds, LONGEST_SECONDS)
         self._scheme = scheme
         self._base_url_in = base_url_in
+        self._ended = ended
         self._advice = advice
         self._clock = clock or SystemClock()
         self._account = account
@@ -136,6 +141,7 @@ class AccessTokens:
         self._key = TokenKey(account, fingerprint)
         self._turn = threading.Lock()
         self._held: AccessToken | None = None
+        self._unanswered = 0  # fetches
 
     def apply(self, request: httpx.Request) -> httpx.Request:
         """See ``Credentials.apply``."""
@@ -144,8 +150,10 @@ class AccessTokens:
         request.headers["Authorization"] = f"{self._scheme} {token.value}"
         return request if self._base_url_in is None else _moved(request, token.base_url)
 
-    def refused(self, request: httpx.Request) -> bool:
+    def refused(self, request: httpx.Request, body: Any) -> bool:
         """See ``Credentials.refused``. Renews the token once, if no other process or thread has done so."""
+        if not self._ended(body):
+            return False
         try:
             self._obtain(refused=request.headers.get("Authorization", "").removeprefix(f"{self._scheme} "))
         except (CredentialsRefused, CredentialsUnreachable):
@@ -154,17 +162,28 @@ class AccessTokens:
 
     def _obtain(self, *, refused: str | None) -> AccessToken:
         """A token that holds and is another than the one that was ``refused``."""
+        unanswered = self._unanswered
         with self._turn:
-            patience = timedelta(seconds=self._timeout_seconds + 5)
             token = self._held if self._passes(self._held, refused) else self._stored(refused)
             if token is None:
-                with self._store.fetching(self._key, patience=patience) as alone:
-                    token = self._stored(refused)  # somebody may have fetched it while we waited
-                    if token is None and not alone:
-                        raise CredentialsUnreachable
-                    token = token or self._fetch()
+                if self._unanswered != unanswered:  # what another thread asked while we waited
+                    raise CredentialsUnreachable
+                try:
+                    token = self._fetched_alone(refused)
+                except CredentialsUnreachable:
+                    self._unanswered += 1
+                    raise
             self._held = token
             return token
+
+    def _fetched_alone(self, refused: str | None) -> AccessToken:
+        """A token that we fetch, or that another process has fetched while we waited for it."""
+        patience = timedelta(seconds=self._timeout_seconds + 5)
+        with self._store.fetching(self._key, patience=patience) as alone:
+            token = self._stored(refused)
+            if token is None and not alone:
+                raise CredentialsUnreachable
+            return token or self._fetch()
 
     def _stored(self, refused: str | None) -> AccessToken | None:
         stored = self._store.read(self._key)
@@ -186,9 +205,11 @@ class AccessTokens:
     def _fetch(self) -> AccessToken:
         now = self._clock.now()
         longest = max(length for _most, length in PACES)
-        fetches = [instant for instant in self._store.fetches(self._key) if now - instant < longest]
+        fetches = [fetch for fetch in self._store.fetches(self._key) if now - fetch.at < longest]
         for most, length in PACES:
-            lately = [instant for instant in fetches if now - instant < length]
+            lately = [fetch.at for fetch in fetches if now - fetch.at < length]
+            if len(lately) >= most and not fetches[-1].answered:
+                raise CredentialsUnreachable
             if len(lately) >= most:
                 raise CredentialsRefused(
                     f"account {self._account}: {len(lately)} access tokens were asked for in {length}, and no more are "
@@ -196,13 +217,14 @@ class AccessTokens:
                     f"given: {self._advice}; see who else uses the same credentials",
                     code="TOO_MANY_TOKENS",
                 )
-        self._store.note_fetches(self._key, [*fetches, now])
+        self._store.note_fetches(self._key, [*fetches, Fetch(now)])
         answer = self._ask(now)
         body = answer.body if isinstance(answer.body, dict) else {}
         value = body.get("access_token")
         if answer.status >= 500:
             log.warning("access_token_not_given", account=self._account, http_status=answer.status)
             raise CredentialsUnreachable
+        self._store.note_fetches(self._key, [*fetches, Fetch(now, answered=True)])
         # Zoho answers 200 without a token when too many were asked for.
         if answer.status >= 300 or not _sendable(value):
             code = _code(body) or f"HTTP_{answer.status}"

@@ -27,8 +27,11 @@ class Credentials(Protocol):
         """
         ...
 
-    def refused(self, request: httpx.Request) -> bool:
-        """Whether ``request``, answered 401, may pass with newer credentials, which the next ``apply`` uses."""
+    def refused(self, request: httpx.Request, body: Any) -> bool:
+        """Whether ``request``, answered 401 with this JSON, may pass with newer credentials.
+
+        The next ``apply`` uses them. ``body`` is ``None`` where it is no JSON.
+        """
         ...
 
 
@@ -73,7 +76,7 @@ class StaticKey:
             return _with_content(request, data=dict(fields.set(self._name, key)))
         return request
 
-    def refused(self, request: httpx.Request) -> bool:
+    def refused(self, request: httpx.Request, body: Any) -> bool:
         """There is no other key."""
         return False
 

@@ -5,6 +5,7 @@ brings, stays the same. Keep out: what is posted, and what an id is made of (``c
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import httpx
 from pydantic import SecretStr
@@ -47,7 +48,7 @@ class StandardSigning:
             request.headers[name] = value.get_secret_value()
         return request
 
-    def refused(self, request: httpx.Request) -> bool:
+    def refused(self, request: httpx.Request, body: Any) -> bool:
         """There are no other keys."""
         return False
 

@@ -10,7 +10,7 @@ log addresses of requests, which may hold a key or a lead's e-mail; here they lo
 
 import json
 import logging
-from collections.abc import Generator, Mapping
+from collections.abc import Mapping
 from contextlib import closing
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -58,16 +58,6 @@ class HttpAnswer:
     credentials_renewed: bool = False
 
 
-class _Applied(httpx.Auth):
-    """Credentials as httpx wants them."""
-
-    def __init__(self, credentials: Credentials) -> None:
-        self._credentials = credentials
-
-    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
-        yield self._credentials.apply(request)
-
-
 class Transport:
     """A connection pool to one vendor's account. Safe to share between threads."""
 
@@ -85,7 +75,7 @@ class Transport:
         self._clock = clock or SystemClock()
         self._client = httpx.Client(
             base_url=base_url,
-            auth=_Applied(credentials) if credentials is not None else None,
+            auth=httpx.Auth(),  # ours are put in before; none is taken from an address
             timeout=httpx.Timeout(timeout_seconds, connect=min(timeout_seconds, CONNECT_SECONDS)),
             limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
             headers={
@@ -123,9 +113,11 @@ class Transport:
         request = self._client.build_request(
             method, path, params=query or None, json=body, data=form, content=content, headers=further
         )
-        deadline = self._clock.monotonic() + self._timeout_seconds
         ours = _sending.set(True)
         try:
+            if self._credentials is not None:
+                request = self._credentials.apply(request)  # which may take a request of its own
+            deadline = self._clock.monotonic() + self._timeout_seconds
             with closing(self._client.send(request, stream=True)) as response:
                 answered = self._read(response, deadline=deadline)
         except _NOT_SENT:
@@ -146,7 +138,7 @@ class Transport:
             credentials_renewed=(
                 response.status_code == httpx.codes.UNAUTHORIZED
                 and self._credentials is not None
-                and self._credentials.refused(response.request)
+                and self._credentials.refused(request, parsed)
             ),
         )
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
@@ -45,6 +45,13 @@ class TokenKey(NamedTuple):
 
     account: str
     credentials: str
+
+
+class Fetch(NamedTuple):
+    """When a token was asked for, and whether the vendor answered: with a token, or that there is none."""
+
+    at: datetime
+    answered: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,18 +97,17 @@ class TokenTable:
                 locked = True
             yield locked
 
-    def fetches(self, key: TokenKey) -> list[datetime]:
-        """When a token was asked for lately."""
+    def fetches(self, key: TokenKey) -> list[Fetch]:
+        """When a token was asked for lately, the last one last."""
         with self._engine.connect() as connection:
-            found: list[str] | None = connection.execute(_FETCHES, key._asdict()).scalar_one_or_none()
-        return [datetime.fromisoformat(item) for item in found or ()]
+            found: list[dict[str, Any]] | None = connection.execute(_FETCHES, key._asdict()).scalar_one_or_none()
+        return [Fetch(datetime.fromisoformat(item["at"]), item["answered"]) for item in found or ()]
 
-    def note_fetches(self, key: TokenKey, fetches: Sequence[datetime]) -> None:
+    def note_fetches(self, key: TokenKey, fetches: Sequence[Fetch]) -> None:
         """Write down when a token was asked for, before it is: what a killed process asked for counts as well."""
+        noted = [{"at": fetch.at.isoformat(), "answered": fetch.answered} for fetch in fetches]
         with self._engine.begin() as connection:
-            connection.execute(
-                _NOTE, {**key._asdict(), "fetches": json.dumps([instant.isoformat() for instant in fetches])}
-            )
+            connection.execute(_NOTE, {**key._asdict(), "fetches": json.dumps(noted)})
 
     def write(self, key: TokenKey, token: StoredToken) -> None:
         """Put a token in the place of the one before."""

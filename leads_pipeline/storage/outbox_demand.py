@@ -13,7 +13,7 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from leads_pipeline.domain.stage import Lane
-from leads_pipeline.storage import outbox_records
+from leads_pipeline.storage import bulk_jobs, outbox_records
 from leads_pipeline.storage.dead_letters import supersede
 from leads_pipeline.storage.golden import uuid_array
 
@@ -144,7 +144,7 @@ _ERASE = sa.text(
         withheld = null,
         updated_at = :now
     from gone where o.outbox_id = gone.outbox_id
-    returning o.outbox_id, gone.sent
+    returning o.outbox_id, o.contact_id, gone.sent
     """  # noqa: S608 - no value is spliced in
 )
 
@@ -205,7 +205,7 @@ def erase(connection: sa.Connection, contact_ids: Sequence[UUID], *, tenant: str
     """Have these contacts erased wherever they were sent: how many rows are to be erased, how many cancelled.
 
     It wins over everything: what waits gives way, what is under way is erased after it, and no later version is ever
-    wanted. Their letters lose what they hold of the person. Safe to repeat.
+    wanted. Their letters, and the jobs they are in, lose what they hold of the person. Safe to repeat.
     """
     # Who was merged into them is the same person; a record that was to go from one to the other goes for good.
     everybody = {*contact_ids, *outbox_records.merged_into(connection, contact_ids, tenant=tenant)}
@@ -214,6 +214,7 @@ def erase(connection: sa.Connection, contact_ids: Sequence[UUID], *, tenant: str
     if rows:
         supersede(connection, [row.outbox_id for row in rows], now=now)
         connection.execute(_EMPTY_LETTERS, {"ids": [row.outbox_id for row in rows]})
+        bulk_jobs.forget(connection, {row.outbox_id: row.contact_id for row in rows})
     erased = sum(row.sent for row in rows)
     return erased, len(rows) - erased
 

@@ -192,18 +192,21 @@ def test_each_row_of_a_job_has_its_own_verdict(engine: sa.Engine, clock: FrozenC
     assert set(keys_held(org).values()) == {1}
 
 
-def test_a_job_that_salesforce_refuses_for_a_field_parks_the_destination_and_kills_no_contact(
+def test_a_job_that_salesforce_refuses_for_a_field_is_made_again_without_it_and_kills_no_contact(
     engine: sa.Engine, clock: FrozenClock, org: SandboxServer
 ) -> None:
     text = settings_for(org.base_url, above=20).model_dump(mode="json", by_alias=True)
-    text["destinations"]["salesforce"]["mapping"]["company"] = "No_Such_Field__c"
+    text["destinations"]["salesforce"]["mapping"]["city"] = "No_Such_Field__c"
     settings = Settings.model_validate(text)
-    contacts = many(engine)
+    contacts = many(engine, city="Graz")
     report = sync(engine, settings, clock)
 
     assert (report.delivered, report.dead) == (0, 0)
     assert states(engine, contacts) == {"waiting"}
-    assert "salesforce" in report.parked
+    clock.advance(10)
+    assert sync(engine, settings, clock).delivered == len(contacts)
+    row = row_of(engine, contacts[0])
+    assert (row["withheld"], row["attempts"]) == ({"No_Such_Field__c": "refused"}, 0)
 
 
 def test_without_an_access_token_no_job_holds_the_contacts_and_the_destination_is_parked(
@@ -239,17 +242,50 @@ def test_a_process_that_is_killed_at_any_request_of_a_job_loses_nothing_and_doub
 
 
 class Befalling(Dying):
-    """Salesforce's client; ``befall`` is called after the first answer to a request of ``purpose``."""
+    """Salesforce's client; ``befall`` is called at the first request of ``purpose``: once it is answered, or before."""
 
-    def __init__(self, settings: Settings, *, purpose: str, befall: Callable[[], object]) -> None:
+    def __init__(self, settings: Settings, *, purpose: str, befall: Callable[[], object], after: bool = True) -> None:
         super().__init__(settings, place=-1, after=False)
-        self._purpose, self._befall = purpose, [befall]
+        self._purpose, self._befall, self._answered = purpose, [befall], after
 
     def send(self, request: CrmRequest) -> CrmResponse:
+        befall = self._befall.pop() if request.purpose == self._purpose and self._befall else None
+        if befall is not None and not self._answered:
+            befall()
         response = super().send(request)
-        if request.purpose == self._purpose and self._befall:
-            self._befall.pop()()
+        if befall is not None and self._answered:
+            befall()
         return response
+
+
+@pytest.mark.parametrize("finishes", [True, False], ids=["finishes", "dies"])
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("purpose", ["bulk_create", "bulk_upload", "bulk_close", "bulk_poll", "bulk_results"])
+def test_who_is_slower_than_their_lease_leaves_the_job_to_whoever_took_it(
+    engine: sa.Engine, clock: FrozenClock, org: SandboxServer, purpose: str, after: bool, finishes: bool
+) -> None:
+    settings, contacts = settings_for(org.base_url, above=20), many(engine)
+
+    def killed() -> None:
+        raise Killed
+
+    def somebody_else() -> None:
+        clock.advance(75)  # longer than the lease of a step: two time-outs of five seconds, and a minute
+        if finishes:
+            sync(engine, settings, clock)
+            return
+        dying = Befalling(settings, purpose="bulk_results", befall=killed, after=False)
+        with pytest.raises(Killed):
+            sync(engine, settings, clock, clients={"salesforce": dying})  # type: ignore[dict-item]  # it is a JobClient
+
+    client = Befalling(settings, purpose=purpose, befall=somebody_else, after=after)
+    sync(engine, settings, clock, clients={"salesforce": client})  # type: ignore[dict-item]  # it is a JobClient
+    finish(engine, settings, clock)
+
+    assert states(engine, contacts) == {"delivered"}
+    assert set(org.writes_per_lead_key().values()) == {1}
+    with engine.connect() as connection:
+        assert open_jobs(connection) == []
 
 
 @pytest.mark.parametrize("purpose", ["bulk_create", "bulk_upload"])
@@ -330,6 +366,64 @@ def test_a_job_that_hangs_is_aborted_at_its_deadline_and_its_contacts_are_sent_a
         # One at a time below the threshold, as people have set it meanwhile.
         assert sync(engine, settings_for(org.base_url, above="null"), clock).delivered == 30
         assert keys_held(org) == {contact.contact_id: 1 for contact in contacts}
+
+
+@pytest.mark.parametrize(
+    ("kind", "verdict"), [(FaultKind.REFUSED_400, "auth"), (FaultKind.WRITTEN_THEN_RESET, "transient")]
+)
+def test_contacts_whose_upload_fails_wait_without_a_job(
+    engine: sa.Engine, clock: FrozenClock, org: SandboxServer, kind: FaultKind, verdict: str
+) -> None:
+    contacts = many(engine)
+    org.set_faults([{"kind": kind, "endpoint": "jobs/upload"}])
+    report = sync(engine, settings_for(org.base_url, above=20), clock)
+
+    assert {row["last_verdict"] for row in outbox_rows(engine).values()} == {verdict}
+    assert states(engine, contacts) == {"waiting"}
+    assert org.report()["endpoints"]["jobs/create"] == 1
+    assert [item.reason for item in report.parked.values()] == (["auth"] if verdict == "auth" else [])
+
+
+def test_a_job_that_somebody_deleted_before_it_was_closed_is_made_again(
+    engine: sa.Engine, clock: FrozenClock, org: SandboxServer
+) -> None:
+    settings, contacts = settings_for(org.base_url, above=20), many(engine)
+    org.set_faults([{"kind": FaultKind.HTTP_503, "endpoint": "jobs/state"}])
+    sync(engine, settings, clock)
+    with engine.begin() as connection:
+        assert connection.execute(sa.text("select step from bulk_jobs")).scalar_one() == "uploaded"
+        connection.execute(sa.text("update bulk_jobs set crm_job_id = '7500000000000ZZAAA'"))
+    org.set_faults([])
+    clock.advance(61)
+    assert sync(engine, settings, clock).delivered == 30
+    assert states(engine, contacts) == {"delivered"}
+
+
+@pytest.mark.parametrize("endpoint", ["jobs/state", "jobs/read"])
+def test_a_job_that_may_not_be_asked_about_parks_the_destination_and_ends_with_its_claims(
+    engine: sa.Engine, clock: FrozenClock, org: SandboxServer, endpoint: str
+) -> None:
+    settings, [gone, *others] = settings_for(org.base_url, above=20), many(engine)
+    org.set_faults([{"kind": FaultKind.FORBIDDEN_403, "endpoint": endpoint}])
+    report = sync(engine, settings, clock)
+    assert (report.parked["salesforce"].reason, report.parked["salesforce"].code) == ("auth", "HTTP_403")
+    with engine.begin() as connection:
+        held = sa.text("select count(*) from bulk_jobs where strpos(cast(batch as text), :email) > 0")
+        assert connection.execute(held, {"email": gone.email}).scalar_one() == 1
+        erase(connection, [gone.contact_id], tenant="acme", now=clock.now())
+        # What became of the others is still told.
+        assert connection.execute(held, {"email": gone.email}).scalar_one() == 0
+        assert connection.execute(held, {"email": others[0].email}).scalar_one() == 1
+
+    clock.advance(7201)  # the job's hour, and the one for which its claims outlive it
+    sync(engine, settings, clock)
+    with engine.connect() as connection:
+        assert open_jobs(connection) == []
+        assert connection.execute(sa.text("select count(*) from bulk_jobs where batch is not null")).scalar_one() == 0
+    org.set_faults([])
+    finish(engine, settings, clock)
+    assert keys_held(org) == {contact.contact_id: 1 for contact in others}
+    assert states(engine, others) == {"delivered"}
 
 
 def test_a_limit_that_is_reached_gives_the_contacts_back(

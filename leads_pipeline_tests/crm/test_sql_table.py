@@ -9,10 +9,12 @@ import psycopg
 import pytest
 from pydantic import SecretStr
 
+from leads_pipeline.clock import FrozenClock
 from leads_pipeline.config import SecretRef, SqlSettings
 from leads_pipeline.crm.clients import BUILDERS
 from leads_pipeline.crm.mapping import mapping_rules
-from leads_pipeline.crm.port import CrmClient, CrmRecord, RecordVerdict
+from leads_pipeline.crm.port import CrmClient, CrmRecord, CrmRequest, CrmResponse, RecordVerdict
+from leads_pipeline.crm.sql_table.client import build
 from leads_pipeline.crm.sql_table.sessions import readable_url
 from leads_pipeline.crm.sql_table.sqlstates import Fault
 from leads_pipeline.domain.delivery import PropertyValue, Verdict
@@ -21,6 +23,7 @@ from leads_pipeline.domain.mapping import mapping_faults
 from leads_pipeline.domain.stage import Operation
 from leads_pipeline.errors import ConfigError, CrmError
 from leads_pipeline.outbound.access_tokens import MemoryTokens
+from leads_pipeline_tests.conftest import NOW
 from leads_pipeline_tests.crm.contract import Sending
 from leads_pipeline_tests.crm.played_table import PASSWORD, PlayedTable
 
@@ -118,6 +121,42 @@ def test_each_row_has_its_own_verdict_and_the_good_ones_are_there(table: PlayedT
     assert len(table.rows()) == 1 + 30 - len(bad)
 
 
+POLICY = """
+alter table {table} enable row level security;
+create policy ours on {table} using (true) with check (company is distinct from 'Refused');
+"""
+REFUSES = """
+create function refuse() returns trigger language plpgsql as $$ declare found text; begin
+    if new.company = 'Refused' then {trouble}; end if; return new; end $$;
+create trigger refuses before insert on {table} for each row execute function refuse();
+"""
+
+
+@pytest.mark.parametrize(
+    ("change", "trouble", "code"),
+    [
+        (POLICY, "", "INSUFFICIENT_PRIVILEGE"),
+        (REFUSES, "raise exception 'no' using errcode = 'LD001'", "SQLSTATE_LD001"),
+        (REFUSES, "raise exception 'no' using errcode = '42501'", "INSUFFICIENT_PRIVILEGE"),
+        (REFUSES, "select oid into strict found from pg_class where false", "NO_DATA_FOUND"),
+        (REFUSES, "select nothing_of_the_name()", "UNDEFINED_FUNCTION"),
+    ],
+)
+def test_what_a_policy_or_a_trigger_refuses_is_of_its_row(
+    table: PlayedTable, change: str, trouble: str, code: str
+) -> None:
+    table.owner.execute(change.format(table=table.table, trouble=trouble))
+    verdicts = write(table, *[record(number, company="Refused" if number == 7 else "") for number in range(1, 21)])
+    assert (verdicts[7].verdict, verdicts[7].code) == (Verdict.INVALID, code)
+    assert [item.verdict for item in verdicts.values()].count(Verdict.DELIVERED) == len(table.rows()) == 19
+
+
+@pytest.mark.parametrize(("change", "trouble"), [(POLICY, ""), (REFUSES, "raise exception using errcode = '42501'")])
+def test_a_row_that_is_refused_alone_is_still_at_fault_itself(table: PlayedTable, change: str, trouble: str) -> None:
+    table.owner.execute(change.format(table=table.table, trouble=trouble))
+    assert write(table, record(company="Refused"))[1].verdict is Verdict.INVALID
+
+
 def test_what_is_checked_at_the_commit_is_told_row_by_row_as_well(table: PlayedTable) -> None:
     table.owner.execute(
         f"""
@@ -164,6 +203,67 @@ def test_a_statement_that_takes_too_long_is_ended_and_nothing_is_written(table: 
     verdict = write(table, record(), timeout_seconds=0.2)[1]
     assert (verdict.verdict, verdict.code) == (Verdict.TRANSIENT, "QUERY_CANCELED")
     assert table.rows() == []
+
+
+def test_a_batch_that_takes_longer_than_the_time_out_goes_in_parts(table: PlayedTable) -> None:
+    table.owner.execute(
+        f"""
+        create function dawdle() returns trigger language plpgsql as
+            $$ begin perform pg_sleep(0.05); return new; end $$;
+        create trigger dawdles before insert on {table.table} for each row execute function dawdle();
+        """
+    )
+    sending = Sending(table.client(timeout_seconds=0.5))
+    records = [record(number) if number % 2 else record(number, company="Engines") for number in range(1, 17)]
+    verdicts = sending.client.deliver(records, courier=sending)
+    assert {(item.verdict, item.code) for item in verdicts} == {(Verdict.DELIVERED, None)}
+    assert len(table.rows()) == 16
+    # Either kind of row alone would have been in time: the statements of one transaction share it.
+    assert [(request.records, answer.status) for request, answer in zip(sending.asked, sending.answered, strict=True)][
+        :2
+    ] == [(16, 503), (8, 200)]
+
+
+def test_a_database_that_takes_nothing_is_not_asked_for_each_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LEADS_TABLE_URL", "postgresql://nobody@127.0.0.1:9/nowhere")
+    settings = SqlSettings(vendor="sql", account="a", url=SecretRef(env="LEADS_TABLE_URL"), table="contacts")
+    clock = FrozenClock(NOW)
+    asked: list[int] = []
+
+    def hangs(request: CrmRequest) -> CrmResponse:
+        asked.append(request.records)
+        clock.sleep(settings.timeout_seconds)
+        return CrmResponse(status=503, body={"fault": Fault("57014"), "missing": ()})
+
+    verdicts = build(settings, MemoryTokens(), clock=clock).deliver(
+        [record(number) for number in range(1, 501)], courier=hangs
+    )
+    assert {item.verdict for item in verdicts} == {Verdict.TRANSIENT}
+    assert asked == [500, 250, 125, 62, 63, 125, 250]
+
+
+def test_a_column_that_is_not_sent_may_refuse_nothing(table: PlayedTable) -> None:
+    table.owner.execute(
+        f"create domain kind as text not null default 'x'; alter table {table.table} add column kind kind default 'x'"
+    )
+    assert write(table, record(company="Engines"))[1].verdict is Verdict.DELIVERED
+    table.owner.execute(f"update {table.table} set kind = 'theirs'")
+    for operation in (Operation.UPSERT, Operation.ARCHIVE):
+        assert write(table, record(version=2, operation=operation))[1].verdict is Verdict.DELIVERED
+        assert [row["kind"] for row in table.rows()] == ["theirs"]
+    assert write(table, record(version=2, operation=Operation.ERASE))[1].verdict is Verdict.DELIVERED
+
+
+def test_a_column_that_is_changed_meanwhile_is_written_as_it_is_then(table: PlayedTable) -> None:
+    sending = Sending(table.client())
+    assert [item.verdict for item in sending.client.deliver([record(1)], courier=sending)] == [Verdict.DELIVERED]
+    table.owner.execute(
+        f"alter table {table.table} drop column full_name, alter last_name type varchar(40), "
+        "alter company type integer using null"
+    )
+    long = record(2, last_name="x" * 30, company="7")
+    assert [item.verdict for item in sending.client.deliver([long], courier=sending)] == [Verdict.DELIVERED]
+    assert [row["company"] for row in table.rows()] == [None, 7]
 
 
 def test_a_connection_that_the_server_has_closed_since_is_nobodys_fault(table: PlayedTable) -> None:
@@ -214,7 +314,7 @@ def test_a_table_of_several_tenants_says_whose_a_contact_is(make: Make) -> None:
         ("23505", Verdict.CONFLICT),
         ("28000", Verdict.AUTH), ("28P01", Verdict.AUTH), ("3D000", Verdict.AUTH), ("42501", Verdict.AUTH),
         ("42P01", Verdict.AUTH), ("42P10", Verdict.AUTH), ("42804", Verdict.AUTH), ("0A000", Verdict.AUTH),
-        ("ZZ123", Verdict.AUTH),
+        ("P0002", Verdict.INVALID), ("LD001", Verdict.INVALID), ("ZZ123", Verdict.INVALID),
     ],
 )  # fmt: skip
 def test_each_code_is_of_a_class(sqlstate: str, verdict: Verdict) -> None:
@@ -284,6 +384,7 @@ def test_columns_of_ours_that_are_of_another_type_are_named(make: Make) -> None:
         ("alter table {table} alter version type timestamptz using now()", "DATATYPE_MISMATCH"),
         ('alter table {table} alter "Archived %s" type text', "DATATYPE_MISMATCH"),
         ("revoke insert on {table} from {role}", "INSUFFICIENT_PRIVILEGE"),
+        ("create rule nothing as on insert to {table} do instead nothing", "FEATURE_NOT_SUPPORTED"),
     ],
 )
 def test_a_table_that_is_not_as_leads_yaml_says_blames_no_contact(table: PlayedTable, change: str, code: str) -> None:

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import pytest
 
-from leads_pipeline.crm.port import Verdict
+from leads_pipeline.crm.port import CrmRequest, Verdict
 from leads_pipeline.crm.sandbox.running import SandboxServer, running_sandbox
 from leads_pipeline.crm.sandbox.zoho.options import ZohoOptions
 from leads_pipeline.domain.stage import Operation
@@ -28,6 +28,7 @@ from leads_pipeline_tests.crm.contract import (
     deliver,
 )
 from leads_pipeline_tests.crm.played_zoho import ENVIRONMENT, REFRESH_TOKEN, PlayedZoho
+from leads_pipeline_tests.outbound.token_vendor import token_vendor
 
 
 @pytest.fixture
@@ -96,6 +97,20 @@ class TestZoho(
         assert (verdicts[1].verdict, verdicts[2].verdict) == (Verdict.DELIVERED, Verdict.CONFLICT)
         assert verdicts[2].holder_id == second.crm_record_id
         assert vendor.held().keys() == {UUID(int=9)}
+
+    @pytest.mark.parametrize(
+        ("refusal", "tokens"),
+        [({"code": "OAUTH_SCOPE_MISMATCH"}, 1), ({"code": "INVALID_TOKEN"}, 2), (["no code"], 2)],
+    )
+    def test_a_right_that_is_missing_is_not_mended_by_another_token(
+        self, vendor: PlayedZoho, refusal: object, tokens: int
+    ) -> None:
+        with token_vendor() as org:
+            org.refused_with = refusal
+            client = vendor.client(base_url=org.url)
+            response = client.send(CrmRequest(purpose="look_up", method="GET", path="/crm/v8/Leads", records=0))
+        assert (response.status, response.credentials_renewed) == (401, tokens == 2)
+        assert len(org.asked_for_tokens) == tokens
 
     def test_who_may_not_empty_the_recycle_bin_is_told_and_goes_on_with_everything_else(
         self, vendor: PlayedZoho

@@ -7,19 +7,22 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from datetime import timedelta
-from threading import Barrier
+from http.server import BaseHTTPRequestHandler
+from threading import Barrier, Event, Lock, Semaphore
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 from structlog.testing import capture_logs
 
-from leads_pipeline.clock import Clock, FrozenClock
+from leads_pipeline.clock import Clock, FrozenClock, SystemClock
 from leads_pipeline.errors import CredentialsRefused
 from leads_pipeline.outbound.access_tokens import AccessTokens, MemoryTokens, TokenStore
 from leads_pipeline.outbound.transport import HttpAnswer, NetworkFailure, Transport
-from leads_pipeline.storage.access_tokens import TokenKey, TokenTable
+from leads_pipeline.storage.access_tokens import Fetch, TokenKey, TokenTable
 from leads_pipeline.storage.database import engine_for
 from leads_pipeline_tests.conftest import NOW
+from leads_pipeline_tests.outbound.http_listener import hang_up
 from leads_pipeline_tests.outbound.token_vendor import (
     CLIENT_SECRET,
     REFRESH_TOKEN,
@@ -49,10 +52,10 @@ def store(request: pytest.FixtureRequest, engine: sa.Engine) -> TokenStore:
     return TokenTable(engine) if request.param == "table" else MemoryTokens()
 
 
-def tokens_of(vendor: TokenVendor, store: TokenStore, clock: Clock, **more: str) -> AccessTokens:
+def tokens_of(vendor: TokenVendor, store: TokenStore, clock: Clock, **more: Any) -> AccessTokens:
     secret = more.pop("client_secret", CLIENT_SECRET)
     way = grant(vendor.url, client_secret=secret)
-    return AccessTokens(way, account="acme", store=store, timeout_seconds=5, clock=clock, **more)  # type: ignore[arg-type] - texts only
+    return AccessTokens(way, account="acme", store=store, timeout_seconds=5, clock=clock, **more)
 
 
 def process_of(vendor: TokenVendor, store: TokenStore, clock: Clock, **more: str) -> Transport:
@@ -156,6 +159,17 @@ def test_threads_whose_requests_were_refused_together_renew_once(
     assert len(vendor.given) == 2
 
 
+def test_a_401_that_is_not_about_the_token_asks_for_no_other(
+    vendor: TokenVendor, store: TokenStore, clock: FrozenClock
+) -> None:
+    tokens = tokens_of(vendor, store, clock, ended=lambda body: body["code"] != "INVALID_TOKEN")
+    transport = Transport(vendor.url, credentials=tokens, timeout_seconds=5, connections=1, clock=clock)
+    ask(transport)
+    vendor.revoked.add("1000.token-1")
+    assert ask(transport) == (401, False)
+    assert len(vendor.given) == 1
+
+
 def test_new_tokens_that_are_refused_too_are_asked_for_at_a_pace(
     vendor: TokenVendor, store: TokenStore, clock: FrozenClock
 ) -> None:
@@ -224,10 +238,39 @@ def test_a_token_endpoint_in_trouble_means_that_nothing_was_sent(
     assert transport.send("GET", "/leads") is NetworkFailure.NOT_SENT
     hangs_up(vendor)
     assert transport.send("GET", "/leads") is NetworkFailure.NOT_SENT
-    # Also what got lost was asked for.
+    # Also what got lost was asked for; and nobody has refused anything.
+    assert transport.send("GET", "/leads") is NetworkFailure.NOT_SENT
+    assert (len(vendor.asked_for_tokens), vendor.used) == (2, [])
+
+
+def test_what_was_refused_before_its_endpoint_got_into_trouble_is_no_longer_what_is_wrong(
+    vendor: TokenVendor, store: TokenStore, clock: FrozenClock
+) -> None:
+    transport = process_of(vendor, store, clock)
+    vendor.refusal = (400, {"error": "invalid_client"})
     with pytest.raises(CredentialsRefused):
-        transport.send("GET", "/leads")
-    assert vendor.used == []
+        ask(transport)
+    vendor.refusal = (503, {})
+    assert [transport.send("GET", "/leads") for _attempt in range(2)] == [NetworkFailure.NOT_SENT] * 2
+    assert len(vendor.asked_for_tokens) == 2
+
+
+def test_threads_that_waited_for_an_answer_that_never_came_do_not_ask_again(
+    vendor: TokenVendor, store: TokenStore
+) -> None:
+    tokens, requests = tokens_of(vendor, store, SystemClock()), 4
+    tokens._turn = arrivals = _Arrivals(requests)  # type: ignore[assignment] - a lock as well
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        assert arrivals.all_are_there.wait(timeout=20)
+        hang_up(handler)
+
+    vendor.listener.answer_with = answer
+    transport = Transport(vendor.url, credentials=tokens, timeout_seconds=20, connections=requests)
+    with ThreadPoolExecutor(requests) as threads:
+        answers = list(threads.map(lambda _request: transport.send("GET", "/leads"), range(requests)))
+    assert answers == [NetworkFailure.NOT_SENT] * requests
+    assert len(vendor.asked_for_tokens) == 1
 
 
 def test_an_unreachable_token_endpoint_after_a_401_renews_nothing(
@@ -268,7 +311,7 @@ def test_more_accounts_than_the_pool_has_connections_fetch_their_tokens_at_once(
         with store.fetching(key, patience=timedelta(seconds=5)) as alone:
             assert alone
             all_of_them.wait()
-            store.note_fetches(key, [NOW])
+            store.note_fetches(key, [Fetch(NOW)])
         return len(store.fetches(key))
 
     with ThreadPoolExecutor(accounts) as threads:
@@ -358,6 +401,22 @@ def test_no_secret_is_shown(vendor: TokenVendor, store: TokenStore, clock: Froze
     shown = f"{tokens!r} {tokens._held!r} {tokens._grant!r}"
     for secret in ("1000.token-1", CLIENT_SECRET, REFRESH_TOKEN):
         assert secret not in shown
+
+
+class _Arrivals:
+    """A lock that tells when ``expected`` threads hold it or wait for it."""
+
+    def __init__(self, expected: int) -> None:
+        self.all_are_there = Event()
+        self._lock, self._left = Lock(), Semaphore(expected - 1)
+
+    def __enter__(self) -> None:
+        if not self._left.acquire(blocking=False):
+            self.all_are_there.set()
+        self._lock.acquire()
+
+    def __exit__(self, *_error: object) -> None:
+        self._lock.release()
 
 
 class _Patient(MemoryTokens):

@@ -107,7 +107,7 @@ class _Rotating:
         request.headers["Authorization"] = f"Bearer {self.number}"
         return request
 
-    def refused(self, request: httpx.Request) -> bool:
+    def refused(self, request: httpx.Request, body: object) -> bool:
         self.left, self.number = self.left - 1, self.number + 1
         return self.left >= 0
 
@@ -240,6 +240,26 @@ def test_an_answer_that_drips_in_after_the_time_out_is_none(listener: Listener) 
     listener.answer_with = drip
     slow = Transport(listener.url, credentials=None, timeout_seconds=5, connections=1, clock=clock)
     assert slow.send("GET", "/look-up") is NetworkFailure.NO_ANSWER
+
+
+class _Slow:
+    """Credentials that take a while, as those do that have to be fetched."""
+
+    def __init__(self, clock: FrozenClock) -> None:
+        self._clock = clock
+
+    def apply(self, request: httpx.Request) -> httpx.Request:
+        self._clock.advance(5.1)
+        return request
+
+    def refused(self, request: httpx.Request, body: object) -> bool:
+        return False
+
+
+def test_an_answer_has_its_whole_time_however_long_the_credentials_took(listener: Listener) -> None:
+    clock = FrozenClock(NOW)
+    transport = Transport(listener.url, credentials=_Slow(clock), timeout_seconds=5, connections=1, clock=clock)
+    assert isinstance(transport.send("GET", "/look-up"), HttpAnswer)
 
 
 @pytest.mark.parametrize("key_in", ["bearer", "body:api_key", "form:key"])

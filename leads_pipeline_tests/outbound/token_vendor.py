@@ -20,13 +20,17 @@ REFRESH_TOKEN = "1000.refresh-of-ada"
 
 @dataclass
 class TokenVendor:
-    """``refusal``: what is answered instead of a token, with its status. ``extra``: more keys of a token's answer."""
+    """``refusal``: what is answered instead of a token, with its status. ``extra``: more keys of a token's answer.
+
+    ``refused_with``: what every request is answered with 401, whatever its token.
+    """
 
     listener: Listener
     extra: dict[str, Any] = field(default_factory=lambda: {"expires_in": 3600})
     refusal: tuple[int, Any] | None = None
     given: list[str] = field(default_factory=list)
     revoked: set[str] = field(default_factory=set)
+    refused_with: Any = None
 
     @property
     def url(self) -> str:
@@ -52,6 +56,8 @@ class TokenVendor:
 
     def _answer(self, handler: BaseHTTPRequestHandler) -> tuple[int, Any]:
         if not _of_tokens(handler.path):
+            if self.refused_with is not None:
+                return 401, self.refused_with
             token = handler.headers["Authorization"].rpartition(" ")[2]
             return (200, {}) if token in self.given and token not in self.revoked else (401, {"code": "INVALID_TOKEN"})
         if self.refusal is not None:

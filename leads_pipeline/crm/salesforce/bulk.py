@@ -10,6 +10,7 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from leads_pipeline.crm.parts import Refusal
 from leads_pipeline.crm.port import (
     Courier,
     CrmRecord,
@@ -48,9 +49,9 @@ def advance(
         case JobStep.PLANNED:
             return bulk.create() if not overdue else bulk.given_up()
         case JobStep.CREATED:
-            return bulk.upload(job) if job.fresh else bulk.begin_anew(job)
+            return bulk.upload(job) if job.fresh else bulk.begin_anew(job, overdue=overdue)
         case JobStep.UPLOADED:
-            return bulk.close(job)
+            return bulk.close(job, overdue=overdue)
         case JobStep.CLOSED:
             return bulk.result(job, overdue=overdue)
 
@@ -82,14 +83,16 @@ class _Bulk:
         refusal = refusal_of(response)
         if refusal is None:
             return self._each(Verdict.TRANSIENT, "JOB_NOT_CREATED")
-        # Nothing has been handed over: a job that was made all the same stays empty, and one that is refused is refused
-        # for the org's set-up, not for what is in it.
+        return self._not_begun(refusal)  # a job that was made all the same stays empty
+
+    def _not_begun(self, refusal: Refusal) -> list[RecordVerdict]:
+        """Nothing was changed: a job that is refused is refused for the org's set-up, not for what is in it."""
         lost = refusal.verdict in (Verdict.TRANSIENT, Verdict.AMBIGUOUS)
         verdict = Verdict.TRANSIENT if lost else Verdict.AUTH
         verdict = Verdict.THROTTLED if refusal.verdict is Verdict.THROTTLED else verdict
         return [replace(refusal, verdict=verdict).of(record) for record in self._records]
 
-    def upload(self, job: JobState) -> JobState:
+    def upload(self, job: JobState) -> JobState | list[RecordVerdict]:
         response = self._courier(
             CrmRequest(
                 purpose="bulk_upload",
@@ -100,23 +103,37 @@ class _Bulk:
                 content_type=_CSV,
             ).about(self._records)
         )
-        done = response.status is not None and response.status < 300
-        return JobState(JobStep.UPLOADED, job.crm_job_id, fresh=True) if done else replace(job, fresh=False)
+        refusal = refusal_of(response)
+        if refusal is None:
+            return JobState(JobStep.UPLOADED, job.crm_job_id, fresh=True)
+        if refusal.verdict is Verdict.AMBIGUOUS:
+            self._change_state(job, "Aborted")  # it may have the records; open, it would keep them for seven days
+        return self._not_begun(refusal)
 
-    def begin_anew(self, job: JobState) -> JobState:
+    def begin_anew(self, job: JobState, *, overdue: bool) -> JobState | list[RecordVerdict]:
         """Nobody knows whether it has the records: they must not be in it twice."""
         response = self._change_state(job, "Aborted")
         gone = response.status is not None and (response.status < 300 or response.status in (400, 404))
+        if not gone and overdue:
+            return self.given_up()  # nobody closes it any more
         return JobState() if gone else job
 
-    def close(self, job: JobState) -> JobState:
+    def close(self, job: JobState, *, overdue: bool) -> JobState | list[RecordVerdict]:
         if not job.fresh:
-            state = _text(self._ask("bulk_poll", "GET", f"{self._jobs}/{job.crm_job_id}"), "state")
+            response = self._ask("bulk_poll", "GET", f"{self._jobs}/{job.crm_job_id}")
+            state = _text(response, "state")
+            if response.status == 404:
+                return JobState()  # somebody deleted it
             if state in _AT_WORK | _OVER:
                 return JobState(JobStep.CLOSED, job.crm_job_id)
             if state != "Open":
                 return job
+        if overdue:
+            self._change_state(job, "Aborted")
+            return self.given_up()
         response = self._courier(self._state_change(job, "UploadComplete").about(self._records))
+        if response.status == 404:
+            return JobState()
         done = response.status is not None and response.status < 300
         return JobState(JobStep.CLOSED, job.crm_job_id) if done else replace(job, fresh=False)
 

@@ -6,6 +6,7 @@ version that they show: an older one changes nothing. The books have a status as
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import psycopg
@@ -26,8 +27,13 @@ from leads_pipeline.crm.port import (
 )
 from leads_pipeline.crm.sql_table.schema import misfits, schema_of
 from leads_pipeline.crm.sql_table.sessions import NotConnected, Sessions, readable_url
-from leads_pipeline.crm.sql_table.sqlstates import DATATYPE_MISMATCH, UNDEFINED_COLUMN, Fault
-from leads_pipeline.crm.sql_table.statements import COLUMNS, Table, table_of
+from leads_pipeline.crm.sql_table.sqlstates import (
+    DATATYPE_MISMATCH,
+    QUERY_CANCELED,
+    UNDEFINED_COLUMN,
+    Fault,
+)
+from leads_pipeline.crm.sql_table.statements import COLUMNS, TYPES, Table, table_of
 from leads_pipeline.crm.sql_table.transaction import RefusedWhole, Row, RowWriter, fault_of
 from leads_pipeline.domain.destination_schema import DestinationSchema
 from leads_pipeline.domain.snapshot import is_empty
@@ -38,6 +44,9 @@ from leads_pipeline.outbound.access_tokens import TokenStore
 # A withdrawal of consent, of a contact of whom nothing else may be sent any more.
 _UPDATE = "update"
 _DESCRIBE = "describe"
+
+_TOO_LONG = Fault(QUERY_CANCELED)
+_TIME_OUTS_TO_HALVE_IN = 4
 
 _NEWER = (
     "the table holds a newer version of this contact, as after our database was set back to an earlier day: delete the "
@@ -119,6 +128,7 @@ class SqlTable:
         whole = [record for record in records if record.complete or record.operation is not Operation.UPSERT]
         alone = [record for record in records if record not in whole]
         verdicts: list[RecordVerdict] = []
+        halved_until = self._clock.monotonic() + _TIME_OUTS_TO_HALVE_IN * self._timeout_seconds
         for part, purpose in ((whole, str(records[0].operation)), (alone, _UPDATE)):
             if part:
                 verdicts += in_parts(
@@ -126,10 +136,21 @@ class SqlTable:
                     courier=courier,
                     build=self._builder(purpose),
                     read=_read,
-                    refusal_of=_refusal_of,
+                    refusal_of=self._refusal_until(halved_until),
                     largest=self._traits.max_batch,
                 )
         return verdicts
+
+    def _refusal_until(self, halved_until: float) -> Callable[[CrmResponse], Refusal | None]:
+        """What takes too long is halved as well, though not for ever: a database that hangs takes nothing."""
+
+        def refusal_of(response: CrmResponse) -> Refusal | None:
+            refusal = _refusal_of(response)
+            if refusal is None or refusal.code != _TOO_LONG.code:
+                return refusal
+            return replace(refusal, divisible=self._clock.monotonic() < halved_until)
+
+        return refusal_of
 
     def _builder(self, purpose: str) -> Callable[[Sequence[CrmRecord]], CrmRequest]:
         def build(part: Sequence[CrmRecord]) -> CrmRequest:
@@ -152,37 +173,39 @@ class SqlTable:
     def _carried_out(self, connection: psycopg.Connection, request: CrmRequest) -> dict[str, Any]:
         if request.purpose == _DESCRIBE:
             return {"columns": self._columns(connection)}
-        self._check(connection)
+        table = self._checked(connection)
         deadline = self._clock.monotonic() + self._timeout_seconds
-        writer = RowWriter(connection, key=self._table.key, out_of_time=lambda: self._clock.monotonic() >= deadline)
+        writer = RowWriter(connection, key=table.key, seconds_left=lambda: deadline - self._clock.monotonic())
         rows: Sequence[Row] = (request.body or {})["rows"]
         for columns, group in _by_columns(rows).items():
             match request.purpose:
                 case Operation.UPSERT:
-                    statement = self._table.upsert(columns)
+                    statement = table.upsert(columns)
                 case Operation.ARCHIVE:
-                    statement = self._table.archive()
+                    statement = table.archive()
                 case Operation.ERASE:
-                    statement = self._table.erase()
+                    statement = table.erase()
                 case _:
-                    statement = self._table.update(columns)
+                    statement = table.update(columns)
             writer.write(group, statement)
+        writer.judge(rows)
         written = writer.written
-        passed = [row for row in rows if row[self._table.key] not in written.keys | written.faults.keys()]
-        newer = writer.present(passed, self._table.present()) if passed else set()
+        passed = [row for row in rows if row[table.key] not in written.keys | written.faults.keys()]
+        newer = writer.present(passed, table.present()) if passed else set()
         return {"written": written.keys, "faults": written.faults, "newer": newer}
 
-    def _check(self, connection: psycopg.Connection) -> None:
-        """Once: are our own columns what they must be? Otherwise every row would be refused for what no contact did.
+    def _checked(self, connection: psycopg.Connection) -> Table:
+        """The table with its types. Whether our own columns are what they must be is looked at once.
 
         Raises:
-            RefusedWhole: they are not.
+            RefusedWhole: they are not. Every row would be refused for what no contact did.
         """
         if not self._is_as_needed:
-            found = misfits(self._schema_of(self._columns(connection)), self._table)
-            if found:
+            if found := misfits(self._schema_of(self._columns(connection)), self._table):
                 raise RefusedWhole(Fault(DATATYPE_MISMATCH, "; ".join(found)))
             self._is_as_needed = True
+        types = connection.execute(TYPES, (self._table.schema, self._table.name)).fetchall()
+        return replace(self._table, types=dict(types))
 
     def _schema_of(self, columns: Sequence[Mapping[str, Any]]) -> DestinationSchema:
         return schema_of(columns, ours=frozenset(self._own_columns()))
@@ -227,7 +250,7 @@ def _refusal_of(response: CrmResponse) -> Refusal | None:
     return Refusal(
         fault.verdict,
         fault.code,
-        divisible=fault.is_of_a_row,
+        divisible=fault.is_of_a_row and fault.verdict is not Verdict.AUTH,
         explanation=fault.explanation,
         refused_properties=response.body["missing"],
     )

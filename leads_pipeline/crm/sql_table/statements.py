@@ -1,11 +1,11 @@
 """The statements by which rows are written, for one table. Every name is quoted; values are parameters only. Pure.
 
-Rows come as one JSON array, which PostgreSQL reads into the table's own types. Rows of one statement have the same
-columns: what we do not know of a contact is left as it is, because the table's users may have filled it in.
+Rows come as one JSON array, which PostgreSQL reads into the types of the columns that are sent. Rows of one statement
+have the same columns: what we do not know of a contact is left as it is, as the table's users may have filled it in.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from psycopg.sql import SQL, Composable, Composed, Identifier
 
@@ -35,6 +35,13 @@ where c.table_schema = %s and c.table_name = %s
 order by c.ordinal_position
 """
 
+# Without lengths: those are checked as the row is written, and may be changed meanwhile.
+TYPES = """
+select a.attname, format_type(a.atttypid, -1)
+from pg_attribute a join pg_class t on t.oid = a.attrelid join pg_namespace n on n.oid = t.relnamespace
+where n.nspname = %s and t.relname = %s and a.attnum > 0 and not a.attisdropped
+"""
+
 # For this transaction alone, so that a pool of connections on the way hands nothing on. Constraints that wait for the
 # commit would blame it on nobody.
 BEGIN = """
@@ -42,12 +49,16 @@ select set_config('statement_timeout', %(statement)s, true), set_config('lock_ti
     set_config('idle_in_transaction_session_timeout', %(idle)s, true)
 """
 CONSTRAINTS_AT_ONCE = "set constraints all immediate"
+REST_OF_TIME = "select set_config('statement_timeout', %s, true)"
 SHORT_LOCK_WAIT = "select set_config('lock_timeout', '100ms', true)"
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table and the columns of it that have a meaning of ours. ``archived`` of ``None``: archived rows go."""
+    """A table and the columns of it that have a meaning of ours. ``archived`` of ``None``: archived rows go.
+
+    ``types``: the columns' types, as SQL writes them; without them there are no statements.
+    """
 
     schema: str
     name: str
@@ -55,6 +66,7 @@ class Table:
     version: str
     tenant: str | None
     archived: str | None
+    types: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def full_name(self) -> str:
@@ -68,12 +80,13 @@ class Table:
             changed.append(self.archived)
         all_columns = [self.key, *changed]
         return SQL(
-            "insert into {table} as held ({columns}) select {columns} from jsonb_populate_recordset(null::{table}, %s) "
+            "insert into {table} as held ({columns}) select {columns} from {given} "
             "on conflict ({key}) do update set {changes} "
             "where coalesce(excluded.{version} >= held.{version}, true) returning cast({key} as text)"
         ).format(
             **self._names(),
             columns=SQL(", ").join(map(_name, all_columns)),
+            given=self._given(all_columns),
             changes=SQL(", ").join(SQL("{0} = excluded.{0}").format(_name(name)) for name in changed),
         )
 
@@ -81,35 +94,39 @@ class Table:
         """The same of rows that are there; none is made."""
         changed = [name for name in columns if name != self.key]
         return SQL(
-            "update {table} as held set {changes} from jsonb_populate_recordset(null::{table}, %s) as given "
+            "update {table} as held set {changes} from {given} "
             "where held.{key} = given.{key} and coalesce(given.{version} >= held.{version}, true) "
             "returning cast(held.{key} as text)"
         ).format(
             **self._names(),
+            given=self._given([self.key, *changed]),
             changes=SQL(", ").join(SQL("{0} = given.{0}").format(_name(name)) for name in changed),
         )
 
     def archive(self) -> Composed:
         """Mark the rows, or delete them; a newer version stays as it is."""
         return SQL(
-            "{removed} jsonb_populate_recordset(null::{table}, %s) as given "
+            "{removed} {given} "
             "where held.{key} = given.{key} and coalesce(given.{version} >= held.{version}, true) "
             "returning cast(held.{key} as text)"
-        ).format(**self._names(), removed=self._deleted() if self.archived is None else self._marked(self.archived))
+        ).format(
+            **self._names(),
+            removed=self._deleted() if self.archived is None else self._marked(self.archived),
+            given=self._given([self.key, self.version]),
+        )
 
     def erase(self) -> Composed:
         """Delete the rows, whatever their version."""
         return SQL(
-            "delete from {table} as held using jsonb_populate_recordset(null::{table}, %s) as given "
+            "delete from {table} as held using {given} "
             "where held.{key} = given.{key} returning cast(held.{key} as text)"
-        ).format(**self._names())
+        ).format(**self._names(), given=self._given([self.key]))
 
     def present(self) -> Composed:
         """Which of these keys have a row."""
         return SQL(
-            "select cast(held.{key} as text) from {table} as held "
-            "join jsonb_populate_recordset(null::{table}, %s) as given on held.{key} = given.{key}"
-        ).format(**self._names())
+            "select cast(held.{key} as text) from {table} as held join {given} on held.{key} = given.{key}"
+        ).format(**self._names(), given=self._given([self.key]))
 
     def _deleted(self) -> Composed:
         return SQL("delete from {table} as held using").format(**self._names())
@@ -118,6 +135,11 @@ class Table:
         return SQL(
             "update {table} as held set {archived} = coalesce(held.{archived}, now()), {version} = given.{version} from"
         ).format(**self._names(), archived=_name(archived))
+
+    def _given(self, columns: Sequence[str]) -> Composed:
+        """The rows that are sent. One of a column that is not there is any: the database will say that it is not."""
+        typed = [SQL("{} {}").format(_name(name), _type(self.types.get(name, "text"))) for name in columns]
+        return SQL("jsonb_to_recordset(%s) as given ({})").format(SQL(", ").join(typed))
 
     def _names(self) -> dict[str, Composable]:
         return {
@@ -130,6 +152,11 @@ class Table:
 def _name(name: str) -> Identifier:
     """A name, quoted. Where there are parameters the driver reads % as the beginning of one, in quotes as well."""
     return Identifier(name.replace("%", "%%"))
+
+
+def _type(name: str) -> SQL:
+    """A type as the database itself writes it, quoted where it must be."""
+    return SQL(name.replace("%", "%%"))
 
 
 def table_of(settings: SqlSettings) -> Table:

@@ -118,6 +118,11 @@ def refusal_of(response: CrmResponse) -> Refusal | None:
     return Refusal(verdict or Verdict.AUTH, code, explanation=_explained(body, code))
 
 
+def token_ended(body: Any) -> bool:
+    """Whether a 401 with this body is about the token; other codes are about what its user and its scopes allow."""
+    return not isinstance(body, dict) or _code(body) in (None, "INVALID_TOKEN")
+
+
 def read_batch(part: Sequence[CrmRecord], response: CrmResponse) -> list[RecordVerdict]:
     """One verdict for each record of ``part``, from the entries in their order.
 

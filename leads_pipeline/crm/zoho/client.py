@@ -16,7 +16,7 @@ from leads_pipeline.crm import sending
 from leads_pipeline.crm.erasing import erase_all
 from leads_pipeline.crm.port import Courier, CrmRecord, CrmRequest, CrmResponse, RecordVerdict, Traits, Verdict
 from leads_pipeline.crm.zoho import removing
-from leads_pipeline.crm.zoho.answers import read_batch, reason, refusal_of, response_of
+from leads_pipeline.crm.zoho.answers import read_batch, reason, refusal_of, response_of, token_ended
 from leads_pipeline.crm.zoho.linking import re_key, take_over, withdraw
 from leads_pipeline.crm.zoho.looking_up import in_parts
 from leads_pipeline.crm.zoho.requests import LAST_NAME, RecordRequests
@@ -152,6 +152,7 @@ def build(settings: ZohoSettings, tokens: TokenStore) -> Zoho:
         timeout_seconds=settings.timeout_seconds,
         scheme="Zoho-oauthtoken",
         base_url_in="api_domain" if settings.base_url is None else None,
+        ended=token_ended,
         advice=_ADVICE,
     )
     transport = Transport(

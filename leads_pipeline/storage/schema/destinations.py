@@ -118,6 +118,7 @@ bulk_jobs = table(
     # What is sent and what is held, until the job ends.
     json_column("batch", personal=True, nullable=True),
     text_column("claimed_by"),  # the token that the rows' claims bear
+    sa.Column("taken", sa.Integer, nullable=False, server_default="0"),  # how often: the last who took it has it
     when_column("started_at"),
     when_column("next_poll_at"),
     when_column("deadline_at"),

@@ -194,6 +194,7 @@ def _destinations() -> None:
         sa.Column("records", sa.Integer(), nullable=False),
         sa.Column("batch", JSONB(), nullable=True),
         sa.Column("claimed_by", sa.Text(), nullable=False),
+        sa.Column("taken", sa.Integer(), nullable=False, server_default="0"),
         sa.Column("started_at", TIME, nullable=False),
         sa.Column("next_poll_at", TIME, nullable=False),
         sa.Column("deadline_at", TIME, nullable=False),
