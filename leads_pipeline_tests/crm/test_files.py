@@ -3,6 +3,7 @@ erased."""
 
 import csv
 import errno
+import fcntl
 import io
 import json
 import os
@@ -219,15 +220,71 @@ def test_a_file_that_may_vanish_with_the_power_is_written_again(
     assert len(lines(tmp_path)) == 1
 
 
-def test_what_a_killed_process_left_is_unseen_and_taken_away_after_an_hour(tmp_path: Path) -> None:
-    old, young = tmp_path / ".writing-old", tmp_path / ".writing-young"
-    for path in (old, young):
-        path.write_bytes(b'{"contact_id": ')
-    os.utime(old, (1, 1))
-    assert lines(tmp_path) == []
+def test_what_a_killed_process_left_is_unseen_and_taken_away_and_what_is_being_written_is_not(tmp_path: Path) -> None:
+    dead, alive = tmp_path / ".writing-dead", tmp_path / ".writing-alive"
     client = files(tmp_path)
-    client.describe(courier=Sending(client))
-    assert names(tmp_path) == [young.name]
+    with alive.open("wb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        dead.write_bytes(b'{"contact_id": ')
+        assert lines(tmp_path) == []
+        client.describe(courier=Sending(client))
+        assert names(tmp_path) == [alive.name]
+
+
+def test_who_is_erased_is_not_in_what_a_killed_process_left(tmp_path: Path) -> None:
+    write(files(tmp_path), record(1, email="ada@example.com"))
+    [name] = names(tmp_path)
+    (tmp_path / ".writing-0123456789abcdef").write_bytes((tmp_path / name).read_bytes())
+    write(files(tmp_path), record(1, version=2, operation=Operation.ERASE))
+    assert b"ada@" not in b"".join(path.read_bytes() for path in tmp_path.iterdir())
+
+
+def test_a_file_that_is_taken_for_a_dead_ones_is_written_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    really, taken = fcntl.flock, list[str]()
+
+    def flock(descriptor: int, operation: int) -> None:
+        really(descriptor, operation)
+        if not taken:
+            taken.append(names(tmp_path)[0])
+            (tmp_path / taken[0]).unlink()
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    [verdict] = write(files(tmp_path), record(1, email="ada@example.com"))
+    assert (verdict.verdict, taken[0][:9], len(lines(tmp_path))) == (Verdict.DELIVERED, ".writing-", 1)
+
+
+HALF_LINES = {
+    "ndjson": (b'{"contact_id":"%s","properties":{"email":"eve@', b'{"contact_id":"%s"\xff\n', b'["%s"]\n'),
+    "csv": (b"%s,acme,1", b'%s,acme,1,upserted,"eve@', b"%s,\xff\r\n"),
+}
+
+
+@pytest.mark.parametrize(("format_", "half"), [(name, half) for name, halves in HALF_LINES.items() for half in halves])
+def test_a_damaged_line_goes_with_whom_it_names_and_keeps_nobody_else_from_being_erased(
+    tmp_path: Path, format_: str, half: bytes
+) -> None:
+    client = files(tmp_path, format_)
+    write(client, record(1, email="ada@example.com"), record(2, email="bob@example.com"))
+    [name] = names(tmp_path)
+    with (tmp_path / name).open("ab") as file:
+        file.write(half % str(UUID(int=3)).encode())
+    for number, left in ((1, (False, True, True)), (3, (False, True, False))):
+        assert write(client, record(number, version=2, operation=Operation.ERASE))[0].verdict is Verdict.DELIVERED
+        text = (tmp_path / name).read_bytes()
+        assert tuple(mark in text for mark in (b"ada@", b"bob@", str(UUID(int=3)).encode())) == left
+
+
+def test_a_file_that_nobody_can_read_is_named(tmp_path: Path) -> None:
+    client = files(tmp_path, "csv")
+    write(client, record(1, email="ada@example.com"))
+    [name] = names(tmp_path)
+    write(client, record(2, email="bob@example.com"), record(1, version=2, email="ada@example.org"))
+    with (tmp_path / name).open("ab") as file:
+        file.write(b'"' + b"x" * 200_000)
+    [verdict] = write(client, record(1, version=3, operation=Operation.ERASE))
+    assert (verdict.verdict, verdict.code) == (Verdict.INVALID, "EBADMSG")
+    assert name in (verdict.explanation or "")
+    assert b"ada@example.org" not in b"".join(path.read_bytes() for path in tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

@@ -278,6 +278,14 @@ def test_whatever_stands_beside_a_status_is_taken_only_as_it_should_be(receiver:
     assert found[2].retry_after is None
 
 
+@pytest.mark.parametrize(("asked", "seconds"), [(10**400, 86_400), (-(10**400), None), (1e300, 86_400)])
+def test_a_wait_is_never_longer_than_a_day_however_large_the_number(
+    receiver: Listener, asked: float, seconds: float | None
+) -> None:
+    found = results(receiver, entry(1, "a@example.com", "throttled", retry_after=asked))
+    assert (found[1].verdict, found[1].retry_after) == (Verdict.THROTTLED, seconds)
+
+
 def test_of_a_list_no_status_is_a_result(receiver: Listener) -> None:
     receiver.answers(200, {})
     verdicts, _ = delivered(client_of(receiver, batch_size=10), record(1), record(2))

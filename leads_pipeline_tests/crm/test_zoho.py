@@ -1,6 +1,7 @@
 """Zoho's habits: what a request says and costs, what each code comes to, how long a 429 is waited out."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -133,6 +134,32 @@ def test_the_entries_count_whatever_the_status(status: int) -> None:
     assert verdicts[1].refused_properties == ("Last_Name",)
     assert "if_unknown" in (verdicts[1].explanation or "")
     assert verdicts[2].holder_id == "55"
+
+
+@pytest.mark.parametrize(
+    ("codes", "verdicts"),
+    [
+        (["NO_PERMISSION", "SUCCESS"], [Verdict.INVALID, Verdict.DELIVERED]),
+        (["RECORD_IN_BLUEPRINT", "NO_PERMISSION", "AUTHORIZATION_FAILED"], [Verdict.INVALID] * 3),
+        (["NO_PERMISSION", "NO_PERMISSION"], [Verdict.AUTH] * 2),
+        (["SUCCESS", "STORAGE_SPACE_EXCEEDED"], [Verdict.DELIVERED, Verdict.AUTH]),
+    ],
+)
+def test_a_right_that_is_missing_for_one_record_is_no_fault_of_the_destination(
+    codes: list[str], verdicts: list[Verdict]
+) -> None:
+    part = [record(number) for number in range(len(codes))]
+    answer = response(207, {"data": [refused(code, id="77") for code in codes]})
+    assert [item.verdict for item in read_batch(part, answer)] == verdicts
+    archived = [replace(item, operation=Operation.ARCHIVE) for item in part]
+    looked_up = iter([response(200, {"data": [refused("SUCCESS", id="77")] * len(part)}), answer])
+    assert [item.verdict for item in deliver(archived, lambda _request: next(looked_up))] == verdicts
+    # Where the look-up already says so, and the others are not there.
+    absent = [refused("MANDATORY_NOT_FOUND" if code == "SUCCESS" else code) for code in codes]
+    told = {
+        item.outbox_id: item.verdict for item in deliver(archived, lambda _request: response(207, {"data": absent}))
+    }
+    assert [told[item.outbox_id] for item in part] == verdicts
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import sqlalchemy as sa
 
@@ -17,6 +18,7 @@ from leads_pipeline.crm.sandbox.zoho.options import ZohoOptions
 from leads_pipeline.domain.delivery import CrmRecord, Verdict
 from leads_pipeline.domain.ids import uuid7
 from leads_pipeline.domain.stage import Operation
+from leads_pipeline.sandbox.faults import FaultKind
 from leads_pipeline_tests.conftest import NOW
 from leads_pipeline_tests.crm.delivering import (
     add_contacts,
@@ -27,7 +29,7 @@ from leads_pipeline_tests.crm.delivering import (
     states,
     sync,
 )
-from leads_pipeline_tests.crm.played_zoho import ENVIRONMENT, REFRESH_TOKEN
+from leads_pipeline_tests.crm.played_zoho import ENVIRONMENT, REFRESH_TOKEN, access_token
 
 _YAML = """
 version: 1
@@ -186,6 +188,37 @@ def test_who_has_no_last_name_is_a_dead_letter_that_says_what_helps_or_gets_the_
     assert sync(engine, settings_for(sandbox.base_url, if_unknown="{Last_Name: (unknown)}"), clock).delivered == 1
     held = {item["properties"]["Lead_Key"]: item["properties"]["Last_Name"] for item in sandbox.contacts()}
     assert held[str(another.contact_id)] == "(unknown)"
+
+
+def test_what_people_wrote_where_we_knew_nothing_stays_until_their_record_is_deleted(
+    engine: sa.Engine, clock: FrozenClock, sandbox: SandboxServer
+) -> None:
+    settings = settings_for(sandbox.base_url, if_unknown="{Last_Name: (unknown), Company: (none)}")
+    [contact] = add(engine, last_name=None, company=None)
+    sync(engine, settings, clock)
+    [made] = sandbox.contacts()
+    module = f"{sandbox.base_url}/crm/v8/Leads"
+    people = {"Authorization": f"Zoho-oauthtoken {access_token(sandbox.base_url)}"}
+    theirs = {"id": made["id"], "Last_Name": "King", "Company": "Analytical Engines"}
+    httpx.put(module, headers=people, json={"data": [theirs]}, timeout=10).raise_for_status()
+    change(engine, contact, first_name="Augusta")
+    sync(engine, settings, clock)
+    change(engine, contact, first_name="Augusta Ada")
+    sandbox.set_faults([{"kind": FaultKind.RESET_CONNECTION, "count": 1, "endpoint": "upsert"}])
+    for _time in range(2):  # the first gets lost, so that all is sent again
+        sync(engine, settings, clock)
+        clock.advance(3600)
+    [held] = (item["properties"] for item in sandbox.contacts())
+    assert (held["First_Name"], held["Last_Name"], held["Company"]) == ("Augusta Ada", "King", "Analytical Engines")
+
+    httpx.delete(module, headers=people, params={"ids": made["id"]}, timeout=10).raise_for_status()
+    change(engine, contact, first_name="Ada")
+    for _time in range(2):  # the difference first, and then the rest
+        sync(engine, settings, clock)
+        clock.advance(3600)
+    [held] = (item["properties"] for item in sandbox.contacts())
+    assert (held["First_Name"], held["Last_Name"], held["Company"]) == ("Ada", "(unknown)", "(none)")
+    assert row_of(engine, contact)["state"] == "delivered"
 
 
 def test_what_was_merged_away_lies_in_the_recycle_bin(

@@ -12,15 +12,14 @@ import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 from leads_pipeline.domain.delivery import Verdict
 
 # Ours; whatever else lies there is somebody else's and is left alone.
 _NAME = re.compile(r"contacts-[0-9a-f]{24}\.(ndjson|csv)")
-# Hidden from readers; what a killed process left is taken away by the next one.
+# Hidden from readers, and locked by whoever writes it; what a killed process left is taken away by the next one.
 _UNFINISHED = ".writing-"
-# Nobody writes for as long as that.
-_LEFT_BEHIND_SECONDS = 3600.0
 
 _SET_UP = {
     errno.ENOENT: "the folder is not there: make it, or mount its disk; it is not made for you, so that files do not "
@@ -36,11 +35,13 @@ _STATUSES = {errno.ENOENT: 404, errno.ENOTDIR: 404, errno.ENOSPC: 507, errno.EDQ
 
 
 class NotWritten(Exception):
-    """A file is not there. ``uncertain``: it may be, or may vanish with the power."""
+    """A file is not there. ``uncertain``: it may be, or may vanish with the power. ``damaged``: one that is no file
+    of ours any more, and stands in the way."""
 
-    def __init__(self, error: OSError, *, uncertain: bool = False) -> None:
+    def __init__(self, error: OSError, *, uncertain: bool = False, damaged: str | None = None) -> None:
         self._errno = error.errno or 0
         self._uncertain = uncertain
+        self._damaged = damaged
         super().__init__(self.code)
 
     @property
@@ -51,11 +52,15 @@ class NotWritten(Exception):
     @property
     def status(self) -> int:
         """As HTTP would say it, for the books."""
+        if self._damaged is not None:
+            return 422
         return _STATUSES.get(self._errno, 403 if self._errno in _SET_UP else 503)
 
     @property
     def verdict(self) -> Verdict:
         """The class that it is of."""
+        if self._damaged is not None:
+            return Verdict.INVALID
         if self._uncertain:
             return Verdict.AMBIGUOUS
         return Verdict.AUTH if self._errno in _SET_UP else Verdict.TRANSIENT
@@ -63,6 +68,8 @@ class NotWritten(Exception):
     @property
     def explanation(self) -> str:
         """What happened, and what helps."""
+        if self._damaged is not None:
+            return f"{self._damaged} names the contact and cannot be read: take it away, then send the erasure again"
         advice = _SET_UP.get(self._errno)
         if advice is None and self.status == 507:
             advice = "the disk is full: make room; what could not be written is written again"
@@ -83,41 +90,50 @@ class Folder:
         Raises:
             NotWritten: see there.
         """
-        unfinished = self._path / f"{_UNFINISHED}{secrets.token_hex(8)}"
+        unfinished: Path | None = None
         renamed = False
         try:
-            descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
-            with os.fdopen(descriptor, "wb") as file:
+            with self._unfinished() as (unfinished, file):
                 file.write(content)
                 file.flush()
                 if as_old_as is not None:
                     os.utime(file.fileno(), ns=(as_old_as.st_atime_ns, as_old_as.st_mtime_ns))
                 os.fsync(file.fileno())
-            unfinished.replace(self._path / name)
+                unfinished.replace(self._path / name)
             renamed = True
             with self._opened() as descriptor:
                 os.fsync(descriptor)
         except OSError as error:
-            with suppress(OSError):
-                unfinished.unlink()
+            if unfinished is not None:
+                with suppress(OSError):
+                    unfinished.unlink()
             raise NotWritten(error, uncertain=renamed) from None
 
     def rewrite(self, change: Callable[[str, bytes], bytes | None]) -> int:
         """Change the files that are there; returns how many were changed. One at a time, of all processes.
 
-        ``change`` is given a name and a content, and says the new content, empty to take the file away, or ``None``.
+        What killed processes left unfinished is taken away: it says of people what no file says any more.
+
+        ``change`` is given a name and a content, and says the new content, empty to take the file away, or ``None``;
+        a ``ValueError`` that the content cannot be read.
 
         Raises:
-            NotWritten: some may be changed and some not.
+            NotWritten: some may be changed and some not. What can be read is changed before one that cannot is named.
         """
         changed = 0
+        damaged: str | None = None
         try:
             with self._opened() as descriptor:
+                self._take_away_unfinished()
                 # Of two that change a file at once the second would bring back what the first has taken out.
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
                 for path in self._files():
                     with suppress(FileNotFoundError):  # a reader has taken it away since
-                        content = change(path.name, path.read_bytes())
+                        try:
+                            content = change(path.name, path.read_bytes())
+                        except ValueError:
+                            damaged = path.name
+                            continue
                         if content:
                             self.put(path.name, content, as_old_as=path.stat())
                         elif content is not None:
@@ -127,6 +143,8 @@ class Folder:
                     os.fsync(descriptor)
         except OSError as error:
             raise NotWritten(error, uncertain=bool(changed)) from None
+        if damaged is not None:
+            raise NotWritten(OSError(errno.EBADMSG, ""), damaged=damaged)
         return changed
 
     def check(self) -> None:
@@ -135,17 +153,32 @@ class Folder:
         Raises:
             NotWritten: it cannot be written to.
         """
-        probe = self._path / f"{_UNFINISHED}{secrets.token_hex(8)}"
         try:
-            probe.write_bytes(b"")
-            written_at = probe.stat().st_mtime
-            probe.unlink()
-            for path in self._path.glob(f"{_UNFINISHED}*"):
-                with suppress(FileNotFoundError):
-                    if written_at - path.stat().st_mtime > _LEFT_BEHIND_SECONDS:
-                        path.unlink()
+            with self._unfinished() as (probe, _file):
+                probe.unlink()
+            self._take_away_unfinished()
         except OSError as error:
             raise NotWritten(error) from None
+
+    @contextmanager
+    def _unfinished(self) -> Iterator[tuple[Path, IO[bytes]]]:
+        """A new file that nobody sees, locked for as long as it is written."""
+        while True:
+            path = self._path / f"{_UNFINISHED}{secrets.token_hex(8)}"
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
+            with os.fdopen(descriptor, "wb") as file:
+                # Somebody may take it away as a dead one's between the two lines.
+                if _locked(descriptor) and os.fstat(descriptor).st_nlink:
+                    yield path, file
+                    return
+
+    def _take_away_unfinished(self) -> None:
+        for path in self._path.glob(f"{_UNFINISHED}*"):
+            with suppress(FileNotFoundError):  # it is finished
+                descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+                with os.fdopen(descriptor, "wb"):
+                    if _locked(descriptor):
+                        path.unlink()
 
     def _files(self) -> Iterator[Path]:
         return iter(sorted(path for path in self._path.iterdir() if _NAME.fullmatch(path.name)))
@@ -157,3 +190,12 @@ class Folder:
             yield descriptor
         finally:
             os.close(descriptor)
+
+
+def _locked(descriptor: int) -> bool:
+    """Whether the file is ours now; the lock ends with the descriptor, or with the process."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

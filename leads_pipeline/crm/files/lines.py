@@ -50,19 +50,43 @@ def text_of(records: Sequence[CrmRecord], *, format_: Format, properties: Sequen
 
 
 def without(text: bytes, contact_ids: Collection[str], *, format_: Format) -> bytes | None:
-    """The text of a file without these contacts; ``None`` if it has none of them, empty if it has nobody else."""
+    """The text of a file without these contacts; ``None`` if it has none of them, empty if it has nobody else.
+
+    What somebody has damaged goes as well where it names one of them.
+
+    Raises:
+        ValueError: the file is damaged so that nobody can say whose a row is.
+    """
     if not any(contact_id.encode() in text for contact_id in contact_ids):
         return None
     if format_ == "ndjson":
-        lines = text.decode().splitlines(keepends=True)
-        kept = [line for line in lines if json.loads(line)["contact_id"] not in contact_ids]
-        return None if len(kept) == len(lines) else "".join(kept).encode()
-    header, *rows = list(csv.reader(io.StringIO(text.decode(), newline="")))
-    place = header.index("contact_id")
-    left = [row for row in rows if row[place] not in contact_ids]
-    if len(left) == len(rows):
+        lines = text.splitlines(keepends=True)
+        kept = [line for line in lines if not _line_is_of(line, contact_ids)]
+        return None if len(kept) == len(lines) else b"".join(kept)
+    try:
+        rows = list(csv.reader(io.StringIO(text.decode("utf-8", "surrogateescape"), newline="")))
+    except csv.Error:
+        raise ValueError("no CSV") from None
+    left = [row for row in rows[1:] if not _row_is_of(row, contact_ids, header=rows[0])]
+    if len(left) == len(rows) - 1:
         return None
-    return _written([header, *left]).encode() if left else b""
+    return _written([rows[0], *left]).encode("utf-8", "surrogateescape") if left else b""
+
+
+def _line_is_of(line: bytes, contact_ids: Collection[str]) -> bool:
+    try:
+        return json.loads(line)["contact_id"] in contact_ids
+    except (ValueError, LookupError, TypeError):
+        return any(contact_id.encode() in line for contact_id in contact_ids)
+
+
+def _row_is_of(row: Sequence[str], contact_ids: Collection[str], *, header: Sequence[str]) -> bool:
+    """A quotation mark that is missing joins a row to those before it: then an id begins a line within a cell."""
+    if len(row) == len(header) and "contact_id" in header:
+        return row[header.index("contact_id")] in contact_ids or any(
+            f"\n{contact_id}" in cell for contact_id in contact_ids for cell in row
+        )
+    return any(contact_id in cell for contact_id in contact_ids for cell in row)
 
 
 def _as_json(record: CrmRecord) -> str:

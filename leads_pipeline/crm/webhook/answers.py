@@ -133,4 +133,4 @@ def _message(body: Any, text: str) -> str | None:
 def _seconds(value: Any) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return min(float(value), LONGEST_SECONDS) if value >= 0 else None
+    return float(min(value, LONGEST_SECONDS)) if value >= 0 else None  # an integer may be too large for a float

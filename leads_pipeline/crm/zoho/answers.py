@@ -7,6 +7,7 @@ relies on a key: what cannot be read makes its record ``ambiguous``, and an upse
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from leads_pipeline.crm.parts import Refusal, unanswered
@@ -36,6 +37,9 @@ _CODES = {
     "OAUTH_SCOPE_MISMATCH": Verdict.AUTH,
     "STORAGE_SPACE_EXCEEDED": Verdict.AUTH,
 }
+# Also where it is said of a few: nothing new is taken, while what is there can be changed.
+_OF_ALL_RECORDS = frozenset({"STORAGE_SPACE_EXCEEDED"})
+MANDATORY_NOT_FOUND = "MANDATORY_NOT_FOUND"
 _NEW_GRANT = "make a new refresh token and put it into the variable of destinations.NAME.refresh_token"
 # What helps where Zoho's own words do not say it.
 _ADVICE = {
@@ -46,8 +50,8 @@ _ADVICE = {
     "INVALID_MODULE": "mend destinations.NAME.module: it is the module's API name, such as Leads",
     "INVALID_TOKEN": _NEW_GRANT,
     "INVALID_URL_PATTERN": "mend destinations.NAME.api_version or base_url; Zoho's is /crm/v8",
-    "MANDATORY_NOT_FOUND": "Zoho demands this field: map it, or say in destinations.NAME.if_unknown what to put there",
-    "NO_PERMISSION": "give the user of the refresh token the right to write the module",
+    MANDATORY_NOT_FOUND: "Zoho demands this field: map it, or say in destinations.NAME.if_unknown what to put there",
+    "NO_PERMISSION": "give the user of the refresh token the right to write the module, and this record in it",
     "OAUTH_SCOPE_MISMATCH": "make a refresh token with the scopes ZohoCRM.modules.ALL, ZohoCRM.settings.fields.READ "
     "and ZohoCRM.settings.recycle_bin.DELETE",
     "STORAGE_SPACE_EXCEEDED": "the organisation's storage is full: delete records there, or buy more",
@@ -131,7 +135,23 @@ def read_batch(part: Sequence[CrmRecord], response: CrmResponse) -> list[RecordV
     found = entries(response.body)
     if len(found) != len(part):
         return [not_reported(record) for record in part]
-    return [entry_verdict(record, entry) for record, entry in zip(part, found, strict=True)]
+    return told_apart([entry_verdict(record, entry) for record, entry in zip(part, found, strict=True)])
+
+
+def told_apart(verdicts: Sequence[RecordVerdict]) -> list[RecordVerdict]:
+    """The verdicts of one answer, where a right that some records lack is no fault of the destination.
+
+    Zoho says the same of a module that its user must not write and of a single record that is another's: it is about
+    the module where it is said of every record.
+    """
+    if all(item.verdict is Verdict.AUTH for item in verdicts):
+        return list(verdicts)
+    return [
+        replace(item, verdict=Verdict.INVALID)
+        if item.verdict is Verdict.AUTH and item.code not in _OF_ALL_RECORDS
+        else item
+        for item in verdicts
+    ]
 
 
 def entry_verdict(record: CrmRecord, entry: Mapping[str, Any]) -> RecordVerdict:

@@ -16,7 +16,14 @@ from leads_pipeline.crm import sending
 from leads_pipeline.crm.erasing import erase_all
 from leads_pipeline.crm.port import Courier, CrmRecord, CrmRequest, CrmResponse, RecordVerdict, Traits, Verdict
 from leads_pipeline.crm.zoho import removing
-from leads_pipeline.crm.zoho.answers import read_batch, reason, refusal_of, response_of, token_ended
+from leads_pipeline.crm.zoho.answers import (
+    MANDATORY_NOT_FOUND,
+    read_batch,
+    reason,
+    refusal_of,
+    response_of,
+    token_ended,
+)
 from leads_pipeline.crm.zoho.linking import re_key, take_over, withdraw
 from leads_pipeline.crm.zoho.looking_up import in_parts
 from leads_pipeline.crm.zoho.requests import LAST_NAME, RecordRequests
@@ -113,6 +120,7 @@ class Zoho:
 
     def _upsert_by_key(self, records: Sequence[CrmRecord], *, courier: Courier) -> list[RecordVerdict]:
         verdicts = in_parts(records, courier=courier, build=self._requests.upsert, read=read_batch)
+        verdicts = self._made_anew(records, verdicts, courier=courier)
         by_id = {record.outbox_id: record for record in records}
         holders: dict[int, str] = {}
         for verdict in verdicts:
@@ -128,6 +136,22 @@ class Zoho:
             for verdict in take_over(conflicting, holders, courier=courier, requests=self._requests)
         }
         return [settled.get(verdict.outbox_id, verdict) for verdict in verdicts]
+
+    def _made_anew(
+        self, records: Sequence[CrmRecord], verdicts: list[RecordVerdict], *, courier: Courier
+    ) -> list[RecordVerdict]:
+        """The same verdicts; records that we thought were there, and that were not, are sent as new ones."""
+        lacking = {
+            item.outbox_id
+            for item in verdicts
+            if item.code == MANDATORY_NOT_FOUND and self._requests.if_unknown.keys() >= {*item.refused_properties}
+        }
+        again = [replace(r, crm_record_id=None) for r in records if r.outbox_id in lacking and r.crm_record_id]
+        if not again:
+            return verdicts
+        made = in_parts(again, courier=courier, build=self._requests.make, read=read_batch)
+        settled = {item.outbox_id: item for item in made}
+        return [settled.get(item.outbox_id, item) for item in verdicts]
 
     def _read(self, answer: HttpAnswer) -> CrmResponse:
         if answer.status != 429:

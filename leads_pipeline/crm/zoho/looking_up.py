@@ -5,13 +5,21 @@ from functools import partial
 
 from leads_pipeline.crm import parts
 from leads_pipeline.crm.port import Courier, CrmRecord, CrmResponse, RecordVerdict, Verdict
-from leads_pipeline.crm.zoho.answers import entries, entry_verdict, keys_held, not_reported, refusal_of
+from leads_pipeline.crm.zoho.answers import (
+    MANDATORY_NOT_FOUND,
+    entries,
+    entry_verdict,
+    keys_held,
+    not_reported,
+    refusal_of,
+    told_apart,
+)
 from leads_pipeline.crm.zoho.requests import Ids, Part, RecordRequests
 
 in_parts = partial(parts.in_parts, refusal_of=refusal_of)
 
 # What an upsert of the key alone is answered where nothing holds the key.
-_NOT_THERE = "MANDATORY_NOT_FOUND"
+_NOT_THERE = MANDATORY_NOT_FOUND
 
 
 def found_by_key(
@@ -25,8 +33,8 @@ def found_by_key(
         if len(told) != len(part):
             return [not_reported(record) for record in part]
         unknown = []
-        for record, entry in zip(part, told, strict=True):
-            verdict = entry_verdict(record, entry)
+        verdicts = told_apart([entry_verdict(record, entry) for record, entry in zip(part, told, strict=True)])
+        for record, verdict in zip(part, verdicts, strict=True):
             if verdict.verdict is Verdict.DELIVERED and verdict.crm_record_id is not None:
                 ids[record.outbox_id] = verdict.crm_record_id
             elif verdict.code != _NOT_THERE:

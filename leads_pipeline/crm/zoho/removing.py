@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from leads_pipeline.crm.port import Courier, CrmRecord, CrmResponse, RecordVerdict, Verdict
-from leads_pipeline.crm.zoho.answers import entries, entry_verdict, not_reported, read_batch
+from leads_pipeline.crm.zoho.answers import entries, entry_verdict, not_reported, read_batch, told_apart
 from leads_pipeline.crm.zoho.looking_up import found_by_key, in_parts, keys_of, left
 from leads_pipeline.crm.zoho.requests import Ids, Part, RecordRequests
 
@@ -91,7 +91,7 @@ def _removed(part: Part, response: CrmResponse) -> list[RecordVerdict]:
     told = entries(response.body)
     if len(told) != len(part):
         return [not_reported(record) for record in part]
-    return [_gone(record, entry) for record, entry in zip(part, told, strict=True)]
+    return told_apart([_gone(record, entry) for record, entry in zip(part, told, strict=True)])
 
 
 def _purged(verdict: RecordVerdict) -> RecordVerdict:

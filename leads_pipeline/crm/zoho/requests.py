@@ -34,8 +34,14 @@ class RecordRequests:
         return _read(CrmRequest(purpose="describe", method="GET", path=path, query={"module": self.module}, records=0))
 
     def upsert(self, part: Part) -> CrmRequest:
-        """Create or change what holds our key."""
-        return self._upsert("upsert", [self._entry(record, may_be_new=True) for record in part])
+        """Create or change what holds our key. Nothing is put in the place of what a record that is there says."""
+        entries = [self._entry(record, may_be_new=record.crm_record_id is None) for record in part]
+        return self._upsert("upsert", entries)
+
+    def make(self, part: Part) -> CrmRequest:
+        """The same for records that turned out not to be there, with all that Zoho demands of a new one."""
+        entries = [{**self.if_unknown, **self._entry(record, may_be_new=True)} for record in part]
+        return self._upsert("upsert", entries)
 
     def find(self, part: Part) -> CrmRequest:
         """An upsert of the key and nothing else, which tells the ids of what holds our keys.
