@@ -18,10 +18,10 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from leads_pipeline.clock import FrozenClock
 from leads_pipeline.config import SalesforceSettings, SecretRef
 from leads_pipeline.crm.clients import BUILDERS
-from leads_pipeline.crm.port import CrmRecord, CrmRequest, CrmResponse, Verdict
+from leads_pipeline.crm.port import CrmRecord, CrmRequest, CrmResponse, RecordVerdict, Verdict
 from leads_pipeline.crm.sandbox.running import SandboxServer, running_sandbox
 from leads_pipeline.crm.sandbox.salesforce.options import SalesforceOptions
-from leads_pipeline.domain.stage import Operation
+from leads_pipeline.domain.stage import Lane, Operation
 from leads_pipeline.errors import ConfigError
 from leads_pipeline.outbound.access_tokens import MemoryTokens
 from leads_pipeline.sandbox.faults import FaultKind
@@ -91,6 +91,35 @@ def test_a_403_that_is_no_limit_leaves_the_destination_alone_and_no_contact_dies
     report = sync(engine, settings_for(org.base_url), clock)
 
     assert (report.throttled, report.dead, set(report.parked)) == (0, 0, {"salesforce"})
+    assert states(engine, contacts) == {"waiting"}
+
+
+@pytest.mark.parametrize("above", ["null", 20], ids=["collections", "job"])
+def test_a_record_that_the_user_may_not_edit_stops_nobody_else(
+    engine: sa.Engine, clock: FrozenClock, org: SandboxServer, above: str | int
+) -> None:
+    contacts = add_contacts(engine, 30, lane=Lane.BATCH, destination="salesforce", company="Analytical Engines")
+    [bad] = add_contacts(
+        engine, 1, lane=Lane.BATCH, destination="salesforce", company="Analytical Engines", email="bad@example.com"
+    )
+    code = "INSUFFICIENT_ACCESS_OR_READONLY"
+    org.set_faults([{"kind": FaultKind.PER_RECORD_ERROR, "match": "bad@", "category": code}])
+    report = sync(engine, settings_for(org.base_url, above=above), clock)
+
+    assert (report.delivered, report.dead, dict(report.parked)) == (30, 1, {})
+    assert states(engine, contacts) == {"delivered"}
+    assert (row_of(engine, bad)["last_verdict"], row_of(engine, bad)["state"]) == ("invalid", "dead")
+
+
+def test_a_right_that_no_record_has_is_the_destinations(
+    engine: sa.Engine, clock: FrozenClock, org: SandboxServer
+) -> None:
+    contacts = add_contacts(engine, 30, lane=Lane.BATCH, destination="salesforce", company="Analytical Engines")
+    code = "INSUFFICIENT_ACCESS_OR_READONLY"
+    org.set_faults([{"kind": FaultKind.PER_RECORD_ERROR, "category": code}])
+    report = sync(engine, settings_for(org.base_url), clock)
+
+    assert (report.parked["salesforce"].reason, report.parked["salesforce"].code) == ("auth", code)
     assert states(engine, contacts) == {"waiting"}
 
 
@@ -186,7 +215,7 @@ def test_a_user_signs_in_with_a_certificate_and_without_a_secret(
     # As a line of an environment file.
     monkeypatch.setenv("LEADS_SALESFORCE_KEY", pem.replace("\n", "\\n"))
     with running_sandbox(SalesforceOptions(token=SECRET, consumer_key="consumer", certificate=public)) as org:
-        verdict = _deliver_by_jwt(org.base_url)
+        verdict = _deliver_by_jwt(org.base_url).verdict
         assert verdict is Verdict.DELIVERED
 
         other = rsa.generate_private_key(public_exponent=65_537, key_size=2048)
@@ -196,21 +225,22 @@ def test_a_user_signs_in_with_a_certificate_and_without_a_secret(
                 serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
             ).decode(),
         )
-        with pytest.raises(Exception, match=r"INVALID_GRANT.*certificate"):
-            _deliver_by_jwt(org.base_url)
+        refused = _deliver_by_jwt(org.base_url)
+        assert (refused.verdict, refused.code) == (Verdict.AUTH, "INVALID_GRANT")
+        assert "certificate" in (refused.explanation or "")
     monkeypatch.setenv("LEADS_SALESFORCE_KEY", "no key at all")
     with pytest.raises(ConfigError, match="RSA key in PEM"):
         _deliver_by_jwt(org.base_url)
 
 
-def _deliver_by_jwt(base_url: str) -> Verdict:
+def _deliver_by_jwt(base_url: str) -> RecordVerdict:
     settings = SalesforceSettings(
         vendor="salesforce", account="org", base_url=base_url, client_id="consumer",
         jwt={"user": "integration@acme.com", "private_key": {"env": "LEADS_SALESFORCE_KEY"}},
     )  # fmt: skip
     with closing(BUILDERS["salesforce"](settings, MemoryTokens())) as client:
         [verdict] = client.deliver([_record(UUID(int=1), LastName="Byron", Company="E")], courier=client.send)
-    return verdict.verdict
+    return verdict
 
 
 def test_a_way_to_sign_in_is_given_once() -> None:

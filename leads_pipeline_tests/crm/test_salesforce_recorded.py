@@ -153,6 +153,9 @@ def _verdict_of(errors: list[dict[str, Any]]) -> RecordVerdict:
         ("REQUEST_LIMIT_EXCEEDED", "TotalRequests Limit exceeded.", Verdict.THROTTLED),
         ("STORAGE_LIMIT_EXCEEDED", "storage limit exceeded", Verdict.AUTH),
         ("SOMETHING_NEW", "what nobody has seen", Verdict.TRANSIENT),
+        ("NOT_FOUND", "The requested resource does not exist", Verdict.INVALID),
+        ("CANNOT_INSERT_UPDATE_ACTIVATE_ENTITY", "OnLead: execution of BeforeInsert", Verdict.INVALID),
+        ("CANNOT_INSERT_UPDATE_ACTIVATE_ENTITY", "OnLead: UNABLE_TO_LOCK_ROW, try again", Verdict.LOCKED),
     ],
 )
 def test_a_status_code_of_one_record_is_of_its_class(code: str, message: str, verdict: Verdict) -> None:
@@ -199,3 +202,16 @@ def test_the_header_says_what_is_used_and_not_what_is_left(header: str, left: tu
 def test_an_answer_that_leaves_one_out_says_not_of_which_it_speaks() -> None:
     response = response_of(HttpAnswer(200, {}, [{"id": "00Qak0000000001EAA", "success": True, "errors": []}]))
     assert {item.verdict for item in read_results(records(2), response)} == {Verdict.AMBIGUOUS}
+
+
+def test_a_trigger_that_fails_for_all_is_looked_for_in_parts() -> None:
+    failed = {"success": False, "errors": [{"statusCode": "CANNOT_INSERT_UPDATE_ACTIVATE_ENTITY", "message": "OnLead"}]}
+    good = {"success": True, "id": "00Qak0000000001EAA", "errors": []}
+    refusal = refusal_of(response_of(HttpAnswer(200, {}, [failed] * 3)))
+    assert refusal is not None
+    assert (refusal.verdict, refusal.divisible) == (Verdict.INVALID, True)
+    # Alone, or beside one that passed, it is the record's.
+    assert refusal_of(response_of(HttpAnswer(200, {}, [failed]))) is None
+    mixed = response_of(HttpAnswer(200, {}, [failed, good]))
+    assert refusal_of(mixed) is None
+    assert [item.verdict for item in read_results(records(2), mixed)] == [Verdict.INVALID, Verdict.DELIVERED]

@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from leads_pipeline.config.base import WEB_ADDRESS, Model, SecretRef
+from leads_pipeline.config.base import Model, SecretRef, WebAddress
 from leads_pipeline.config.destinations.base import DestinationSettings, PropertySettings
 from leads_pipeline.config.limits import RequestLimits, WindowLimit
 
@@ -31,7 +31,7 @@ class JwtSettings(Model):
 
     user: Annotated[str, Field(min_length=1)] = Field(description="The user's name in Salesforce.")
     private_key: SecretRef = Field(description="PEM of the key whose certificate the connected app has.")
-    audience: Annotated[str, Field(pattern=WEB_ADDRESS)] = Field(
+    audience: WebAddress = Field(
         "https://login.salesforce.com", description="https://test.salesforce.com for an org's sandboxes."
     )
 
@@ -54,7 +54,7 @@ class SalesforceSettings(DestinationSettings):
 
     hands_records_on: ClassVar[bool] = True
     vendor: Literal["salesforce"] = Field(description="Whose API it speaks.")
-    base_url: Annotated[str, Field(pattern=WEB_ADDRESS)] = Field(
+    base_url: WebAddress = Field(
         description="The org's own address, https://MYDOMAIN.my.salesforce.com. An http address of this machine is "
         "served by `leads dev`: the sandbox."
     )

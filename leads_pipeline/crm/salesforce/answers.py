@@ -7,7 +7,7 @@ person must see to; no answer says how long to wait. The results of a collection
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from leads_pipeline.crm.parts import Refusal, unanswered
@@ -28,6 +28,7 @@ _PAUSE_CONCURRENT = 10.0
 _PAUSE_UNKNOWN = 60.0
 
 REQUEST_LIMIT_EXCEEDED = "REQUEST_LIMIT_EXCEEDED"
+_LOCKED = "UNABLE_TO_LOCK_ROW"
 REQUIRED_FIELD_MISSING = "REQUIRED_FIELD_MISSING"
 DUPLICATES_DETECTED = "DUPLICATES_DETECTED"
 CONVERTED = "CANNOT_UPDATE_CONVERTED_LEAD"
@@ -37,7 +38,7 @@ _MAYBE_WRITTEN = frozenset({408, 500, 502, 504})
 
 _VERDICTS: Mapping[str, Verdict] = {
     REQUEST_LIMIT_EXCEEDED: Verdict.THROTTLED,
-    "UNABLE_TO_LOCK_ROW": Verdict.LOCKED,
+    _LOCKED: Verdict.LOCKED,
     DUPLICATES_DETECTED: Verdict.CONFLICT,
     "DUPLICATE_VALUE": Verdict.CONFLICT,
     "DUPLICATE_EXTERNAL_ID": Verdict.CONFLICT,
@@ -61,6 +62,13 @@ _VERDICTS: Mapping[str, Verdict] = {
     ),
 }  # fmt: skip
 
+# What entries alone say: an id that is not there, and a trigger of the org's own that fails. As the answer to a whole
+# request the first is about the address.
+_NOT_FOUND = "NOT_FOUND"
+TRIGGER_FAILED = "CANNOT_INSERT_UPDATE_ACTIVATE_ENTITY"
+# Also where it is said of a few: nothing new is taken, while what is there can be changed.
+_OF_ALL_RECORDS = frozenset({"STORAGE_LIMIT_EXCEEDED"})
+
 # What helps where Salesforce's own words do not say it.
 _ADVICE = {
     "INVALID_FIELD_FOR_INSERT_UPDATE": "let the integration's user edit the field, or take it out of "
@@ -76,8 +84,10 @@ _ADVICE = {
     "STORAGE_LIMIT_EXCEEDED": "the org's storage is full: free some, or buy more",
     "API_DISABLED_FOR_ORG": "give the integration's user the permission API Enabled, in an edition that has the API",
     "INVALID_SESSION_ID": "check the connected app's secret or certificate and its run-as user",
-    "NOT_FOUND": "mend destinations.NAME.api_version or object_type, or let the integration's user see the object",
-    "INSUFFICIENT_ACCESS_OR_READONLY": "let the integration's user create and edit the object",
+    _NOT_FOUND: "mend destinations.NAME.api_version or object_type, or let the integration's user see the object",
+    "INSUFFICIENT_ACCESS_OR_READONLY": "let the integration's user create and edit the object, and this record of it",
+    TRIGGER_FAILED: "a trigger of the org fails at it: correct the contact with `leads dead-letters fix`, or the "
+    "trigger",
     "DUPLICATE_EXTERNAL_ID": "several records hold this contact's key: merge them in Salesforce, and make the key's "
     "field unique",
 }
@@ -126,7 +136,7 @@ def refusal_of(response: CrmResponse) -> Refusal | None:
     if status is None:
         return unanswered(response)
     if status < 300:
-        return None
+        return _failed_trigger(response.body)
     code, message = _error(response.body)
     code = code or f"HTTP_{status}"
     names = _property_names(message, _first(response.body))
@@ -145,6 +155,17 @@ def refusal_of(response: CrmResponse) -> Refusal | None:
     return Refusal(verdict, code, explanation=_explained(message, code), refused_properties=names)
 
 
+def _failed_trigger(results: Any) -> Refusal | None:
+    """A trigger that fails at one record fails for all that are sent with it: who is at fault is found by halving."""
+    entries = _dicts(results)
+    errors = [_first(entry.get("errors")) for entry in entries]
+    if len(entries) < 2 or not all(_code(error) == TRIGGER_FAILED for error in errors):
+        return None
+    if any(_LOCKED in _text(error.get("message")) for error in errors):
+        return None
+    return Refusal(Verdict.INVALID, TRIGGER_FAILED, divisible=True)
+
+
 def read_results(part: Sequence[CrmRecord], response: CrmResponse) -> list[RecordVerdict]:
     """One verdict per record of ``part``, from the results in their order.
 
@@ -153,7 +174,23 @@ def read_results(part: Sequence[CrmRecord], response: CrmResponse) -> list[Recor
     entries = response.body if isinstance(response.body, list) else []
     if len(entries) != len(part):
         return not_reported(part)
-    return [read_entry(record, entry) for record, entry in zip(part, entries, strict=True)]
+    return told_apart([read_entry(record, entry) for record, entry in zip(part, entries, strict=True)])
+
+
+def told_apart(verdicts: Sequence[RecordVerdict]) -> list[RecordVerdict]:
+    """The verdicts of one answer, where a right that some records lack is no fault of the destination.
+
+    Salesforce says the same of an object that the user must not write and of a single record that is another's: it is
+    about the object where it is said of every record. A property that is named is refused by itself.
+    """
+    if all(item.verdict is Verdict.AUTH for item in verdicts):
+        return list(verdicts)
+    return [
+        replace(item, verdict=Verdict.INVALID)
+        if item.verdict is Verdict.AUTH and item.code not in _OF_ALL_RECORDS and not item.refused_properties
+        else item
+        for item in verdicts
+    ]
 
 
 def read_entry(record: CrmRecord, entry: Any) -> RecordVerdict:
@@ -176,6 +213,8 @@ def read_entry(record: CrmRecord, entry: Any) -> RecordVerdict:
 def refused(record: CrmRecord, code: str | None, message: str, *, names: tuple[str, ...] = ()) -> RecordVerdict:
     """The verdict on a record that Salesforce refuses with ``code``, wherever it says so."""
     verdict = _verdict(code or "", message, unknown=Verdict.TRANSIENT)
+    if code in (_NOT_FOUND, TRIGGER_FAILED):
+        verdict = Verdict.LOCKED if _LOCKED in message else Verdict.INVALID
     holder = _HOLDER.search(message)
     return RecordVerdict(
         record.outbox_id,

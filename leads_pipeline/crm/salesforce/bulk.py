@@ -21,7 +21,14 @@ from leads_pipeline.crm.port import (
     RecordVerdict,
     Verdict,
 )
-from leads_pipeline.crm.salesforce.answers import REQUIRED_FIELD_MISSING, not_reported, refusal_of, refused
+from leads_pipeline.crm.salesforce.answers import (
+    REQUIRED_FIELD_MISSING,
+    TRIGGER_FAILED,
+    not_reported,
+    refusal_of,
+    refused,
+    told_apart,
+)
 from leads_pipeline.crm.salesforce.requests import SalesforceRequests
 from leads_pipeline.domain.delivery import PropertyValue
 
@@ -151,7 +158,7 @@ class _Bulk:
         if successful is None or failed is None or unprocessed is None:
             return not_reported(self._records) if overdue else job
         error = _text(response, "errorMessage") if state == "Failed" else ""
-        return [self._verdict(record, successful, failed, unprocessed, error) for record in self._records]
+        return told_apart([self._verdict(record, successful, failed, unprocessed, error) for record in self._records])
 
     def given_up(self) -> list[RecordVerdict]:
         return self._each(Verdict.TRANSIENT, "JOB_NOT_STARTED")
@@ -178,9 +185,11 @@ class _Bulk:
             message, _, fields = rest.rpartition(":")
             names = tuple(name for name in fields.removesuffix("--").strip().split(",") if name)
             verdict = refused(record, code or None, message, names=names)
-            # Deleted there since: a request of its own makes it anew, with what a new one must have.
+            # Deleted there since: a request of its own makes it anew, with what a new one must have. A trigger may fail
+            # for a neighbour, whom only other requests find.
             anew = code == REQUIRED_FIELD_MISSING and record.crm_record_id is not None
-            return replace(verdict, verdict=Verdict.TRANSIENT) if anew else verdict
+            again = anew or (code == TRIGGER_FAILED and verdict.verdict is Verdict.INVALID)
+            return replace(verdict, verdict=Verdict.TRANSIENT) if again else verdict
         if key in unprocessed:
             if _FIELD_NOT_FOUND in error:
                 name = error.rpartition(_FIELD_NOT_FOUND)[2].strip()
