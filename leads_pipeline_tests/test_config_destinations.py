@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from leads_pipeline.config import FileSettings, Settings, SqlSettings, WebhookSettings, parse_settings
+from leads_pipeline.crm.clients import build_each
 from leads_pipeline.crm.mapping import mapping_rules
 from leads_pipeline.errors import ConfigError
 
@@ -88,6 +89,43 @@ def test_a_fault_says_what_is_allowed_and_repeats_no_secret(text: str, fault: st
         parsed(text)
     assert caught.value.faults == (fault,)
     assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        (r"https://x.example/a\tb", "holds a space"), ("https://exa mple.com/a", "holds a space"),
+        (r"https://x.example/\x7f", "holds a space"), ("https://ada:s3cret@x.example:port/", "cannot be read"),
+        ("https://[::1/", "cannot be read"), ("https://1.2.3.400/", "cannot be read"), ("https:///a", "names no host"),
+        ("https://x.example:0/", "names no host"), ("x.example", "must begin with https:// or http://"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize(
+    "vendor",
+    [
+        'vendor: webhook, account: a, secret: {{env: S}}, url: "{}"',
+        'vendor: hubspot, account: a, token: {{env: S}}, base_url: "{}"',
+        'vendor: salesforce, account: a, client_id: c, client_secret: {{env: S}}, base_url: "{}"',
+    ],
+)
+def test_an_address_that_no_client_can_be_built_for_is_refused(vendor: str, address: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=rf"destinations.out.\w*url.*{said}") as caught:
+        parsed(vendor.format(address))
+    assert "s3cret" not in str(caught.value)
+
+
+def test_a_host_that_only_its_client_knows_to_be_none_keeps_no_other_client_from_being_built(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HOOK_SECRET", "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3")
+    odd = WEBHOOK.replace("hooks.example.com", "xn--")
+    text = (
+        _FILE.format(odd).replace("[out]", "[out, exports]")[:-1]
+        + f", exports: {{vendor: file, account: b, directory: {tmp_path}}}}}"
+    )
+    built = build_each(parse_settings(text, path=Path("leads.yaml")))
+    assert isinstance(built["out"], ConfigError)
+    assert not isinstance(built["exports"], ConfigError)
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "[::1]", "sandbox.localhost"])

@@ -4,9 +4,11 @@ import ipaddress
 import os
 import re
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 from zoneinfo import available_timezones
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
+from pydantic_core import PydanticCustomError
 
 from leads_pipeline.errors import ConfigError
 
@@ -71,6 +73,31 @@ MISPLACED_SECRET = "misplaced_secret"  # noqa: S105 - the name of a kind of faul
 # Patterns that the faults of the file put into words.
 ORIGIN = r"^(https?://[^/*]+|\*)$"
 WEB_ADDRESS = r"^https?://"
+
+
+def _readable_address(value: str) -> str:
+    """No client can be built for another one. A fault does not repeat it, as it may hold a password."""
+    fault = None
+    try:
+        parts = urlsplit(value)
+        if any(sign.isspace() or not sign.isprintable() for sign in value):
+            fault = "it holds a space, or a sign that cannot be printed"
+        elif not parts.hostname or parts.port == 0:
+            fault = "it names no host, or a port that nobody has"
+        elif re.fullmatch(r"[\d.]+", parts.hostname):
+            ipaddress.IPv4Address(parts.hostname)
+    except ValueError:
+        fault = "it cannot be read"
+    if fault is not None:
+        example = "https://hooks.example.com/contacts"
+        raise PydanticCustomError(
+            MISPLACED_SECRET, "{fault}; allowed: an address such as {example}", {"fault": fault, "example": example}
+        )
+    return value
+
+
+# Where a vendor, or somebody's receiver, is.
+WebAddress = Annotated[str, Field(pattern=WEB_ADDRESS), AfterValidator(_readable_address)]
 
 
 class Model(BaseModel):

@@ -276,6 +276,7 @@ def _record(row: ClaimedRow, *, version: int) -> CrmRecord:
         crm_record_id=row.crm_record_id,
         claims_record=row.claims_record,
         taken_over=taken_over,
+        former_records=row.former_records,
     )
 
 

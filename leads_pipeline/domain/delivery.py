@@ -66,7 +66,8 @@ class CrmRecord:
     ``complete``: they are all that we have to say; otherwise they are the difference to what the destination holds.
     ``taken_over``: its record there was made by people, not by us; ``None``: not known. ``claims_record``: the record
     that this contact is to take over, as after a merge. ``withdrawal``: nothing but that consent is withdrawn, for the
-    record that is there, whose key stays as it is; where none is, none may be made.
+    record that is there, whose key stays as it is; where none is, none may be made. ``former_records``: others that it
+    had, which an erasure removes, too.
     """
 
     outbox_id: int
@@ -80,6 +81,7 @@ class CrmRecord:
     properties: Mapping[str, PropertyValue] = field(default_factory=dict, repr=False)
     complete: bool = True
     withdrawal: bool = False
+    former_records: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,4 +117,5 @@ class ClaimedRow:
     failures: Mapping[str, int] = field(default_factory=dict)  # of the attempts, by the class of the refusal
     taken_over: bool | None = None  # the CRM's record was made by people; ``None``: not known
     claims_record: str | None = None  # of the CRM, which the contact is to take over
+    former_records: tuple[str, ...] = ()  # of the CRM, which the contact had before ``crm_record_id``
     uncertain: bool = False  # a request with it got lost: what the destination holds is not known

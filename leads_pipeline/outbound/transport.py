@@ -22,6 +22,7 @@ import httpx
 
 from leads_pipeline import __version__
 from leads_pipeline.clock import Clock, SystemClock
+from leads_pipeline.errors import ConfigError
 from leads_pipeline.outbound.credentials import Credentials, CredentialsUnreachable
 
 MAX_ANSWER_BYTES = 10_000_000
@@ -59,7 +60,11 @@ class HttpAnswer:
 
 
 class Transport:
-    """A connection pool to one vendor's account. Safe to share between threads."""
+    """A connection pool to one vendor's account. Safe to share between threads.
+
+    Raises:
+        ConfigError: ``base_url`` is no address.
+    """
 
     def __init__(
         self,
@@ -74,7 +79,7 @@ class Transport:
         self._timeout_seconds = timeout_seconds
         self._clock = clock or SystemClock()
         self._client = httpx.Client(
-            base_url=base_url,
+            base_url=_url(base_url),
             auth=httpx.Auth(),  # ours are put in before; none is taken from an address
             timeout=httpx.Timeout(timeout_seconds, connect=min(timeout_seconds, CONNECT_SECONDS)),
             limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
@@ -167,3 +172,15 @@ def _json(content: bytes) -> Any:
         return json.loads(content)
     except (ValueError, RecursionError):  # the latter for a body of brackets only
         return None
+
+
+def _url(address: str) -> httpx.URL:
+    try:
+        url = httpx.URL(address)
+        _ = url.host  # which is read for each request, and fails for a name that is misspelt as an international one
+    except (httpx.InvalidURL, ValueError):
+        raise ConfigError(
+            "its address in leads.yaml cannot be read: write the host's name as it is registered, and only signs that "
+            "addresses have"
+        ) from None
+    return url

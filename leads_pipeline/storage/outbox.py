@@ -64,7 +64,7 @@ _CLAIM = sa.text(
     from taken where outbox.outbox_id = taken.outbox_id
     returning outbox.outbox_id, outbox.tenant, outbox.contact_id, outbox.operation, outbox.lane, outbox.wanted_version,
         outbox.delivered_version, outbox.attempts, outbox.crm_record_id, outbox.snapshot, outbox.failures,
-        outbox.taken_over, outbox.claims_record,
+        outbox.taken_over, outbox.claims_record, outbox.former_records,
         coalesce(outbox.last_verdict = 'ambiguous', false) as uncertain
     """  # noqa: S608 - no value is spliced in
 )
@@ -125,6 +125,11 @@ _SETTLE = sa.text(
             last_verdict = 'ambiguous',
             snapshot = case when o.operation = 'erase' then o.snapshot
                 else coalesce(o.snapshot, '{}') || s.touched end,
+            former_records = case
+                when s.verdict = 'delivered' and s.operation <> 'erase' and s.crm_record_id is not null
+                        and s.crm_record_id is distinct from o.crm_record_id
+                    then array_append(array_remove(o.former_records, s.crm_record_id), s.crm_record_id)
+                else o.former_records end,
             suppressed_for = null,
             waiting_since = case when o.state = 'waiting' then o.waiting_since else :now end,
             due_at = :now,
@@ -133,7 +138,9 @@ _SETTLE = sa.text(
             claimed_by = null,
             claim_owner = null,
             updated_at = :now
-        from held join jsonb_to_recordset(cast(:rows as jsonb)) as s(outbox_id bigint, touched jsonb)
+        from held join jsonb_to_recordset(cast(:rows as jsonb)) as s(
+            outbox_id bigint, operation text, verdict text, crm_record_id text, touched jsonb
+        )
             on s.outbox_id = held.outbox_id
         where o.outbox_id = held.outbox_id and not held.ours and s.touched is not null
     )
@@ -163,6 +170,11 @@ _SETTLE = sa.text(
             when s.state = 'delivered' and s.operation = 'erase' then null
             when s.verdict = 'delivered' then coalesce(s.crm_record_id, o.crm_record_id)
             else o.crm_record_id end,
+        former_records = case
+            when s.state = 'delivered' and s.operation = 'erase' then '{}'
+            when s.verdict = 'delivered' and s.crm_record_id <> o.crm_record_id
+                then array_append(array_remove(o.former_records, s.crm_record_id), o.crm_record_id)
+            else o.former_records end,
         -- Ambiguous until delivered: what may be at the CRM must be archived when the contact is merged away.
         last_verdict = case
             when o.last_verdict = 'ambiguous' and s.verdict <> 'delivered' then o.last_verdict else s.verdict end,
@@ -255,6 +267,7 @@ def claim(
             failures=r.failures,
             taken_over=r.taken_over,
             claims_record=r.claims_record,
+            former_records=tuple(r.former_records),
             uncertain=r.uncertain,
         )
         for r in rows

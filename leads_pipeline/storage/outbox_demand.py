@@ -40,8 +40,9 @@ _LOCK = sa.text(
 
 # An unanswered or ambiguous request counts as sent.
 _MAY_BE_THERE = """
-    o.delivered_version is not null or o.crm_record_id is not null or o.claimed_by is not null
-        or coalesce(o.last_verdict = 'ambiguous', false) or coalesce(o.snapshot, '{}') <> '{}'
+    o.delivered_version is not null or o.crm_record_id is not null or o.former_records <> '{}'
+        or o.claimed_by is not null or coalesce(o.last_verdict = 'ambiguous', false)
+        or coalesce(o.snapshot, '{}') <> '{}'
 """
 
 # Never sent: nothing is there to take back. Otherwise the destination must forget the record. An archive is as urgent
@@ -207,7 +208,8 @@ def erase(connection: sa.Connection, contact_ids: Sequence[UUID], *, tenant: str
     wanted. Their letters, and the jobs they are in, lose what they hold of the person. Safe to repeat.
     """
     # Who was merged into them is the same person; a record that was to go from one to the other goes for good.
-    everybody = [*contact_ids, *outbox_records.givers(connection, contact_ids, tenant=tenant)]
+    everybody = {*contact_ids, *outbox_records.merged_into(connection, contact_ids, tenant=tenant)}
+    everybody |= set(outbox_records.givers(connection, list(everybody), tenant=tenant))
     rows = connection.execute(_ERASE, {"tenant": tenant, "ids": uuid_array(everybody), "now": now}).all()
     if rows:
         supersede(connection, [row.outbox_id for row in rows], now=now)

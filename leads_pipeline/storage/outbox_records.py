@@ -13,6 +13,7 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from leads_pipeline.storage.golden import uuid_array
+from leads_pipeline.storage.schema import contacts
 
 # Only between rows of which all is known: nothing under way, no request that got lost. A record is handed on to a
 # survivor that has none, or one that people made to a survivor whose own we made, which the client archives then.
@@ -207,6 +208,14 @@ def archive_claimed(connection: sa.Connection, contact_ids: Collection[UUID], *,
 def givers(connection: sa.Connection, contact_ids: Collection[UUID], *, tenant: str) -> list[UUID]:
     """The contacts whose records these are to take over."""
     return list(connection.execute(_GIVERS, {"ids": uuid_array(contact_ids), "tenant": tenant}).scalars())
+
+
+def merged_into(connection: sa.Connection, contact_ids: Collection[UUID], *, tenant: str) -> list[UUID]:
+    """The contacts that these have taken in: the records that they had were the same person's."""
+    merged = sa.select(contacts.c.contact_id).where(
+        contacts.c.merged_into.in_(contact_ids), contacts.c.tenant == tenant
+    )
+    return list(connection.execute(merged).scalars())
 
 
 def forget_handed_on(connection: sa.Connection, records: Collection[str], *, destination: str) -> None:

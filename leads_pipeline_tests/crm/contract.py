@@ -60,6 +60,10 @@ class Vendor(Protocol):
         """How many records there are, with our key or without."""
         ...
 
+    def archived(self) -> set[str]:
+        """The ids of the records that people could restore. Asked of vendors that keep ``MergeContract``."""
+        ...
+
     def fail(self, *rules: Mapping[str, Any]) -> None:
         """Arm these fault rules, and no others."""
         ...
@@ -408,6 +412,9 @@ class ConflictContract:
 class MergeContract:
     """Vendors whose records can be given to another contact of ours, after contacts were merged."""
 
+    # Whether it has a call that takes away for good what was archived.
+    PURGES = True
+
     def test_a_contact_takes_over_the_record_of_one_that_was_merged_into_it(self, vendor: Vendor) -> None:
         theirs = deliver(vendor, contact(vendor, company="Analytical Engines"))[1].crm_record_id
         verdict = deliver(vendor, contact(vendor, 2, claims_record=theirs, first_name="Augusta"))[2]
@@ -434,6 +441,38 @@ class MergeContract:
         verdicts = deliver(vendor, contact(vendor, 2, claims_record=theirs), contact(vendor, 3))
         assert classes(verdicts) == {Verdict.DELIVERED}
         assert vendor.held().keys() == {UUID(int=2), UUID(int=3)}
+
+    def test_an_erasure_reaches_every_record_that_the_contact_had(self, vendor: Vendor) -> None:
+        """One that was taken over, our own that gave way to it, and one that was let go; no other contact's."""
+        delivered = deliver(vendor, contact(vendor), contact(vendor, 2), contact(vendor, 3))
+        theirs, own = delivered[1].crm_record_id, delivered[2].crm_record_id
+        claim = contact(vendor, 2, version=2, crm_record_id=own, claims_record=theirs, taken_over=False)
+        assert deliver(vendor, claim)[2].crm_record_id == theirs
+        let_go = vendor.made_by_people(email="ada@example.com", company="Analytical Engines")
+        others = delivered[3].crm_record_id
+        assert own
+        assert others
+        erased = contact(vendor, 2, operation=Operation.ERASE, version=3, crm_record_id=theirs)
+        erased = replace(erased, former_records=(own, let_go, others))
+        never_there = contact(vendor, 4, operation=Operation.ERASE, version=3)
+        for _ in range(2):  # what is gone is gone
+            assert classes(deliver(vendor, erased, never_there)) == {Verdict.DELIVERED}
+            assert (vendor.held().keys(), vendor.count()) == ({UUID(int=3)}, 1)
+            assert vendor.archived() == (set() if self.PURGES else {own, let_go, theirs})
+
+    def test_an_erasure_of_several_records_that_is_interrupted_is_finished_by_the_same_again(
+        self, vendor: Vendor
+    ) -> None:
+        kept = [vendor.made_by_people(email=f"ada{number}@example.com") for number in range(3)]
+        erased = contact(vendor, operation=Operation.ERASE, version=2, crm_record_id=kept[0])
+        erased = replace(erased, former_records=tuple(kept[1:]))
+        for place in range(8):
+            vendor.fail(*at_request(place, FaultKind.HTTP_503))
+            if deliver(vendor, erased)[1].verdict is Verdict.DELIVERED:
+                assert (place > 0, vendor.count()) == (True, 0)
+        vendor.fail()
+        assert classes(deliver(vendor, erased)) == {Verdict.DELIVERED}
+        assert vendor.count() == 0
 
     @pytest.mark.parametrize("taken_over", [True, None])
     def test_of_two_records_that_people_made_none_is_touched(self, vendor: Vendor, taken_over: bool | None) -> None:

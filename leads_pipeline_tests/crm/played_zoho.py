@@ -82,6 +82,9 @@ class PlayedZoho:
     def count(self) -> int:
         return len(list(self.sandbox.contacts()))
 
+    def archived(self) -> set[str]:
+        return {item["id"] for item in self.sandbox.contacts(archived=True)}
+
     def limited(self, requests: int) -> None:
         """Each request of the contract is of one record, and costs one credit."""
         options = ZohoOptions(token=REFRESH_TOKEN, credits=requests)

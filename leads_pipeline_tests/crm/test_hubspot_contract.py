@@ -72,6 +72,9 @@ class PlayedHubSpot:
     def count(self) -> int:
         return len(list(self._sandbox.contacts()))
 
+    def archived(self) -> set[str]:
+        return {item["id"] for item in self._sandbox.contacts(archived=True)}
+
     def limited(self, requests: int) -> None:
         options = HubSpotOptions(token=TOKEN, requests=requests)
         self._sandbox = self._stack.enter_context(running_sandbox(options))

@@ -258,9 +258,6 @@ def test_a_way_to_sign_in_is_given_once() -> None:
     [
         ({"base_url": "https://login.salesforce.com"}, "MYDOMAIN"),
         ({"base_url": "https://acme.my.salesforce.com/services/data"}, "nothing more"),
-        ({"base_url": "https://acme.my.sales\tforce.com"}, "cannot be read"),
-        ({"base_url": "https://acme my.salesforce.com"}, "cannot be read"),
-        ({"base_url": "https://acme.my.salesforce.com:x"}, "cannot be read"),
         ({"placeholders": {"Company": ""}}, "at least 1 character"),
         ({"bulk": {"poll_seconds": 3600, "deadline_seconds": 60}}, "less than deadline_seconds"),
         ({"bulk": {"most": 100_000}}, "less than or equal to 10000"),

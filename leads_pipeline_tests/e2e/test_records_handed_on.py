@@ -152,6 +152,32 @@ def test_a_survivor_that_is_erased_first_takes_the_record_with_it(scene: Scene) 
     assert [*scene.sandbox.contacts(), *scene.sandbox.contacts(archived=True)] == []
 
 
+@pytest.mark.parametrize("undone", [False, True], ids=["merged", "merged and parted again"])
+def test_whoever_is_erased_takes_along_the_records_that_they_had_before(scene: Scene, undone: bool) -> None:
+    """Anna's own record, which gave way to Bert's; and what was archived of Carl, who was merged into her, too."""
+    carl = scene.play.arrive(full_name="Carl Younger", email="carl@younger.example")
+    scene.deliver()
+    merged = scene.play.merge(scene.anna, scene.bert)
+    scene.deliver()
+    if undone:
+        scene.play.undo(merged.merge_id)
+        scene.deliver()
+    scene.play.merge(scene.anna, carl)
+    scene.deliver()
+    assert len(list(scene.sandbox.contacts(archived=True))) == 2
+    bert = scene.key_of(scene.bert)
+    with scene.engine.begin() as connection:
+        survivor = scene.play.contact_of()[scene.anna]
+        connection.execute(sa.text("delete from golden_contacts where contact_id = :id"), {"id": survivor})
+        outbox_demand.erase(connection, [survivor], tenant=TENANT, now=scene.play.now)
+    scene.deliver()
+    left = [*scene.sandbox.contacts(), *scene.sandbox.contacts(archived=True)]
+    assert [item["properties"]["lead_key"] for item in left] == ([bert] if undone else [])
+    with scene.engine.connect() as connection:
+        erased = connection.execute(sa.text("select former_records from outbox where operation = 'erase'")).scalars()
+        assert {tuple(item) for item in erased} == {()}
+
+
 def test_a_survivor_that_is_merged_away_first_leaves_what_people_made(scene: Scene) -> None:
     scene.deliver()
     carl = scene.play.arrive(full_name="Carl Older", email="carl@older.example")

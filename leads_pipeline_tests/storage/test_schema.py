@@ -82,7 +82,7 @@ NOT_PERSONAL = {
     ),
     "outbox": (
         "tenant destination operation state lane failures claimed_by last_verdict crm_record_id claims_record withheld "
-        "suppressed_for"
+        "suppressed_for former_records"
     ),
     "crm_sync_batches": "tenant destination account endpoint operation lane correlation_id finished_as runner_id",
     "sync_attempts": "tenant destination verdict code",

@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from leads_pipeline.config.base import WEB_ADDRESS, SecretRef
+from leads_pipeline.config.base import SecretRef, WebAddress
 from leads_pipeline.config.destinations.base import DestinationSettings, MappedField, PropertySettings
 
 # HubSpot's own property names for the canonical fields of a golden contact.
@@ -28,7 +28,7 @@ class HubSpotSettings(DestinationSettings):
 
     hands_records_on: ClassVar[bool] = True
     vendor: Literal["hubspot"] = Field(description="Whose API it speaks.")
-    base_url: Annotated[str, Field(pattern=WEB_ADDRESS)] = Field(
+    base_url: WebAddress = Field(
         "https://api.hubapi.com", description="An http address of this machine is served by `leads dev`: the sandbox."
     )
     api_prefix: Annotated[str, Field(pattern=r"^/")] = Field("/crm/v3/objects", description="Before /contacts/….")

@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
 
-from leads_pipeline.config.base import WEB_ADDRESS, SecretRef
+from leads_pipeline.config.base import SecretRef, WebAddress
 from leads_pipeline.config.destinations.base import DestinationSettings, MappedField, Price, PropertySettings
 from leads_pipeline.config.limits import EndpointClassLimits, RequestLimits, UnitName, WindowLimit
 
@@ -66,12 +66,12 @@ class ZohoSettings(DestinationSettings):
     data_centre: Literal["com", "eu", "in", "com.au", "jp", "ca"] = Field(
         "com", description="Where the organisation is: the end of its accounts server's name."
     )
-    base_url: Annotated[str, Field(pattern=WEB_ADDRESS)] | None = Field(
+    base_url: WebAddress | None = Field(
         None,
         description="The API's address, if not the one that the token's answer names (`api_domain`). An http address "
         "of this machine is served by `leads dev`: the sandbox.",
     )
-    accounts_url: Annotated[str, Field(pattern=WEB_ADDRESS)] | None = Field(
+    accounts_url: WebAddress | None = Field(
         None, description="The accounts server, if not the data centre's; at a sandbox, `base_url`."
     )
     api_version: Annotated[str, Field(pattern=r"^v\d{1,3}(\.\d{1,2})?$")] = Field("v8", description="As in /crm/v8/….")

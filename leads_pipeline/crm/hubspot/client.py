@@ -12,6 +12,7 @@ from functools import partial
 
 from leads_pipeline.config import HubSpotSettings
 from leads_pipeline.crm import parts
+from leads_pipeline.crm.erasing import erase_all
 from leads_pipeline.crm.hubspot import removing
 from leads_pipeline.crm.hubspot.answers import existing_id, read_batch, refusal_of, response_of
 from leads_pipeline.crm.hubspot.linking import re_key, take_over, withdraw
@@ -77,7 +78,8 @@ class HubSpot:
             case Operation.ARCHIVE:
                 return removing.archive(records, courier=courier, requests=self._requests)
             case Operation.ERASE:
-                return removing.erase(records, courier=courier, requests=self._requests)
+                erase = partial(removing.erase, courier=courier, requests=self._requests)
+                return erase_all(records, erase)
 
     def _upsert(self, records: Sequence[CrmRecord], *, courier: Courier) -> list[RecordVerdict]:
         told = [record for record in records if record.withdrawal]

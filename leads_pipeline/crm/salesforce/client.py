@@ -7,9 +7,11 @@ records go in one call of the collections resource, which refuses single records
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 from leads_pipeline.config import SalesforceSettings
 from leads_pipeline.crm import sending
+from leads_pipeline.crm.erasing import erase_all
 from leads_pipeline.crm.parts import renewing
 from leads_pipeline.crm.port import (
     Courier,
@@ -108,7 +110,8 @@ class Salesforce:
             case Operation.ARCHIVE:
                 return removing.archive(records, courier=courier, requests=self._requests)
             case Operation.ERASE:
-                return removing.erase(records, courier=courier, requests=self._requests)
+                erase = partial(removing.erase, courier=courier, requests=self._requests)
+                return erase_all(records, erase)
 
     def _upsert(self, records: Sequence[CrmRecord], *, courier: Courier) -> list[RecordVerdict]:
         told = [record for record in records if record.withdrawal]

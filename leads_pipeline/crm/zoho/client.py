@@ -8,10 +8,12 @@ become another. Where the module's Email is unique, a record that people made is
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 from leads_pipeline.clock import Clock, SystemClock
 from leads_pipeline.config import ZohoSettings
 from leads_pipeline.crm import sending
+from leads_pipeline.crm.erasing import erase_all
 from leads_pipeline.crm.port import Courier, CrmRecord, CrmRequest, CrmResponse, RecordVerdict, Traits, Verdict
 from leads_pipeline.crm.zoho import removing
 from leads_pipeline.crm.zoho.answers import (
@@ -96,7 +98,8 @@ class Zoho:
             case Operation.ARCHIVE:
                 return removing.archive(records, courier=courier, requests=self._requests)
             case Operation.ERASE:
-                return removing.erase(records, courier=courier, requests=self._requests)
+                erase = partial(removing.erase, courier=courier, requests=self._requests)
+                return erase_all(records, erase)
 
     def _without_what_is_put_in(self, schema: DestinationSchema) -> DestinationSchema:
         """Where leads.yaml says what to put in its place, a mandatory field need not be mapped."""

@@ -69,7 +69,7 @@ def erase(records: Part, *, courier: Courier, requests: RecordRequests) -> list[
     ]
     gone = [record for record in records if record.outbox_id in binned]
     purged = in_parts(gone, courier=courier, build=lambda part: requests.purge(part, binned), read=_removed)
-    return verdicts + [_purged(verdict) for verdict in purged]
+    return verdicts + [replace(_purged(verdict), crm_record_id=binned[verdict.outbox_id]) for verdict in purged]
 
 
 def _binned(records: Part, ids: Ids, remembered: Ids, *, settled: set[int]) -> dict[int, str]:

@@ -1,6 +1,7 @@
 """Golden contacts, what CRMs should hold, what became of it, and what an operator decided."""
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import ARRAY
 
 from leads_pipeline.storage.schema.base import (
     int_column,
@@ -85,6 +86,8 @@ outbox = table(
     when_column("under_way_until", nullable=True),  # a request of the claim's may be carried out until then
     text_column("last_verdict", nullable=True),
     text_column("crm_record_id", nullable=True),
+    # Other records of the CRM that the contact had: archived or let go, they still hold what an erasure must reach.
+    sa.Column("former_records", ARRAY(sa.Text), nullable=False, server_default="{}"),
     sa.Column("taken_over", sa.Boolean, nullable=True),  # the CRM's record was there before us; null: not known
     text_column("claims_record", nullable=True),  # the CRM's record that this contact is to take over
     # What the CRM holds from us, so that only differences are sent and what we no longer know can be cleared:

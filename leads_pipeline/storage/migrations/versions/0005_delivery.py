@@ -2,7 +2,7 @@
 
 import sqlalchemy as sa
 from alembic import op
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 revision = "0005"
 down_revision = "0004"
@@ -21,6 +21,7 @@ def _outbox() -> None:
         sa.Column("failures", JSONB(), server_default="{}", nullable=False),
         sa.Column("claim_owner", sa.BigInteger(), nullable=True),
         sa.Column("under_way_until", TIME, nullable=True),
+        sa.Column("former_records", ARRAY(sa.Text()), server_default="{}", nullable=False),
         sa.Column("taken_over", sa.Boolean(), nullable=True),
         sa.Column("claims_record", sa.Text(), nullable=True),
         sa.Column("snapshot", JSONB(), nullable=True),
