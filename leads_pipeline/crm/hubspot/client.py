@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from functools import partial
 
 from leads_pipeline.config import HubSpotSettings
-from leads_pipeline.crm import parts
+from leads_pipeline.crm import linking
 from leads_pipeline.crm.erasing import erase_all
 from leads_pipeline.crm.hubspot import removing
-from leads_pipeline.crm.hubspot.answers import existing_id, read_batch, refusal_of, response_of
-from leads_pipeline.crm.hubspot.linking import re_key, take_over, withdraw
+from leads_pipeline.crm.hubspot.answers import refusal_of, response_of
+from leads_pipeline.crm.hubspot.linking import HubSpotRecords
 from leads_pipeline.crm.hubspot.requests import ContactRequests
 from leads_pipeline.crm.hubspot.schema import schema_of
 from leads_pipeline.crm.port import Courier, CrmRecord, CrmRequest, CrmResponse, RecordVerdict, Traits, Verdict
@@ -28,8 +28,6 @@ from leads_pipeline.outbound.credentials import StaticKey
 from leads_pipeline.outbound.transport import Transport
 
 TRAITS = Traits(max_batch=100, partial_updates=True, operations=frozenset(Operation))
-
-_in_parts = partial(parts.in_parts, refusal_of=refusal_of)
 
 
 class HubSpot:
@@ -74,44 +72,12 @@ class HubSpot:
         """Upsert, archive or erase; see ``CrmClient.deliver``."""
         match records[0].operation:
             case Operation.UPSERT:
-                return self._upsert(records, courier=courier)
+                return linking.upsert(records, HubSpotRecords(courier, self._requests))
             case Operation.ARCHIVE:
                 return removing.archive(records, courier=courier, requests=self._requests)
             case Operation.ERASE:
                 erase = partial(removing.erase, courier=courier, requests=self._requests)
                 return erase_all(records, erase)
-
-    def _upsert(self, records: Sequence[CrmRecord], *, courier: Courier) -> list[RecordVerdict]:
-        told = [record for record in records if record.withdrawal]
-        verdicts = withdraw(told, courier=courier, requests=self._requests) if told else []
-        claiming = [r for r in records if r.claims_record not in (None, r.crm_record_id) and r not in told]
-        rest = [record for record in records if record not in claiming and record not in told]
-        if claiming:
-            rekeyed = re_key(claiming, courier=courier, requests=self._requests)
-            verdicts, rest = verdicts + rekeyed.verdicts, rest + rekeyed.gone
-        return verdicts + (self._upsert_by_key(rest, courier=courier) if rest else [])
-
-    def _upsert_by_key(self, records: Sequence[CrmRecord], *, courier: Courier) -> list[RecordVerdict]:
-        def read(part: Sequence[CrmRecord], response: CrmResponse) -> list[RecordVerdict]:
-            return read_batch(part, response, key_property=self._requests.key)
-
-        verdicts = _in_parts(records, courier=courier, build=self._requests.upsert, read=read)
-        by_id = {record.outbox_id: record for record in records}
-        targets: dict[int, str] = {}
-        for verdict in verdicts:
-            target = existing_id(verdict) if verdict.verdict is Verdict.CONFLICT else None
-            # With a CRM record of its own already, taking over a second one would leave two for one person. The
-            # conflict mostly ends by itself: the other record gets its new e-mail, or is archived, in a later batch.
-            if target and by_id[verdict.outbox_id].crm_record_id is None and target not in targets.values():
-                targets[verdict.outbox_id] = target
-        if not targets:
-            return verdicts
-        linked = [by_id[outbox_id] for outbox_id in targets]
-        settled = {
-            verdict.outbox_id: verdict
-            for verdict in take_over(linked, targets, courier=courier, requests=self._requests)
-        }
-        return [settled.get(verdict.outbox_id, verdict) for verdict in verdicts]
 
 
 def _what_to_do(refused: CrmResponse) -> str:

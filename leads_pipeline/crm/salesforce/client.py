@@ -6,11 +6,10 @@ records go in one call of the collections resource, which refuses single records
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 
 from leads_pipeline.config import SalesforceSettings
-from leads_pipeline.crm import sending
+from leads_pipeline.crm import linking, sending
 from leads_pipeline.crm.erasing import erase_all
 from leads_pipeline.crm.parts import renewing
 from leads_pipeline.crm.port import (
@@ -25,9 +24,8 @@ from leads_pipeline.crm.port import (
     Verdict,
 )
 from leads_pipeline.crm.salesforce import bulk, removing
-from leads_pipeline.crm.salesforce.answers import REQUIRED_FIELD_MISSING, read_results, refusal_of, response_of
-from leads_pipeline.crm.salesforce.linking import re_key, settle_conflicts, withdraw
-from leads_pipeline.crm.salesforce.looking_up import in_parts
+from leads_pipeline.crm.salesforce.answers import refusal_of, response_of
+from leads_pipeline.crm.salesforce.linking import SalesforceRecords
 from leads_pipeline.crm.salesforce.parents import PARENT_FIELD, ParentTurns, parents_of
 from leads_pipeline.crm.salesforce.requests import SalesforceRequests
 from leads_pipeline.crm.salesforce.schema import schema_of
@@ -105,45 +103,15 @@ class Salesforce:
         """Upsert, delete or erase; see ``CrmClient.deliver``."""
         match records[0].operation:
             case Operation.UPSERT:
+                # Records of one parent side by side: Salesforce writes in chunks, and locks a chunk's parents.
+                in_order = sorted(records, key=lambda record: str(record.properties.get(PARENT_FIELD) or ""))
                 with self._turns.turn(parents_of(records)):
-                    return self._upsert(records, courier=courier)
+                    return linking.upsert(in_order, SalesforceRecords(courier, self._requests))
             case Operation.ARCHIVE:
                 return removing.archive(records, courier=courier, requests=self._requests)
             case Operation.ERASE:
                 erase = partial(removing.erase, courier=courier, requests=self._requests)
                 return erase_all(records, erase)
-
-    def _upsert(self, records: Sequence[CrmRecord], *, courier: Courier) -> list[RecordVerdict]:
-        told = [record for record in records if record.withdrawal]
-        verdicts = withdraw(told, courier=courier, requests=self._requests) if told else []
-        claiming = [r for r in records if r.claims_record not in (None, r.crm_record_id) and r not in told]
-        rest = [record for record in records if record not in claiming and record not in told]
-        if claiming:
-            rekeyed = re_key(claiming, courier=courier, requests=self._requests)
-            verdicts, rest = verdicts + rekeyed.verdicts, rest + rekeyed.gone
-        if not rest:
-            return verdicts
-        # Records of one parent side by side: Salesforce writes in chunks, and locks a chunk's parents.
-        rest.sort(key=lambda record: str(record.properties.get(PARENT_FIELD) or ""))
-        upserted = in_parts(rest, courier=courier, build=self._requests.upsert, read=read_results)
-        upserted = self._made_anew(rest, upserted, courier=courier)
-        return verdicts + settle_conflicts(rest, upserted, courier=courier, requests=self._requests)
-
-    def _made_anew(
-        self, records: Sequence[CrmRecord], verdicts: list[RecordVerdict], *, courier: Courier
-    ) -> list[RecordVerdict]:
-        """The same verdicts; records that we thought were there, and that were not, are sent as new ones."""
-        lacking = {
-            item.outbox_id
-            for item in verdicts
-            if item.code == REQUIRED_FIELD_MISSING and self._requests.placeholders.keys() >= {*item.refused_properties}
-        }
-        again = [replace(r, crm_record_id=None) for r in records if r.outbox_id in lacking and r.crm_record_id]
-        if not again:
-            return verdicts
-        made = in_parts(again, courier=courier, build=self._requests.upsert, read=read_results)
-        settled = {item.outbox_id: item for item in made}
-        return [settled.get(item.outbox_id, item) for item in verdicts]
 
 
 def build(settings: SalesforceSettings, tokens: TokenStore) -> Salesforce:

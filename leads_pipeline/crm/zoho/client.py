@@ -12,20 +12,12 @@ from functools import partial
 
 from leads_pipeline.clock import Clock, SystemClock
 from leads_pipeline.config import ZohoSettings
-from leads_pipeline.crm import sending
+from leads_pipeline.crm import linking, sending
 from leads_pipeline.crm.erasing import erase_all
 from leads_pipeline.crm.port import Courier, CrmRecord, CrmRequest, CrmResponse, RecordVerdict, Traits, Verdict
 from leads_pipeline.crm.zoho import removing
-from leads_pipeline.crm.zoho.answers import (
-    MANDATORY_NOT_FOUND,
-    read_batch,
-    reason,
-    refusal_of,
-    response_of,
-    token_ended,
-)
-from leads_pipeline.crm.zoho.linking import re_key, take_over, withdraw
-from leads_pipeline.crm.zoho.looking_up import in_parts
+from leads_pipeline.crm.zoho.answers import reason, refusal_of, response_of, token_ended
+from leads_pipeline.crm.zoho.linking import ZohoRecords
 from leads_pipeline.crm.zoho.requests import LAST_NAME, RecordRequests
 from leads_pipeline.crm.zoho.schema import schema_of
 from leads_pipeline.crm.zoho.throttling import Backoff
@@ -94,7 +86,7 @@ class Zoho:
         """Upsert, archive or erase; see ``CrmClient.deliver``."""
         match records[0].operation:
             case Operation.UPSERT:
-                return self._upsert(records, courier=courier)
+                return linking.upsert(records, ZohoRecords(courier, self._requests))
             case Operation.ARCHIVE:
                 return removing.archive(records, courier=courier, requests=self._requests)
             case Operation.ERASE:
@@ -107,51 +99,6 @@ class Zoho:
         return DestinationSchema(
             {name: replace(item, required=item.required and name not in put_in) for name, item in schema.fields.items()}
         )
-
-    def _upsert(self, records: Sequence[CrmRecord], *, courier: Courier) -> list[RecordVerdict]:
-        told = [record for record in records if record.withdrawal]
-        verdicts = withdraw(told, courier=courier, requests=self._requests) if told else []
-        claiming = [r for r in records if r.claims_record not in (None, r.crm_record_id) and r not in told]
-        rest = [record for record in records if record not in claiming and record not in told]
-        if claiming:
-            rekeyed = re_key(claiming, courier=courier, requests=self._requests)
-            verdicts, rest = verdicts + rekeyed.verdicts, rest + rekeyed.gone
-        return verdicts + (self._upsert_by_key(rest, courier=courier) if rest else [])
-
-    def _upsert_by_key(self, records: Sequence[CrmRecord], *, courier: Courier) -> list[RecordVerdict]:
-        verdicts = in_parts(records, courier=courier, build=self._requests.upsert, read=read_batch)
-        verdicts = self._made_anew(records, verdicts, courier=courier)
-        by_id = {record.outbox_id: record for record in records}
-        holders: dict[int, str] = {}
-        for verdict in verdicts:
-            holder = verdict.holder_id
-            # With a record of its own already, taking over a second one would leave two for one person.
-            if holder and by_id[verdict.outbox_id].crm_record_id is None and holder not in holders.values():
-                holders[verdict.outbox_id] = holder
-        if not holders:
-            return verdicts
-        conflicting = [by_id[outbox_id] for outbox_id in holders]
-        settled = {
-            verdict.outbox_id: verdict
-            for verdict in take_over(conflicting, holders, courier=courier, requests=self._requests)
-        }
-        return [settled.get(verdict.outbox_id, verdict) for verdict in verdicts]
-
-    def _made_anew(
-        self, records: Sequence[CrmRecord], verdicts: list[RecordVerdict], *, courier: Courier
-    ) -> list[RecordVerdict]:
-        """The same verdicts; records that we thought were there, and that were not, are sent as new ones."""
-        lacking = {
-            item.outbox_id
-            for item in verdicts
-            if item.code == MANDATORY_NOT_FOUND and self._requests.if_unknown.keys() >= {*item.refused_properties}
-        }
-        again = [replace(r, crm_record_id=None) for r in records if r.outbox_id in lacking and r.crm_record_id]
-        if not again:
-            return verdicts
-        made = in_parts(again, courier=courier, build=self._requests.make, read=read_batch)
-        settled = {item.outbox_id: item for item in made}
-        return [settled.get(item.outbox_id, item) for item in verdicts]
 
     def _read(self, answer: HttpAnswer) -> CrmResponse:
         if answer.status != 429:
