@@ -55,6 +55,6 @@ class ZohoRecords:
             code="DUPLICATE_DATA",
             holder_id=holder_id,
             explanation=f"Zoho's record {holder_id} has the same value in a unique field and is contact "
-            f"{contact_id}'s. If they are one person, merge the contacts with `leads contact merge`, unless they are two "
-            "tenants': then let one of them send it; else correct one of the values.",
+            f"{contact_id}'s. If they are one person, merge the contacts with `leads contact merge`, unless they are "
+            "two tenants': then let one of them send it; else correct one of the values.",
         )
