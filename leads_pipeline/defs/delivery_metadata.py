@@ -25,10 +25,10 @@ def report_metadata(report: SyncReport) -> dict[str, Any]:
         item.name: value for item in fields(report) if isinstance(value := getattr(report, item.name), int | float)
     }
     metadata["calls_per_record"] = round(report.calls_per_record, 4)
-    metadata |= {f"{name} quota left": left for name, left in report.quota_remaining.items()}
+    metadata |= {f"{name} left, as it says": left for name, left in report.quota_remaining.items()}
     metadata |= {f"requests {lane}": count for lane, count in report.requests_by_lane.items()}
     budgets = {name: plan for name, plan in report.budgets.items() if plan.budget is not None}
-    metadata |= {f"{name} day left": plan.budget.left for name, plan in budgets.items() if plan.budget is not None}
+    metadata |= {f"{name} left today": plan.budget.left for name, plan in budgets.items() if plan.budget is not None}
     tables = {
         "destinations": _destinations(report.destinations),
         "refused": _refusals(report.destinations),

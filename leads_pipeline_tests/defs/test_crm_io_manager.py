@@ -29,7 +29,7 @@ def test_a_run_shows_what_was_sent_how_much_quota_is_left_for_whom_and_until_whe
     )  # fmt: skip
     found = report_metadata(report)
     assert {"delivered": 90, "retried": 3, "dead": 1, "requests": 2, "suppressed": 0}.items() <= found.items()
-    assert (found["requests real_time"], found["requests batch"], found["hubspot day left"]) == (1, 1, 700)
+    assert (found["requests real_time"], found["requests batch"], found["hubspot left today"]) == (1, 1, 700)
     assert found["calls_per_record"] == pytest.approx(2 / 94, abs=1e-4)
     assert rows_of(found["quota of the day"]) == [
         "| hubspot | 700 | 1,000 | 700 | 650 | 600 | 50 | 2026-01-16 00:00:00 UTC |"
