@@ -182,7 +182,10 @@ def _chosen(settings: Settings, name: str | None) -> list[str]:
 
 def _lines(checked: "CheckedMapping", withheld: "list[WithheldCount]") -> list[str]:
     if checked.told_at is None:
-        return [f"{checked.destination}: nothing is checked, everything is sent", f"  problem  {checked.problem}"]
+        return [
+            f"{checked.destination}: it has not told its fields, so the mapping is not checked",
+            f"  problem  {checked.problem}",
+        ]
     told = f"told its fields {checked.told_at:%Y-%m-%d %H:%M} UTC"
     if checked.is_open:
         told = "takes any property, so there is nothing to hold the mapping against"
