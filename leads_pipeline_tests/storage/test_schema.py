@@ -97,6 +97,17 @@ NOT_PERSONAL = {
     "access_tokens": "account credentials token fetches",
     "bulk_jobs": "destination crm_job_id step claimed_by",
     "lead_dispositions": "tenant state actor reason",
+    "latency_measurements": "tenant stage destination counts",
+    "latency_histograms": "tenant lane stage destination",
+    "slo_verdicts": "slo tenant lane verdict severity burn_rates",
+    "slo_history": "slo tenant lane verdict",
+    "quality_gates": "tenant lane gate reason ruling ruled_by ruled_for",
+    "policy_states": "policy target state",
+    "policy_actions": ("policy target action tenant lane destination parameters cause runner_id ended_for ended_by"),
+    "policy_pauses": "policy actor reason",
+    "alerts": "alert_key source severity title facts playbook tenant closed_for closed_by",
+    "alert_notices": "kind channel state last_error",
+    "outcomes": "tenant kind key_sha256 amount key_id",
 }
 
 # Ids, instants, counts, weights and yes or no: not free text, so they need no entry unless they are personal.
@@ -108,11 +119,12 @@ PLAIN_TYPES = (sa.Uuid, UUID, sa.TIMESTAMP, sa.Integer, sa.BigInteger, sa.Boolea
 WITHOUT_TENANT = {
     "rate_limits", "redis_incarnations", "mx_cache", "circuit_breakers", "verification_calls", "verification_spend",
     "verification_switches", "destination_schemas", "mapping_overrides", "refused_properties", "access_tokens",
-    "bulk_jobs",
+    "bulk_jobs", "policy_states", "policy_pauses", "alert_notices",
 }  # fmt: skip
 
-# One request may carry contacts of several tenants; sync_attempts has the tenant of each.
-OF_SEVERAL_TENANTS = {"crm_sync_batches"}
+# One request may carry contacts of several tenants; sync_attempts has the tenant of each. What a rule does, or people
+# are told, may be about all tenants.
+OF_SEVERAL_TENANTS = {"crm_sync_batches", "policy_actions", "alerts"}
 
 # Personal columns that no lead or contact owns: how often a value occurs among all of a tenant's records, and who must
 # not be sent, which is to outlive the contact. A job holds its contacts until it ends.
