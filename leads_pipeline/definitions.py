@@ -8,13 +8,15 @@ wait belongs to ``leads_pipeline.analytics``.
 import dagster as dg
 
 from leads_pipeline.defs.assets import ASSETS
-from leads_pipeline.defs.automation import JOBS, SCHEDULES, SENSORS
 from leads_pipeline.defs.checks import SLO_CHECKS
 from leads_pipeline.defs.crm_io_manager import CrmIOManager
 from leads_pipeline.defs.delivery_checks import DELIVERY_CHECKS
 from leads_pipeline.defs.expectations import expectations
+from leads_pipeline.defs.jobs import JOBS
 from leads_pipeline.defs.maintenance import maintenance, maintenance_daily, reverification, reverification_hourly
 from leads_pipeline.defs.resources import CRM_IO_MANAGER, FLOW, FlowResource
+from leads_pipeline.defs.schedules import SCHEDULES
+from leads_pipeline.defs.sensors import SENSORS
 from leads_pipeline.defs.validation_checks import VALIDATION_CHECKS
 from leads_pipeline.defs.verification import verifications
 from leads_pipeline.defs.verification_checks import VERIFICATION_CHECKS

@@ -1,7 +1,7 @@
 """The asset ``verifications``: what validated leads still wait for is looked up, beside the hot chain.
 
 ``validated_leads`` itself looks up for a moment in each run, and leads go on when their patience ends: nothing below
-waits for this asset. Keep out: when it runs (``defs.automation``) and its checks (``defs.verification_checks``).
+waits for this asset. Keep out: when it runs (``defs.sensors``) and its checks (``defs.verification_checks``).
 """
 
 from collections.abc import Sequence

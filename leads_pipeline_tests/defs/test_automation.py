@@ -9,9 +9,10 @@ import sqlalchemy as sa
 
 from leads_pipeline.clock import FrozenClock
 from leads_pipeline.definitions import build_defs
-from leads_pipeline.defs.automation import POLL_SECONDS, WAIT_SECONDS, batch_hourly, deliveries_waiting, leads_waiting
-from leads_pipeline.defs.automation import slo_checks_every_five_minutes as slo_schedule
 from leads_pipeline.defs.runs import FINISHED, FIRST_PAUSE, LONGEST_HANDOVER, LONGEST_PAUSE, UNFINISHED, Setbacks
+from leads_pipeline.defs.schedules import batch_hourly
+from leads_pipeline.defs.schedules import slo_checks_every_five_minutes as slo_schedule
+from leads_pipeline.defs.sensors import POLL_SECONDS, WAIT_SECONDS, deliveries_waiting, leads_waiting
 from leads_pipeline.flows import FlowContext
 from leads_pipeline.steps.destination_backfill import doors_of
 from leads_pipeline.storage.destination_doors import know_doors

@@ -11,7 +11,7 @@ import yaml
 
 from leads_pipeline.config import CONFIG_VARIABLE, inherited_environment, project_file
 from leads_pipeline.definitions import build_defs
-from leads_pipeline.defs.automation import SLICE_SECONDS
+from leads_pipeline.defs.jobs import SLICE_SECONDS
 from leads_pipeline.domain.stage import Stage
 from leads_pipeline_tests.conftest import LEADS_YAML
 

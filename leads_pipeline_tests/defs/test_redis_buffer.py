@@ -10,8 +10,8 @@ from leads_pipeline.buffer.opening import open_lead_buffer
 from leads_pipeline.buffer.redis_streams import RedisBuffer
 from leads_pipeline.clock import FrozenClock
 from leads_pipeline.config import BufferSettings, Settings
-from leads_pipeline.defs.automation import leads_waiting
 from leads_pipeline.defs.local_run import LocalRun, run_until_idle, still_waiting
+from leads_pipeline.defs.sensors import leads_waiting
 from leads_pipeline.domain.stage import Lane
 from leads_pipeline.errors import DatabaseUnavailable
 from leads_pipeline.flows import FlowContext

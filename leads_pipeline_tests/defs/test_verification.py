@@ -12,8 +12,8 @@ import sqlalchemy as sa
 
 from leads_pipeline.clock import FrozenClock
 from leads_pipeline.config import Settings, parse_settings
-from leads_pipeline.defs.automation import lookups_waiting
 from leads_pipeline.defs.maintenance import CALLS_KEPT, EXPIRED_VERDICTS_KEPT, reverification_hourly
+from leads_pipeline.defs.sensors import lookups_waiting
 from leads_pipeline.flows import FlowContext
 from leads_pipeline.sandbox.faults import FaultKind, FaultRule
 from leads_pipeline.storage.verification_switches import switch_down

@@ -10,8 +10,8 @@ import sqlalchemy as sa
 from leads_pipeline.clock import FrozenClock
 from leads_pipeline.config import Settings, parse_settings
 from leads_pipeline.definitions import build_defs
-from leads_pipeline.defs.automation import leads_waiting
 from leads_pipeline.defs.runs import setbacks
+from leads_pipeline.defs.sensors import leads_waiting
 from leads_pipeline.flows import FlowContext
 from leads_pipeline.storage import schema
 from leads_pipeline_tests.capture.running import Capture, capture_service
