@@ -43,6 +43,7 @@ from leads_pipeline.config.environment import (
 from leads_pipeline.config.limits import DailyLimit, EndpointClassLimits, RequestLimits, WindowLimit
 from leads_pipeline.config.loading import CONFIG_VARIABLE, config_path, json_schema, load_settings, parse_settings
 from leads_pipeline.config.matching import MatchingSettings, MatchRuleSettings
+from leads_pipeline.config.objectives import ObjectiveSettings, SloSettings, span_in_words
 from leads_pipeline.config.settings import (
     DEFAULT_CONFIG_NAME,
     BoundsSettings,
@@ -53,7 +54,6 @@ from leads_pipeline.config.settings import (
     RedisSettings,
     RetentionSettings,
     Settings,
-    SloSettings,
     TenantSettings,
 )
 from leads_pipeline.config.sources import (
@@ -125,6 +125,7 @@ __all__ = [
     "MatchingSettings",
     "Model",
     "MxSettings",
+    "ObjectiveSettings",
     "OwnDomains",
     "OwnLocalParts",
     "PipelineSettings",
@@ -164,4 +165,5 @@ __all__ = [
     "parse_settings",
     "project_file",
     "service_manager",
+    "span_in_words",
 ]

@@ -4,20 +4,19 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, PrivateAttr, field_validator, model_validator
+from pydantic import Field, PrivateAttr, model_validator
 
-from leads_pipeline.config.base import Fraction, LaneName, Model, Name, Network, SecretRef
+from leads_pipeline.config.base import Model, Name, Network, SecretRef
 from leads_pipeline.config.delivery import DeliverySettings, RetrySettings
 from leads_pipeline.config.destinations import Destination
 from leads_pipeline.config.matching import MatchingSettings
+from leads_pipeline.config.objectives import SloSettings
 from leads_pipeline.config.sources import KeyRate, SourceSettings
 from leads_pipeline.config.survivorship import Rules, SurvivorshipSettings
 from leads_pipeline.config.validation import ValidationSettings
 from leads_pipeline.config.verification import VerificationSettings
 
 DEFAULT_CONFIG_NAME = "leads.yaml"
-
-_MAX_PENDING: dict[LaneName, float] = {"real_time": 120.0, "near_real_time": 600.0, "batch": 86_400.0}
 
 
 class TenantSettings(Model):
@@ -142,37 +141,14 @@ class PipelineSettings(Model):
     )
 
 
-class SloSettings(Model):
-    """What the asset checks hold the pipeline to."""
-
-    max_pending_seconds: dict[LaneName, Annotated[float, Field(gt=0)]] = Field(
-        default_factory=lambda: dict(_MAX_PENDING),
-        description="Oldest lead that may wait in any one stage, per lane.",
-    )
-    max_rejection_rate: Fraction = Field(0.25, description="Of the leads that were judged within the window.")
-    rejection_window_hours: Annotated[int, Field(gt=0, description="Window of the rejection rate.")] = 24
-    min_delivery_success: Fraction = Field(0.99, description="Of the contacts settled within the window.")
-    delivery_window_hours: Annotated[int, Field(gt=0, description="Window of the delivery success.")] = 24
-    verification_window_hours: Annotated[int, Field(gt=0)] = Field(
-        24, description="Window of the share of look-ups that verification.tiers.*.slo_share is about."
-    )
-    drift_window_hours: Annotated[int, Field(gt=0)] = Field(
-        336, description="How long a source's field is reported that is new and unused, or does not come any more."
-    )
-    min_sample: Annotated[int, Field(gt=0)] = Field(20, description="Below so many leads a rate proves nothing.")
-
-    @field_validator("max_pending_seconds", mode="before")
-    @classmethod
-    def _lanes_left_out_keep_their_limit(cls, value: object) -> object:
-        """Without this, whoever changes one lane's limit would let the others wait for ever unseen."""
-        return {**_MAX_PENDING, **value} if isinstance(value, dict) else value
-
-
 class RetentionSettings(Model):
     """How long bookkeeping is kept."""
 
     ingest_keys_days: Annotated[int, Field(gt=0)] = Field(
         30, description="How long a re-post of the same lead is recognised."
+    )
+    slo_history_days: Annotated[int, Field(ge=31)] = Field(
+        400, description="How long it is kept what promises came to; after two days, one row an hour."
     )
 
 
@@ -193,7 +169,7 @@ class Settings(Model):
     survivorship: SurvivorshipSettings = SurvivorshipSettings()
     delivery: DeliverySettings = DeliverySettings()
     retry: RetrySettings = RetrySettings()
-    slos: SloSettings = SloSettings()
+    slos: SloSettings = Field(default_factory=lambda: SloSettings.model_validate({}))
     retention: RetentionSettings = RetentionSettings()
 
     _path: Path = PrivateAttr(default=Path(DEFAULT_CONFIG_NAME))
@@ -205,6 +181,14 @@ class Settings(Model):
             for destination in settings.destinations:
                 if destination not in self.destinations:
                     raise ValueError(f"tenants.{tenant}.destinations names {destination!r}; defined: {known}")
+        return self
+
+    @model_validator(mode="after")
+    def _promises_are_about_tenants_that_exist(self) -> Self:
+        for name, promise in self.slos.objectives.items():
+            if promise is not None and promise.tenant is not None and promise.tenant not in self.tenants:
+                known = ", ".join(sorted(self.tenants))
+                raise ValueError(f"slos.objectives.{name}.tenant = {promise.tenant!r}; defined: {known}")
         return self
 
     @model_validator(mode="after")
