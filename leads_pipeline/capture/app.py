@@ -15,6 +15,7 @@ from leads_pipeline.capture.counts import Counts
 from leads_pipeline.capture.door import Door
 from leads_pipeline.capture.lead_posts import post_batch, post_lead
 from leads_pipeline.capture.metrics import metrics
+from leads_pipeline.capture.outcome_posts import OUTCOMES_PATH, post_outcomes
 from leads_pipeline.capture.pages import Pages
 from leads_pipeline.capture.refusals import Code, Refused
 from leads_pipeline.capture.source_posts import PREFIX, source_post
@@ -26,7 +27,9 @@ from leads_pipeline.telemetry import get_logger
 
 Route = Callable[[Door, Call], Awaitable[Answer]]
 
-_POSTS: dict[str, Route] = {"/v1/leads": post_lead, "/v1/leads/batch": post_batch}
+_POSTS: dict[str, Route] = {"/v1/leads": post_lead, "/v1/leads/batch": post_batch, OUTCOMES_PATH: post_outcomes}
+# No site's script may look contacts up or tell outcomes: its key would stand in the page.
+_NOT_FOR_PAGES: frozenset[Route] = frozenset({look_up, post_outcomes})
 _log = get_logger(__name__)
 
 
@@ -67,7 +70,7 @@ class CaptureApp:
             await self._pages(scope, receive, self._counted(send, call), call)
             return
         try:
-            if call.method == "OPTIONS" and route is not look_up:
+            if call.method == "OPTIONS" and route not in _NOT_FOR_PAGES:
                 answer = self._preflight(call)
             elif allowed and call.method != allowed:
                 answer = refusal(Refused(Code.METHOD_NOT_ALLOWED, headers=(("Allow", allowed),)), call)
@@ -80,8 +83,7 @@ class CaptureApp:
         finally:
             call.release()
         self.door.counts.answered(call.path, answer.status, call.refused)
-        # No site's script may look contacts up: its key would stand in the page.
-        from_site = b"origin" in call.headers and route is not look_up
+        from_site = b"origin" in call.headers and route not in _NOT_FOR_PAGES
         extra = self.door.origins.headers(call.headers) if from_site else ()
         await send_answer(answer, send, extra=extra, with_body=call.method != "HEAD")
 

@@ -22,7 +22,16 @@ from leads_pipeline.clock import Clock
 from leads_pipeline.config import Settings
 from leads_pipeline.domain.stage import Lane
 
-ROUTES = ("/v1/leads", "/v1/leads/batch", "/v1/in", "/v1/contacts/lookup", "/readyz", "/metrics", "other")
+ROUTES = (
+    "/v1/leads",
+    "/v1/leads/batch",
+    "/v1/in",
+    "/v1/contacts/lookup",
+    "/v1/outcomes",
+    "/readyz",
+    "/metrics",
+    "other",
+)
 STATUS_CLASSES = ("2xx", "3xx", "4xx", "5xx")
 # Upper bounds of the histograms; the last bucket has none.
 COMMIT_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)

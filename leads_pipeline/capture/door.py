@@ -17,6 +17,7 @@ from leads_pipeline.capture.cors import Origins, may_post
 from leads_pipeline.capture.counts import CountedBuffer, Counts, SharedCounts
 from leads_pipeline.capture.doubts import Doubts
 from leads_pipeline.capture.key_ring import KeyRing
+from leads_pipeline.capture.outcome_posts import OutcomeStore
 from leads_pipeline.capture.rate import RateLimiter
 from leads_pipeline.capture.refusals import Code, Refused
 from leads_pipeline.capture.writer import GroupCommit
@@ -104,6 +105,7 @@ class Door:
         self.doubts = Doubts(clock)
         self.ways = _ways_in(settings)
         self.in_request = _in_request(settings, clock=clock)
+        self.outcomes = OutcomeStore(database_url=database_url)
         self.contacts: Contacts | None = None
         if settings.capture.lookup.enabled:
             self.contacts = Contacts(database_url=database_url, login_url=lookup_url)
@@ -125,6 +127,7 @@ class Door:
             await self.in_request.close()
         if self.contacts is not None:
             await self.contacts.close()
+        await self.outcomes.close()
         self.deadlines.stop()
         await self.admission.close()
         await self._depths.close()

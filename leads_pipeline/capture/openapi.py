@@ -8,8 +8,10 @@ from leads_pipeline import __version__
 from leads_pipeline.capture.bodies import JSON_TYPES, NDJSON_TYPES
 from leads_pipeline.capture.contact_lookup import LOOKUP_PATH
 from leads_pipeline.capture.openapi_lookup import LOOKUP_FAULTS, LOOKUP_POST_FAULTS, lookup_operations, lookup_schemas
+from leads_pipeline.capture.openapi_outcomes import OUTCOME_FAULTS, outcome_operations, outcome_schemas
 from leads_pipeline.capture.openapi_parts import Node, header, json_answer, refusals
 from leads_pipeline.capture.openapi_schemas import schemas
+from leads_pipeline.capture.outcome_posts import OUTCOMES_PATH
 from leads_pipeline.capture.refusals import Code
 from leads_pipeline.config import CaptureSettings, Settings
 from leads_pipeline.domain.buffer_bounds import Level
@@ -60,6 +62,7 @@ REFUSED: dict[str, tuple[Code, ...]] = {
     "trySource": (Code.BAD_SIGNATURE, Code.NOT_FOUND, Code.METHOD_NOT_ALLOWED, Code.SOURCE_NOT_READY),
     "lookUpContact": LOOKUP_FAULTS,
     "lookUpContactByPost": LOOKUP_POST_FAULTS,
+    "postOutcomes": OUTCOME_FAULTS,
     "isReady": (Code.INTERNAL_ERROR, Code.QUEUE_FULL, Code.BUFFER_FULL, Code.DATABASE_UNAVAILABLE),
 }
 
@@ -73,6 +76,7 @@ def openapi_document(settings: Settings) -> Node:
         "/v1/leads": {"post": _post_lead(limits)},
         "/v1/leads/batch": {"post": _post_batch(limits)},
         "/v1/in/{tenant}/{source}": {"parameters": _SOURCE_ADDRESS, "get": _try_source(), "post": _to_source(limits)},
+        OUTCOMES_PATH: outcome_operations(),
         "/healthz": {"get": _healthz()},
         "/readyz": {"get": _readyz()},
     }
@@ -101,11 +105,12 @@ def openapi_document(settings: Settings) -> Node:
             {"name": "leads", "description": "Leads in our own form, under an API key."},
             {"name": "sources", "description": "Forms and vendors' webhooks, each at its source's own address."},
             {"name": "contacts", "description": "What is known of one person, under a key of scope lookup."},
+            {"name": "outcomes", "description": "What became of leads after delivery, under a key of scope outcomes."},
             {"name": "service", "description": "What people and machines ask about the service."},
         ],
         "paths": paths,
         "components": {
-            "schemas": schemas() | (lookup_schemas() if limits.lookup.enabled else {}),
+            "schemas": schemas() | outcome_schemas() | (lookup_schemas() if limits.lookup.enabled else {}),
             "securitySchemes": {
                 "bearerKey": {"type": "http", "scheme": "bearer", "bearerFormat": "lp_…", "description": _KEY_TEXT},
                 "headerKey": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": _KEY_TEXT},
@@ -116,7 +121,8 @@ def openapi_document(settings: Settings) -> Node:
 
 
 _KEY_TEXT = (
-    "Made by `leads keys create --source NAME`; it says whose lead it is. Contacts take one made with --scope lookup."
+    "Made by `leads keys create --source NAME`; it says whose lead it is. Contacts take one made with "
+    "--scope lookup, outcomes one made with --scope outcomes."
 )
 
 

@@ -29,6 +29,7 @@ class Code(StrEnum):
     KEY_REUSED = "key_reused"
     BODY_TOO_LARGE = "body_too_large"
     TOO_MANY_LEADS = "too_many_leads"
+    TOO_MANY_OUTCOMES = "too_many_outcomes"
     UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
     NOT_AN_OBJECT = "not_an_object"
     EMPTY_LEAD = "empty_lead"
@@ -40,6 +41,7 @@ class Code(StrEnum):
     UNSTORABLE = "unstorable"
     WRONG_SHAPE = "wrong_shape"
     INVALID_LOOKUP = "invalid_lookup"
+    INVALID_OUTCOME = "invalid_outcome"
     TOO_MANY_REQUESTS = "too_many_requests"
     INTERNAL_ERROR = "internal_error"
     QUEUE_FULL = "queue_full"
@@ -68,7 +70,7 @@ _TABLE = (
     Refusal(
         Code.BAD_SIGNATURE, 401, "The request is not signed by the secret of this source, or not within 5 minutes."
     ),
-    Refusal(Code.WRONG_SCOPE, 403, "This key is not for this: one kind posts leads, another looks contacts up."),
+    Refusal(Code.WRONG_SCOPE, 403, "This key is not for this: keys post leads, look contacts up or tell outcomes."),
     Refusal(Code.SOURCE_MISMATCH, 403, "The source that the request names is not the one that this key is for."),
     Refusal(Code.ORIGIN_NOT_ALLOWED, 403, "This site is not among the source's cors_origins in leads.yaml."),
     Refusal(Code.NOT_FOUND, 404, "There is nothing here; leads go to /v1/leads, see /docs."),
@@ -77,6 +79,7 @@ _TABLE = (
     Refusal(Code.KEY_REUSED, 409, "This Idempotency-Key came before with another body; nothing was stored."),
     Refusal(Code.BODY_TOO_LARGE, 413, "The body is too large; send it in smaller parts."),
     Refusal(Code.TOO_MANY_LEADS, 413, "The batch holds too many leads; send it in smaller parts."),
+    Refusal(Code.TOO_MANY_OUTCOMES, 413, "The list holds more than 1,000 outcomes; send it in smaller parts."),
     Refusal(
         Code.UNSUPPORTED_MEDIA_TYPE,
         415,
@@ -93,6 +96,7 @@ _TABLE = (
     Refusal(Code.UNSTORABLE, 422, "The lead holds a value that the database cannot represent."),
     Refusal(Code.WRONG_SHAPE, 422, "The body is not what this kind of source sends."),
     Refusal(Code.INVALID_LOOKUP, 422, "This asks for no contact; what is wrong is named under 'fields'."),
+    Refusal(Code.INVALID_OUTCOME, 422, "This is no outcome; what is wrong is named under 'fields'."),
     Refusal(
         Code.TOO_MANY_REQUESTS, 429, "This sender posts more often than it may; Retry-After says when to go on.", 1
     ),
@@ -106,7 +110,7 @@ _TABLE = (
     Refusal(
         Code.DATABASE_UNAVAILABLE,
         503,
-        "It is not certain that the lead was stored; send the same request again, it will not be doubled.",
+        "It is not certain that it was stored; send the same request again, it will not be doubled.",
         2,
     ),
 )

@@ -10,7 +10,7 @@ from leads_pipeline.config import SIGNED_KINDS, Settings, load_settings
 
 @click.group()
 def keys() -> None:
-    """Make, list and revoke the API keys with which sources post leads and teams look contacts up."""
+    """Make, list and revoke API keys: to post leads of a source, to look contacts up, to tell outcomes."""
 
 
 @keys.command()
@@ -18,26 +18,29 @@ def keys() -> None:
 @click.option("--source", help="Source that the key is for.")
 @click.option(
     "--scope",
-    type=click.Choice(["post", "lookup"]),
+    type=click.Choice(["post", "lookup", "outcomes"]),
     default="post",
     show_default=True,
-    help="post: leads of the source; lookup: asks for contacts of the tenant, and has no source.",
+    help="post: leads of the source. Of the whole tenant, without a source: lookup asks for contacts, outcomes tells "
+    "what became of leads.",
 )
 @click.option("--quiet", "-q", is_flag=True, help="Print the key alone.")
 @click.pass_obj
 def create(config_file: str | None, tenant: str | None, source: str | None, scope: str, quiet: bool) -> None:
     """Make a key and print it. It is shown this once; only its hash is kept."""
-    from leads_pipeline.storage.api_keys import create_api_key, create_lookup_key
+    from leads_pipeline.storage.api_keys import create_api_key, create_lookup_key, create_outcomes_key
     from leads_pipeline.storage.open import open_database
 
     settings = load_settings(config_file)
-    if (source is None) != (scope == "lookup"):
-        raise click.UsageError("a key of scope post needs its --source; one of scope lookup is for the whole tenant")
+    if (source is None) != (scope != "post"):
+        other = "lookup" if scope == "post" else scope
+        raise click.UsageError(f"a key of scope post needs its --source; one of scope {other} is for the whole tenant")
     now = SystemClock().now()
     if source is None:
         tenant = configured_tenant(settings, tenant=tenant)
         with open_database(settings).begin() as connection:
-            key = create_lookup_key(connection, tenant=tenant, now=now)
+            make = create_lookup_key if scope == "lookup" else create_outcomes_key
+            key = make(connection, tenant=tenant, now=now)
     else:
         tenant = configured_source(settings, tenant=tenant, source=source)
         with open_database(settings).begin() as connection:
@@ -45,7 +48,8 @@ def create(config_file: str | None, tenant: str | None, source: str | None, scop
     if quiet:
         click.echo(key.text)
         return
-    meant = f"for {tenant}/{source}" if source else f"looks up contacts of {tenant}"
+    does = "looks up contacts" if scope == "lookup" else "tells outcomes"
+    meant = f"for {tenant}/{source}" if source else f"{does} of {tenant}"
     click.echo(f"key id  {key.key_id}   ({meant}; `leads keys revoke {key.key_id}` ends it)")
     click.echo(f"key     {key.text}")
     click.echo("Keep it now: it is not shown again.")
@@ -82,12 +86,13 @@ def revoke(config_file: str | None, key_id: str) -> None:
 
     KEY_ID is its id, or the whole key. Running capture services refuse it within two seconds.
     """
-    from leads_pipeline.storage.api_keys import revoke_api_key
+    from leads_pipeline.storage.api_keys import KeyScope, revoke_api_key
     from leads_pipeline.storage.open import open_database
 
     with open_database(load_settings(config_file)).begin() as connection:
         key = revoke_api_key(connection, key_id, now=SystemClock().now())
-    meant = f"{key.tenant}/{key.source}" if key.source else f"look-ups of {key.tenant}"
+    does = "look-ups" if key.scope is KeyScope.LOOKUP else "outcomes"
+    meant = f"{key.tenant}/{key.source}" if key.source else f"{does} of {key.tenant}"
     click.echo(f"{key.key_id} ({meant}) is revoked")
 
 

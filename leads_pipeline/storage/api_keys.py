@@ -1,4 +1,4 @@
-"""API keys: one names the tenant and what its holder may do: post leads of one source, or ask for contacts.
+"""API keys: one names the tenant and what its holder may do: post leads of a source, ask for contacts, tell outcomes.
 
 A key is ``lp_<key id>_<secret>``: the id is public, the secret has 256 random bits and is shown once. Only a SHA-256 is
 kept; a slow hash would add nothing against guessing 256 bits, and the door checks every request.
@@ -22,10 +22,11 @@ KEYS_IN_FORCE = "select key_id, tenant, scope, source, key_sha256 from api_keys 
 
 
 class KeyScope(StrEnum):
-    """What a key is for. None does both: a key that posts may stand in a public page."""
+    """What a key is for. None does two: a key that posts may stand in a public page."""
 
     POST = "post"
     LOOKUP = "lookup"
+    OUTCOMES = "outcomes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,11 @@ def create_api_key(connection: sa.Connection, *, tenant: str, source: str, now: 
 def create_lookup_key(connection: sa.Connection, *, tenant: str, now: datetime) -> NewApiKey:
     """Make a key that asks for the tenant's contacts."""
     return _create(connection, tenant=tenant, scope=KeyScope.LOOKUP, source=None, now=now)
+
+
+def create_outcomes_key(connection: sa.Connection, *, tenant: str, now: datetime) -> NewApiKey:
+    """Make a key that tells what became of the tenant's leads."""
+    return _create(connection, tenant=tenant, scope=KeyScope.OUTCOMES, source=None, now=now)
 
 
 def _create(connection: sa.Connection, *, tenant: str, scope: KeyScope, source: str | None, now: datetime) -> NewApiKey:

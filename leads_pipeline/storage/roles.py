@@ -43,6 +43,8 @@ _GRANTS: dict[str, tuple[str, ...]] = {
         "grant usage on schema {schema} to {role}",
         "grant insert on {schema}.buffer, {schema}.ingest_keys, {schema}.capture_batches to {role}",
         "grant insert on {schema}.redis_incarnations to {role}",
+        # Which of the outcomes that it was sent are new, and nothing else of any.
+        "grant insert, select (outcome_id) on {schema}.outcomes to {role}",
         # How much waits, and since when; of a lead itself nothing.
         "grant select (lead_id, tenant, source, lane, received_at) on {schema}.buffer to {role}",
         "grant select on {schema}.ingest_keys, {schema}.api_keys, {schema}.alembic_version to {role}",

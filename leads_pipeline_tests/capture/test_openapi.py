@@ -19,11 +19,12 @@ from schemathesis.specs.openapi.definitions import OPENAPI_31
 from leads_pipeline.capture.contact_lookup import LOOKUP_PATH
 from leads_pipeline.capture.openapi import REFUSED, openapi_document
 from leads_pipeline.capture.openapi_lookup import ASKED_BY
+from leads_pipeline.capture.outcome_posts import OUTCOMES_PATH
 from leads_pipeline.capture.refusals import REFUSALS, Code
 from leads_pipeline.clock import FrozenClock, SystemClock
 from leads_pipeline.config import Settings, parse_settings
-from leads_pipeline.domain import contact_lookup
-from leads_pipeline.storage.api_keys import create_lookup_key
+from leads_pipeline.domain import contact_lookup, outcomes
+from leads_pipeline.storage.api_keys import create_lookup_key, create_outcomes_key
 from leads_pipeline_tests.capture.running import Capture, make_key, running_service
 from leads_pipeline_tests.conftest import LEADS_YAML
 
@@ -95,6 +96,7 @@ def test_what_a_contact_is_asked_by_and_told_is_the_code_s(settings: Settings):
     assert list(ASKED_BY) == list(contact_lookup.AskedBy)
     assert schemas["ContactQuestion"]["properties"].keys() == {*contact_lookup.AskedBy, "country"}
     assert schemas["ContactAnswer"]["properties"].keys() == contact_lookup.answer(None).keys()
+    assert tuple(sorted(schemas["Outcome"]["properties"])) == tuple(sorted(outcomes.FIELDS))
 
 
 # --- schemathesis ------------------------------------------------------------------------------------------------
@@ -126,20 +128,23 @@ def test_the_running_service_keeps_every_promise_of_the_document(
         keys = {source: make_key(engine, clock, source=source) for source in ("website", "webinar")}
         with engine.begin() as connection:
             lookup_key = create_lookup_key(connection, tenant="acme", now=clock.now()).text
+            outcomes_key = create_outcomes_key(connection, tenant="acme", now=clock.now()).text
+        of_path = {LOOKUP_PATH: {"website": lookup_key}, OUTCOMES_PATH: {"website": outcomes_key}}
         found: Counter[tuple[str, str, int]] = Counter()
         for result in _described(url).get_all_operations():
             operation = result.ok()
             for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE):
                 # Only where something is sent that the document restricts.
-                if mode is GenerationMode.POSITIVE or operation.path in ("/v1/leads", "/v1/leads/batch", LOOKUP_PATH):
-                    asks = operation.path == LOOKUP_PATH
-                    found += _hold_to_its_word(operation, mode, url=url, keys={"website": lookup_key} if asks else keys)
+                if mode is GenerationMode.POSITIVE or operation.path in ("/v1/leads", "/v1/leads/batch", *of_path):
+                    found += _hold_to_its_word(operation, mode, url=url, keys=of_path.get(operation.path, keys))
     positive, negative = "positive", "negative"
     assert found["/v1/leads", positive, 202]
     assert found["/v1/leads/batch", positive, 202]
     assert found["/v1/in/{tenant}/{source}", positive, 202]
     assert sum(found[LOOKUP_PATH, positive, status] for status in (200, 422))
     assert sum(found[LOOKUP_PATH, negative, status] for status in (400, 415, 422))
+    assert found[OUTCOMES_PATH, positive, 202]
+    assert sum(found[OUTCOMES_PATH, negative, status] for status in (400, 415, 422))
     assert sum(found["/v1/leads", negative, status] for status in (400, 415, 422))
     assert not {status for _path, _mode, status in found if status >= 500}
 

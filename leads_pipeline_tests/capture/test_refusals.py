@@ -19,7 +19,7 @@ from sqlalchemy.engine import make_url
 from leads_pipeline.capture.refusals import REFUSALS, Code
 from leads_pipeline.clock import FrozenClock
 from leads_pipeline.config import BoundsSettings, BufferSettings, parse_settings
-from leads_pipeline.storage.api_keys import create_lookup_key
+from leads_pipeline.storage.api_keys import create_lookup_key, create_outcomes_key
 from leads_pipeline_tests.capture.running import (
     Capture,
     blocked_writers,
@@ -232,6 +232,12 @@ def _asked(capture: Capture, engine: sa.Engine, question: dict[str, str]) -> htt
     return capture.post(question, "/v1/contacts/lookup", Authorization=f"Bearer {key}")
 
 
+def _told(capture: Capture, engine: sa.Engine, outcomes: Any) -> httpx.Response:
+    with engine.begin() as connection:
+        key = create_outcomes_key(connection, tenant="acme", now=capture.clock.now()).text
+    return capture.post(outcomes, "/v1/outcomes", Authorization=f"Bearer {key}")
+
+
 def _contacts_unreadable(capture: Capture, engine: sa.Engine) -> httpx.Response:
     with engine.begin() as connection:
         connection.execute(sa.text("revoke select on match_records from leads_lookup"))
@@ -248,6 +254,8 @@ NEEDS_ENGINE: dict[Code, Callable[[Capture, sa.Engine], httpx.Response]] = {
     Code.TOO_MANY_REQUESTS: _too_often,
     Code.BUFFER_FULL: _full_buffer,
     Code.INVALID_LOOKUP: lambda capture, engine: _asked(capture, engine, {"email": SECRET}),
+    Code.INVALID_OUTCOME: lambda capture, engine: _told(capture, engine, {"kind": SECRET}),
+    Code.TOO_MANY_OUTCOMES: lambda capture, engine: _told(capture, engine, [SECRET] * 1_001),
     Code.LOOKUP_UNAVAILABLE: _contacts_unreadable,
 }
 SCENARIOS: dict[Code, Callable[[Capture], httpx.Response]] = {

@@ -1,4 +1,4 @@
-"""`leads keys`: keys that post leads of a source, and keys that look contacts up."""
+"""`leads keys`: keys that post leads of a source, that look contacts up, that tell outcomes."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -40,6 +40,14 @@ def test_a_key_posts_for_a_source_or_looks_up_contacts_of_a_tenant(keys: Keys, e
     assert "website" in listed
 
 
+def test_a_key_tells_outcomes_of_a_tenant(keys: Keys, engine: sa.Engine) -> None:
+    made = keys("create", "--tenant", "acme", "--scope", "outcomes")
+    assert "tells outcomes of acme" in made.output
+    [row] = rows_of(engine, schema.api_keys)
+    assert (row["scope"], row["source"]) == ("outcomes", None)
+    assert "outcomes of acme" in keys("revoke", row["key_id"]).output
+
+
 def test_quietly_the_key_is_printed_alone_and_revoking_says_what_it_was_for(keys: Keys) -> None:
     text = keys("create", "--tenant", "acme", "--scope", "lookup", "--quiet").output.strip()
     assert text.startswith("lp_")
@@ -52,6 +60,7 @@ def test_quietly_the_key_is_printed_alone_and_revoking_says_what_it_was_for(keys
     [
         (["--tenant", "acme"], "a key of scope post needs its --source"),
         (["--tenant", "acme", "--scope", "lookup", "--source", "website"], "one of scope lookup is for the whole"),
+        (["--tenant", "acme", "--scope", "outcomes", "--source", "website"], "one of scope outcomes is for the whole"),
         (["--scope", "lookup"], "name one with --tenant: acme, globex"),
         (["--scope", "lookup", "--tenant", "nobody"], "has no tenant 'nobody'; it has: acme, globex"),
         (["--tenant", "acme", "--source", "nowhere"], "has no source 'nowhere'"),

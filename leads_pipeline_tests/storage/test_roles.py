@@ -26,6 +26,7 @@ CAPTURE_MAY = {
     "ingest_keys": {"select", "insert"},
     "capture_batches": {"insert"},
     "redis_incarnations": {"insert"},
+    "outcomes": {"insert"},
     "api_keys": READ,
     "alembic_version": READ,
 }

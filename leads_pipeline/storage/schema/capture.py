@@ -18,7 +18,7 @@ api_keys = table(
     "api_keys",
     text_column("key_id", primary_key=True),  # the public prefix of the key
     tenant_column(),
-    text_column("scope", server_default="post"),  # post: leads of its source; lookup: asks for contacts
+    text_column("scope", server_default="post"),  # post: leads of its source; lookup; outcomes
     text_column("source", nullable=True),  # of scope post
     text_column("key_sha256"),
     when_column("created_at"),
