@@ -27,6 +27,7 @@ from leads_pipeline.config import Settings, inherited_environment, load_settings
 from leads_pipeline.defs.identity_rebuild import rebuild_identity
 from leads_pipeline.defs.match_model import matching_model, matching_model_training, matching_model_weekly
 from leads_pipeline.defs.resources import FLOW, FlowResource
+from leads_pipeline.defs.runs import BACKGROUND, SERIAL_TAG
 from leads_pipeline.errors import LeadsError
 from leads_pipeline.storage.database import sqlalchemy_url
 from leads_pipeline.storage.open import url_of
@@ -144,7 +145,7 @@ def build_defs(
     marts = dg.define_asset_job(
         "marts",
         selection=dg.AssetSelection.assets(dbt_models),
-        tags={"leads/serial": "marts", "dagster/priority": "-10"},
+        tags={SERIAL_TAG: "marts", "dagster/priority": "-10", **BACKGROUND},
         description="Builds and tests the views and tables that analysts read.",
     )
     return dg.Definitions(

@@ -15,6 +15,7 @@ from leads_pipeline.defs.expectations import expectations
 from leads_pipeline.defs.jobs import JOBS
 from leads_pipeline.defs.maintenance import maintenance, maintenance_daily, reverification, reverification_hourly
 from leads_pipeline.defs.resources import CRM_IO_MANAGER, FLOW, FlowResource
+from leads_pipeline.defs.run_retention import retention, retention_hourly
 from leads_pipeline.defs.schedules import SCHEDULES
 from leads_pipeline.defs.sensors import SENSORS
 from leads_pipeline.defs.validation_checks import VALIDATION_CHECKS
@@ -30,9 +31,9 @@ def build_defs(flow: FlowResource | FlowContext | None = None) -> dg.Definitions
     return dg.Definitions(
         assets=(*ASSETS, verifications),
         asset_checks=(*SLO_CHECKS, *VALIDATION_CHECKS, *VERIFICATION_CHECKS, *DELIVERY_CHECKS, expectations),
-        jobs=(*JOBS, maintenance, reverification),
+        jobs=(*JOBS, maintenance, reverification, retention),
         sensors=SENSORS,
-        schedules=(*SCHEDULES, maintenance_daily, reverification_hourly),
+        schedules=(*SCHEDULES, maintenance_daily, reverification_hourly, retention_hourly),
         resources={FLOW: flow, CRM_IO_MANAGER: CrmIOManager(flow=flow)},
         # The chain runs in one process: a process per step costs many times the work.
         executor=dg.in_process_executor,

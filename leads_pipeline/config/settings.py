@@ -150,6 +150,15 @@ class RetentionSettings(Model):
     slo_history_days: Annotated[int, Field(ge=31)] = Field(
         400, description="How long it is kept what promises came to; after two days, one row an hour."
     )
+    runs_days: Annotated[int, Field(gt=0)] = Field(
+        7, description="Dagster's runs of jobs that start all day: near_real_time, delivery, verification."
+    )
+    check_runs_days: Annotated[int, Field(gt=0)] = Field(2, description="Runs of slo_checks.")
+    other_runs_days: Annotated[int, Field(gt=0)] = Field(30, description="Runs of all other jobs.")
+    failed_runs_days: Annotated[int, Field(gt=0)] = Field(30, description="Runs that failed, of any job.")
+    runs_kept_per_job: Annotated[int, Field(ge=0, le=1_000)] = Field(
+        20, description="So many newest runs of each job are kept, however old."
+    )
 
 
 class Settings(Model):

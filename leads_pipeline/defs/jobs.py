@@ -21,7 +21,7 @@ from leads_pipeline.defs.checks import (
 )
 from leads_pipeline.defs.delivery_checks import DELIVERY_CHECKS
 from leads_pipeline.defs.expectations import LANES_TAG, expectations
-from leads_pipeline.defs.runs import SERIAL_TAG
+from leads_pipeline.defs.runs import BACKGROUND, SERIAL_TAG
 from leads_pipeline.defs.validation_checks import quality_holds, validation_rules
 from leads_pipeline.defs.verification import VERIFICATIONS, VerificationConfig, verifications
 from leads_pipeline.defs.verification_checks import VERIFICATION_CHECKS
@@ -85,7 +85,7 @@ batch = dg.define_asset_job(
     "batch",
     selection=_CHAIN - _SCHEDULED_ONLY - _RULES_IN_SQL,
     config=dg.RunConfig(ops=dict(chain_config((Lane.BATCH,)))),
-    tags=_serial("batch", **{"dagster/priority": "-10", LANES_TAG: str(Lane.BATCH)}),
+    tags=_serial("batch", **{"dagster/priority": "-10", LANES_TAG: str(Lane.BATCH), **BACKGROUND}),
     description="The batch lane. What Great Expectations is not content with is held before it is matched.",
 )
 

@@ -2,17 +2,16 @@
 
 And once an hour, where leads.yaml wants it: contacts whose verdict has expired are asked for again.
 
-Dagster keeps every run's events for good (about 80 KB a run); its retention settings cover only ticks, so old runs are
-deleted here. Latest materialisations survive that. Keep out: anything that a person must decide.
+Keep out: anything that a person must decide, and Dagster's own tables (``defs.run_retention``).
 """
 
-from collections.abc import Callable, Mapping
-from datetime import datetime, timedelta
+from collections.abc import Callable
+from datetime import timedelta
 
 import dagster as dg
 import sqlalchemy as sa
 
-from leads_pipeline.defs.runs import FINISHED, SERIAL_TAG, has_unfinished_run
+from leads_pipeline.defs.runs import BACKGROUND, SERIAL_TAG, has_unfinished_run
 from leads_pipeline.defs.shield import LOST_CONNECTION, shielded
 from leads_pipeline.domain.ids import uuid7
 from leads_pipeline.flows import FlowContext, reverify
@@ -25,15 +24,6 @@ from leads_pipeline.storage.velocity import prune_velocity
 from leads_pipeline.storage.verdicts import Stamp, prune_cache
 from leads_pipeline.storage.verification_calls import prune_calls
 
-# How long a job's runs are kept. A job that starts often is of interest for a short time.
-RUNS_KEPT: Mapping[str, timedelta] = {
-    "slo_checks": timedelta(days=2),
-    "near_real_time": timedelta(days=7),
-    "delivery": timedelta(days=7),
-    "verification": timedelta(days=7),
-}
-OTHER_RUNS_KEPT = timedelta(days=30)
-
 # A sender can invent names, and only so many are remembered: those of long ago make room.
 UNUSED_FIELDS_KEPT = timedelta(days=90)
 
@@ -43,8 +33,6 @@ CALLS_KEPT = timedelta(days=400)
 EXPIRED_VERDICTS_KEPT = timedelta(days=30)
 
 GIVEN_UP_AT_ONCE = 5_000
-# A deletion takes about 30 ms: one day's pruning ends within two minutes, the rest is done the next day.
-RUNS_PRUNED_AT_ONCE = 4_000
 
 
 @dg.op(retry_policy=LOST_CONNECTION, description="Creates the monthly partitions that the next leads need.")
@@ -105,37 +93,15 @@ def prune_verification(context: dg.OpExecutionContext, flow: dg.ResourceParam[Fl
     context.add_output_metadata(pruned)
 
 
-@dg.op(description="Deletes runs that are older than their job's runs are kept.")
-def prune_runs(context: dg.OpExecutionContext, flow: dg.ResourceParam[FlowContext]) -> None:
-    pruned = delete_old_runs(context.instance, now=flow.clock.now(), limit=RUNS_PRUNED_AT_ONCE)
-    context.add_output_metadata({"pruned": pruned})
-
-
-def delete_old_runs(instance: dg.DagsterInstance, *, now: datetime, limit: int) -> int:
-    """Delete finished runs past their time, oldest first, at most ``limit``. Returns how many."""
-    names = [*RUNS_KEPT, None]
-    pruned = 0
-    for name in names:
-        until = now - (RUNS_KEPT[name] if name is not None else OTHER_RUNS_KEPT)
-        filters = dg.RunsFilter(job_name=name, created_before=until, statuses=FINISHED)
-        for record in instance.get_run_records(filters, limit=limit - pruned, ascending=True):
-            instance.delete_run(record.dagster_run.run_id)
-            pruned += 1
-        if pruned >= limit:
-            break
-    return pruned
-
-
 @dg.job(
-    description="Daily upkeep: partitions ahead, expired bookkeeping and old runs gone.",
-    tags={SERIAL_TAG: "maintenance", "dagster/priority": "-20"},
+    description="Daily upkeep: partitions ahead, expired bookkeeping gone.",
+    tags={SERIAL_TAG: "maintenance", "dagster/priority": "-20", **BACKGROUND},
 )
 def maintenance() -> None:
     make_partitions()
     prune_ingest_keys()
     prune_source_fields()
     prune_verification()
-    prune_runs()
 
 
 maintenance_daily = dg.ScheduleDefinition(
@@ -159,7 +125,7 @@ def ask_for_expired_verdicts(context: dg.OpExecutionContext, flow: dg.ResourcePa
 
 @dg.job(
     description="Where verification.cache.reverify says when_expired: look-ups of contacts whose verdict has expired.",
-    tags={SERIAL_TAG: "reverification", "dagster/priority": "-20"},
+    tags={SERIAL_TAG: "reverification", "dagster/priority": "-20", **BACKGROUND},
 )
 def reverification() -> None:
     ask_for_expired_verdicts()

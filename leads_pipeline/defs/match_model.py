@@ -11,7 +11,7 @@ import dagster as dg
 from pydantic import Field
 
 from leads_pipeline.defs.metadata import markdown_table
-from leads_pipeline.defs.runs import SERIAL_TAG
+from leads_pipeline.defs.runs import BACKGROUND, SERIAL_TAG
 from leads_pipeline.defs.shield import LOST_CONNECTION, shielded
 from leads_pipeline.domain.stage import Stage
 from leads_pipeline.errors import LeadsError
@@ -112,7 +112,7 @@ def _percent(share: float | None) -> str:
 matching_model_training = dg.define_asset_job(
     "matching_model_training",
     selection=dg.AssetSelection.assets(matching_model),
-    tags={SERIAL_TAG: "matching_model_training", "dagster/priority": "-20"},
+    tags={SERIAL_TAG: "matching_model_training", "dagster/priority": "-20", **BACKGROUND},
     description="Learns each tenant's matching model anew; activating one stays with a person.",
 )
 

@@ -14,6 +14,9 @@ PROGRESS_TAG = "leads/progress"
 # dagster.yaml allows one run per value of this tag, whoever asks for it.
 SERIAL_TAG = "leads/serial"
 
+# Of those that may wait dagster.yaml lets two run at once, so that places are left for what may not.
+BACKGROUND = {"leads/pace": "background"}
+
 UNFINISHED = [
     dg.DagsterRunStatus.QUEUED,
     dg.DagsterRunStatus.NOT_STARTED,

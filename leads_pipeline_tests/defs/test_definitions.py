@@ -137,6 +137,7 @@ def test_all_automation_runs_without_a_click(loaded):
         "slo_checks_every_five_minutes": "*/5 * * * *",
         "maintenance_daily": "30 3 * * *",
         "reverification_hourly": "40 * * * *",
+        "retention_hourly": "50 * * * *",
     }
     for name, cron in crons.items():
         schedule = loaded.resolve_schedule_def(name)
@@ -181,4 +182,7 @@ def test_the_instance_stores_in_postgresql_watches_runs_and_sends_nothing(stored
     assert stored_instance.run_monitoring_max_runtime_seconds
     assert not stored_instance.telemetry_enabled
     limits = stored_instance.get_concurrency_config().run_queue_config.tag_concurrency_limits
-    assert limits == [{"key": "leads/serial", "value": {"applyLimitPerUniqueValue": True}, "limit": 1}]
+    assert limits == [
+        {"key": "leads/serial", "value": {"applyLimitPerUniqueValue": True}, "limit": 1},
+        {"key": "leads/pace", "value": "background", "limit": 2},
+    ]
