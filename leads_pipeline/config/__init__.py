@@ -43,7 +43,9 @@ from leads_pipeline.config.environment import (
 from leads_pipeline.config.limits import DailyLimit, EndpointClassLimits, RequestLimits, WindowLimit
 from leads_pipeline.config.loading import CONFIG_VARIABLE, config_path, json_schema, load_settings, parse_settings
 from leads_pipeline.config.matching import MatchingSettings, MatchRuleSettings
+from leads_pipeline.config.measure_names import MEASURE_NAMES, SHARES, ZERO_IF_UNNAMED
 from leads_pipeline.config.objectives import ObjectiveSettings, SloSettings, span_in_words
+from leads_pipeline.config.policies import ACTION_SCOPES, PolicySettings, ThenSettings, WhenSettings
 from leads_pipeline.config.settings import (
     DEFAULT_CONFIG_NAME,
     BoundsSettings,
@@ -87,6 +89,7 @@ from leads_pipeline.config.verification import (
 )
 
 __all__ = [
+    "ACTION_SCOPES",
     "CONFIG_VARIABLE",
     "DATABASE_URL_VARIABLE",
     "DEFAULT_CONFIG_NAME",
@@ -96,10 +99,13 @@ __all__ = [
     "LEAD_FIELDS",
     "LOOKUP_DATABASE_URL_VARIABLE",
     "MANY_RECORDS",
+    "MEASURE_NAMES",
     "OWN_MAPPING",
+    "SHARES",
     "SIGNED_KINDS",
     "VENDOR_BATCH_SIZES",
     "VENDOR_LOOKUPS",
+    "ZERO_IF_UNNAMED",
     "ZOHO_MAPPING",
     "BoundsSettings",
     "BreakerSettings",
@@ -129,6 +135,7 @@ __all__ = [
     "OwnDomains",
     "OwnLocalParts",
     "PipelineSettings",
+    "PolicySettings",
     "ProviderSettings",
     "RedisSettings",
     "RequestLimits",
@@ -146,6 +153,7 @@ __all__ = [
     "SqlSettings",
     "SurvivorshipSettings",
     "TenantSettings",
+    "ThenSettings",
     "TierSettings",
     "Transform",
     "TriageRule",
@@ -154,6 +162,7 @@ __all__ = [
     "VerdictCacheSettings",
     "VerificationSettings",
     "WebhookSettings",
+    "WhenSettings",
     "WindowLimit",
     "ZohoSettings",
     "config_path",

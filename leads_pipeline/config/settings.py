@@ -4,13 +4,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, PrivateAttr, model_validator
+from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from leads_pipeline.config.base import Model, Name, Network, SecretRef
+from leads_pipeline.config.default_policies import with_defaults
 from leads_pipeline.config.delivery import DeliverySettings, RetrySettings
 from leads_pipeline.config.destinations import Destination
 from leads_pipeline.config.matching import MatchingSettings
 from leads_pipeline.config.objectives import SloSettings
+from leads_pipeline.config.policies import PolicySettings
 from leads_pipeline.config.sources import KeyRate, SourceSettings
 from leads_pipeline.config.survivorship import Rules, SurvivorshipSettings
 from leads_pipeline.config.validation import ValidationSettings
@@ -179,9 +181,34 @@ class Settings(Model):
     delivery: DeliverySettings = DeliverySettings()
     retry: RetrySettings = RetrySettings()
     slos: SloSettings = Field(default_factory=lambda: SloSettings.model_validate({}))
+    policies: dict[Name, PolicySettings] = Field(
+        default_factory=lambda: {name: PolicySettings.model_validate(rule) for name, rule in with_defaults({}).items()},
+        description="Rules that act on what is measured, beside those that are shipped; the same name changes one.",
+    )
     retention: RetentionSettings = RetentionSettings()
 
     _path: Path = PrivateAttr(default=Path(DEFAULT_CONFIG_NAME))
+
+    @field_validator("policies", mode="before")
+    @classmethod
+    def _shipped_rules_stay(cls, value: object) -> object:
+        return with_defaults(value) if isinstance(value, dict) else value
+
+    @model_validator(mode="after")
+    def _rules_lower_tiers_that_exist(self) -> Self:
+        tiers = list(self.verification.tiers)
+        for name, rule in self.policies.items():
+            for key in ("tier", "to"):
+                tier = getattr(rule.then, key)
+                if tier is not None and tier not in tiers:
+                    raise ValueError(f"policies.{name}.then.{key} names {tier!r}; defined tiers: {', '.join(tiers)}")
+            tier, lower = rule.then.tier, rule.then.to
+            if lower is not None and tiers.index(lower) <= tiers.index(tier or tiers[0]):
+                raise ValueError(
+                    f"policies.{name}.then.to = {lower!r} is not lower than {tier or tiers[0]!r}; "
+                    f"the order, most thorough first: {', '.join(tiers)}"
+                )
+        return self
 
     @model_validator(mode="after")
     def _destinations_exist(self) -> Self:

@@ -30,6 +30,7 @@ from leads_pipeline.steps.validated_leads import validate_leads
 from leads_pipeline.storage import pending
 from leads_pipeline.storage.database import translated_errors
 from leads_pipeline.storage.lead_fetches import tenants_to_fetch_for
+from leads_pipeline.storage.orders import OrdersWatch
 from leads_pipeline.telemetry import get_logger
 
 log = get_logger(__name__)
@@ -135,6 +136,7 @@ class _Drain:
         self._runner_id = runner_id
         self._buffers = buffers_to_drain(context.settings, context.engine) if stage is Stage.RAW_LEADS else ()
         self._step = _step(context, stage, self._buffers)
+        self._orders = OrdersWatch(context.engine, clock=context.clock)
         self._limits: dict[str, int] = {}
         self._set_aside: Counter[str] = Counter()
         self.finished: set[str] = set()
@@ -180,11 +182,17 @@ class _Drain:
         return waiting, oldest
 
     def take(self, tenant: str, now: datetime) -> None:
-        """Take one chunk of ``tenant``."""
+        """Take one chunk of ``tenant``, of the lanes that no rule pauses, as large as rules have it."""
+        orders = self._orders.now()
+        lanes = orders.lanes_open(tenant, self._lanes)
+        if not lanes:
+            self.finished.add(tenant)
+            return
+        usual = self._context.settings.pipeline.chunk_size
         chunk = Chunk(
             tenant=tenant,
-            lanes=self._lanes,
-            limit=self._limits.get(tenant, self._context.settings.pipeline.chunk_size),
+            lanes=lanes,
+            limit=self._limits.get(tenant) or orders.chunk_size(usual, tenant=tenant, lanes=lanes),
             batch_id=BatchId(uuid7(now)),
             runner_id=self._runner_id,
             now=now,
