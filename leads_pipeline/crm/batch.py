@@ -25,6 +25,7 @@ from leads_pipeline.domain.snapshot import Snapshot, acknowledged, difference, u
 from leads_pipeline.domain.stage import Operation, OutboxState
 from leads_pipeline.storage.dead_letters import DeadLetter, supersede, write_dead_letters
 from leads_pipeline.storage.destination_schemas import marks_now, note_withheld, want_again
+from leads_pipeline.storage.latency import Measure, measure_deliveries, measure_latency
 from leads_pipeline.storage.outbox import (
     Settlement,
     cancel,
@@ -110,6 +111,7 @@ def claim_batch(
     lease: timedelta,
     owner: int | None,
     now: datetime,
+    measure: Measure = measure_latency,
 ) -> ClaimedBatch:
     """Take what is still due of ``outbox_ids`` with the contacts as they are now; they may be of several tenants.
 
@@ -192,7 +194,7 @@ def claim_batch(
         spared={"cancelled": len(gone), "suppressed": len(suppressed), "unchanged": len(unchanged)},
         request=request,
     )
-    _settle_unchanged(connection, batch, unchanged, now=now)
+    _settle_unchanged(connection, batch, unchanged, measure=measure, now=now)
     return batch
 
 
@@ -211,6 +213,7 @@ def settle_batch(
     budgets: RetryBudgets,
     jitter: Callable[[], float],
     now: datetime,
+    measure: Measure = measure_latency,
 ) -> SettledBatch:
     """Write what became of the batch's records of ``operation``. A record without a verdict is ambiguous."""
     records = {record.outbox_id: record for record in batch.records_of(operation)}
@@ -247,6 +250,7 @@ def settle_batch(
     delivered = [i.outbox_id for i in settled if settlements[i.outbox_id].step.state is OutboxState.DELIVERED]
     write_dead_letters(connection, [_dead_letter(batch, records[i], settlements[i], now=now) for i in dead])
     supersede(connection, delivered, now=now)
+    measure_deliveries(connection, measure, [batch.rows[i] for i in delivered], destination=destination, now=now)
     _want_mended(connection, batch, delivered, now=now)
     claimed = (batch.rows[outbox_id].claims_record for outbox_id in delivered)
     forget_handed_on(connection, [item for item in claimed if item], destination=destination)
@@ -298,7 +302,12 @@ def _holds_all(row: ClaimedRow, record: CrmRecord) -> bool:
 
 
 def _settle_unchanged(
-    connection: sa.Connection, batch: ClaimedBatch, unchanged: Sequence[CrmRecord], *, now: datetime
+    connection: sa.Connection,
+    batch: ClaimedBatch,
+    unchanged: Sequence[CrmRecord],
+    *,
+    measure: Measure,
+    now: datetime,
 ) -> None:
     if not unchanged:
         return
@@ -315,6 +324,8 @@ def _settle_unchanged(
     ]
     settle(connection, settlements, token=batch.token, operation=Operation.UPSERT, now=now)
     supersede(connection, [item.outbox_id for item in unchanged], now=now)
+    rows = [batch.rows[item.outbox_id] for item in unchanged]
+    measure_deliveries(connection, measure, rows, destination=batch.request.destination, now=now)
     _want_mended(connection, batch, [item.outbox_id for item in unchanged], now=now)
 
 

@@ -15,6 +15,7 @@ from leads_pipeline.clock import Clock
 from leads_pipeline.config import Settings
 from leads_pipeline.crm.claiming import QueueGate
 from leads_pipeline.storage.claim_owners import ClaimOwner
+from leads_pipeline.storage.latency import Measure
 
 
 class Company:
@@ -54,6 +55,7 @@ class Delivering:
     jitter: Callable[[], float]
     prepare: Callable[[str], None]
     passes: QueueGate
+    measure: Measure
 
 
 def run_all(calls: Sequence[Callable[[], Any]], *, stopping: threading.Event) -> None:

@@ -36,6 +36,7 @@ from leads_pipeline.domain.stage import Lane, Operation
 from leads_pipeline.errors import AccountParked, CrmError, Overtaken
 from leads_pipeline.outbound.gate import Gate
 from leads_pipeline.storage.bulk_jobs import StoredJob, add_job, end_job, keep_job, note_batch, note_step, take_job
+from leads_pipeline.storage.latency import Measure, measure_latency
 from leads_pipeline.storage.sync_batches import is_written
 from leads_pipeline.telemetry import get_logger
 
@@ -99,6 +100,7 @@ class Jobs:
         budgets: RetryBudgets,
         jitter: Callable[[], float],
         step_lease: timedelta,
+        measure: Measure = measure_latency,
     ) -> None:
         """``step_lease``: so long after a step was begun another process may take it again."""
         self._engine = engine
@@ -110,6 +112,7 @@ class Jobs:
         self._budgets = budgets
         self._jitter = jitter
         self._step_lease = step_lease
+        self._measure = measure
 
     @property
     def traits(self) -> JobTraits | None:
@@ -284,6 +287,7 @@ class Jobs:
             budgets=self._budgets,
             jitter=self._jitter,
             now=self._clock.now(),
+            measure=self._measure,
         )
 
 

@@ -101,8 +101,9 @@ class DestinationRun:
             budgets=self._budgets,
             jitter=work.jitter,
             step_lease=self._lease,
+            measure=work.measure,
         )
-        self._settling = Settling(work.engine, name, self._budgets, work.jitter, work.clock)
+        self._settling = Settling(work.engine, name, self._budgets, work.jitter, work.clock, work.measure)
         # Whoever asked for something just now does not wait for a job.
         self._urgent_lanes = [lane for lane in lanes if lane is Lane.REAL_TIME]
         self._job_lanes = [lane for lane in lanes if lane not in self._urgent_lanes]
@@ -337,6 +338,7 @@ class DestinationRun:
                 lease=self._jobs.lease() if as_job else self._lease,
                 owner=owner,
                 now=now,
+                measure=self._work_of_all.measure,
             )
             self.tally.add(records=len(batch.records), **batch.spared)
             if as_job:

@@ -16,6 +16,7 @@ from leads_pipeline.crm.failures import is_everybodys, tell, unreadable
 from leads_pipeline.crm.port import RecordVerdict
 from leads_pipeline.domain.retry import RetryBudgets
 from leads_pipeline.domain.stage import Operation
+from leads_pipeline.storage.latency import Measure, measure_latency
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,7 @@ class Settling:
     budgets: RetryBudgets
     jitter: Callable[[], float]
     clock: Clock
+    measure: Measure = measure_latency
 
     def settle(
         self, batch: ClaimedBatch, answered: Sequence[RecordVerdict], *, operation: Operation
@@ -56,5 +58,12 @@ class Settling:
         now = self.clock.now()
         with self.engine.begin() as connection:
             return settle_batch(
-                connection, batch, answered, operation=operation, budgets=self.budgets, jitter=self.jitter, now=now
+                connection,
+                batch,
+                answered,
+                operation=operation,
+                budgets=self.budgets,
+                jitter=self.jitter,
+                now=now,
+                measure=self.measure,
             )

@@ -87,6 +87,7 @@ def deliver(context: FlowContext, plan: SyncPlan, *, runner_id: str) -> SyncRepo
             clock=context.clock,
             runner_id=runner_id,
             prepare=check_mapping,
+            measure=context.measure,
             more_to_come=partial(leads_on_their_way, context) if plan.follow else None,
         )
 

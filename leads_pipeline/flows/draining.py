@@ -294,15 +294,15 @@ class _Drain:
 
 
 def _step(context: FlowContext, stage: Stage, buffers: Sequence[LeadBuffer]) -> Step:
-    engine, settings = context.engine, context.settings
+    engine, settings, measure = context.engine, context.settings, context.measure
     if stage is Stage.RAW_LEADS:
-        return lambda chunk: move_raw_leads(engine, chunk, buffers=buffers)
+        return lambda chunk: move_raw_leads(engine, chunk, buffers=buffers, measure=measure)
     if stage is Stage.VALIDATED_LEADS:
-        return lambda chunk: validate_leads(engine, chunk, settings=settings)
+        return lambda chunk: validate_leads(engine, chunk, settings=settings, measure=measure)
     if stage is Stage.DEDUPED_LEADS:
         return _dedupe_step(context)
     if stage is Stage.GOLDEN_CONTACTS:
-        return lambda chunk: refresh_golden_contacts(engine, chunk, settings=settings)
+        return lambda chunk: refresh_golden_contacts(engine, chunk, settings=settings, measure=measure)
     raise ValueError(f"{stage} is not drained: plan_sync and deliver serve it")
 
 
@@ -312,7 +312,7 @@ def _dedupe_step(context: FlowContext) -> Step:
     def step(chunk: Chunk) -> ChunkReport:
         # Asked for anew for every chunk: a model that is activated meanwhile serves the next one.
         scorer = scorers.scorer_of(chunk.tenant)
-        return dedupe_leads(context.engine, chunk, settings=context.settings, scorer=scorer)
+        return dedupe_leads(context.engine, chunk, settings=context.settings, scorer=scorer, measure=context.measure)
 
     return step
 

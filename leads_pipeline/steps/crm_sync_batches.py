@@ -31,6 +31,7 @@ from leads_pipeline.domain.stage import Lane
 from leads_pipeline.errors import ConfigError
 from leads_pipeline.storage.bulk_jobs import jobs_due
 from leads_pipeline.storage.claim_owners import claim_owner, release_dead_claims
+from leads_pipeline.storage.latency import Measure, measure_latency
 from leads_pipeline.storage.outbox_queues import count_due
 from leads_pipeline.telemetry import get_logger
 
@@ -138,6 +139,7 @@ def deliver(
     prepare: Callable[[str], None] = lambda _destination: None,
     more_to_come: Callable[[], bool] | None = None,
     passes: QueueGate = every_queue,
+    measure: Measure = measure_latency,
 ) -> SyncReport:
     """Carry out ``plan``: every destination by itself, ``limits.in_flight`` requests at once, until nothing is due.
 
@@ -167,7 +169,7 @@ def deliver(
         with claim_owner(engine) as owner:
             company = Company(len(served) + (more_to_come is not None))
             work = Delivering(
-                engine, settings, clock, runner_id, owner, company, threading.Event(), jitter, prepare, passes
+                engine, settings, clock, runner_id, owner, company, threading.Event(), jitter, prepare, passes, measure
             )
             runs = [
                 DestinationRun(name, work, client=chosen[name], lanes=plan.lanes, parked=parked.get(name))

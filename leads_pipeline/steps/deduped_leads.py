@@ -31,6 +31,7 @@ from leads_pipeline.storage.contact_consent import carry_on_leaving
 from leads_pipeline.storage.identity import ArrivingLead
 from leads_pipeline.storage.identity_links import PlacedLinks, StoredLink, placed
 from leads_pipeline.storage.identity_writing import UNCHANGED, Appearance, Assigned
+from leads_pipeline.storage.latency import Measure, measure_latency, took_at_dedupe
 from leads_pipeline.storage.pending import Waiting, claim, enqueue
 from leads_pipeline.storage.quality_holds import without_held
 
@@ -38,7 +39,9 @@ from leads_pipeline.storage.quality_holds import without_held
 CORRECTED = Reason("rule:corrected", None, {})
 
 
-def dedupe_leads(engine: sa.Engine, chunk: Chunk, *, settings: Settings, scorer: Scorer) -> ChunkReport:
+def dedupe_leads(
+    engine: sa.Engine, chunk: Chunk, *, settings: Settings, scorer: Scorer, measure: Measure = measure_latency
+) -> ChunkReport:
     """Resolve one chunk of one tenant.
 
     One transaction, under the tenant's identity lock: killed before the commit, the leads still wait at the door. A
@@ -59,9 +62,9 @@ def dedupe_leads(engine: sa.Engine, chunk: Chunk, *, settings: Settings, scorer:
         known = {lead.lead_id: _contact(lead) for lead in settled}
         contacts = {lead_id: report.survivors.get(contact, contact) for lead_id, contact in known.items()}
         _hand_over(connection, chunk, [*{**contacts, **report.contact_of}.items(), *report.left.items()], lanes)
-    counts = {**report.counts, "settled": len(settled)}
-    if held := len(claimed) - len(passing):
-        counts["held_back"] = held
+        measure(connection, *took_at_dedupe(chunk, passing, leads), now=chunk.now)
+    held = len(claimed) - len(passing)
+    counts = {**report.counts, "settled": len(settled), **({"held_back": held} if held else {})}
     return ChunkReport(taken=len(claimed), passed=len(leads), counts=counts)
 
 

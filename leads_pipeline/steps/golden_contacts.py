@@ -8,6 +8,7 @@ import sqlalchemy as sa
 
 from leads_pipeline.config import Settings, SourceSettings
 from leads_pipeline.domain.consent_folding import fold_consent
+from leads_pipeline.domain.latency import Station, seconds_since_capture
 from leads_pipeline.domain.shared_addresses import holders, passed_on
 from leads_pipeline.domain.stage import Chunk, ChunkReport, Lane, Stage
 from leads_pipeline.domain.survivorship import GoldenRecord, Policy, survive
@@ -16,6 +17,7 @@ from leads_pipeline.storage import golden, outbox_demand
 from leads_pipeline.storage.address_holders import pass_on, read_claims, release
 from leads_pipeline.storage.golden import GoldenRow, MemberRow, StoredGolden
 from leads_pipeline.storage.identity import lock_identity
+from leads_pipeline.storage.latency import Measure, Took, measure_latency
 from leads_pipeline.storage.outbox_demand import Demand
 from leads_pipeline.storage.pending import Waiting, claim
 
@@ -47,7 +49,9 @@ class _Refreshed:
     deserved: Lane
 
 
-def refresh_golden_contacts(engine: sa.Engine, chunk: Chunk, *, settings: Settings) -> ChunkReport:
+def refresh_golden_contacts(
+    engine: sa.Engine, chunk: Chunk, *, settings: Settings, measure: Measure = measure_latency
+) -> ChunkReport:
     """Make one chunk of contacts what their leads make them, and want it delivered.
 
     A contact that is as it was gets no new version and is not sent again. Contacts that were merged away are withdrawn
@@ -62,10 +66,12 @@ def refresh_golden_contacts(engine: sa.Engine, chunk: Chunk, *, settings: Settin
         claimed = claim(connection, Stage.GOLDEN_CONTACTS, chunk)
         if not claimed:
             return ChunkReport(taken=0, passed=0, counts={})
-        return _refresh(connection, chunk, claimed, settings)
+        return _refresh(connection, chunk, claimed, settings, measure)
 
 
-def _refresh(connection: sa.Connection, chunk: Chunk, claimed: Sequence[Waiting], settings: Settings) -> ChunkReport:
+def _refresh(
+    connection: sa.Connection, chunk: Chunk, claimed: Sequence[Waiting], settings: Settings, measure: Measure
+) -> ChunkReport:
     tenant = chunk.tenant
     living = golden.living_contacts(connection, tenant=tenant, contact_ids=[item.subject_id for item in claimed])
     merged = golden.merged_away(connection, tenant=tenant, survivors=living)
@@ -113,6 +119,13 @@ def _refresh(connection: sa.Connection, chunk: Chunk, claimed: Sequence[Waiting]
     # A verdict that comes late counts while the contact still waits to be sent for the first time.
     outbox_demand.hurry(connection, {c.row.contact_id: c.deserved for c in changed}, tenant=tenant)
     outbox_demand.fill_in(connection, _demands(unchanged, destinations), tenant=tenant, now=chunk.now)
+    took = (
+        (lead.sync_lane, seconds_since_capture(lead.member.lead_id, chunk.now))
+        for item in changed
+        for lead in made[item.row.contact_id].leads
+        if lead.arriving
+    )
+    measure(connection, Took(tenant, Station.GOLDEN_CONTACTS, took), now=chunk.now)
     created = sum(item.row.version == 1 for item in changed)
     counts = {
         "created": created,

@@ -13,9 +13,11 @@ import sqlalchemy as sa
 from leads_pipeline.buffer.port import BufferedLead, LeadBuffer, Moved
 from leads_pipeline.buffer.postgresql import PostgresBuffer
 from leads_pipeline.domain.consent import ParsedConsent, parse_consent
+from leads_pipeline.domain.latency import Station, seconds_since_capture
 from leads_pipeline.domain.stage import Chunk, ChunkReport, Lane, Stage
 from leads_pipeline.errors import DatabaseError
 from leads_pipeline.storage.consent import keep_consent
+from leads_pipeline.storage.latency import Measure, Took, measure_latency
 from leads_pipeline.storage.lead_fetches import hold_for_fetch
 from leads_pipeline.storage.pending import Waiting, enqueue
 from leads_pipeline.telemetry import get_logger
@@ -27,7 +29,12 @@ _TROUBLE_OF_THE_DATABASE = (DatabaseError, sa.exc.OperationalError, sa.exc.Inter
 
 
 def move_raw_leads(
-    engine: sa.Engine, chunk: Chunk, *, buffers: Sequence[LeadBuffer] = (), parser: ConsentParser = parse_consent
+    engine: sa.Engine,
+    chunk: Chunk,
+    *,
+    buffers: Sequence[LeadBuffer] = (),
+    parser: ConsentParser = parse_consent,
+    measure: Measure = measure_latency,
 ) -> ChunkReport:
     """Move one chunk of one tenant out of the buffer, with its consent, to the door of ``validated_leads``.
 
@@ -44,6 +51,8 @@ def move_raw_leads(
                 taken.append(moved)  # noqa: PERF402 - those before a failure must be known
             leads = [lead for moved in taken for lead in moved.leads]
             counts = _pass_on(connection, leads, chunk, parser) if leads else {}
+            took = ((lead.lane, seconds_since_capture(lead.lead_id, chunk.now)) for lead in leads)
+            measure(connection, Took(chunk.tenant, Station.RAW_LEADS, took), now=chunk.now)
     except BaseException as error:
         if _set_aside(taken, error):
             return ChunkReport(taken=1, passed=0, counts={"set_aside": 1})

@@ -10,9 +10,11 @@ from collections import Counter
 import sqlalchemy as sa
 
 from leads_pipeline.config import Settings
+from leads_pipeline.domain.latency import Station, seconds_since_capture
 from leads_pipeline.domain.stage import Chunk, ChunkReport, Stage
 from leads_pipeline.domain.validation import Rejection, ValidLead, validate
 from leads_pipeline.sources.stored_leads import StoredLeads, Validator
+from leads_pipeline.storage.latency import Measure, Took, measure_latency
 from leads_pipeline.storage.leads import RawLead, insert_rejected_leads, insert_validated_leads, read_raw_leads
 from leads_pipeline.storage.pending import Waiting, claim, enqueue
 from leads_pipeline.storage.source_fields import note_fields
@@ -20,7 +22,12 @@ from leads_pipeline.verification.intake import take_in
 
 
 def validate_leads(
-    engine: sa.Engine, chunk: Chunk, *, settings: Settings, validator: Validator = validate
+    engine: sa.Engine,
+    chunk: Chunk,
+    *,
+    settings: Settings,
+    validator: Validator = validate,
+    measure: Measure = measure_latency,
 ) -> ChunkReport:
     """Judge one chunk of one tenant.
 
@@ -57,6 +64,12 @@ def validate_leads(
             ],
         )
         note_fields(connection, stored.count, stored.uses(), chunk)
+        took = (
+            (raw.capture_lane, seconds_since_capture(raw.lead_id, chunk.now))
+            for raw, _lead in valid
+            if raw.revision == 1
+        )
+        measure(connection, Took(chunk.tenant, Station.VALIDATED_LEADS, took), now=chunk.now)
     counts = {**_counts(len(claimed), valid, rejected), **intake.counts}
     return ChunkReport(taken=len(claimed), passed=len(valid), counts=counts)
 

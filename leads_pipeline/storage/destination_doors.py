@@ -58,10 +58,10 @@ _PAGE = sa.text(
     made as (
         insert into outbox (
             tenant, contact_id, destination, operation, state, lane, wanted_version, waiting_since, due_at, attempts,
-            updated_at
+            news_after_version, updated_at
         )
         select page.tenant, page.contact_id, d.destination, 'upsert', 'waiting', 'batch', page.version, :now, :now, 0,
-            :now
+            page.version, :now
         from page join {_GIVEN} on d.tenant = page.tenant
         order by page.contact_id, d.destination
         on conflict (contact_id, destination) do nothing

@@ -21,13 +21,17 @@ from leads_pipeline.domain.verification import LookupKind, LookupVerdict, Standi
 
 @dataclass(frozen=True, slots=True)
 class MemberRow:
-    """A lead of a contact. ``included`` is whether a golden version has taken it in, ``value`` its value score."""
+    """A lead of a contact. ``included`` is whether a golden version has taken it in, ``value`` its value score.
+
+    ``arriving``: none ever has, of no contact, and nobody has corrected it.
+    """
 
     contact_id: UUID
     sync_lane: Lane
     included: bool
     member: Member
     value: int | None = None
+    arriving: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +95,7 @@ _MERGED_AWAY = sa.text(
 _MEMBERS = sa.text(
     f"""
     select d.contact_id, d.lead_id, d.revision, d.sync_lane, d.golden_version is not null as included,
+        d.first_golden_version is null and d.revision = 1 as arriving,
         v.received_at, v.source, v.risk_score, v.value_score,
         cast(v.flags as text) as flags, cast(v.attribution as text) as attribution, verified.kinds,
         {", ".join(f"v.{name}" for name in GOLDEN_FIELDS)}
@@ -163,7 +168,9 @@ _UPSERT = sa.text(
 
 _INCLUDE = sa.text(
     """
-    update deduped_leads d set golden_version = t.version
+    update deduped_leads d set
+        golden_version = t.version,
+        first_golden_version = case when d.first_golden_version is null then t.version else 0 end
     from jsonb_to_recordset(cast(:rows as jsonb)) as t(contact_id uuid, version integer)
     where d.tenant = :tenant and d.contact_id = t.contact_id and d.golden_version is null
     """
@@ -208,7 +215,9 @@ def read_members(
             **_verdicts(row["kinds"]),
         )
         found.setdefault(row["contact_id"], []).append(
-            MemberRow(row["contact_id"], Lane(row["sync_lane"]), row["included"], member, row["value_score"])
+            MemberRow(
+                row["contact_id"], Lane(row["sync_lane"]), row["included"], member, row["value_score"], row["arriving"]
+            )
         )
     return found
 

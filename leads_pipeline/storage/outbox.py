@@ -229,7 +229,7 @@ _NOTE_TOUCHED = sa.text(
 _SUPPRESS = sa.text(
     """
     update outbox o set state = 'suppressed', suppressed_for = t.reason, claimed_by = null, claimed_until = null,
-        updated_at = :now
+        news_after_version = o.wanted_version, updated_at = :now
     from jsonb_to_recordset(cast(:rows as jsonb)) as t(outbox_id bigint, reason text)
     where o.outbox_id = t.outbox_id and o.claimed_by = :token
     """

@@ -81,9 +81,10 @@ _DEMAND = sa.text(
     """
     insert into outbox as o (
         tenant, contact_id, destination, operation, state, lane, wanted_version, waiting_since, due_at, attempts,
-        updated_at
+        news_after_version, updated_at
     )
-    select :tenant, t.contact_id, t.destination, 'upsert', 'waiting', t.lane, t.version, :now, :now, 0, :now
+    select :tenant, t.contact_id, t.destination, 'upsert', 'waiting', t.lane, t.version, :now, :now, 0,
+        t.version - 1, :now
     from jsonb_to_recordset(cast(:rows as jsonb)) as t(
         contact_id uuid, destination text, version integer, lane text
     )
@@ -152,9 +153,10 @@ _FILL_IN = sa.text(
     """
     insert into outbox (
         tenant, contact_id, destination, operation, state, lane, wanted_version, waiting_since, due_at, attempts,
-        updated_at
+        news_after_version, updated_at
     )
-    select :tenant, t.contact_id, t.destination, 'upsert', 'waiting', t.lane, t.version, :now, :now, 0, :now
+    select :tenant, t.contact_id, t.destination, 'upsert', 'waiting', t.lane, t.version, :now, :now, 0,
+        t.version, :now
     from jsonb_to_recordset(cast(:rows as jsonb)) as t(
         contact_id uuid, destination text, version integer, lane text
     )

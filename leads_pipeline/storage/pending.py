@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import product
+from typing import Any
 from uuid import UUID
 
 import msgspec
@@ -72,7 +73,7 @@ _CLAIMS = tuple(
         )
         delete from pending using taken
         where pending.stage = taken.stage and pending.subject_id = taken.subject_id
-        returning pending.subject_id, pending.tenant, pending.lane, pending.revision, pending.since
+        returning pending.subject_id, pending.tenant, pending.lane, pending.revision, pending.since, pending.due_at
         """  # noqa: S608 - text of this module
     )
     for which in (_DUE, _AHEAD)
@@ -127,8 +128,13 @@ def claim(connection: sa.Connection, stage: Stage, chunk: Chunk) -> list[Waiting
         rows = connection.execute(
             statement, {"stage": stage, "tenant": chunk.tenant, "lane": lane, "now": chunk.now, "limit": room}
         )
-        found.extend(Waiting(r.subject_id, r.tenant, Lane(r.lane), r.revision, r.since) for r in rows)
+        found.extend(_waiting(r) for r in rows)
     return found
+
+
+def _waiting(row: Any) -> Waiting:
+    due_at = row.due_at if row.due_at > row.since else None
+    return Waiting(row.subject_id, row.tenant, Lane(row.lane), row.revision, row.since, due_at)
 
 
 def set_aside(connection: sa.Connection, stage: Stage, chunk: Chunk, *, until: datetime) -> UUID | None:

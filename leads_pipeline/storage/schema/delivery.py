@@ -76,6 +76,9 @@ outbox = table(
     text_column("lane"),
     int_column("wanted_version"),
     int_column("delivered_version", nullable=True),
+    # Leads of golden versions up to this one were no news when the destination was first to have them: a destination
+    # that came later, a contact that was held back. How long they took is not measured.
+    int_column("news_after_version", nullable=True),
     when_column("waiting_since"),  # since when the wanted version waits; for ages and fairness
     when_column("due_at"),
     int_column("attempts", server_default="0"),  # of the wanted version

@@ -169,6 +169,8 @@ deduped_leads = table(
     uuid_column("contact_id", index=True),
     # The first golden version that includes this lead; null until golden_contacts has taken it in.
     int_column("golden_version", nullable=True),
+    # The same while it is the first that ever included the lead, of whichever contact; 0 once it was taken in again.
+    int_column("first_golden_version", nullable=True),
     text_column("decision"),  # new, rule, model
     *stamp_columns(),
     when_column("deduped_at"),

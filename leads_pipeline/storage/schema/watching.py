@@ -36,7 +36,7 @@ latency_histograms = table(
     int_column("bucket", primary_key=True),
     int_column("span_seconds"),  # of the row: 60, or 3,600 once it is old
     count_column("leads"),
-    sa.Index("ix_latency_histograms_began_at", "began_at"),
+    sa.Index("ix_latency_histograms_span_seconds", "span_seconds", "began_at"),
 )
 
 # What each promise has come to, as of its last evaluation. An empty tenant or lane: all of them.

@@ -36,7 +36,13 @@ def upgrade() -> None:
             "tenant", "lane", "stage", "destination", "began_at", "bucket", name="pk_latency_histograms"
         ),
     )
-    op.create_index("ix_latency_histograms_began_at", "latency_histograms", ["began_at"], unique=False)
+    op.create_index(
+        "ix_latency_histograms_span_seconds", "latency_histograms", ["span_seconds", "began_at"], unique=False
+    )
+    # Leads that were there before are never measured as if they came now: 0 for them, null for those to come.
+    op.add_column("deduped_leads", sa.Column("first_golden_version", sa.Integer(), server_default="0", nullable=True))
+    op.alter_column("deduped_leads", "first_golden_version", server_default=None)
+    op.add_column("outbox", sa.Column("news_after_version", sa.Integer(), nullable=True))
     op.create_table(
         "slo_verdicts",
         sa.Column("slo", sa.Text(), nullable=False),
