@@ -15,9 +15,11 @@ from leads_pipeline.defs.expectations import expectations
 from leads_pipeline.defs.jobs import JOBS
 from leads_pipeline.defs.maintenance import maintenance, maintenance_daily, reverification, reverification_hourly
 from leads_pipeline.defs.resources import CRM_IO_MANAGER, FLOW, FlowResource
+from leads_pipeline.defs.run_checks import RUN_CHECKS
 from leads_pipeline.defs.run_retention import retention, retention_hourly
 from leads_pipeline.defs.schedules import SCHEDULES
 from leads_pipeline.defs.sensors import SENSORS
+from leads_pipeline.defs.sweep import stuck_work
 from leads_pipeline.defs.validation_checks import VALIDATION_CHECKS
 from leads_pipeline.defs.verification import verifications
 from leads_pipeline.defs.verification_checks import VERIFICATION_CHECKS
@@ -30,9 +32,16 @@ def build_defs(flow: FlowResource | FlowContext | None = None) -> dg.Definitions
     flow = flow or FlowResource()
     return dg.Definitions(
         assets=(*ASSETS, verifications),
-        asset_checks=(*SLO_CHECKS, *VALIDATION_CHECKS, *VERIFICATION_CHECKS, *DELIVERY_CHECKS, expectations),
+        asset_checks=(
+            *SLO_CHECKS,
+            *VALIDATION_CHECKS,
+            *VERIFICATION_CHECKS,
+            *DELIVERY_CHECKS,
+            *RUN_CHECKS,
+            expectations,
+        ),
         jobs=(*JOBS, maintenance, reverification, retention),
-        sensors=SENSORS,
+        sensors=(*SENSORS, stuck_work),
         schedules=(*SCHEDULES, maintenance_daily, reverification_hourly, retention_hourly),
         resources={FLOW: flow, CRM_IO_MANAGER: CrmIOManager(flow=flow)},
         # The chain runs in one process: a process per step costs many times the work.

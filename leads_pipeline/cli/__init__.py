@@ -36,6 +36,7 @@ _GROUPS: dict[str, tuple[str, str, str]] = {
     "quality": ("leads_pipeline.cli.quality", "quality", "Leads held back from matching: list, release, recheck."),
     "review": ("leads_pipeline.cli.review", "review", "Pairs that may be one person: look, accept, reject."),
     "run": ("leads_pipeline.cli.run", "run", "Run the chain here, until nothing is pending."),
+    "runs": ("leads_pipeline.cli.runs", "runs", "How Dagster's runs went; ask again for a job that was given up."),
     "sandbox": ("leads_pipeline.cli.sandbox", "sandbox", "Serve a sandbox: a CRM, a provider, DNS."),
     "sources": ("leads_pipeline.cli.sources", "sources", "The ways in; what a payload becomes; which fields came."),
     "status": ("leads_pipeline.cli.status", "status", "Queues, ages, states and limits on one screen."),

@@ -3,6 +3,7 @@
 The database says whether work waits; this says whether asking again at once would help. Keep out: anything about leads.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -31,21 +32,38 @@ FINISHED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.Dagster
 # The first setback costs nothing but the next tick, so that a lost connection is soon forgotten; then 10, 20, 40 … s.
 FIRST_PAUSE = timedelta(seconds=10)
 LONGEST_PAUSE = timedelta(minutes=5)
-_SETBACKS_THAT_MATTER = 8
+# So many failed runs in a row are no passing trouble: from then on one run an hour tries, a check is red, and a person
+# who has mended it need not wait for that hour (``leads runs retry``). Never none: a fault may end by itself.
+GIVEN_UP_AFTER = 10
+PROBE_EVERY = timedelta(hours=1)
+_SETBACKS_THAT_MATTER = GIVEN_UP_AFTER + 2
+# Under this name a person's wish that a job be asked for at once stands in Dagster's own storage.
+_ASKED_AGAIN = "leads/asked_again/{}"
 LONGEST_HANDOVER = timedelta(minutes=10)
 
 
 @dataclass(frozen=True, slots=True)
 class Setbacks:
-    """The latest runs of a job, one after the other, that failed or moved nothing; ``since``: the end of the last."""
+    """The latest runs of a job, one after the other, that failed or moved nothing; ``since``: the end of the last.
+
+    ``failed``: how many of them, from the last one on, failed.
+    """
 
     runs: int
     since: datetime | None
+    failed: int = 0
+
+    @property
+    def is_given_up(self) -> bool:
+        """Whether so many runs failed in a row that only a probe is made now and then."""
+        return self.failed >= GIVEN_UP_AFTER
 
     def pause_ends(self) -> datetime | None:
         """When it makes sense to ask again, or ``None`` for now."""
         if self.since is None or self.runs <= 1:
             return None
+        if self.is_given_up:
+            return self.since + PROBE_EVERY
         pause: timedelta = FIRST_PAUSE * 2 ** (self.runs - 2)
         return self.since + min(pause, LONGEST_PAUSE)
 
@@ -57,7 +75,12 @@ def note_progress(instance: dg.DagsterInstance, run_id: str) -> None:
 
 
 def has_unfinished_run(instance: dg.DagsterInstance, job_name: str, *, now: datetime) -> bool:
-    """Whether a run of the job is queued, starting or under way.
+    """Whether a run of the job is queued, starting or under way."""
+    return unfinished_run(instance, job_name, now=now) is not None
+
+
+def unfinished_run(instance: dg.DagsterInstance, job_name: str, *, now: datetime) -> dg.RunRecord | None:
+    """The run of the job that is queued, starting or under way.
 
     A run that was made and never handed over counts for ``LONGEST_HANDOVER`` only: nobody watches over it, and it would
     silence its sensor for good.
@@ -66,30 +89,64 @@ def has_unfinished_run(instance: dg.DagsterInstance, job_name: str, *, now: date
     made = dg.RunsFilter(
         job_name=job_name, statuses=[dg.DagsterRunStatus.NOT_STARTED], created_after=now - LONGEST_HANDOVER
     )
-    return any(
-        instance.get_run_ids(runs, limit=1) for runs in (dg.RunsFilter(job_name=job_name, statuses=watched), made)
-    )
+    for runs in (dg.RunsFilter(job_name=job_name, statuses=watched), made):
+        if found := instance.get_run_records(runs, limit=1):
+            return found[0]
+    return None
 
 
 def reason_to_wait(instance: dg.DagsterInstance, job_name: str, *, now: datetime) -> str | None:
     """Why a sensor should not ask for a run of the job now, or ``None``."""
-    if has_unfinished_run(instance, job_name, now=now):
-        return "a run is under way; it takes what has come meanwhile"
+    if (record := unfinished_run(instance, job_name, now=now)) is not None:
+        run = record.dagster_run
+        return (
+            f"a run is under way ({run.run_id[:8]}, {run.status.value.lower()}, asked for at "
+            f"{record.create_timestamp:%H:%M:%S} UTC); it takes what has come meanwhile"
+        )
     earlier = setbacks(instance, job_name)
     pause_ends = earlier.pause_ends()
-    if pause_ends is not None and now < pause_ends:
-        return f"the last {earlier.runs} runs came to nothing; asking again at {pause_ends:%H:%M:%S} UTC"
-    return None
+    if pause_ends is None or now >= pause_ends:
+        return None
+    if earlier.is_given_up:
+        return (
+            f"given up: the last {earlier.failed} runs or more failed. One an hour tries, the next at "
+            f"{pause_ends:%H:%M:%S} UTC; once it is mended, `leads runs retry {job_name}` asks at once"
+        )
+    return f"the last {earlier.runs} runs came to nothing; asking again at {pause_ends:%H:%M:%S} UTC"
 
 
 def setbacks(instance: dg.DagsterInstance, job_name: str) -> Setbacks:
-    """How many of the job's latest runs came to nothing, one after the other."""
-    records = instance.get_run_records(dg.RunsFilter(job_name=job_name), limit=_SETBACKS_THAT_MATTER)
-    runs = 0
+    """How many of the job's latest runs came to nothing, one after the other, since a person last asked for it."""
+    records = instance.get_run_records(
+        dg.RunsFilter(job_name=job_name, created_after=asked_again_at(instance, job_name)), limit=_SETBACKS_THAT_MATTER
+    )
+    runs = failed = 0
     for record in records:
-        succeeded = record.dagster_run.status is dg.DagsterRunStatus.SUCCESS
-        if succeeded and PROGRESS_TAG in record.dagster_run.tags:
+        status = record.dagster_run.status
+        if status is dg.DagsterRunStatus.SUCCESS and PROGRESS_TAG in record.dagster_run.tags:
             break
+        failed += status is dg.DagsterRunStatus.FAILURE and failed == runs
         runs += 1
     ended = records[0].end_time if runs else None
-    return Setbacks(runs=runs, since=datetime.fromtimestamp(ended, tz=UTC) if ended else None)
+    return Setbacks(runs=runs, since=datetime.fromtimestamp(ended, tz=UTC) if ended else None, failed=failed)
+
+
+def ask_again(instance: dg.DagsterInstance, job_name: str, *, now: datetime) -> None:
+    """Forget the setbacks of a job: its sensor asks for it at its next tick, if anything waits."""
+    instance.daemon_cursor_storage.set_cursor_values({_ASKED_AGAIN.format(job_name): now.isoformat()})
+
+
+def asked_again_at(instance: dg.DagsterInstance, job_name: str) -> datetime | None:
+    """When a person last wished that a job be asked for at once."""
+    key = _ASKED_AGAIN.format(job_name)
+    found = instance.daemon_cursor_storage.get_cursor_values({key}).get(key)
+    return datetime.fromisoformat(found) if found else None
+
+
+def asked_for(due: Iterable[str], earlier: Setbacks) -> dict[str, str]:
+    """Why a run is asked for, as its tags: where something is due, and after what."""
+    stages = list(due)
+    reason = f"due: {', '.join(stages)}"
+    if earlier.runs:
+        reason += f"; the last {earlier.runs} runs came to nothing"
+    return {"leads/due": ",".join(stages), "leads/reason": reason}

@@ -15,7 +15,7 @@ import dagster as dg
 from leads_pipeline.buffer.queues import RedisWatch
 from leads_pipeline.crm.parking import open_doors, parked_now
 from leads_pipeline.defs.jobs import delivery, near_real_time, verification
-from leads_pipeline.defs.runs import reason_to_wait
+from leads_pipeline.defs.runs import asked_for, reason_to_wait, setbacks
 from leads_pipeline.defs.shield import shielded
 from leads_pipeline.domain.stage import ALL_LANES, HOT_LANES, Stage
 from leads_pipeline.flows import FlowContext, lookups_due
@@ -48,7 +48,7 @@ def leads_waiting(
         due = next((stages for stages in _looks(flow, partial(_leads_due, flow, redis)) if stages), ())
     if not due:
         return dg.SkipReason("nothing urgent is due")
-    return dg.RunRequest(tags={"leads/due": ",".join(due)})
+    return dg.RunRequest(tags=asked_for(due, setbacks(context.instance, near_real_time.name)))
 
 
 @dg.sensor(
@@ -68,7 +68,7 @@ def deliveries_waiting(
         due = next((stages for stages in _looks(flow, _DeliveriesDue(flow)) if stages), ())
     if not due:
         return dg.SkipReason("nothing is due that may be sent now")
-    return dg.RunRequest(tags={"leads/due": ",".join(due)})
+    return dg.RunRequest(tags=asked_for(due, setbacks(context.instance, delivery.name)))
 
 
 @dg.sensor(
@@ -88,7 +88,7 @@ def lookups_waiting(
         due = lookups_due(flow)
     if not due:
         return dg.SkipReason("no look-up is due that anybody can be asked for")
-    return dg.RunRequest(tags={"leads/due": ",".join(due)})
+    return dg.RunRequest(tags=asked_for(due, setbacks(context.instance, verification.name)))
 
 
 def _looks(flow: FlowContext, due: Callable[[], tuple[Stage, ...]]) -> Iterator[tuple[Stage, ...]]:

@@ -20,7 +20,7 @@ HEAVY = ("great_expectations", "dbt", "dagster_dbt", "pandas", "splink", "duckdb
 SCHEDULED_CHECKS = {
     "conservation", "oldest_pending", "rejection_rate", "schema_drift", "record_keys", "delivery_success",
     "quality_holds", "mapping", "open_dead_letters", "parked_destinations",
-    "verified_in_time", "verification_budget",
+    "verified_in_time", "verification_budget", "runs_succeed", "imports_finished",
 }  # fmt: skip
 
 
@@ -125,12 +125,12 @@ def test_look_ups_have_a_job_of_their_own(loaded):
     job = loaded.resolve_job_def("verification")
     assert job.asset_layer.selected_asset_keys == {dg.AssetKey("verifications")}
     # Without them each of its runs would make Dagster call the last verdict outdated.
-    assert checks_of(loaded, "verification") == {"verification_budget", "verified_in_time"}
+    assert checks_of(loaded, "verification") == {"verification_budget", "verified_in_time", "runs_succeed"}
     assert job.tags["leads/serial"] == "verification"
 
 
 def test_all_automation_runs_without_a_click(loaded):
-    for name in ("leads_waiting", "deliveries_waiting", "lookups_waiting"):
+    for name in ("leads_waiting", "deliveries_waiting", "lookups_waiting", "stuck_work"):
         assert loaded.resolve_sensor_def(name).default_status is dg.DefaultSensorStatus.RUNNING
     crons = {
         "batch_hourly": "0 * * * *",

@@ -1,0 +1,123 @@
+"""Stuck work is swept: runs that nobody runs any more, claims of processes that are gone.
+
+A run whose process died together with the one that watched over it stays "started" for good in Dagster's books, and
+silences its sensor: at most one run of a job is in flight. Its leads are where they were, so it is called failed and
+the sensor asks again; should it live after all, nothing is taken twice (rows are claimed with ``skip locked``). Each
+sweep is bounded and says what it did. Keep out: what the database's rows do by themselves when a lease runs out.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import dagster as dg
+
+from leads_pipeline.defs.runs import LONGEST_HANDOVER
+from leads_pipeline.defs.shield import shielded
+from leads_pipeline.flows import FlowContext
+from leads_pipeline.storage.claim_owners import release_dead_claims
+from leads_pipeline.storage.half_done_imports import half_done_imports
+from leads_pipeline.telemetry import get_logger
+
+log = get_logger(__name__)
+
+SWEPT_TAG = "leads/swept"
+RUNS_AT_ONCE = 20
+LONGEST_START = timedelta(minutes=5)
+# A stage of a micro-batch takes chunks for 20 seconds; its last chunk and its checks may take minutes under load.
+LONGEST_SILENCE_HOT = timedelta(minutes=10)
+# Beyond pipeline.run_seconds, in which the other jobs of this location take chunks at one asset.
+LONGEST_SILENCE = timedelta(minutes=15)
+IMPORT_SILENCE = timedelta(hours=1)
+
+_BY_STATUS: Mapping[dg.DagsterRunStatus, timedelta] = {
+    dg.DagsterRunStatus.NOT_STARTED: LONGEST_HANDOVER,
+    dg.DagsterRunStatus.STARTING: LONGEST_START,
+    dg.DagsterRunStatus.CANCELING: LONGEST_START,
+}
+# Whose every asset takes chunks for a bounded time. Training, rebuilding and dbt may be silent for long: they are left
+# to run_monitoring.max_runtime_seconds.
+_DRAINING_JOBS = ("delivery", "verification", "batch", "all_lanes")
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """What one sweep found and did. ``runs``: the ids of those that it ended, by why."""
+
+    runs: dict[str, str]
+    claims: int
+    half_done_imports: int
+
+    def words(self) -> str:
+        """One line for the tick."""
+        done = [f"ended run {run_id[:8]}: {why}" for run_id, why in self.runs.items()]
+        if self.claims:
+            done.append(f"{self.claims} claims of processes that are gone run out at once")
+        if self.half_done_imports:
+            done.append(f"{self.half_done_imports} imports stopped half-way: import the file again, it is resumed")
+        return "; ".join(done) or "nothing is stuck"
+
+
+def sweep(instance: dg.DagsterInstance, flow: FlowContext) -> Swept:
+    """End runs that show no sign of life, and let the claims of dead processes run out."""
+    now = flow.clock.now()
+    with flow.engine.begin() as connection:
+        claims = release_dead_claims(connection, now=now)
+        imports = half_done_imports(connection, moved_before=now - IMPORT_SILENCE)
+    swept = Swept(_end_silent_runs(instance, flow, now=now), claims, len(imports))
+    if swept.runs or swept.claims:
+        log.warning("stuck_work_swept", runs=sorted(swept.runs), claims=swept.claims)
+    return swept
+
+
+def _end_silent_runs(instance: dg.DagsterInstance, flow: FlowContext, *, now: datetime) -> dict[str, str]:
+    statuses = [*_BY_STATUS, dg.DagsterRunStatus.STARTED]
+    ended: dict[str, str] = {}
+    for record in instance.get_run_records(dg.RunsFilter(statuses=statuses), ascending=True):
+        run = record.dagster_run
+        if (longest := _longest_silence(run, flow)) is None:
+            continue
+        silent = now - _last_sign(instance, record)
+        if silent <= longest:
+            continue
+        why = f"{run.status.value.lower()} and silent for {silent.total_seconds() / 60:.0f} minutes"
+        instance.add_run_tags(run.run_id, {SWEPT_TAG: why})
+        if run.status is dg.DagsterRunStatus.CANCELING:
+            instance.report_run_canceled(run, message=f"Swept: {why}.")
+        else:
+            message = f"Swept: {why}. What it held is pending again; its sensor asks for a further run."
+            instance.report_run_failed(run, message=message)
+        ended[run.run_id] = why
+        if len(ended) == RUNS_AT_ONCE:
+            break
+    return ended
+
+
+def _longest_silence(run: dg.DagsterRun, flow: FlowContext) -> timedelta | None:
+    if run.status in _BY_STATUS:
+        return _BY_STATUS[run.status]
+    if run.job_name == "near_real_time":
+        return LONGEST_SILENCE_HOT
+    if run.job_name in _DRAINING_JOBS:
+        return LONGEST_SILENCE + timedelta(seconds=flow.settings.pipeline.run_seconds)
+    return None
+
+
+def _last_sign(instance: dg.DagsterInstance, record: dg.RunRecord) -> datetime:
+    """When the run last wrote an event, or its row was last changed."""
+    signs = [record.create_timestamp, record.update_timestamp]
+    if newest := instance.get_records_for_run(record.dagster_run.run_id, limit=1, ascending=False).records:
+        signs.append(datetime.fromtimestamp(newest[0].timestamp, tz=UTC))
+    return max(sign.replace(tzinfo=UTC) if sign.tzinfo is None else sign for sign in signs)
+
+
+@dg.sensor(
+    name="stuck_work",
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    minimum_interval_seconds=60,
+    description="Ends runs that show no sign of life and lets claims of dead processes run out. Asks for no run.",
+)
+def stuck_work(context: dg.SensorEvaluationContext, flow: dg.ResourceParam[FlowContext]) -> dg.SkipReason:
+    """What it did stands in the tick."""
+    with shielded("stuck_work sweeps"):
+        return dg.SkipReason(sweep(context.instance, flow).words())
