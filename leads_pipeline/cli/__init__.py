@@ -17,6 +17,7 @@ from leads_pipeline.telemetry import configure_logging
 
 # command: (module, attribute, one line of help)
 _GROUPS: dict[str, tuple[str, str, str]] = {
+    "alerts": ("leads_pipeline.cli.alerts", "alerts", "What is wrong, who was told; send, test, resolve."),
     "buffer": ("leads_pipeline.cli.buffer", "buffer", "What waits in the buffer, and how near its bounds are."),
     "capture": ("leads_pipeline.cli.capture", "capture", "Serve the HTTP door."),
     "config": ("leads_pipeline.cli.config", "config", "Check leads.yaml, print its schema."),

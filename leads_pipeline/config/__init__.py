@@ -11,6 +11,7 @@ Add a setting to the module of its part, such as ``destinations``; docs/configur
 (``make docs``). Others import from here, not from the modules.
 """
 
+from leads_pipeline.config.alerts import AlertChannel, AlertSettings
 from leads_pipeline.config.base import LaneName, Model, SecretRef
 from leads_pipeline.config.delivery import DeliverySettings, RetrySettings
 from leads_pipeline.config.destinations import (
@@ -107,6 +108,8 @@ __all__ = [
     "VENDOR_LOOKUPS",
     "ZERO_IF_UNNAMED",
     "ZOHO_MAPPING",
+    "AlertChannel",
+    "AlertSettings",
     "BoundsSettings",
     "BreakerSettings",
     "BudgetSettings",

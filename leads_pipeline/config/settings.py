@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 
+from leads_pipeline.config.alerts import AlertSettings
 from leads_pipeline.config.base import Model, Name, Network, SecretRef
 from leads_pipeline.config.default_policies import with_defaults
 from leads_pipeline.config.delivery import DeliverySettings, RetrySettings
@@ -185,6 +186,7 @@ class Settings(Model):
         default_factory=lambda: {name: PolicySettings.model_validate(rule) for name, rule in with_defaults({}).items()},
         description="Rules that act on what is measured, beside those that are shipped; the same name changes one.",
     )
+    alerts: AlertSettings = AlertSettings()
     retention: RetentionSettings = RetentionSettings()
 
     _path: Path = PrivateAttr(default=Path(DEFAULT_CONFIG_NAME))
@@ -252,6 +254,14 @@ class Settings(Model):
                 )
         return self
 
+    @model_validator(mode="after")
+    def _channels_name_tenants(self) -> Self:
+        for name, channel in self.alerts.channels.items():
+            if unknown := [tenant for tenant in channel.tenants if tenant not in self.tenants]:
+                known = ", ".join(sorted(self.tenants))
+                raise ValueError(f"alerts.channels.{name}.tenants names {unknown[0]!r}; defined: {known}")
+        return self
+
     @property
     def path(self) -> Path:
         """The file that these settings came from."""
@@ -291,6 +301,8 @@ class Settings(Model):
         for name, provider in self.verification.providers.items():
             if provider.key is not None:
                 found[f"verification.providers.{name}.key"] = provider.key
+        for name, channel in self.alerts.channels.items():
+            found[f"alerts.channels.{name}.url"] = channel.url
         if self.buffer.redis is not None:
             found["buffer.redis.url"] = self.buffer.redis.url
         return found

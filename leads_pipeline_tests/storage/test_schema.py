@@ -105,7 +105,7 @@ NOT_PERSONAL = {
     "policy_states": "policy target state",
     "policy_actions": ("policy target action tenant lane destination parameters cause runner_id ended_for ended_by"),
     "policy_pauses": "policy actor reason",
-    "alerts": "alert_key source severity title facts playbook tenant closed_for closed_by",
+    "alerts": "alert_key source severity title facts playbook command tenant closed_for closed_by",
     "alert_notices": "kind channel state last_error",
     "outcomes": "tenant kind key_sha256 amount key_id",
 }

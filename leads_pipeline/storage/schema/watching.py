@@ -144,9 +144,11 @@ alerts = table(
     text_column("title"),
     json_column("facts"),  # [[name, value]]: names and numbers of ours
     text_column("playbook", nullable=True),  # the file's name below docs/playbooks, without .md
+    text_column("command", nullable=True),  # to look with
     text_column("tenant", nullable=True),
     when_column("opened_at"),
     when_column("last_seen_at"),
+    when_column("healthy_since", nullable=True),  # seen to be well again since then, without a break
     count_column("occurrences"),
     when_column("closed_at", nullable=True),
     text_column("closed_for", nullable=True),  # recovered, resolved

@@ -1,0 +1,84 @@
+"""Sends messages through apprise, in a process of its own for each channel.
+
+apprise may block for minutes whatever it is asked, and a thread cannot be ended: a process can. Its import (14 MB) and
+whatever a plug-in does stay out of the pipeline's processes as well. The channel's address is a secret: it goes through
+the pipe, never through arguments, and neither it nor an answer comes back, only a class of failure.
+"""
+
+import json
+import queue
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from leads_pipeline.domain.alert_message import Message
+from leads_pipeline.domain.alerting import SendFailure
+
+# Starting Python and loading apprise: 0.6 s here, more on a machine in trouble. Not part of a message's own time.
+START_SECONDS = 15.0
+
+_READY, _SENT = "ready", "sent"
+
+
+@dataclass(frozen=True, slots=True)
+class Sendings:
+    """How many messages were sent, in their order, and why the next one was not: a class of failure."""
+
+    sent: int
+    error: str | None = None
+
+
+def send_messages(address: str, messages: Sequence[Message], *, seconds: float) -> Sendings:
+    """Send one after the other until one fails; each has ``seconds``."""
+    command = [sys.executable, "-m", "leads_pipeline.outbound.notifier_process"]
+    sent = 0
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, encoding="utf-8"
+    ) as process:
+        answers = _answers(process)
+        try:
+            _tell(process, {"address": address})
+            if _next(answers, START_SECONDS) != _READY:
+                return Sendings(0, SendFailure.BROKEN)
+            for message in messages:
+                _tell(process, {"title": message.title, "body": message.body, "tone": message.tone})
+                answer = _next(answers, seconds)
+                if answer != _SENT:
+                    return Sendings(sent, SendFailure.TIMED_OUT if answer is None else answer or SendFailure.BROKEN)
+                sent += 1
+        except OSError:  # it is gone: a closed pipe
+            return Sendings(sent, SendFailure.BROKEN)
+        finally:
+            process.kill()
+    return Sendings(sent)
+
+
+def _tell(process: subprocess.Popen[str], told: dict[str, object]) -> None:
+    assert process.stdin is not None
+    process.stdin.write(json.dumps(told) + "\n")
+    process.stdin.flush()
+
+
+def _answers(process: subprocess.Popen[str]) -> "queue.SimpleQueue[str]":
+    """Its lines, as they come; an empty one when there are no more."""
+    lines: queue.SimpleQueue[str] = queue.SimpleQueue()
+
+    def read() -> None:
+        assert process.stdout is not None
+        with suppress(OSError, ValueError):
+            for line in process.stdout:
+                lines.put(line.strip())
+        lines.put("")
+
+    threading.Thread(target=read, daemon=True, name="notifier-answers").start()
+    return lines
+
+
+def _next(answers: "queue.SimpleQueue[str]", seconds: float) -> str | None:
+    try:
+        return answers.get(timeout=seconds)
+    except queue.Empty:
+        return None
