@@ -1,4 +1,4 @@
-"""Write the parts of the docs that follow from the code: every setting and every command.
+"""Write the parts of the docs that follow from the code: every setting, command and metric.
 
 ``python scripts/write_docs.py`` writes them; a test fails when they are out of date.
 """
@@ -12,6 +12,7 @@ import click
 
 from leads_pipeline.cli import cli
 from leads_pipeline.config import json_schema
+from leads_pipeline.watching.metrics.taking import FAMILIES
 
 ROOT = Path(__file__).resolve().parent.parent
 BEGIN, END = "<!-- written by scripts/write_docs.py: begin -->", "<!-- end -->"
@@ -148,7 +149,21 @@ def with_generated(text: str, generated: str) -> str:
     return f"{before}{BEGIN}\n\n{generated}\n\n{END}{after}"
 
 
-PARTS = {"docs/configuration.md": configuration_table, "docs/commands.md": command_reference}
+def metrics_table() -> str:
+    """The table of docs/metrics.md."""
+    lines = ["| Metric | Kind | Labels | Meaning |", "|---|---|---|---|"]
+    lines += [
+        f"| `{family.name}` | {family.kind} | {', '.join(f'`{label}`' for label in family.labels)} | {family.text} |"
+        for family in FAMILIES
+    ]
+    return "\n".join(lines)
+
+
+PARTS = {
+    "docs/configuration.md": configuration_table,
+    "docs/commands.md": command_reference,
+    "docs/metrics.md": metrics_table,
+}
 
 
 def main() -> int:

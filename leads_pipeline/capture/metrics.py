@@ -12,7 +12,6 @@ Counters begin at zero when the service is started.
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
@@ -28,11 +27,11 @@ from leads_pipeline.capture.refusals import REFUSALS, Code
 from leads_pipeline.domain.buffer_bounds import Level
 from leads_pipeline.domain.stage import Lane
 from leads_pipeline.errors import Unavailability
+from leads_pipeline.exposition import CONTENT_TYPE, as_text, cumulative
 
 if TYPE_CHECKING:
     from leads_pipeline.capture.door import Door
 
-CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 # A worker whose last sign of life is older is not counted as serving.
 ALIVE_SECONDS = 5.0
 
@@ -40,9 +39,7 @@ ALIVE_SECONDS = 5.0
 async def metrics(door: "Door", call: Call) -> Answer:  # noqa: ARG001 - every route's signature
     """Everything, as text."""
     refresh(door)
-    registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Door(door))
-    return Answer(200, generate_latest(registry), ((b"content-type", CONTENT_TYPE),))
+    return Answer(200, as_text(_Door(door)), ((b"content-type", CONTENT_TYPE.encode()),))
 
 
 def refresh(door: "Door", *, connections: int | None = None) -> None:
@@ -191,9 +188,4 @@ class _Door:
 def _histogram(
     name: str, text: str, bounds: tuple[float, ...], counts: list[int], *, total: float
 ) -> HistogramMetricFamily:
-    buckets: list[tuple[str, float]] = []
-    so_far = 0
-    for bound, count in zip([*(str(bound) for bound in bounds), "+Inf"], counts, strict=True):
-        so_far += count
-        buckets.append((bound, so_far))
-    return HistogramMetricFamily(name, text, buckets=buckets, sum_value=total)
+    return HistogramMetricFamily(name, text, buckets=cumulative(bounds, counts), sum_value=total)

@@ -33,6 +33,7 @@ _GROUPS: dict[str, tuple[str, str, str]] = {
     "keys": ("leads_pipeline.cli.keys", "keys", "Create, list and revoke API keys."),
     "matching": ("leads_pipeline.cli.matching", "matching", "How leads are told apart, and how well."),
     "outcomes": ("leads_pipeline.cli.outcomes", "outcomes", "What became of leads: bounces, opportunities."),
+    "metrics": ("leads_pipeline.cli.metrics", "metrics", "The pipeline's numbers for Prometheus: print, serve."),
     "rejected": ("leads_pipeline.cli.rejected", "rejected", "What validation rejected: look, fix, retry, discard."),
     "quality": ("leads_pipeline.cli.quality", "quality", "Leads held back from matching: list, release, recheck."),
     "review": ("leads_pipeline.cli.review", "review", "Pairs that may be one person: look, accept, reject."),
