@@ -15,7 +15,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from typing import Any
 import dagster as dg
 from dagster_dbt import DagsterDbtTranslator, DagsterDbtTranslatorSettings, DbtCliResource, dbt_assets
 
-from leads_pipeline.config import Settings, inherited_environment, load_settings, project_file
+from leads_pipeline.config import LeadCost, Settings, inherited_environment, load_settings, project_file
 from leads_pipeline.defs.identity_rebuild import rebuild_identity
 from leads_pipeline.defs.match_model import matching_model, matching_model_training, matching_model_weekly
 from leads_pipeline.defs.resources import FLOW, FlowResource
@@ -44,8 +44,8 @@ class ManifestError(LeadsError):
     """dbt cannot parse the project."""
 
 
-def dbt_environment(url: str, *, state_path: Path) -> dict[str, str]:
-    """What ``dbt_project/profiles.yml`` reads, for the database at ``url``. It holds the password: do not log it."""
+def dbt_environment(url: str, *, state_path: Path, costs: Sequence[LeadCost] = ()) -> dict[str, str]:
+    """What ``dbt_project`` reads, for the database at ``url``. It holds the password: do not log it."""
     parsed = sqlalchemy_url(url)
     sslmode = parsed.query.get("sslmode")
     return _QUIET | {
@@ -55,6 +55,8 @@ def dbt_environment(url: str, *, state_path: Path) -> dict[str, str]:
         "LEADS_DBT_PASSWORD": parsed.password or "",
         "LEADS_DBT_DATABASE": parsed.database or "",
         "LEADS_DBT_SSLMODE": sslmode if isinstance(sslmode, str) else "prefer",
+        # dbt parses the one model anew that reads it, if it has changed; a change of its vars would cost a whole parse.
+        "LEADS_DBT_COST_PER_LEAD": json.dumps([cost.model_dump(mode="json") for cost in costs]),
         # Beside the manifest lies dbt's own memory of the parse, which spares each run seconds.
         "DBT_TARGET_PATH": str(_target(state_path)),
         "DBT_LOG_PATH": str(_target(state_path)),
@@ -135,7 +137,7 @@ def build_defs(
     ) -> Iterator[Any]:
         state_path = settings.state_path
         _target(state_path).mkdir(parents=True, exist_ok=True)
-        environment = dbt_environment(url_of(settings), state_path=state_path)
+        environment = dbt_environment(url_of(settings), state_path=state_path, costs=settings.analytics.cost_per_lead)
         with (
             _environment(environment),
             tempfile.TemporaryDirectory(prefix="run-", dir=_target(state_path).parent) as artefacts,

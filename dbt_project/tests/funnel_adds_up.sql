@@ -4,6 +4,7 @@ from {{ ref('lead_funnel') }}
 where
     captured <> not_yet_judged + validated + rejected
     or golden > matched
-    or delivered > golden
+    or matched > captured
+    or delivered + dead > golden
     or rejection_rate not between 0 and 1
     or delivery_rate not between 0 and 1

@@ -12,6 +12,7 @@ Add a setting to the module of its part, such as ``destinations``; docs/configur
 """
 
 from leads_pipeline.config.alerts import AlertChannel, AlertSettings
+from leads_pipeline.config.analytics import AnalyticsSettings, LeadCost
 from leads_pipeline.config.base import LaneName, Model, SecretRef
 from leads_pipeline.config.delivery import DeliverySettings, RetrySettings
 from leads_pipeline.config.destinations import (
@@ -110,6 +111,7 @@ __all__ = [
     "ZOHO_MAPPING",
     "AlertChannel",
     "AlertSettings",
+    "AnalyticsSettings",
     "BoundsSettings",
     "BreakerSettings",
     "BudgetSettings",
@@ -129,6 +131,7 @@ __all__ = [
     "KeyRate",
     "LaneName",
     "LaneRule",
+    "LeadCost",
     "LookupSettings",
     "MatchRuleSettings",
     "MatchingSettings",

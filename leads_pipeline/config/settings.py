@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from leads_pipeline.config.alerts import AlertSettings
+from leads_pipeline.config.analytics import AnalyticsSettings
 from leads_pipeline.config.base import Model, Name, Network, SecretRef
 from leads_pipeline.config.default_policies import with_defaults
 from leads_pipeline.config.delivery import DeliverySettings, RetrySettings
@@ -188,6 +189,7 @@ class Settings(Model):
     )
     alerts: AlertSettings = AlertSettings()
     retention: RetentionSettings = RetentionSettings()
+    analytics: AnalyticsSettings = AnalyticsSettings()
 
     _path: Path = PrivateAttr(default=Path(DEFAULT_CONFIG_NAME))
 
@@ -239,6 +241,18 @@ class Settings(Model):
                         f"tenants.{tenant}.sources.{name}.verify_in_request looks up mx, and verification.mx.enabled "
                         "is false; allowed: enable it, or lookups: [] for the local checks alone"
                     )
+        return self
+
+    @model_validator(mode="after")
+    def _costs_are_of_what_exists(self) -> Self:
+        for place, cost in enumerate(self.analytics.cost_per_lead):
+            tenant = self.tenants.get(cost.tenant)
+            if tenant is None:
+                known = ", ".join(sorted(self.tenants))
+                raise ValueError(f"analytics.cost_per_lead[{place}].tenant is {cost.tenant!r}; allowed: {known}")
+            if cost.source is not None and cost.source not in tenant.sources:
+                known = ", ".join(sorted(tenant.sources))
+                raise ValueError(f"analytics.cost_per_lead[{place}].source is {cost.source!r}; allowed: {known}")
         return self
 
     @model_validator(mode="after")

@@ -1,5 +1,7 @@
 """The code location ``analytics``: its manifest, its lineage, its automation."""
 
+import json
+import re
 import shutil
 import subprocess
 import sys
@@ -9,10 +11,24 @@ import dagster as dg
 import pytest
 
 from leads_pipeline import analytics
-from leads_pipeline.config import CONFIG_VARIABLE, inherited_environment
+from leads_pipeline.config import CONFIG_VARIABLE, inherited_environment, parse_settings
+from leads_pipeline.errors import ConfigError
 from leads_pipeline_tests.conftest import LEADS_YAML
 
-MARTS = ("contacts_for_analysts", "lead_funnel", "sync_health")
+MARTS = (
+    "capacity_heat_map",
+    "contacts_for_analysts",
+    "identity_quality",
+    "lead_funnel",
+    "loss_avoided",
+    "rescued_leads",
+    "slo_daily",
+    "source_quality",
+    "stage_hours",
+    "sync_health",
+)
+# What is measured of the flow, beside the assets of the hot chain.
+MEASURED = {"latency_histograms", "slo_history"}
 
 
 @pytest.fixture
@@ -29,8 +45,21 @@ def test_the_marts_descend_from_the_assets_of_the_hot_chain(definitions):
             unseen += parents - ancestors
             ancestors |= parents
         names = {key.to_user_string() for key in ancestors}
-        assert names & {"golden_contacts", "deduped_leads", "crm_sync_batches"}, mart
+        assert names & {"golden_contacts", "deduped_leads", "crm_sync_batches"} | names & MEASURED, mart
     assert graph.get(dg.AssetKey("stg_golden_contacts")).parent_keys == {dg.AssetKey("golden_contacts")}
+
+
+def test_every_mart_is_named_here(manifest):
+    nodes = json.loads(manifest.read_text())["nodes"].values()
+    found = {node["name"] for node in nodes if node["resource_type"] == "model" and "marts" in node["tags"]}
+    assert found == set(MARTS)
+
+
+def test_every_mart_is_somebody_s(manifest):
+    exposures = json.loads(manifest.read_text())["exposures"].values()
+    used = {name.rpartition(".")[2] for exposure in exposures for name in exposure["depends_on"]["nodes"]}
+    assert used == set(MARTS)
+    assert all(exposure["owner"]["name"] and exposure["description"] for exposure in exposures)
 
 
 def test_every_model_has_an_owner_a_group_and_a_description(definitions):
@@ -99,4 +128,32 @@ def test_dbt_is_told_where_the_database_is_and_nothing_calls_home(tmp_path):
     assert (told["LEADS_DBT_PORT"], told["LEADS_DBT_USER"], told["LEADS_DBT_PASSWORD"]) == ("6432", "jo", "p@ss")
     assert (told["LEADS_DBT_DATABASE"], told["LEADS_DBT_SSLMODE"]) == ("leads", "require")
     assert told["DO_NOT_TRACK"] == "1"
+    assert json.loads(told["LEADS_DBT_COST_PER_LEAD"]) == []
     assert "send_anonymous_usage_stats: false" in (analytics.PROJECT / "dbt_project.yml").read_text()
+
+
+def test_what_leads_cost_reaches_dbt_as_leads_yaml_tells_it(tmp_path):
+    costs = "[{tenant: acme, cost: 30, currency: USD}, {tenant: acme, source: webinar, cost: 12.50, currency: USD}]"
+    settings = parse_settings(f"{LEADS_YAML}analytics:\n  cost_per_lead: {costs}\n", path=tmp_path / "leads.yaml")
+    told = analytics.dbt_environment(
+        "postgresql://jo@db.example/leads", state_path=tmp_path, costs=settings.analytics.cost_per_lead
+    )
+    assert json.loads(told["LEADS_DBT_COST_PER_LEAD"]) == [
+        {"tenant": "acme", "source": None, "cost": "30", "currency": "USD"},
+        {"tenant": "acme", "source": "webinar", "cost": "12.5", "currency": "USD"},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("costs", "fault"),
+    [
+        ("[{tenant: acm, cost: 30, currency: USD}]", "allowed: acme, globex"),
+        ("[{tenant: acme, source: fax, cost: 30, currency: USD}]", "allowed: import, webinar, website"),
+        ("[{tenant: acme, cost: 1, currency: USD}, {tenant: acme, cost: 2, currency: USD}]", "a second time"),
+        ("[{tenant: acme, cost: -3, currency: USD}]", "greater than 0"),
+        ("[{tenant: acme, cost: 3, currency: dollars}]", "currency"),
+    ],
+)
+def test_a_cost_of_nothing_that_exists_is_refused_with_what_is_allowed(tmp_path, costs, fault):
+    with pytest.raises(ConfigError, match=re.escape(fault)):
+        parse_settings(f"{LEADS_YAML}analytics:\n  cost_per_lead: {costs}\n", path=tmp_path / "leads.yaml")

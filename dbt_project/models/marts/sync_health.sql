@@ -19,10 +19,25 @@ recent as (
     where sent_at >= now() - interval '24 hours'
 ),
 
--- Written down a little before their request, which may have waited for the quota since.
 attempts as (
-    select batch_id, tenant, destination, verdict from {{ ref('stg_sync_attempts') }}
-    where sent_at >= now() - interval '25 hours'
+    select
+        a.batch_id,
+        a.tenant,
+        a.destination,
+        a.verdict
+    from recent as r
+    inner join {{ ref('stg_sync_attempts') }} as a on r.batch_id = a.batch_id
+),
+
+letters as (
+    select
+        tenant,
+        destination,
+        count(*) as dead_letters_open,
+        min(died_at) as oldest_dead_letter_at
+    from {{ ref('stg_dead_letters') }}
+    where resolved_at is null
+    group by tenant, destination
 ),
 
 -- A request that carried contacts of several tenants has none of its own: it counts for each of them.
@@ -74,11 +89,16 @@ select
     c.oldest_waiting_since,
     c.most_attempts,
     c.last_delivered_at,
+    coalesce(l.dead_letters_open, 0) as dead_letters_open,
+    l.oldest_dead_letter_at,
     coalesce(r.requests_24h, 0) as requests_24h,
     coalesce(r.throttled_24h, 0) as throttled_24h,
     coalesce(r.failed_24h, 0) as failed_24h,
     coalesce(a.delivered_24h, 0) as delivered_24h,
+    {{ share('r.throttled_24h', 'r.requests_24h') }} as throttled_rate_24h,
+    {{ share('r.failed_24h', 'r.requests_24h') }} as failure_rate_24h,
     r.median_answer_seconds
 from contacts as c
 left join requests as r on c.tenant = r.tenant and c.destination = r.destination
 left join arrived as a on c.tenant = a.tenant and c.destination = a.destination
+left join letters as l on c.tenant = l.tenant and c.destination = l.destination

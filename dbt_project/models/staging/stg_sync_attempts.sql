@@ -1,8 +1,11 @@
 select
     batch_id,
     outbox_id,
+    contact_id,
     tenant,
     destination,
+    version,
+    attempt,
     verdict,
     code,
     sent_at,

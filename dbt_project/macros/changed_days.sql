@@ -1,0 +1,103 @@
+{#- Marts of days are built of the days that may have changed, not of all history: the last days, and older ones in
+    which something happened since the mart was last built. Ids of version 7 begin with the millisecond in which they were
+    made, and rooms are partitioned by them: a range of ids is a range of time that PostgreSQL finds by an index. -#}
+
+{#- The smallest id that can be made at an instant. -#}
+{% macro first_id_at(instant) -%}
+(lpad(to_hex((extract(epoch from {{ instant }}) * 1000)::bigint), 12, '0') || '70008000000000000000')::uuid
+{%- endmacro %}
+
+{#- The instant in which an id was made. -#}
+{% macro instant_of(id) -%}
+to_timestamp(('x' || left(replace({{ id }}::text, '-', ''), 12))::bit(48)::bigint / 1000.0)
+{%- endmacro %}
+
+{% macro day_of(instant) -%}
+({{ instant }} at time zone 'UTC')::date
+{%- endmacro %}
+
+{#- Whether this build adds to what is there. A table from before its columns were these is built anew instead. -#}
+{% macro continues(needed='built_at') -%}
+    {%- if not is_incremental() -%}{{ return(false) }}{%- endif -%}
+    {%- set columns = adapter.get_columns_in_relation(this) | map(attribute='name') | list -%}
+    {{ return(needed in columns) }}
+{%- endmacro %}
+
+{#- Since when rows may have come that the last build did not see: what it began with, less the longest transaction. -#}
+{% macro last_built(relation=none) -%}
+coalesce(
+    (select max(built_at) from {{ relation or this }}) - interval '{{ var("longest_transaction_minutes") }} minutes',
+    '-infinity'::timestamptz
+)
+{%- endmacro %}
+
+{#- The days to build, as texts; none: all of them. `touched` selects, as `day`, older days in which something happened. -#}
+{% macro days_to_build(touched) -%}
+    {%- if not (execute and continues()) -%}{{ return(none) }}{%- endif -%}
+    {%- set found = run_query(
+        "select day::text from (" ~ touched ~ ") as touched where day is not null union "
+        ~ "select generate_series("
+        ~ day_of('now()') ~ " - " ~ var('lookback_days') ~ ", " ~ day_of('now()') ~ " + 1, interval '1 day'"
+        ~ ")::date::text order by 1"
+    ) -%}
+    {{ return(found.columns[0].values() | list) }}
+{%- endmacro %}
+
+{#- A condition that holds for what was made in these days, and by an hour before or after: for ids. -#}
+{% macro made_in(id, days) -%}
+    {%- if days is none -%}true
+    {%- elif not days -%}false
+    {%- else -%}
+(
+    {%- for day in days %}
+    {%- if not loop.first %} or {% endif %}
+    {{ id }} >= {{ first_id_at("timestamptz '" ~ day ~ " 00:00+00' - interval '1 hour'") }}
+    and {{ id }} < {{ first_id_at("timestamptz '" ~ day ~ " 00:00+00' + interval '25 hours'") }}
+    {%- endfor %}
+)
+    {%- endif -%}
+{%- endmacro %}
+
+{#- A condition that holds for instants in these days, fit for an index. -#}
+{% macro happened_in(instant, days) -%}
+    {%- if days is none -%}true
+    {%- elif not days -%}false
+    {%- else -%}
+(
+    {%- for day in days %}
+    {%- if not loop.first %} or {% endif %}
+    {{ instant }} >= timestamptz '{{ day }} 00:00+00'
+    and {{ instant }} < timestamptz '{{ day }} 00:00+00' + interval '1 day'
+    {%- endfor %}
+)
+    {%- endif -%}
+{%- endmacro %}
+
+{#- Which leads reached a destination for the first time since an instant. A request may be answered days after it was
+    sent, as a bulk job is. -#}
+{% macro first_deliveries(since) -%}
+select
+    d.lead_id,
+    d.tenant,
+    d.golden_version,
+    a.contact_id,
+    a.outbox_id,
+    a.destination,
+    a.settled_at as delivered_at
+from {{ ref('stg_crm_requests') }} as r
+inner join {{ ref('stg_sync_attempts') }} as a on r.batch_id = a.batch_id
+inner join {{ ref('stg_deduped_leads') }} as d on a.contact_id = d.contact_id and a.version >= d.golden_version
+where
+    r.sent_at >= {{ since }} - interval '{{ var("longest_request_days") }} days'
+    and a.verdict = 'delivered'
+    and a.settled_at >= {{ since }}
+    and not exists (
+        select from {{ ref('stg_sync_attempts') }} as e
+        where
+            e.contact_id = a.contact_id
+            and e.outbox_id = a.outbox_id
+            and e.verdict = 'delivered'
+            and e.version >= d.golden_version
+            and (e.settled_at, e.batch_id) < (a.settled_at, a.batch_id)
+    )
+{%- endmacro %}

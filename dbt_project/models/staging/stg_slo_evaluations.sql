@@ -1,0 +1,12 @@
+select
+    slo,
+    tenant,
+    lane,
+    evaluated_at,
+    verdict,
+    good,
+    bad,
+    value,
+    budget_left,
+    burn_rate
+from {{ source('leads', 'slo_history') }}
