@@ -23,6 +23,7 @@ from leads_pipeline.defs.sweep import stuck_work
 from leads_pipeline.defs.validation_checks import VALIDATION_CHECKS
 from leads_pipeline.defs.verification import verifications
 from leads_pipeline.defs.verification_checks import VERIFICATION_CHECKS
+from leads_pipeline.defs.watching import WATCH_SENSORS
 from leads_pipeline.flows import FlowContext
 from leads_pipeline.telemetry import configure_logging
 
@@ -41,7 +42,7 @@ def build_defs(flow: FlowResource | FlowContext | None = None) -> dg.Definitions
             expectations,
         ),
         jobs=(*JOBS, maintenance, reverification, retention),
-        sensors=(*SENSORS, stuck_work),
+        sensors=(*SENSORS, *WATCH_SENSORS, stuck_work),
         schedules=(*SCHEDULES, maintenance_daily, reverification_hourly, retention_hourly),
         resources={FLOW: flow, CRM_IO_MANAGER: CrmIOManager(flow=flow)},
         # The chain runs in one process: a process per step costs many times the work.

@@ -43,6 +43,8 @@ _GROUPS: dict[str, tuple[str, str, str]] = {
     "sources": ("leads_pipeline.cli.sources", "sources", "The ways in; what a payload becomes; which fields came."),
     "status": ("leads_pipeline.cli.status", "status", "Queues, ages, states and limits on one screen."),
     "suppressions": ("leads_pipeline.cli.suppressions", "suppressions", "Those who must not be sent to a CRM."),
+    "watch": ("leads_pipeline.cli.watch", "watch", "Look at the pipeline: latencies, promises, rules, alerts."),
+    "policy": ("leads_pipeline.cli.policy", "policy", "Rules that act: list, history, pause, resume, simulate."),
     "verification": ("leads_pipeline.cli.verification", "verification", "What is looked up, what it costs."),
 }
 

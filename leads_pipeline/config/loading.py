@@ -45,8 +45,13 @@ def load_settings(explicit: str | None = None) -> Settings:
         ConfigError: no file, not YAML, or any number of faults, each named with its path, value and what is allowed.
     """
     path = config_path(explicit)
+    return parse_settings(load_text(path), path=path)
+
+
+def load_text(path: Path) -> str:
+    """The text of a configuration file. Raises ``ConfigError`` if it cannot be read."""
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigError(
             f"cannot read the configuration {path}: {error.strerror}. "
@@ -54,7 +59,6 @@ def load_settings(explicit: str | None = None) -> Settings:
         ) from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path} is not UTF-8 text: {error.reason} at byte {error.start}") from error
-    return parse_settings(text, path=path)
 
 
 class _UniqueKeys(yaml.SafeLoader):
@@ -88,6 +92,24 @@ def parse_settings(text: str, *, path: Path) -> Settings:
         raise ConfigError(f"{path} has {len(faults)} fault{'s' if len(faults) > 1 else ''}:", faults=faults) from None
     settings._path = path.resolve()
     return settings
+
+
+def parse_with_policies(path: Path, other: Path) -> Settings:
+    """The configuration ``path`` with the rules of ``other``: a whole configuration, or one with ``policies`` alone.
+
+    Raises:
+        ConfigError: as ``load_settings`` does, about ``other``.
+    """
+    text = load_text(other)
+    try:
+        document = yaml.safe_load(text)
+    except yaml.YAMLError:
+        document = None  # parse_settings says what is wrong
+    if isinstance(document, dict) and document.keys() == {"policies"} and isinstance(document["policies"], dict):
+        whole = yaml.safe_load(load_text(path))
+        whole["policies"] = {**(whole.get("policies") or {}), **document["policies"]}
+        text = yaml.safe_dump(whole, sort_keys=False)
+    return parse_settings(text, path=other)
 
 
 def _fault(item: Any) -> str:

@@ -5,7 +5,7 @@ neither, and a rule that fails leaves the others alone. A second engine that is 
 what decides is how long something has held, not how often somebody looked.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -14,33 +14,31 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from leads_pipeline.clock import Clock
-from leads_pipeline.config import ACTION_SCOPES, ZERO_IF_UNNAMED, PolicySettings, Settings
+from leads_pipeline.config import PolicySettings, Settings
 from leads_pipeline.domain.ids import uuid7
 from leads_pipeline.domain.policies import (
     Effect,
     Ending,
     PolicyState,
-    Rule,
     Standing,
     Step,
     expired,
     idle,
     step,
 )
-from leads_pipeline.domain.policy_targets import Sample, Selection, labels_of, values_of
+from leads_pipeline.domain.policy_targets import values_of
 from leads_pipeline.storage import policies as rows
 from leads_pipeline.storage.database import translated_errors
+from leads_pipeline.storage.measure_history import Taken
 from leads_pipeline.storage.policies import NewAction, OpenAction, RuleAtTarget
 from leads_pipeline.telemetry import get_logger
+from leads_pipeline.watching.rules import is_known, order_of, rule_of, selection_of
 
 log = get_logger(__name__)
 
 # An order that nobody renews ends after so long: six looks of the engine.
 LEASE = timedelta(minutes=3)
 ENGINE = "policy engine"
-
-# By name of a measure its samples; a measure that could not be taken is not in it.
-Taken = Mapping[str, Sequence[Sample]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +65,6 @@ class PolicyReport:
     unmeasured: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
     busy: bool = False
-
-
-def measures_asked(settings: Settings) -> tuple[str, ...]:
-    """The measures that the rules of leads.yaml need."""
-    return tuple(sorted({rule.when.measure for rule in settings.policies.values() if rule.enabled}))
 
 
 def apply_policies(
@@ -108,63 +101,6 @@ def apply_policies(
         if rule.when.measure not in taken and rule.when.measure not in report.unmeasured:
             report.unmeasured.append(rule.when.measure)
     return report
-
-
-def rule_of(settings: PolicySettings) -> Rule:
-    """A rule as its states go by it."""
-    return Rule(
-        is_above=settings.when.above is not None,
-        limit=settings.when.limit,
-        well=settings.well,
-        hold=timedelta(seconds=settings.for_seconds),
-        recover=timedelta(seconds=settings.recover_seconds),
-        cool_down=timedelta(seconds=settings.cool_down_seconds),
-        at_most=timedelta(seconds=settings.at_most_seconds),
-    )
-
-
-def selection_of(settings: PolicySettings) -> Selection:
-    """What a rule looks at."""
-    when = settings.when
-    filters = {
-        name: frozenset(allowed)
-        for name in ("tenant", "lane", "stage", "destination", "source")
-        if (allowed := getattr(when, name))
-    }
-    return Selection(
-        measure=when.measure,
-        filters=filters,
-        per=settings.targets_by,
-        combine=when.combine or ("highest" if when.above is not None else "lowest"),
-        zero_if_unnamed=when.measure in ZERO_IF_UNNAMED,
-    )
-
-
-def order_of(name: str, settings: PolicySettings, target: str, *, runner_id: str) -> NewAction:
-    """What a rule orders at a target: about what ``then`` names, else the target, else the only one it looks at."""
-    labels, when, then = labels_of(target), settings.when, settings.then
-    about: dict[str, str | None] = {}
-    for label in ("tenant", "lane", "destination"):
-        only = getattr(when, label)
-        found = getattr(then, label) or labels.get(label) or (only[0] if len(only) == 1 else None)
-        about[label] = found if label in ACTION_SCOPES[then.action] else None
-    parameters: dict[str, Any] = dict(then.parameters())
-    if settings.dry_run:
-        parameters["dry_run"] = True
-    return NewAction(
-        name, target, then.action, about["tenant"], about["lane"], about["destination"], runner_id, parameters
-    )
-
-
-def is_known(settings: Settings, rule: PolicySettings, target: str) -> bool:
-    """Whether leads.yaml still has what a target is about, and the rule still tells its targets apart like this."""
-    labels = labels_of(target)
-    if not labels.keys() <= set(rule.targets_by) or (rule.targets_by and not labels):
-        return False
-    tenant, destination = labels.get("tenant"), labels.get("destination")
-    if tenant is not None and tenant not in settings.tenants:
-        return False
-    return destination is None or destination in {*settings.destinations, *settings.verification.providers}
 
 
 class _OneRule:

@@ -13,8 +13,9 @@ from leads_pipeline.domain.orders import Orders
 from leads_pipeline.domain.policies import Ending
 from leads_pipeline.domain.policy_targets import Sample
 from leads_pipeline.domain.stage import Lane
-from leads_pipeline.steps.applied_policies import LEASE, PolicyReport, Taken, apply_policies
+from leads_pipeline.steps.applied_policies import LEASE, PolicyReport, apply_policies
 from leads_pipeline.storage import policies as rows
+from leads_pipeline.storage.measure_history import Taken
 from leads_pipeline.storage.orders import OrdersWatch, orders_in_force
 from leads_pipeline.storage.policies import Pause, find_actions, pause_rule
 from leads_pipeline_tests.conftest import LEADS_YAML, NOW

@@ -102,6 +102,7 @@ NOT_PERSONAL = {
     "slo_verdicts": "slo tenant lane verdict severity burn_rates",
     "slo_history": "slo tenant lane verdict",
     "quality_gates": "tenant lane gate reason ruling ruled_by ruled_for",
+    "measure_history": "measure series",
     "policy_states": "policy target state",
     "policy_actions": ("policy target action tenant lane destination parameters cause runner_id ended_for ended_by"),
     "policy_pauses": "policy actor reason",
@@ -119,7 +120,7 @@ PLAIN_TYPES = (sa.Uuid, UUID, sa.TIMESTAMP, sa.Integer, sa.BigInteger, sa.Boolea
 WITHOUT_TENANT = {
     "rate_limits", "redis_incarnations", "mx_cache", "circuit_breakers", "verification_calls", "verification_spend",
     "verification_switches", "destination_schemas", "mapping_overrides", "refused_properties", "access_tokens",
-    "bulk_jobs", "policy_states", "policy_pauses", "alert_notices",
+    "bulk_jobs", "measure_history", "policy_states", "policy_pauses", "alert_notices",
 }  # fmt: skip
 
 # One request may carry contacts of several tenants; sync_attempts has the tenant of each. What a rule does, or people

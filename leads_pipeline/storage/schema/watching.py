@@ -124,6 +124,15 @@ policy_actions = table(
     sa.Index("uq_policy_actions_open", "policy", "target", unique=True, postgresql_where=sa.text("ended_at is null")),
 )
 
+# What was measured, once a minute: one row a measure, so that rules can be tried on what was. Kept for two days.
+measure_history = table(
+    "measure_history",
+    text_column("measure", primary_key=True),
+    when_column("measured_at", primary_key=True),
+    json_column("series"),  # [[{label: name}, value]]; a measure that could not be taken has no row
+    sa.Index("ix_measure_history_measured_at", "measured_at"),
+)
+
 # Rules that an operator has put aside.
 policy_pauses = table(
     "policy_pauses",

@@ -129,6 +129,14 @@ def upgrade() -> None:
         postgresql_where=sa.text("ended_at is null"),
     )
     op.create_table(
+        "measure_history",
+        sa.Column("measure", sa.Text(), nullable=False),
+        sa.Column("measured_at", TIME, nullable=False),
+        sa.Column("series", JSONB(), nullable=False),
+        sa.PrimaryKeyConstraint("measure", "measured_at", name="pk_measure_history"),
+    )
+    op.create_index("ix_measure_history_measured_at", "measure_history", ["measured_at"], unique=False)
+    op.create_table(
         "policy_pauses",
         sa.Column("policy", sa.Text(), nullable=False),
         sa.Column("paused_at", TIME, nullable=False),

@@ -1,0 +1,160 @@
+"""The pipeline looks at itself: latencies are folded, promises evaluated, rules applied, alerts raised, in this order.
+
+Each part is by itself: one that fails, or takes longer than its share of a tick, leaves the others alone and is named.
+Add a part to ``PARTS``; keep out what it does.
+"""
+
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as TookTooLong
+from dataclasses import dataclass, field
+from typing import Any
+
+from leads_pipeline.flows.context import FlowContext
+from leads_pipeline.steps.applied_policies import PolicyReport, apply_policies
+from leads_pipeline.steps.raised_alerts import RaiseReport, raise_alerts
+from leads_pipeline.storage import measure_history
+from leads_pipeline.storage.latency import fold
+from leads_pipeline.storage.measure_history import Taken
+from leads_pipeline.telemetry import get_logger
+from leads_pipeline.watching.rules import measures_asked
+
+log = get_logger(__name__)
+
+# How often it is looked. An order that is not renewed ends after six times as long.
+WATCH_SECONDS = 30.0
+# A sensor's tick is killed at 60 s with its work lost.
+PART_SECONDS = 12.0
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One thing that is done in every look. What it answers is shown with ``words``."""
+
+    name: str
+    run: Callable[[FlowContext, str], Any]
+    words: Callable[[Any], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What became of a part. ``failed``: the class of its error, or that it took too long."""
+
+    name: str
+    seconds: float
+    words: str = ""
+    report: Any = None
+    failed: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WatchReport:
+    """One look at everything."""
+
+    parts: tuple[Done, ...] = field(default_factory=tuple)
+
+    @property
+    def policies(self) -> PolicyReport | None:
+        """What the rules did, if they could look."""
+        found = [part.report for part in self.parts if isinstance(part.report, PolicyReport)]
+        return found[0] if found else None
+
+    @property
+    def failed(self) -> dict[str, str]:
+        """The parts that failed, each with why."""
+        return {part.name: part.failed for part in self.parts if part.failed is not None}
+
+    def words(self) -> str:
+        """One line for people."""
+        return "; ".join(f"{part.name}: {part.failed or part.words}" for part in self.parts)
+
+
+def fold_latencies(context: FlowContext, _runner_id: str) -> int:
+    """Add up what chunks wrote down of how long their leads took."""
+    return fold(context.engine, now=context.clock.now())
+
+
+def act(context: FlowContext, runner_id: str) -> PolicyReport:
+    """Measure what the rules ask for, and once a minute all there is; then let the rules look."""
+    with context.engine.connect() as connection:
+        keeps = measure_history.is_due(connection, now=context.clock.now())
+    taken = take(context, None if keeps else measures_asked(context.settings))
+    if keeps:
+        with context.engine.begin() as connection:
+            measure_history.keep(connection, taken, now=context.clock.now())
+    return apply_policies(
+        context.engine, settings=context.settings, clock=context.clock, runner_id=runner_id, taken=taken
+    )
+
+
+def take(context: FlowContext, names: Sequence[str] | None) -> Taken:
+    """What is measured now, without what could not be."""
+    return {}
+
+
+def alert(context: FlowContext, runner_id: str) -> RaiseReport:
+    """Open what is wrong and close what is well again; sending is not waited for."""
+    return raise_alerts(context.engine, settings=context.settings, clock=context.clock, runner_id=runner_id)
+
+
+def _alerted(report: RaiseReport) -> str:
+    told = [f"{count} {step}" for step, count in report.steps.items() if count]
+    return ", ".join([*told, *(f"{source} unreadable" for source in report.blind)]) or "nothing new"
+
+
+def _acted(report: PolicyReport) -> str:
+    if report.busy:
+        return "another engine is at it"
+    told = [f"{report.acting} in force", f"{len(report.began)} began", f"{len(report.ended)} ended"]
+    if report.failed:
+        told.append(f"failed: {', '.join(report.failed)}")
+    if report.unmeasured:
+        told.append(f"not measured: {', '.join(report.unmeasured)}")
+    return ", ".join(told)
+
+
+PARTS: tuple[Part, ...] = (
+    Part("latencies", fold_latencies, lambda folded: f"{folded} folded"),
+    Part("policies", act, _acted),
+    Part("alerts", alert, _alerted),
+)
+
+
+def watch(
+    context: FlowContext, *, runner_id: str, parts: Sequence[Part] = PARTS, part_seconds: float = PART_SECONDS
+) -> WatchReport:
+    """Look once. Never raises: what fails is named in the report and logged."""
+    return WatchReport(tuple(_done(part, context, runner_id, part_seconds) for part in parts))
+
+
+# Parts of earlier looks that have not come back: a second one would only wait for the same.
+_under_way: dict[str, Future[Any]] = {}
+
+
+def _done(part: Part, context: FlowContext, runner_id: str, seconds: float) -> Done:
+    began = context.clock.monotonic()
+    before = _under_way.get(part.name)
+    if before is not None and not before.done():
+        return Done(part.name, 0.0, failed="the last look at it is still under way")
+    future: Future[Any] = Future()
+    _under_way[part.name] = future
+    threading.Thread(target=_carry_out, args=(future, part, context, runner_id), daemon=True).start()
+    try:
+        report = future.result(timeout=seconds)
+    except TookTooLong:
+        failed = f"it took longer than {seconds:g} s"
+    except Exception as error:  # noqa: BLE001 - one part's trouble must not keep the others from looking
+        failed = type(error).__name__
+    else:
+        _under_way.pop(part.name, None)
+        return Done(part.name, context.clock.monotonic() - began, part.words(report), report)
+    log.error("watch_part_failed", part=part.name, why=failed)
+    return Done(part.name, context.clock.monotonic() - began, failed=failed)
+
+
+def _carry_out(future: "Future[Any]", part: Part, context: FlowContext, runner_id: str) -> None:
+    try:
+        future.set_result(part.run(context, runner_id))
+    except BaseException as error:  # noqa: BLE001 - it is the waiting thread's to judge
+        future.set_exception(error)
