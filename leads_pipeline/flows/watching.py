@@ -88,7 +88,7 @@ def act(context: FlowContext, runner_id: str) -> PolicyReport:
     )
 
 
-def take(context: FlowContext, names: Sequence[str] | None) -> Taken:
+def take(_context: FlowContext, _names: Sequence[str] | None) -> Taken:
     """What is measured now, without what could not be."""
     return {}
 
