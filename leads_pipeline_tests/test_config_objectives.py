@@ -28,7 +28,7 @@ def test_promises_hold_without_a_word_in_the_file():
     promises = settings_of().slos.promises
 
     assert {name: promise.words for name, promise in promises.items()} == {
-        "verified_in_time": "99 % of leads are verified within 5 min, over 30 days",
+        "verified_in_time": "99 % of real-time and near-real-time leads are verified within 5 min, over 30 days",
         "real_time_in_crm": "99 % of real-time leads are in the CRM within 60 s, over 30 days",
         "delivered_in_a_day": "99.9 % of leads are in the CRM within 24 h, over 30 days",
         "rejection_rate": "no more than 25 % of the leads are rejected, over 24 h",
@@ -77,7 +77,7 @@ def test_a_default_may_measure_something_else():
 
 def test_a_promise_of_ones_own_stands_beside_the_defaults():
     promises = settings_of(
-        "slos: {objectives: {quick: {promise: Sales hear of it at once, lane: real_time, within_seconds: 5}}}"
+        "slos: {objectives: {quick: {promise: Sales hear of it at once, lanes: [real_time], within_seconds: 5}}}"
     ).slos.promises
 
     assert promises["quick"].words == "Sales hear of it at once"

@@ -1,0 +1,298 @@
+"""Every promise judged anew: verdicts, their history and the gates that they close, in one transaction.
+
+Each promise is looked at by itself, in a transaction of its own that ends after its time: one that fails or takes too
+long keeps its last verdict, which grows stale, and holds up no other. Killed anywhere, what was written before stands.
+Add a kind of measure to ``_LOOKS``. Keep out: the arithmetic (``domain.burn_rate``) and what is told to people.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+import sqlalchemy as sa
+
+from leads_pipeline.buffer.account import take_account
+from leads_pipeline.buffer.queues import redis_depths
+from leads_pipeline.clock import Clock
+from leads_pipeline.config import ObjectiveSettings, Settings, span_in_words
+from leads_pipeline.domain.burn_rate import (
+    BurnAlert,
+    Events,
+    Guard,
+    Judgement,
+    Objective,
+    SloVerdict,
+    judge,
+    without_budget,
+)
+from leads_pipeline.domain.latency import Station
+from leads_pipeline.domain.severity import Severity
+from leads_pipeline.errors import DatabaseUnavailable
+from leads_pipeline.storage import quality_gates, slo_events
+from leads_pipeline.storage.measurements import duplicate_emails
+from leads_pipeline.storage.quality_gates import Decision, tenants_of
+from leads_pipeline.storage.slo_events import Asked
+from leads_pipeline.storage.slos import Finding, Key, Standing, alone, read_verdicts, write_verdicts
+from leads_pipeline.telemetry import get_logger
+
+log = get_logger(__name__)
+
+# What reads whole tables is looked at by the clock of the asset checks, every five minutes, and not twice a minute.
+SLOW_MEASURES = frozenset({"conservation", "rejections"})
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationReport:
+    """What an evaluation found. ``failed``: promises that kept their last verdict, each with the class of its error."""
+
+    evaluated_at: datetime
+    findings: tuple[Finding, ...] = ()
+    failed: Mapping[str, str] = field(default_factory=dict)
+    stale: tuple[Key, ...] = ()
+    closed: tuple[Key, ...] = ()  # gates, by their verdicts
+
+    @property
+    def breached(self) -> tuple[Finding, ...]:
+        """What burns or is broken."""
+        bad = (SloVerdict.BURNING, SloVerdict.BROKEN)
+        return tuple(finding for finding in self.findings if finding.judgement.verdict in bad)
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """One promise that is looked at."""
+
+    name: str
+    promise: ObjectiveSettings
+    engine: sa.Engine
+    connection: sa.Connection
+    settings: Settings
+    clock: Clock
+    now: datetime
+
+    @property
+    def tenants(self) -> tuple[str, ...]:
+        return tenants_of(self.settings, together=self.promise.together, only=self.promise.tenant)
+
+    def findings(self, judged: Callable[[str], Judgement]) -> list[Finding]:
+        return [Finding(Key(self.name, tenant, self.promise.lane), judged(tenant)) for tenant in self.tenants]
+
+
+def evaluate_slos(
+    engine: sa.Engine, *, settings: Settings, clock: Clock, runner_id: str, slow: bool = True
+) -> EvaluationReport:
+    """Judge every promise of leads.yaml, and write what came of it.
+
+    Without ``slow`` those that read whole tables are left for the next evaluation that looks at them; that is no
+    failure. Verdicts and gates of promises and tenants that leads.yaml no longer has are dropped.
+
+    Raises:
+        DatabaseUnavailable, sqlalchemy.exc.DBAPIError: the database is away; nothing was written.
+    """
+    now = clock.now()
+    promises = settings.slos.promises
+    looked = {name: item for name, item in promises.items() if slow or item.measure not in SLOW_MEASURES}
+    findings: list[Finding] = []
+    failed: dict[str, str] = {}
+    for name, promise in looked.items():
+        try:
+            with engine.connect() as connection:
+                connection.execute(sa.text(f"set local statement_timeout = {round(1000 * promise.timeout_seconds)}"))
+                look = _Look(name, promise, engine, connection, settings, clock, now)
+                findings += _LOOKS[promise.measure](look)
+        except Exception as error:  # noqa: BLE001 - one promise's trouble must not keep the others from being judged
+            failed[name] = type(getattr(error, "orig", None) or error).__name__
+            log.warning("slo_not_evaluated", slo=name, error_type=failed[name], runner_id=runner_id)
+    promised = [
+        Key(name, tenant, promise.lane)
+        for name, promise in promises.items()
+        for tenant in tenants_of(settings, together=promise.together, only=promise.tenant)
+    ]
+    stale_after = timedelta(seconds=settings.slos.stale_seconds)
+    with engine.begin() as connection:
+        alone(connection)
+        write_verdicts(connection, findings, promised=promised, now=now)
+        rules = quality_gates.gate_rules(settings)
+        quality_gates.decide(
+            connection, _decisions(findings, settings), kept=rules.promised, until=now + stale_after, now=now
+        )
+        standing = read_verdicts(connection)
+        closed = [gate.key for gate in quality_gates.read_gates(connection) if gate.closed_at(now)]
+    heard = {item.key for item in standing if not item.is_stale(now, after=stale_after)}
+    report = EvaluationReport(
+        evaluated_at=now,
+        findings=tuple(findings),
+        failed=failed,
+        stale=tuple(item.key for item in standing if item.key not in heard),
+        closed=tuple(closed),
+    )
+    for finding in report.breached:
+        log.warning(
+            "slo_breached",
+            slo=finding.key.slo,
+            tenant=finding.key.tenant,
+            verdict=str(finding.judgement.verdict),
+            severity=str(finding.judgement.severity),
+        )
+    return report
+
+
+def objective_of(promise: ObjectiveSettings) -> Objective:
+    """What leads.yaml promises, as the arithmetic has it."""
+    return Objective(
+        share=promise.objective if promise.has_budget else 1.0,
+        window=timedelta(hours=promise.window_hours),
+        alerts=tuple(
+            BurnAlert(
+                item.burn, timedelta(minutes=item.long_minutes), timedelta(minutes=item.short_minutes),
+                Severity(item.severity),
+            )
+            for item in promise.burn_alerts
+        ),
+        guard=Guard(promise.min_events, promise.min_bad_events),
+        severity=Severity(promise.severity),
+    )  # fmt: skip
+
+
+def _decisions(findings: Iterable[Finding], settings: Settings) -> list[Decision]:
+    """A broken promise closes its gate; where nothing was found there is no evidence that it may be opened."""
+    promises = settings.slos.promises
+    decisions = []
+    for finding in findings:
+        promise, found = promises[finding.key.slo], finding.judgement
+        if promise.action != "close_gate" or found.verdict is SloVerdict.NO_DATA:
+            continue
+        closed = found.verdict is SloVerdict.BROKEN
+        decisions.append(Decision(finding.key, closed, f"broken: {promise.words}" if closed else None))
+    return decisions
+
+
+def _latency(look: _Look) -> list[Finding]:
+    """Leads that came in time, and those that did not come: the ones that wait too long are bad as long as they do."""
+    promise, objective = look.promise, objective_of(look.promise)
+    station, seconds = Station(promise.stage), promise.within_seconds or 0.0
+    asked = Asked(objective.windows(), look.now, promise.lanes)
+    began_at = slo_events.measuring_began(look.connection, look.name) or look.now
+    came = slo_events.came_in_time(look.connection, asked, station=station, seconds=seconds, began_at=began_at)
+    late = slo_events.overdue(look.connection, asked, station=station, seconds=seconds, began_at=began_at)
+    for tenant, leads in _overdue_in_redis(look, asked, seconds=seconds, began_at=began_at).items():
+        late[tenant] = late.get(tenant, 0) + leads
+
+    def judged(tenant: str) -> Judgement:
+        whose = look.settings.tenants if tenant == "" else (tenant,)
+        waiting = Events(0, sum(late.get(name, 0) for name in whose))
+        return judge(
+            objective,
+            lambda window: sum((came.get((name, window), Events()) for name in whose), start=waiting),
+        )
+
+    return look.findings(judged)
+
+
+def _overdue_in_redis(look: _Look, asked: Asked, *, seconds: float, began_at: datetime) -> dict[str, int]:
+    """Redis tells how many leads wait and since when the oldest does: they are taken to have come evenly."""
+    found: dict[str, int] = {}
+    for depth in redis_depths(look.settings):
+        waited = (look.now - max(depth.oldest_received_at, began_at)).total_seconds()
+        if depth.waiting and waited > seconds and asked.takes(depth.lane):
+            share = (waited - seconds) / waited
+            found[depth.tenant] = found.get(depth.tenant, 0) + max(1, round(share * depth.waiting))
+    return found
+
+
+def _rejections(look: _Look) -> list[Finding]:
+    objective = objective_of(look.promise)
+    found = slo_events.judged(look.connection, Asked(objective.windows(), look.now))
+
+    def judged(tenant: str) -> Judgement:
+        whose = look.settings.tenants if tenant == "" else (tenant,)
+        return judge(objective, lambda window: sum((found.get((name, window), Events()) for name in whose), Events()))
+
+    return look.findings(judged)
+
+
+def _conservation(look: _Look) -> list[Finding]:
+    """A fault of Redis' own ledger is nobody's alone: it is counted against each tenant that it could be of."""
+    look.connection.rollback()  # the account has a snapshot of its own
+    account = take_account(look.engine, settings=look.settings)
+    tenants = {item.tenant: item for item in account.tenants}
+    severity = Severity(look.promise.severity)
+
+    def judged(tenant: str) -> Judgement:
+        whose = look.settings.tenants if tenant == "" else (tenant,)
+        items = [tenants[name] for name in whose if name in tenants]
+        lost = sum(max(item.missing, abs(item.unaccounted)) for item in items)
+        lost += len(account.faults)
+        captured = sum(item.captured for item in items)
+        return without_budget(Events(max(0, captured - lost), lost), severity=severity, value=float(lost))
+
+    return look.findings(judged)
+
+
+def _duplicates(look: _Look) -> list[Finding]:
+    found = {item.tenant: item.contacts for item in duplicate_emails(look.connection)}
+    severity = Severity(look.promise.severity)
+
+    def judged(tenant: str) -> Judgement:
+        contacts = sum(found.values()) if tenant == "" else found.get(tenant, 0)
+        return without_budget(Events(0, contacts), severity=severity, value=float(contacts))
+
+    return look.findings(judged)
+
+
+def _measured(look: _Look) -> list[Finding]:
+    """The worst of what is measured, of all that the promise is about."""
+    from leads_pipeline.watching.measures import take_measures  # noqa: PLC0415 - most promises need none of it
+
+    promise, severity = look.promise, Severity(look.promise.severity)
+    name = promise.measured or ""
+    taken = take_measures(
+        look.engine,
+        settings=look.settings,
+        clock=look.clock,
+        names=(name,),
+        statement_seconds=promise.timeout_seconds,
+    )
+    values = taken.of(name)
+    if values is None:
+        raise DatabaseUnavailable(f"{name} could not be measured")
+
+    def judged(tenant: str) -> Judgement:
+        told = [
+            item.value
+            for item in values
+            if (not item.lane or not promise.lanes or item.lane in promise.lanes)
+            and (not item.tenant or not tenant or item.tenant == tenant)
+        ]
+        if not told:
+            return Judgement(SloVerdict.NO_DATA, None, Events())
+        if promise.limit is not None:
+            worst = max(told)
+            broken = worst > promise.limit
+        else:
+            worst = min(told)
+            broken = worst < (promise.at_least or 0.0)
+        return without_budget(Events(int(not broken), int(broken)), severity=severity, value=worst)
+
+    return look.findings(judged)
+
+
+_LOOKS: Mapping[str, Callable[[_Look], list[Finding]]] = {
+    "latency": _latency,
+    "rejections": _rejections,
+    "conservation": _conservation,
+    "duplicates": _duplicates,
+    "measured": _measured,
+}
+
+
+def in_words(standing: Standing, promise: ObjectiveSettings) -> str:
+    """What a promise has come to, in one short sentence."""
+    match standing.verdict:
+        case SloVerdict.NO_DATA:
+            return "nothing to judge yet"
+        case _ if not promise.has_budget:
+            return f"{standing.value:g}" if standing.value is not None else ""
+    share = f"{100 * standing.value:.4g} % of {standing.good + standing.bad:,}" if standing.value is not None else ""
+    left = f", {100 * standing.budget_left:.0f} % of the budget left" if standing.budget_left is not None else ""
+    return f"{share} in {span_in_words(promise.window_hours * 3600)}{left}"
