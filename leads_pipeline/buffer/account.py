@@ -18,7 +18,7 @@ from leads_pipeline.config import Settings
 from leads_pipeline.domain.stage import Lane, LeadState
 from leads_pipeline.errors import DatabaseUnavailable, NotFound
 from leads_pipeline.storage import redis_moves
-from leads_pipeline.storage.conservation import Conservation, conservation
+from leads_pipeline.storage.conservation import Conservation, by_tenant, daily_conservation
 from leads_pipeline.storage.database import translated_errors
 from leads_pipeline.telemetry import get_logger
 
@@ -34,14 +34,19 @@ _Place = tuple[str, Lane]
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """Every tenant's account, and what is wrong with Redis' ledger, in sentences."""
+    """Every tenant's account, and what is wrong with Redis' ledger, in sentences.
+
+    ``days``: the same by day, without what is in Redis. A lead that is lost on one day and one that is doubled on
+    another are two faults there and none in the sums.
+    """
 
     tenants: tuple[Conservation, ...]
     faults: tuple[str, ...]
+    days: tuple[Conservation, ...] = ()
 
     @property
     def conserved(self) -> bool:
-        return not self.faults and all(tenant.conserved for tenant in self.tenants)
+        return not self.faults and all(item.conserved for item in (*self.tenants, *self.days))
 
 
 def take_account(engine: sa.Engine, *, settings: Settings) -> Account:
@@ -57,13 +62,14 @@ def take_account(engine: sa.Engine, *, settings: Settings) -> Account:
         connection.execution_options(isolation_level="REPEATABLE READ")
         if buffer is None:
             faults = _faults_without_redis(connection)
-            return Account(tuple(conservation(connection, destinations=destinations)), faults)
+            days = daily_conservation(connection, destinations=destinations)
+            return Account(tuple(by_tenant(days)), faults, tuple(days))
         try:
             for _attempt in range(_ATTEMPTS):
                 ledger = _read_ledger(connection, buffer)
                 if ledger is not None:
-                    tenants = conservation(connection, destinations=destinations)
-                    return Account(ledger.added_to(tenants), ledger.faults())
+                    days = daily_conservation(connection, destinations=destinations)
+                    return Account(ledger.added_to(by_tenant(days)), ledger.faults(), tuple(days))
                 connection.rollback()
         finally:
             buffer.close()

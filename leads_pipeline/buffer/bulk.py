@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from leads_pipeline.buffer.port import NewLead, Posted, PostResult
 from leads_pipeline.buffer.postgresql import refuses_value
-from leads_pipeline.domain.ids import uuid7
+from leads_pipeline.domain.ids import first_uuid7_at, midnight_before, uuid7
 from leads_pipeline.storage.bulk_ingest import COPY_INCOMING, COUNT_BATCH, INCOMING, KNOWN_INCOMING, STORE_INCOMING
 from leads_pipeline.storage.ingest import APPEND_SETTING
 
@@ -56,7 +56,9 @@ def append_in_bulk(
             posted[known.place] = Posted(result, known.first_lead_id)
             duplicates += known.same_body
     if stored or duplicates:
+        before = stored if leads[0].lead_id < first_uuid7_at(midnight_before(now)) else 0  # all are of one instant
         counts = {"batch_id": uuid7(now), "captured": stored, "duplicates": duplicates, "now": now}
+        counts["captured_before"] = before
         connection.exec_driver_sql(COUNT_BATCH, {**common, "lane": str(leads[0].lane), **counts})
     return posted
 

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from leads_pipeline.buffer.port import BufferDepth, BufferedLead, EncodedLead, Moved, NewLead, Posted, PostResult
 from leads_pipeline.buffer.reconnecting import ReconnectingConnection
-from leads_pipeline.domain.ids import uuid7
+from leads_pipeline.domain.ids import first_uuid7_at, midnight_before, uuid7
 from leads_pipeline.domain.stage import Chunk, Lane
 from leads_pipeline.errors import DatabaseUnavailable, Unavailability
 from leads_pipeline.storage.database import translated_errors
@@ -158,7 +158,12 @@ class AsyncPostgresDepths:
 def append_parameters(leads: Sequence[EncodedLead], *, now: datetime) -> dict[str, Any]:
     """What ``APPEND`` is given: all leads as one JSON array, because adapting lists costs more than the insert."""
     array = b"[" + b",".join(lead.json for lead in leads) + b"]"
-    return {"leads": array.decode(), "batch_id": uuid7(now), "now": now}
+    return {
+        "leads": array.decode(),
+        "batch_id": uuid7(now),
+        "now": now,
+        "midnight": first_uuid7_at(midnight_before(now)),
+    }
 
 
 def posted_from(group: Sequence[EncodedLead], rows: Sequence[Any]) -> dict[UUID, Posted]:

@@ -7,9 +7,9 @@ a dead worker had taken is given out again after ``LEASE``; PostgreSQL knows whi
 """
 
 import contextlib
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any, cast
 from uuid import UUID, uuid4
 
@@ -34,6 +34,7 @@ from leads_pipeline.buffer.redis_entries import (
 from leads_pipeline.buffer.redis_keys import CAPTURED, CONSUMER, DUPLICATES, GROUP, INCARNATION, Keys
 from leads_pipeline.buffer.redis_moved import RedisMoved, buffered, new_row
 from leads_pipeline.buffer.redis_scripts import ACKNOWLEDGE, APPEND, TAKE, TRANSFER
+from leads_pipeline.domain.ids import instant_of
 from leads_pipeline.domain.stage import Chunk, Lane
 from leads_pipeline.storage import redis_moves
 from leads_pipeline.telemetry import get_logger
@@ -157,18 +158,19 @@ class RedisBuffer:
         fresh = [item for item in readable if item.entry is not None and item.entry.lead_id not in earlier]
         poison = [item for item in taken if item.entry is None]
         leads: list[BufferedLead] = []
-        moved: Counter[tuple[str, Lane]] = Counter()
+        moved: defaultdict[tuple[str, Lane], Counter[date]] = defaultdict(Counter)
         duplicates: Counter[tuple[str, Lane]] = Counter()
         entries = [item.entry for item in fresh if item.entry is not None]
         if entries and redis_moves.store_new(connection, [new_row(entry) for entry in entries], chunk=chunk):
-            moved.update((entry.source, entry.lane) for entry in entries)
+            for entry in entries:
+                moved[entry.source, entry.lane][instant_of(entry.lead_id).date()] += 1
             leads.extend(buffered(entry) for entry in entries)
         else:
             for row in self._write(connection, chunk, fresh, poison):
                 key = (row.source, Lane(row.lane))
                 duplicates[key] += row.is_duplicate
                 if row.is_new:
-                    moved[key] += 1
+                    moved[key][instant_of(row.lead_id).date()] += 1
                     leads.append(
                         BufferedLead(row.lead_id, key[1], row.received_at, row.consent or [], row.context or {})
                     )

@@ -21,6 +21,7 @@ _GROUPS: dict[str, tuple[str, str, str]] = {
     "buffer": ("leads_pipeline.cli.buffer", "buffer", "What waits in the buffer, and how near its bounds are."),
     "capture": ("leads_pipeline.cli.capture", "capture", "Serve the HTTP door."),
     "config": ("leads_pipeline.cli.config", "config", "Check leads.yaml, print its schema."),
+    "conservation": ("leads_pipeline.cli.conservation", "conservation", "Is every lead in one state, day by day."),
     "contact": ("leads_pipeline.cli.contact", "contact", "Who is whom and why; undo, merge, split, link, unlink."),
     "db": ("leads_pipeline.cli.db", "db", "Start, stop and upgrade the database."),
     "dead-letters": ("leads_pipeline.cli.dead_letters", "dead_letters", "What a CRM will not take, and what to do."),

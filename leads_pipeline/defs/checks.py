@@ -6,7 +6,7 @@ line in docs/dagster.md. Keep out: checks that need a heavy import (``defs.expec
 """
 
 from collections.abc import Iterable
-from datetime import timedelta
+from datetime import date, timedelta
 
 import dagster as dg
 
@@ -25,6 +25,8 @@ from leads_pipeline.storage.source_fields import known_fields
 
 # The first missing leads by id: enough to begin a search with `leads journey`.
 MISSING_SHOWN = 20
+DAYS_SHOWN = timedelta(days=7)
+MOST_DAYS_SHOWN = 100
 # The first changed fields; `leads sources fields` shows a source's all.
 DRIFT_SHOWN = 50
 
@@ -37,7 +39,8 @@ def required_destinations(settings: Settings) -> dict[str, tuple[str, ...]]:
 @dg.asset_check(
     asset=str(Stage.CRM_SYNC_BATCHES),
     name="conservation",
-    description="Every captured lead is in exactly one state, and the states add up to what was captured, per tenant.",
+    description="Every captured lead is in exactly one state, and the states add up to what was captured, per tenant "
+    "and day.",
     retry_policy=LOST_CONNECTION,
 )
 def conservation(flow: dg.ResourceParam[FlowContext]) -> dg.AssetCheckResult:
@@ -57,7 +60,9 @@ def conservation(flow: dg.ResourceParam[FlowContext]) -> dg.AssetCheckResult:
             **{str(state): sum(tenant.states[state] for tenant in tenants) for state in LeadState},
             "missing": sum(tenant.missing for tenant in tenants),
             "unaccounted": sum(abs(tenant.unaccounted) for tenant in tenants),
+            "days_not_conserved": sum(not day.conserved for day in account.days),
             "by_tenant": _accounts_table(tenants),
+            "by_day": _days_table(account.days, today=flow.clock.now().date()),
             **({"missing_leads": _missing_table(missing)} if missing else {}),
         },
     )
@@ -73,8 +78,24 @@ def _accounts_table(tenants: Iterable[Conservation]) -> dg.MarkdownMetadataValue
     )
 
 
+def _days_table(days: Iterable[Conservation], *, today: date) -> dg.MarkdownMetadataValue:
+    """The last days, and any other that does not add up; `leads conservation` has all."""
+    shown = [day for day in days if not day.conserved or (day.day and day.day > today - DAYS_SHOWN)]
+    shown.sort(key=lambda day: (day.conserved, -(day.day or date.min).toordinal(), day.tenant))
+    return markdown_table(
+        ("day", "tenant", "captured", *LeadState, "missing", "unaccounted", "conserved"),
+        (
+            (day.day, day.tenant, day.captured, *(day.states[state] for state in LeadState), day.missing,
+             day.unaccounted, "yes" if day.conserved else "NO")
+            for day in shown[:MOST_DAYS_SHOWN]
+        ),
+    )  # fmt: skip
+
+
 def _missing_table(missing: Iterable[MissingLead]) -> dg.MarkdownMetadataValue:
-    return markdown_table(("tenant", "lead id", "lacks"), ((lead.tenant, lead.lead_id, lead.trail) for lead in missing))
+    return markdown_table(
+        ("tenant", "day", "lead id", "lacks"), ((lead.tenant, lead.day, lead.lead_id, lead.trail) for lead in missing)
+    )
 
 
 def _oldest_pending(stage: Stage) -> dg.AssetChecksDefinition:

@@ -45,6 +45,11 @@ def first_uuid7_at(now: datetime) -> UUID:
     return uuid7(now, random_bits=lambda _bits: 0)
 
 
+def midnight_before(now: datetime) -> datetime:
+    """The beginning of the day (UTC) that holds ``now``."""
+    return now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+
+
 def instant_of(value: UUID) -> datetime:
     """The millisecond in which a version 7 UUID was made."""
     return _EPOCH + (value.int >> 80) * _MILLISECOND

@@ -43,6 +43,8 @@ where first.lead_id <> incoming.lead_id
 """
 
 COUNT_BATCH = """
-insert into capture_batches (batch_id, tenant, source, lane, captured, duplicates, committed_at)
-values (%(batch_id)s, %(tenant)s, %(source)s, %(lane)s, %(captured)s, %(duplicates)s, %(now)s)
+insert into capture_batches (batch_id, tenant, source, lane, captured, captured_before, duplicates, committed_at)
+values (
+    %(batch_id)s, %(tenant)s, %(source)s, %(lane)s, %(captured)s, %(captured_before)s, %(duplicates)s, %(now)s
+)
 """

@@ -51,14 +51,15 @@ with incoming as materialized (
     select lead_id, tenant, source, lane, received_at, payload, consent, context
     from incoming
     where lead_id in (select lead_id from fresh)
-    returning tenant, source, lane
+    returning tenant, source, lane, lead_id
 ), counted as (
-    insert into capture_batches (batch_id, tenant, source, lane, captured, duplicates, committed_at)
-    select %(batch_id)s, tenant, source, lane, sum(captured), sum(duplicates), %(now)s
+    insert into capture_batches (batch_id, tenant, source, lane, captured, captured_before, duplicates, committed_at)
+    select %(batch_id)s, tenant, source, lane, sum(captured), sum(captured_before), sum(duplicates), %(now)s
     from (
-        select tenant, source, lane, 1 as captured, 0 as duplicates from buffered
+        select tenant, source, lane, 1 as captured, (lead_id < %(midnight)s)::int as captured_before, 0 as duplicates
+        from buffered
         union all
-        select tenant, source, lane, 0, 1 from known
+        select tenant, source, lane, 0, 0, 1 from known
         where same_body and first_lead_id <> lead_id
     ) as posts
     group by tenant, source, lane

@@ -7,9 +7,9 @@ stored twice.
 """
 
 import json
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from uuid import UUID
 
 import msgspec
@@ -96,10 +96,10 @@ copy raw_leads (
 
 _COUNT_MOVES = sa.text(
     """
-    insert into redis_moves (batch_id, tenant, source, lane, moved, duplicates, captured)
-    select :batch_id, :tenant, t.source, t.lane, t.moved, t.duplicates, t.captured
+    insert into redis_moves (batch_id, tenant, source, lane, moved, moved_by_day, duplicates, captured)
+    select :batch_id, :tenant, t.source, t.lane, t.moved, t.moved_by_day, t.duplicates, t.captured
     from jsonb_to_recordset(cast(:counts as jsonb))
-        as t(source text, lane text, moved bigint, duplicates bigint, captured bigint)
+        as t(source text, lane text, moved bigint, moved_by_day jsonb, duplicates bigint, captured bigint)
     """
 )
 
@@ -146,11 +146,14 @@ _UNACKNOWLEDGED = sa.text("select tenant, lead_ids from redis_unacknowledged")
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """What one chunk did for one source and lane. ``captured`` is the door's own counter as it stood then."""
+    """What one chunk did for one source and lane.
+
+    ``moved`` by the day (UTC) of the leads' ids. ``captured`` is the door's own counter as it stood then.
+    """
 
     source: str
     lane: Lane
-    moved: int
+    moved: Mapping[date, int]
     duplicates: int
     captured: int
 
@@ -226,7 +229,8 @@ def count_moves(connection: sa.Connection, counts: Sequence[Count], *, tenant: s
         {
             "source": count.source,
             "lane": count.lane,
-            "moved": count.moved,
+            "moved": sum(count.moved.values()),
+            "moved_by_day": {day.isoformat(): leads for day, leads in count.moved.items()},
             "duplicates": count.duplicates,
             "captured": count.captured,
         }

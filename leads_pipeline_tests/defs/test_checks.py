@@ -79,7 +79,7 @@ def test_a_missing_lead_is_listed_with_what_it_lacks(run, seeding, engine):
     with engine.begin() as connection:
         connection.execute(sa.text("delete from outbox"))
     found = evaluation(run("slo_checks"), "conservation")
-    assert f"| acme | {lead} | outbox |" in found["missing_leads"]
+    assert f"| acme | 2026-01-15 | {lead} | outbox |" in found["missing_leads"]
 
 
 @pytest.mark.parametrize(

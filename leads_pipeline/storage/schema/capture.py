@@ -44,6 +44,8 @@ capture_batches = table(
     text_column("source", primary_key=True),
     text_column("lane", primary_key=True),
     int_column("captured"),
+    # Of those, leads whose ids are of the day before: a commit just after midnight (UTC). So a day's count is exact.
+    int_column("captured_before", nullable=True, server_default="0"),  # null: from before it was counted
     int_column("duplicates", server_default="0"),  # re-posts answered with the first lead's id; not captured again
     when_column("committed_at", index=True),
 )
@@ -70,6 +72,7 @@ redis_moves = table(
     text_column("source", primary_key=True),
     text_column("lane", primary_key=True),
     count_column("moved"),
+    json_column("moved_by_day", nullable=True),  # {day of the lead's id: leads}; null: not counted by day yet
     count_column("duplicates"),  # known from before the buffer was in Redis; no second lead was made
     count_column("captured"),  # the counter of its door when the chunk was taken
 )

@@ -11,6 +11,9 @@ TIME = sa.TIMESTAMP(timezone=True)
 
 
 def upgrade() -> None:
+    op.add_column("capture_batches", sa.Column("captured_before", sa.Integer(), nullable=True))
+    op.alter_column("capture_batches", "captured_before", server_default="0")
+    op.add_column("redis_moves", sa.Column("moved_by_day", JSONB(), nullable=True))
     op.create_table(
         "latency_measurements",
         sa.Column("measurement_id", sa.BigInteger(), sa.Identity(always=False), nullable=False),
