@@ -12,6 +12,7 @@ import click
 
 from leads_pipeline.cli import cli
 from leads_pipeline.config import json_schema
+from leads_pipeline.watching.measures import MEASURES
 from leads_pipeline.watching.metrics.taking import FAMILIES
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -159,9 +160,21 @@ def metrics_table() -> str:
     return "\n".join(lines)
 
 
+def measures_table() -> str:
+    """The table of docs/measurements.md."""
+    lines = ["| Measure | Unit | By | Over | What it says |", "|---|---|---|---|---|"]
+    lines += [
+        f"| `{name}` | {kind.unit} | {', '.join(f'`{label}`' for label in kind.labels) or 'all'} | {kind.over} | "
+        f"{kind.description} |"
+        for name, kind in MEASURES.items()
+    ]
+    return "\n".join(lines)
+
+
 PARTS = {
     "docs/configuration.md": configuration_table,
     "docs/commands.md": command_reference,
+    "docs/measurements.md": measures_table,
     "docs/metrics.md": metrics_table,
 }
 

@@ -32,6 +32,7 @@ _GROUPS: dict[str, tuple[str, str, str]] = {
     "import": ("leads_pipeline.cli.import_", "import_", "Import a file of leads: CSV, Excel, Parquet, NDJSON."),
     "journey": ("leads_pipeline.cli.journey", "journey", "Every row and decision about one lead."),
     "keys": ("leads_pipeline.cli.keys", "keys", "Create, list and revoke API keys."),
+    "latency": ("leads_pipeline.cli.latency", "latency", "How long leads take to every station: P50, P95, P99."),
     "matching": ("leads_pipeline.cli.matching", "matching", "How leads are told apart, and how well."),
     "outcomes": ("leads_pipeline.cli.outcomes", "outcomes", "What became of leads: bounces, opportunities."),
     "metrics": ("leads_pipeline.cli.metrics", "metrics", "The pipeline's numbers for Prometheus: print, serve."),

@@ -1,7 +1,6 @@
 """``leads verification``: what is looked up, what it costs, what stands in its way."""
 
 import json
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -11,6 +10,7 @@ import click
 
 from leads_pipeline.cli._audit import ACTOR, WORDS
 from leads_pipeline.cli._sandbox_keys import lend_sandbox_keys
+from leads_pipeline.cli._spans import span_option
 from leads_pipeline.cli.status import plain_table, span
 from leads_pipeline.clock import SystemClock
 from leads_pipeline.config import Settings, load_settings
@@ -24,17 +24,6 @@ if TYPE_CHECKING:
 
 _DAY = timedelta(days=1)
 _AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
-_SPANS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
-
-
-def _span(_context: click.Context, _option: click.Parameter, value: str | None) -> timedelta | None:
-    """``30m``, ``2h`` or ``1d``."""
-    if value is None:
-        return None
-    found = re.fullmatch(r"(\d{1,4})([mhd])", value)
-    if found is None or int(found[1]) == 0:
-        raise click.BadParameter(f"{value!r} is no span of time; allowed: minutes, hours or days, as 30m, 2h or 1d")
-    return int(found[1]) * _SPANS[found[2]]
 
 
 @click.group()
@@ -85,7 +74,7 @@ def budget(config_file: str | None, provider: str | None, as_json: bool) -> None
 @verification.command()
 @click.argument("tier")
 @click.option("--to", "down_to", required=True, metavar="TIER", help="The less thorough tier to treat it as.")
-@click.option("--for", "lasting", callback=_span, metavar="SPAN", help="For so long: 30m, 2h, 1d.")
+@click.option("--for", "lasting", callback=span_option, metavar="SPAN", help="For so long: 30m, 2h, 1d.")
 @click.option("--until", type=click.DateTime(), metavar="TIME", help="Until then (UTC).")
 @click.option("--reason", required=True, type=WORDS, help="Why; it is kept. No personal data.")
 @ACTOR
