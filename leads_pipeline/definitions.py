@@ -14,6 +14,7 @@ from leads_pipeline.defs.delivery_checks import DELIVERY_CHECKS
 from leads_pipeline.defs.expectations import expectations
 from leads_pipeline.defs.jobs import JOBS
 from leads_pipeline.defs.maintenance import maintenance, maintenance_daily, reverification, reverification_hourly
+from leads_pipeline.defs.replay import replay
 from leads_pipeline.defs.resources import CRM_IO_MANAGER, FLOW, FlowResource
 from leads_pipeline.defs.run_checks import RUN_CHECKS
 from leads_pipeline.defs.run_retention import retention, retention_hourly
@@ -41,7 +42,7 @@ def build_defs(flow: FlowResource | FlowContext | None = None) -> dg.Definitions
             *RUN_CHECKS,
             expectations,
         ),
-        jobs=(*JOBS, maintenance, reverification, retention),
+        jobs=(*JOBS, maintenance, reverification, retention, replay),
         sensors=(*SENSORS, *WATCH_SENSORS, stuck_work),
         schedules=(*SCHEDULES, maintenance_daily, reverification_hourly, retention_hourly),
         resources={FLOW: flow, CRM_IO_MANAGER: CrmIOManager(flow=flow)},

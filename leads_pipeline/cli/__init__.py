@@ -38,6 +38,7 @@ _GROUPS: dict[str, tuple[str, str, str]] = {
     "metrics": ("leads_pipeline.cli.metrics", "metrics", "The pipeline's numbers for Prometheus: print, serve."),
     "rejected": ("leads_pipeline.cli.rejected", "rejected", "What validation rejected: look, fix, retry, discard."),
     "quality": ("leads_pipeline.cli.quality", "quality", "Leads held back from matching: list, release, recheck."),
+    "replay": ("leads_pipeline.cli.replay", "replay", "Leads of a time window go through the pipeline once more."),
     "review": ("leads_pipeline.cli.review", "review", "Pairs that may be one person: look, accept, reject."),
     "run": ("leads_pipeline.cli.run", "run", "Run the chain here, until nothing is pending."),
     "runs": ("leads_pipeline.cli.runs", "runs", "How Dagster's runs went; ask again for a job that was given up."),

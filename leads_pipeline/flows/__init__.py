@@ -8,11 +8,13 @@ from leads_pipeline.flows.context import FlowContext
 from leads_pipeline.flows.deliveries import PLAN_LIMIT, deliver, leads_on_their_way, plan_sync
 from leads_pipeline.flows.draining import DRAINED_STAGES, StageFailed, StageSummary, drain
 from leads_pipeline.flows.lookups import lookups_due, reverify, verify
+from leads_pipeline.flows.replaying import ReplayReport, replay
 
 __all__ = [
     "DRAINED_STAGES",
     "PLAN_LIMIT",
     "FlowContext",
+    "ReplayReport",
     "StageFailed",
     "StageSummary",
     "deliver",
@@ -20,6 +22,7 @@ __all__ = [
     "leads_on_their_way",
     "lookups_due",
     "plan_sync",
+    "replay",
     "reverify",
     "verify",
 ]

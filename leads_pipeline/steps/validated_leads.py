@@ -51,14 +51,15 @@ def validate_leads(
                 valid.append((raw, verdict))
         intake = take_in(connection, chunk, valid, settings=settings.verification, sent=stored.sent)
         weighed = [(raw, lead, item) for (raw, lead), item in zip(valid, intake.triages, strict=True)]
-        insert_validated_leads(connection, weighed, chunk)
+        lanes = {item.subject_id: item.lane for item in claimed}  # a replay comes in the batch lane
+        insert_validated_leads(connection, weighed, chunk, lanes=lanes)
         insert_rejected_leads(connection, rejected, chunk)
         enqueue(
             connection,
             Stage.DEDUPED_LEADS,
             [
                 Waiting(
-                    raw.lead_id, chunk.tenant, raw.capture_lane, raw.revision, chunk.now, intake.due.get(raw.lead_id)
+                    raw.lead_id, chunk.tenant, lanes[raw.lead_id], raw.revision, chunk.now, intake.due.get(raw.lead_id)
                 )
                 for raw, _lead in valid
             ],

@@ -120,16 +120,24 @@ def read_raw_leads(connection: sa.Connection, *, tenant: str, wanted: Mapping[UU
 
 
 def insert_validated_leads(
-    connection: sa.Connection, leads: Iterable[tuple[RawLead, ValidLead, Triage]], chunk: Chunk
+    connection: sa.Connection,
+    leads: Iterable[tuple[RawLead, ValidLead, Triage]],
+    chunk: Chunk,
+    *,
+    lanes: Mapping[UUID, Lane] | None = None,
 ) -> None:
-    """Put valid leads into their room; ``sync_lane`` is the lane of capture until scoring knows better."""
+    """Put valid leads into their room; ``sync_lane`` is the lane of capture until scoring knows better.
+
+    ``lanes``: those in which they came to the door, where that may be another one: a replayed lead's.
+    """
+    lanes = lanes or {}
     rows = [
         {
             "lead_id": str(raw.lead_id),
             "revision": raw.revision,
             "source": raw.source,
             "capture_lane": raw.capture_lane,
-            "sync_lane": raw.capture_lane,
+            "sync_lane": lanes.get(raw.lead_id, raw.capture_lane),
             "received_at": raw.received_at.isoformat(),
             **{name: _as_json(getattr(lead, name)) for name in _LEAD_COLUMNS},
             "tier": weighed.tier,

@@ -127,7 +127,7 @@ lead_corrections = table(
     uuid_column("lead_id", primary_key=True),
     int_column("revision", primary_key=True),  # the one that the correction makes
     tenant_column(),
-    text_column("action"),  # fix, retry
+    text_column("action"),  # fix, retry, replay
     json_column("fields", personal=True),  # canonical field → its new value; null takes it away
     sa.Column("release", sa.Boolean, nullable=False),  # judge it although the door had set it aside
     text_column("actor"),
