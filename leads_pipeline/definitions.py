@@ -7,6 +7,7 @@ wait belongs to ``leads_pipeline.analytics``.
 
 import dagster as dg
 
+from leads_pipeline.defs.alert_sensors import ALERT_SENSORS
 from leads_pipeline.defs.assets import ASSETS
 from leads_pipeline.defs.checks import SLO_CHECKS
 from leads_pipeline.defs.crm_io_manager import CrmIOManager
@@ -43,7 +44,7 @@ def build_defs(flow: FlowResource | FlowContext | None = None) -> dg.Definitions
             expectations,
         ),
         jobs=(*JOBS, maintenance, reverification, retention, replay),
-        sensors=(*SENSORS, *WATCH_SENSORS, stuck_work),
+        sensors=(*SENSORS, *WATCH_SENSORS, stuck_work, *ALERT_SENSORS),
         schedules=(*SCHEDULES, maintenance_daily, reverification_hourly, retention_hourly),
         resources={FLOW: flow, CRM_IO_MANAGER: CrmIOManager(flow=flow)},
         # The chain runs in one process: a process per step costs many times the work.

@@ -65,7 +65,7 @@ def _label(story: Story, kind: NoticeKind) -> str:
 def _over(story: Story, *, told_before: bool) -> Message:
     closed = story.closed_at or story.opened_at
     how = {
-        ClosedFor.RECOVERED: "It is well again, and has been for a while.",
+        ClosedFor.RECOVERED: "It is no longer so, and has not been for a while.",
         ClosedFor.RESOLVED: f"Closed by {story.closed_by}. If it still is so, a new alert follows.",
         ClosedFor.GONE: "It is not watched any more: leads.yaml does not name it now.",
     }.get(ClosedFor(story.closed_for or ClosedFor.RECOVERED))
