@@ -378,3 +378,13 @@ def test_a_model_that_is_activated_between_two_chunks_scores_the_second(
     shipped = shipped_parameters().version
     assert [version for tenant, version in versions if tenant == "acme"][:3] == [shipped, "better", shipped]
     assert {version for tenant, version in versions if tenant == "globex"} == {shipped}
+
+
+def test_chunks_begin_small_and_grow_while_they_come_full(context: FlowContext):
+    pipeline = context.settings.pipeline.model_copy(update={"first_chunk_size": 1, "chunk_size": 4})
+    growing = FlowContext(context.engine, context.settings.model_copy(update={"pipeline": pipeline}), context.clock)
+    capture(growing, *({"email": f"p{number}@engines.example"} for number in range(8)))
+    drain(growing, Stage.RAW_LEADS, lanes=ALL_LANES, runner_id="test")
+    with context.engine.connect() as connection:
+        chunks = connection.execute(sa.text("select count(*) from raw_leads group by batch_id order by batch_id"))
+        assert list(chunks.scalars()) == [1, 2, 4, 1]

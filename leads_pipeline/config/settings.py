@@ -139,7 +139,12 @@ class DatabaseSettings(Model):
 class PipelineSettings(Model):
     """How work is cut."""
 
-    chunk_size: Annotated[int, Field(gt=0, le=20_000)] = Field(1_000, description="Leads in one transaction of a step.")
+    chunk_size: Annotated[int, Field(gt=0, le=20_000)] = Field(
+        1_000, description="Leads in one transaction of a step, at most, while more of them wait."
+    )
+    first_chunk_size: Annotated[int, Field(gt=0, le=20_000)] = Field(
+        250, description="Of a tenant's first chunk at a stage; it doubles up to chunk_size while chunks come full."
+    )
     run_seconds: Annotated[float, Field(gt=0)] = Field(
         300, description="A stage stops taking new chunks after this long; the next run goes on."
     )

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from leads_pipeline.buffer.opening import buffers_to_drain
 from leads_pipeline.buffer.port import LeadBuffer
 from leads_pipeline.buffer.postgresql import PostgresBuffer
+from leads_pipeline.domain.chunk_sizes import ChunkSizes
 from leads_pipeline.domain.ids import BatchId, uuid7
 from leads_pipeline.domain.stage import Chunk, ChunkReport, Lane, Stage
 from leads_pipeline.domain.verification import LookupKind
@@ -137,6 +138,9 @@ class _Drain:
         self._buffers = buffers_to_drain(context.settings, context.engine) if stage is Stage.RAW_LEADS else ()
         self._step = _step(context, stage, self._buffers)
         self._orders = OrdersWatch(context.engine, clock=context.clock)
+        pipeline = context.settings.pipeline
+        self._sizes = ChunkSizes(first=pipeline.first_chunk_size, most=pipeline.chunk_size)
+        self._size_of: dict[str, int] = {}
         self._limits: dict[str, int] = {}
         self._set_aside: Counter[str] = Counter()
         self.finished: set[str] = set()
@@ -188,7 +192,7 @@ class _Drain:
         if not lanes:
             self.finished.add(tenant)
             return
-        usual = self._context.settings.pipeline.chunk_size
+        usual = self._size_of.get(tenant, self._sizes.begin())
         chunk = Chunk(
             tenant=tenant,
             lanes=lanes,
@@ -207,6 +211,7 @@ class _Drain:
         if report.taken == 0:
             self.finished.add(tenant)  # another worker holds what is due for this tenant: it is being served
             return
+        self._size_of[tenant] = self._sizes.after(usual, was_full=report.taken >= chunk.limit)
         self.chunks += 1
         self.taken += report.taken
         self.passed += report.passed
