@@ -320,6 +320,12 @@ def test_status_and_journey_print_for_people_and_for_machines(
     assert not [line for line in journey.output.splitlines() if len(line) > 80]
     assert re.search(r"contact=[0-9a-f-]{36}", journey.output), "an id stays whole"
     assert {json.loads(line)["lead_id"] for line in lines} == {str(lead_id)}
+    *_events, summary = (json.loads(line) for line in lines)
+    assert [item["station"] for item in summary["latencies"]][-2:] == ["golden_contacts", "delivered"]
+    assert "test" in {run["runner"] for run in summary["runs"]}
+    of_contact = CliRunner().invoke(cli, [*base, "journey", summary["contact_id"]])
+    assert of_contact.output == CliRunner().invoke(cli, [*base, "journey", str(lead_id)]).output
+    assert "after its capture: raw leads" in of_contact.output
 
 
 def test_a_lead_that_nobody_knows_is_said_to_be_unknown(
