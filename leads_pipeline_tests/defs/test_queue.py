@@ -72,3 +72,8 @@ def test_every_job_of_this_location_is_serial_and_has_its_place_in_the_queue():
         assert job.tags["leads/serial"] == job.name
         is_background = job.tags.get("leads/pace") == "background"
         assert is_background == (int(job.tags.get("dagster/priority", "0")) < 0), job.name
+
+
+def test_no_sensor_waits_for_another_s_tick(stored_instance):
+    sensors = build_defs().get_repository_def().sensor_defs
+    assert stored_instance.get_settings("sensors")["num_workers"] >= len(sensors)
