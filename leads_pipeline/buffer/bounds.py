@@ -169,7 +169,10 @@ class BufferPace:
         clock: Clock,
         on_full: Callable[[str], None] = lambda _why: None,
         on_room: Callable[[], None] = lambda: None,
+        ordered: Callable[[], float] = lambda: 1.0,
     ) -> None:
+        """``ordered``: the share of its speed that rules leave it, asked before every commit."""
+        self._ordered = ordered
         self._depths = depths
         self._gauge = gauge
         self._clock = clock
@@ -201,6 +204,7 @@ class BufferPace:
         speed = 1.0 if reading is None else import_speed(reading.fill.worst, level)
         if level is Level.NORMAL:
             speed = 1.0
+        speed = min(speed, self._ordered())
         self._say(reading, full=speed == 0.0)
         self._worked_since = self._clock.monotonic()
         if speed == 0.0:
@@ -237,6 +241,7 @@ def pace_for(
     clock: Clock,
     on_full: Callable[[str], None] = lambda _why: None,
     on_room: Callable[[], None] = lambda: None,
+    ordered: Callable[[], float] = lambda: 1.0,
 ) -> BufferPace:
     """The pace of an import into ``buffer``."""
 
@@ -246,4 +251,4 @@ def pace_for(
 
     url = engine.url.render_as_string(hide_password=False)
     gauge = gauge_for(settings, database_url=url, clock=clock)
-    return BufferPace(depths, gauge, clock=clock, on_full=on_full, on_room=on_room)
+    return BufferPace(depths, gauge, clock=clock, on_full=on_full, on_room=on_room, ordered=ordered)

@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass
+from datetime import datetime
 from math import ceil
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -26,12 +27,14 @@ from leads_pipeline.config import Settings, SourceSettings
 from leads_pipeline.domain.consent_mapping import consent_statements
 from leads_pipeline.domain.ids import uuid7
 from leads_pipeline.domain.lane_rules import lane_of
+from leads_pipeline.domain.orders import Orders
 from leads_pipeline.domain.posted_lead import PostedLead
 from leads_pipeline.domain.stage import Lane
 from leads_pipeline.errors import ConfigError
 from leads_pipeline.sources.port import Secrets, SourceKind
 from leads_pipeline.sources.registry import KINDS
 from leads_pipeline.storage.api_keys import KeyScope
+from leads_pipeline.storage.orders import REFUSALS_IN_FORCE, refusals
 from leads_pipeline.telemetry import get_logger
 
 if TYPE_CHECKING:
@@ -92,11 +95,14 @@ class Door:
             max_queued=settings.capture.max_queued_leads,
         )
         self._depths = open_async_depths(settings, database_url)
+        # A connection of its own: who waits for a lock on orders must not keep keys waiting.
+        self._orders = ReconnectingConnection(database_url, application_name="leads_capture orders")
         self.admission = Admission(
             self._depths.read,
             gauge_for(settings, database_url=database_url, clock=clock),
             clock=clock,
             processes=settings.capture.workers,
+            orders=self._orders_now,
         )
         self.budget = Budget(settings.capture.max_bytes_under_way)
         self.deadlines = Deadlines(settings.capture.body_seconds)
@@ -131,8 +137,12 @@ class Door:
         self.deadlines.stop()
         await self.admission.close()
         await self._depths.close()
+        await self._orders.close()
         await self.keys.close()
         await self.reader.close()
+
+    async def _orders_now(self, now: datetime) -> Orders:
+        return refusals(await self._orders.fetch(REFUSALS_IN_FORCE, {"now": now}))
 
     # --- who posts -----------------------------------------------------------------------------------------------
 
@@ -165,7 +175,7 @@ class Door:
         wait = self.rates.wait_seconds(sender_id, rate, now=self.clock.monotonic())
         if wait:
             return Refused(Code.TOO_MANY_REQUESTS, wait_seconds=ceil(wait))
-        if not self.admission.is_open(way.lane) and not way.settings.lane_rules:
+        if not self.admission.is_open(way.lane, way.tenant) and not way.settings.lane_rules:
             return Refused(Code.BUFFER_FULL)
         if not self.commits.has_room(1):
             return Refused(Code.QUEUE_FULL)
@@ -192,7 +202,7 @@ class Door:
             fields = way.kind.fields(lead.payload)
             lane = lane_of(fields, way.settings.lane_rules, default=lane)
             consent = [*consent, *consent_statements(fields, way.settings.consent)]
-        if not self.admission.is_open(lane):
+        if not self.admission.is_open(lane, way.tenant):
             return Refused(Code.BUFFER_FULL)
         if sender.idempotency_key is not None:
             key_hex, body_hex = named_key(sender.idempotency_key, lead, index=index)

@@ -39,6 +39,7 @@ from leads_pipeline.domain.stage import Lane
 from leads_pipeline.errors import ImportFileError, NotFound
 from leads_pipeline.storage.database import translated_errors
 from leads_pipeline.storage.import_progress import ImportProgress, advance_progress, begin_progress, find_progress
+from leads_pipeline.storage.orders import OrdersWatch
 
 # Rows of one commit: large enough that the commit costs little beside them (measured in the database: 15.3 µs a row
 # with 1,000, 13.0 with 5,000, 12.5 with 20,000), small enough that a kill loses a tenth of a second.
@@ -144,6 +145,7 @@ def import_file(
         RejectedFile(opened, destination, settled_bytes=progress.rejected_bytes) as rejects,
     ):
         running = _Import(engine, buffer, progress, rejects, opened, clock)
+        orders = OrdersWatch(engine, clock=clock)
         pace = pace_for(
             engine,
             buffer,
@@ -151,6 +153,7 @@ def import_file(
             clock=clock,
             on_full=watcher.waiting,
             on_room=lambda: watcher.waiting(None),
+            ordered=lambda: orders.now().import_speed(tenant),
         )
         row_rate = None if rate is None else RowRate(rate, began=clock.monotonic())
         most = COMMIT_ROWS if isinstance(buffer, PostgresBuffer) else min(COMMIT_ROWS, COMMIT_ROWS_ELSEWHERE)

@@ -5,7 +5,9 @@ them (``policies``).
 """
 
 import threading
+from collections.abc import Iterable, Sequence
 from datetime import datetime
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -26,6 +28,12 @@ _IN_FORCE = sa.text(
     """
 )
 
+# What the door is ordered to refuse: all that its role may read of orders, for a driver without SQLAlchemy.
+REFUSALS_IN_FORCE = """
+    select action_id, policy, ends_at, tenant from policy_actions
+    where ended_at is null and ends_at > %(now)s and action = 'refuse_batch' and not parameters ? 'dry_run'
+"""
+
 _KNOWN = frozenset(ActionKind)
 
 
@@ -45,6 +53,16 @@ def orders_in_force(connection: sa.Connection, *, now: datetime) -> Orders:
             )
             for row in connection.execute(_IN_FORCE, {"now": now})
             if row.action in _KNOWN  # one of a newer version's is nothing that this one could obey
+        )
+    )
+
+
+def refusals(rows: Iterable[Sequence[Any]]) -> Orders:
+    """The rows of ``REFUSALS_IN_FORCE`` as orders."""
+    return Orders(
+        tuple(
+            Order(action_id, policy, ActionKind.REFUSE_BATCH, ends_at, tenant)
+            for action_id, policy, ends_at, tenant in rows
         )
     )
 

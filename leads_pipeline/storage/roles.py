@@ -38,6 +38,8 @@ _LOOKED_UP = (
     "job_title", "email_verdict", "phone_verdict", "phone_line_type", "consent", "last_seen_at",
 )  # fmt: skip
 
+_REFUSALS = ("action_id", "policy", "action", "tenant", "parameters", "ends_at", "ended_at")
+
 _GRANTS: dict[str, tuple[str, ...]] = {
     CAPTURE_ROLE: (
         "grant usage on schema {schema} to {role}",
@@ -48,6 +50,8 @@ _GRANTS: dict[str, tuple[str, ...]] = {
         # How much waits, and since when; of a lead itself nothing.
         "grant select (lead_id, tenant, source, lane, received_at) on {schema}.buffer to {role}",
         "grant select on {schema}.ingest_keys, {schema}.api_keys, {schema}.alembic_version to {role}",
+        # What rules have ordered it to refuse; not why.
+        f"grant select ({', '.join(_REFUSALS)}) on {{schema}}.policy_actions to {{role}}",
     ),
     LOOKUP_ROLE: (
         "grant usage on schema {schema} to {role}",

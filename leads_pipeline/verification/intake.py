@@ -15,6 +15,7 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from leads_pipeline.config import MxSettings, VerificationSettings
+from leads_pipeline.domain.orders import Orders
 from leads_pipeline.domain.stage import Chunk
 from leads_pipeline.domain.triage import Circumstances, Triage, fields_asked_for, triage
 from leads_pipeline.domain.validation import ValidLead
@@ -28,6 +29,7 @@ from leads_pipeline.domain.verification import (
 )
 from leads_pipeline.storage.leads import RawLead
 from leads_pipeline.storage.mx_cache import Remembered, read_mx_cache, write_mx_cache
+from leads_pipeline.storage.orders import orders_in_force
 from leads_pipeline.storage.velocity import Sighting, count_sightings, sighting
 from leads_pipeline.storage.verdicts import BY_DNS, BY_DOOR, KnownVerdict, Stamp, read_cached, write_known
 from leads_pipeline.storage.verification_requests import enqueue_lookups
@@ -36,6 +38,10 @@ from leads_pipeline.verification.mx_context import KEY, mx_in_context
 
 # How the door sets aside who filled a field that people do not see; validation sees such a lead only if it is released.
 _ROBOT = "robot"
+
+# While a rule lowers a tier one lead of so many is looked up as before: with nobody asked for, a provider's breaker
+# would stay open, and nobody would see that the trouble is over.
+_PROBED_ONE_IN = 20
 
 Arrival = tuple[RawLead, ValidLead]
 
@@ -66,6 +72,8 @@ def take_in(
     if not arrivals:
         return intake
     in_force = tiers_in_force(settings.tiers, active_switches(connection, now=chunk.now))
+    orders = orders_in_force(connection, now=chunk.now)
+    lowered = orders.tiers_lowered(list(settings.tiers), tenant=chunk.tenant)
     foreign = {name for name in fields_asked_for(settings) if name not in ValidLead.__dataclass_fields__}
     velocities = _velocities(connection, chunk, arrivals, window=timedelta(minutes=settings.risk.window_minutes))
     for (raw, lead), (from_ip, of_domain) in zip(arrivals, velocities, strict=True):
@@ -82,14 +90,25 @@ def take_in(
         tier = in_force[weighed.tier]
         if tier != weighed.tier:
             intake.counts["switched_down"] += 1
+        if tier in lowered:
+            if raw.lead_id.int % _PROBED_ONE_IN:
+                tier = lowered[tier]
+                intake.counts["lowered_by_rule"] += 1
+            else:
+                intake.counts["probes"] += 1
         intake.counts[f"tier_{tier}"] += 1
         intake.triages.append(Triage(tier, weighed.value, weighed.risk, weighed.factors))
-    _ask(connection, chunk, arrivals, intake, settings)
+    _ask(connection, chunk, arrivals, intake, settings, orders)
     return intake
 
 
 def _ask(
-    connection: sa.Connection, chunk: Chunk, arrivals: Sequence[Arrival], intake: Intake, settings: VerificationSettings
+    connection: sa.Connection,
+    chunk: Chunk,
+    arrivals: Sequence[Arrival],
+    intake: Intake,
+    settings: VerificationSettings,
+    orders: Orders,
 ) -> None:
     wanted = [
         wish
@@ -121,7 +140,10 @@ def _ask(
         until = chunk.now + patience
         requests.append((wish, until, wish.kind is LookupKind.MAILBOX and wish.lead_id in waits_for_mx))
         intake.counts["lookups_asked"] += 1
-        if patience:
+        if patience and orders.sheds_enrichment(chunk.tenant, wish.lane):
+            # It is asked for all the same, which also shows when somebody answers again; the lead does not wait for it.
+            intake.counts["not_waited_for"] += 1
+        elif patience:
             intake.due[wish.lead_id] = until
     write_known(connection, chunk.tenant, snapshots, Stamp(chunk.batch_id, chunk.runner_id, chunk.now))
     enqueue_lookups(connection, requests, chunk)

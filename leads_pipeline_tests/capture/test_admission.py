@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from datetime import datetime
 
 import pytest
 import sqlalchemy as sa
@@ -19,6 +20,7 @@ from leads_pipeline.errors import DatabaseUnavailable
 from leads_pipeline_tests.buffer.test_bounds import gauge, new_leads, put, take, waiting, with_bounds
 from leads_pipeline_tests.capture.processes import metric
 from leads_pipeline_tests.capture.running import Capture, capture_service, make_key, wait_until
+from leads_pipeline_tests.ordering import order
 
 SOURCES = {"website": Lane.REAL_TIME, "webinar": Lane.NEAR_REAL_TIME, "import": Lane.BATCH}
 
@@ -142,3 +144,41 @@ def test_a_database_that_cannot_be_asked_keeps_the_level_and_is_complained_about
         "buffer is measured again",
         "buffer changed its level",
     ]
+
+
+def test_the_batch_lane_is_refused_while_a_rule_has_ordered_that_and_opens_when_the_order_ends(
+    small: Capture, keys: dict[str, str], engine: sa.Engine, clock: FrozenClock
+) -> None:
+    order(engine, "refuse_batch", now=clock.now(), minutes=3)
+    order(engine, "refuse_batch", now=clock.now(), tenant="globex", minutes=60)
+
+    with engine.connect() as connection:
+        ordered_at = connection.execute(sa.text("select clock_timestamp()")).scalar_one()
+    wait_until(lambda: orders_read_since(engine, ordered_at))
+    assert answers(small, keys) == {"website": 202, "webinar": 202, "import": 503}
+    refused = small.post({"number": 1}, Authorization=f"Bearer {keys['import']}")
+    clock.advance(181)  # nobody renewed it, and nobody ended it
+
+    assert refused.json()["error"]["code"] == "buffer_full"
+    assert int(refused.headers["Retry-After"]) > 0
+    assert answers(small, keys)["import"] == 202
+
+
+def orders_read_since(engine: sa.Engine, at: datetime) -> bool:
+    """Whether the service has read its orders since, and taken in what it read."""
+    statement = """
+        select count(*) from pg_stat_activity
+        where datname = current_database() and application_name = 'leads_capture orders' and state = 'idle'
+            and query_start > cast(:at as timestamptz) + interval '0.1 s'
+    """
+    with engine.connect() as connection:
+        return bool(connection.execute(sa.text(statement), {"at": at}).scalar_one())
+
+
+def test_orders_that_cannot_be_read_close_nothing(
+    small: Capture, keys: dict[str, str], engine: sa.Engine, clock: FrozenClock
+) -> None:
+    with engine.begin() as connection:
+        connection.execute(sa.text("alter table policy_actions rename to policy_actions_away"))
+
+    assert set(answers(small, keys).values()) == {202}

@@ -15,6 +15,7 @@ from leads_pipeline.storage.api_keys import KEYS_IN_FORCE
 from leads_pipeline.storage.database import engine_for
 from leads_pipeline.storage.embedded import EmbeddedServer
 from leads_pipeline.storage.migrate import require_current, upgrade
+from leads_pipeline.storage.orders import REFUSALS_IN_FORCE
 from leads_pipeline.storage.roles import ANALYST_ROLE, CAPTURE_ROLE, LOOKUP_ROLE, MARTS_SCHEMA, PIPELINE_ROLE, ROLES
 from leads_pipeline.storage.schema import metadata
 
@@ -149,6 +150,7 @@ def test_the_doors_own_statements_run_with_nothing_but_its_role(door_url: str, c
         posted = [PostgresBuffer(engine).append([lead], now=clock.now())[0].result for _ in range(2)]
         with engine.connect() as connection:
             assert connection.exec_driver_sql(KEYS_IN_FORCE).all() == []
+            assert connection.exec_driver_sql(REFUSALS_IN_FORCE, {"now": clock.now()}).all() == []
     finally:
         engine.dispose()
     assert posted == [PostResult.ACCEPTED, PostResult.ACCEPTED], "the second is the same post, tried again"
@@ -163,6 +165,7 @@ def test_the_doors_own_statements_run_with_nothing_but_its_role(door_url: str, c
         (CAPTURE_ROLE, "update ingest_keys set received_at = now()"),
         (CAPTURE_ROLE, "insert into api_keys values ('k', 'acme', 'website', 'x', now(), null)"),
         (CAPTURE_ROLE, "select * from golden_contacts"),
+        (CAPTURE_ROLE, "select cause from policy_actions"),
         (CAPTURE_ROLE, "create table leads.mine (x integer)"),
         (LOOKUP_ROLE, "select email from golden_contacts"),
         (LOOKUP_ROLE, "select * from api_keys"),
