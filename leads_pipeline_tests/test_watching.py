@@ -1,17 +1,27 @@
 """A look at the pipeline: parts that fail or hang leave the others alone, and it is told what came of each."""
 
+import json
 import threading
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import pytest
 import sqlalchemy as sa
+from click.testing import CliRunner
 
-from leads_pipeline.clock import SystemClock
-from leads_pipeline.config import parse_settings
-from leads_pipeline.flows import FlowContext
+from leads_pipeline.cli import cli
+from leads_pipeline.clock import FrozenClock, SystemClock
+from leads_pipeline.config import DATABASE_URL_VARIABLE, parse_settings
+from leads_pipeline.defs.watching import watch_sensor
+from leads_pipeline.domain.stage import ALL_LANES, Lane, Stage
+from leads_pipeline.flows import FlowContext, drain
 from leads_pipeline.flows.watching import PARTS, Part, watch
+from leads_pipeline.steps.simulated_policies import simulate
+from leads_pipeline.storage.orders import orders_in_force
 from leads_pipeline_tests.conftest import LEADS_YAML
+from leads_pipeline_tests.test_obeyed_orders import capture
 
 
 @pytest.fixture
@@ -59,3 +69,112 @@ def test_a_part_that_hangs_leaves_the_others_alone_and_is_not_started_twice(cont
     assert second.failed == {"hanging": "the last look at it is still under way"}
     assert [done.words for done in second.parts] == ["", "did 7"]
     assert len(starts) == 1
+
+
+RULES = """
+policies:
+  crowded:
+    when: {measure: queue_depth, above: 2, stage: [raw_leads]}
+    for_seconds: 60
+    recover_seconds: 30
+    cool_down_seconds: 60
+    then: {action: resize_chunks, factor: 4}
+"""
+
+
+@pytest.fixture
+def ruled(engine: sa.Engine, clock: FrozenClock, tmp_state: Path) -> FlowContext:
+    (tmp_state / "leads.yaml").write_text(LEADS_YAML + RULES, encoding="utf-8")
+    return FlowContext(engine, parse_settings(LEADS_YAML + RULES, path=tmp_state / "leads.yaml"), clock)
+
+
+def look(context: FlowContext, *, times: int) -> None:
+    for _look in range(times):
+        context.clock.sleep(30)
+        report = watch(context, runner_id="test", part_seconds=60)
+        assert report.failed == {}
+        assert report.policies is not None
+        assert "queue_depth" not in report.policies.unmeasured
+
+
+def test_rules_act_on_what_is_measured_and_on_what_was_kept_of_it(ruled: FlowContext):
+    capture(ruled, 5)
+    look(ruled, times=4)
+    with ruled.engine.connect() as connection:
+        assert orders_in_force(connection, now=ruled.clock.now()).chunk_factor(tenant="acme", lanes=(Lane.BATCH,)) == 4
+    drain(ruled, Stage.RAW_LEADS, lanes=ALL_LANES, runner_id="test")
+    look(ruled, times=4)
+    now = ruled.clock.now()
+
+    found = simulate(ruled.engine, settings=ruled.settings, since=now - timedelta(days=1), until=now)
+    changed = parse_settings(LEADS_YAML + RULES.replace("above: 2", "above: 20"), path=Path("leads.yaml"))
+    calmer = simulate(ruled.engine, settings=changed, since=now - timedelta(days=1), until=now)
+
+    assert found.minutes == 4
+    target = "tenant=acme,lane=batch"
+    [did] = found.did
+    assert (did.policy, did.target, did.ended_for) == ("crowded", target, "recovered")
+    assert [(item.policy, item.target, item.value) for item in found.would] == [("crowded", target, 5.0)]
+    assert found.would[0].ending == "recovered"
+    assert calmer.would == ()
+    assert calmer.did == found.did
+
+
+def test_a_person_sees_what_rules_do_puts_one_aside_and_tries_others(
+    ruled: FlowContext, database_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    monkeypatch.setenv(DATABASE_URL_VARIABLE, database_url)
+    capture(ruled, 5)
+    look(ruled, times=4)
+    (tmp_path / "changed.yaml").write_text("policies: {crowded: {enabled: false}}", encoding="utf-8")
+
+    def leads(*words: str) -> str:
+        done = CliRunner().invoke(cli, ["--config", str(ruled.settings.path), "policy", *words])
+        assert done.exit_code == 0, done.output
+        return done.output
+
+    listed = {item["policy"]: item for item in json.loads(leads("list", "--json"))}
+    assert listed["crowded"]["state"] == "acting"
+    assert listed["quiet"]["state"] == "not enabled"
+    assert "crowded" in leads("list")
+    assert "queue_depth 5 above 2" in leads("show", "crowded")
+    hours = str((SystemClock().now() - ruled.clock.now()).total_seconds() / 3600 + 1)
+    [action] = json.loads(leads("history", "--since", hours, "--json"))
+    assert action["cause"]["held_seconds"] == 60
+    assert action["ended_at"] is None
+
+    told = leads("pause", "crowded", "--actor", "kim", "--reason", "a planned import")
+    assert "ended: what it had ordered for tenant=acme,lane=batch" in told
+    assert "put aside by kim" in leads("show", "crowded")
+    look(ruled, times=1)
+    assert json.loads(leads("history", "--since", hours, "--json"))[0]["ended_for"] == "paused"
+    assert "crowded looks again" in leads("resume", "crowded")
+
+    assert "would have acted 1 times" in leads("simulate", "--since", hours)
+    assert "would have acted 0 times" in leads("simulate", "--since", hours, "--with", str(tmp_path / "changed.yaml"))
+    assert json.loads(leads("simulate", "--since", hours, "--json"))["minutes_measured"] == 3
+
+
+def test_a_rule_that_there_is_not_is_named_with_those_that_there_are(ruled: FlowContext, tmp_path: Path):
+    done = CliRunner().invoke(cli, ["--config", str(ruled.settings.path), "policy", "show", "crowed"])
+
+    assert done.exit_code == 1
+    assert "crowded" in str(done.exception)
+
+
+def test_the_sensor_looks_and_has_what_rules_do_stand_with_their_asset(ruled: FlowContext):
+    capture(ruled, 5)
+    with dg.DagsterInstance.ephemeral() as instance:
+        told = []
+        for _tick in range(4):
+            ruled.clock.sleep(30)
+            context = dg.build_sensor_context(instance=instance, resources={"flow": ruled})
+            told.append(watch_sensor(context).skip_message)
+        records = instance.fetch_observations(dg.AssetKey("raw_leads"), limit=10).records
+
+    assert all(message.startswith("latencies: ") for message in told)
+    assert sum("1 began" in message for message in told) == 1
+    [record] = records
+    metadata = record.asset_observation.metadata
+    assert metadata["policy"].value == "crowded"
+    assert (metadata["cause_measure"].value, metadata["cause_value"].value) == ("queue_depth", 5.0)

@@ -97,6 +97,8 @@ def parse_settings(text: str, *, path: Path) -> Settings:
 def parse_with_policies(path: Path, other: Path) -> Settings:
     """The configuration ``path`` with the rules of ``other``: a whole configuration, or one with ``policies`` alone.
 
+    The latter changes rules key by key, as leads.yaml does those that are shipped.
+
     Raises:
         ConfigError: as ``load_settings`` does, about ``other``.
     """
@@ -107,7 +109,11 @@ def parse_with_policies(path: Path, other: Path) -> Settings:
         document = None  # parse_settings says what is wrong
     if isinstance(document, dict) and document.keys() == {"policies"} and isinstance(document["policies"], dict):
         whole = yaml.safe_load(load_text(path))
-        whole["policies"] = {**(whole.get("policies") or {}), **document["policies"]}
+        rules = dict(whole.get("policies") or {})
+        for name, rule in document["policies"].items():
+            known = rules.get(name)
+            rules[name] = {**known, **rule} if isinstance(known, dict) and isinstance(rule, dict) else rule
+        whole["policies"] = rules
         text = yaml.safe_dump(whole, sort_keys=False)
     return parse_settings(text, path=other)
 

@@ -4,6 +4,7 @@ Each part is by itself: one that fails, or takes longer than its share of a tick
 Add a part to ``PARTS``; keep out what it does.
 """
 
+import math
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -11,13 +12,16 @@ from concurrent.futures import TimeoutError as TookTooLong
 from dataclasses import dataclass, field
 from typing import Any
 
+from leads_pipeline.domain.policy_targets import Sample
 from leads_pipeline.flows.context import FlowContext
 from leads_pipeline.steps.applied_policies import PolicyReport, apply_policies
+from leads_pipeline.steps.evaluated_slos import EvaluationReport, evaluate_slos
 from leads_pipeline.steps.raised_alerts import RaiseReport, raise_alerts
 from leads_pipeline.storage import measure_history
 from leads_pipeline.storage.latency import fold
 from leads_pipeline.storage.measure_history import Taken
 from leads_pipeline.telemetry import get_logger
+from leads_pipeline.watching.measures import take_measures
 from leads_pipeline.watching.rules import measures_asked
 
 log = get_logger(__name__)
@@ -26,6 +30,7 @@ log = get_logger(__name__)
 WATCH_SECONDS = 30.0
 # A sensor's tick is killed at 60 s with its work lost.
 PART_SECONDS = 12.0
+_SLOW_MINUTES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +93,29 @@ def act(context: FlowContext, runner_id: str) -> PolicyReport:
     )
 
 
-def take(_context: FlowContext, _names: Sequence[str] | None) -> Taken:
-    """What is measured now, without what could not be."""
-    return {}
+def take(context: FlowContext, names: Sequence[str] | None) -> Taken:
+    """What is measured now, without what could not be; all there is without ``names``."""
+    measures = take_measures(context.engine, settings=context.settings, clock=context.clock, names=names)
+    return {
+        name: [Sample(item.labels, item.value) for item in values if math.isfinite(item.value)]
+        for name, values in measures.by_name.items()
+    }
+
+
+def judge(context: FlowContext, runner_id: str) -> EvaluationReport:
+    """Judge the promises; those that read whole tables every five minutes."""
+    now = context.clock.now()
+    slow = now.minute % _SLOW_MINUTES == 0 and now.second < WATCH_SECONDS
+    return evaluate_slos(context.engine, settings=context.settings, clock=context.clock, runner_id=runner_id, slow=slow)
+
+
+def _judged(report: EvaluationReport) -> str:
+    told = [f"{len(report.findings)} judged", f"{len(report.breached)} not kept"]
+    if report.failed:
+        told.append(f"failed: {', '.join(report.failed)}")
+    if report.closed:
+        told.append(f"{len(report.closed)} gates closed")
+    return ", ".join(told)
 
 
 def alert(context: FlowContext, runner_id: str) -> RaiseReport:
@@ -116,6 +141,7 @@ def _acted(report: PolicyReport) -> str:
 
 PARTS: tuple[Part, ...] = (
     Part("latencies", fold_latencies, lambda folded: f"{folded} folded"),
+    Part("promises", judge, _judged),
     Part("policies", act, _acted),
     Part("alerts", alert, _alerted),
 )
