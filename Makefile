@@ -14,7 +14,7 @@ export DAGSTER_DISABLE_TELEMETRY := yes
 export DO_NOT_TRACK := 1
 export GX_ANALYTICS_ENABLED := false
 
-.PHONY: help install install-dev demo dev test test-quick lint format bench chaos docs lock clean
+.PHONY: help install install-dev demo dev test test-quick lint format bench chaos docs dbt-docs lock clean
 
 help: ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +56,9 @@ install-dev: .venv/.dev ## Install what its developers need as well
 
 docs: .venv/.dev ## Write the parts of the docs that follow from the code
 	@.venv/bin/python scripts/write_docs.py
+
+dbt-docs: .venv/.base ## Document the marts as one page in dbt_project/target (ARGS=--catalog asks the database as well)
+	@.venv/bin/python -m leads_pipeline.analytics docs $(ARGS)
 
 lock: ## Resolve the dependencies anew (needs uv)
 	@uv pip compile --quiet $(LOCK_FLAGS) pyproject.toml requirements/build.in -o requirements/base.lock

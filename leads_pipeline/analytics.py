@@ -3,7 +3,8 @@ matching models.
 
 Kept apart from ``leads``, whose runs must not pay for dbt's imports. The models are read from a manifest that
 ``prepare`` parses into the state directory; loading the location parses again only if the project has changed since.
-``python -m leads_pipeline.analytics prepare`` pays for that in advance, as an image's build or ``make dev`` does.
+``python -m leads_pipeline.analytics prepare`` pays for that in advance, as an image's build or ``make dev`` does, and
+``python -m leads_pipeline.analytics docs`` writes dbt's own documentation as one page.
 
 Add a model in ``dbt_project`` with a description of every column. Keep out: anything that a lead waits for.
 """
@@ -41,7 +42,7 @@ _PARSE_TIMEOUT_SECONDS = 300
 
 
 class ManifestError(LeadsError):
-    """dbt cannot parse the project."""
+    """dbt cannot parse the project, or not document it."""
 
 
 def dbt_environment(url: str, *, state_path: Path, costs: Sequence[LeadCost] = ()) -> dict[str, str]:
@@ -79,15 +80,44 @@ def prepare(state_path: Path, *, project: Path = PROJECT) -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if manifest.is_file() and stamp.is_file() and stamp.read_text() == wanted:
             return manifest
-        command = [_dbt(), "--quiet", "parse", "--project-dir", str(project), "--profiles-dir", str(project)]
-        environment = inherited_environment() | _QUIET | {"DBT_TARGET_PATH": str(target), "DBT_LOG_PATH": str(target)}
-        done = subprocess.run(
-            command, env=environment, capture_output=True, text=True, check=False, timeout=_PARSE_TIMEOUT_SECONDS
-        )
-        if done.returncode != 0 or not manifest.is_file():
-            raise ManifestError(f"dbt cannot parse {project}:\n{(done.stdout + done.stderr).strip()}")
+        _run_dbt(["parse"], project=project, environment=_targeting(target))
         stamp.write_text(wanted)
     return manifest
+
+
+def write_docs(target: Path, *, url: str | None = None, project: Path = PROJECT) -> Path:
+    """Write dbt's documentation of every model, column, test and exposure as one page without links to elsewhere.
+
+    Without ``url`` no database is asked, and sizes and types of what was built are left out. Returns the page's path.
+
+    Raises:
+        ManifestError: dbt refuses the project, or the database refuses dbt; its own words say why.
+    """
+    target.mkdir(parents=True, exist_ok=True)
+    known = ["--no-compile", "--empty-catalog"] if url is None else []
+    connection = {} if url is None else dbt_environment(url, state_path=target)
+    environment = connection | _targeting(target)
+    _run_dbt(["parse"], project=project, environment=environment)
+    _run_dbt(["docs", "generate", "--static", *known], project=project, environment=environment)
+    return target / "static_index.html"
+
+
+def _targeting(target: Path) -> dict[str, str]:
+    return _QUIET | {"DBT_TARGET_PATH": str(target), "DBT_LOG_PATH": str(target)}
+
+
+def _run_dbt(arguments: Sequence[str], *, project: Path, environment: Mapping[str, str]) -> None:
+    command = [dbt_command(), "--quiet", *arguments, "--project-dir", str(project), "--profiles-dir", str(project)]
+    done = subprocess.run(
+        command,
+        env=inherited_environment() | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=_PARSE_TIMEOUT_SECONDS,
+    )
+    if done.returncode != 0:
+        raise ManifestError(f"dbt cannot {arguments[0]} {project}:\n{(done.stdout + done.stderr).strip()}")
 
 
 def _target(state_path: Path) -> Path:
@@ -103,8 +133,8 @@ def _fingerprint(project: Path) -> str:
     return digest.hexdigest()
 
 
-def _dbt() -> str:
-    # The environment's own dbt, also where its directory is not on the PATH.
+def dbt_command() -> str:
+    """The environment's own dbt, also where its directory is not on the PATH."""
     return str(Path(sys.executable).parent / "dbt")
 
 
@@ -165,7 +195,7 @@ def build_defs(
             matching_model_weekly,
         ],
         resources={
-            "dbt": DbtCliResource(project_dir=str(project), profiles_dir=str(project), dbt_executable=_dbt()),
+            "dbt": DbtCliResource(project_dir=str(project), profiles_dir=str(project), dbt_executable=dbt_command()),
             "settings": AnalyticsResource(),
             FLOW: FlowResource(),
             **(resources or {}),
@@ -195,16 +225,28 @@ def defs() -> dg.Definitions:
     return build_defs(prepare(load_settings().state_path))
 
 
+_USAGE = """usage: python -m leads_pipeline.analytics prepare           parse the dbt project for the state directory
+       python -m leads_pipeline.analytics docs [--catalog]  write dbt's documentation to dbt_project/target;
+                                                            --catalog: with what the database has built
+"""
+
+
 def main(arguments: list[str]) -> int:
-    """``python -m leads_pipeline.analytics prepare``: parse the dbt project for the configured state directory."""
-    if arguments != ["prepare"]:
-        sys.stderr.write("usage: python -m leads_pipeline.analytics prepare\n")
-        return 2
+    """``python -m leads_pipeline.analytics prepare``, or ``docs``."""
     try:
-        sys.stdout.write(f"{prepare(load_settings().state_path)}\n")
+        if arguments == ["prepare"]:
+            path = prepare(load_settings().state_path)
+        elif arguments == ["docs"]:
+            path = write_docs(PROJECT / "target")
+        elif arguments == ["docs", "--catalog"]:
+            path = write_docs(PROJECT / "target", url=url_of(load_settings()))
+        else:
+            sys.stderr.write(_USAGE)
+            return 2
     except LeadsError as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
+    sys.stdout.write(f"{path}\n")
     return 0
 
 

@@ -8,3 +8,10 @@
     {%- endfor -%}
     {{ return(edges | unique | sort) }}
 {%- endmacro %}
+
+{#- For the test that holds the two lists together. -#}
+{% macro check_latency_edges(edges) -%}
+    {%- if latency_edges() | list != edges -%}
+        {{ exceptions.raise_compiler_error("the edges of the buckets are not those of the marts") }}
+    {%- endif -%}
+{%- endmacro %}

@@ -1,22 +1,28 @@
 """A database with leads at every place of the flow, and the marts that a real Dagster run built from it."""
 
 import secrets
-from collections.abc import Iterator
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import dagster as dg
 import psycopg
 import pytest
 import sqlalchemy as sa
+from psycopg.rows import dict_row
 
 from leads_pipeline import analytics
-from leads_pipeline.config import DATABASE_URL_VARIABLE, parse_settings
+from leads_pipeline.config import DATABASE_URL_VARIABLE, LeadCost, inherited_environment, parse_settings
 from leads_pipeline.storage.database import engine_for
 from leads_pipeline.storage.embedded import EmbeddedServer
 from leads_pipeline.storage.migrate import upgrade
 from leads_pipeline_tests.conftest import LEADS_YAML, NOW
+from leads_pipeline_tests.dbt.filled import fill
 from leads_pipeline_tests.defs.rows import Flow
 
 JANE = {
@@ -70,6 +76,64 @@ def built(marts_engine: sa.Engine, manifest: Path, tmp_path_factory: pytest.Temp
         patch.setenv(DATABASE_URL_VARIABLE, url)
         result = definitions.resolve_job_def("marts").execute_in_process(instance=instance)
         yield Built(marts_engine, manifest, result, settings.state_path)
+
+
+@dataclass(frozen=True)
+class Marts:
+    """A database of known figures and a dbt that builds its marts."""
+
+    engine: sa.Engine
+    state_path: Path
+
+    def dbt(self, *arguments: str, project: Path = analytics.PROJECT) -> None:
+        """Run dbt as the code location does."""
+        environment = analytics.dbt_environment(self.url, state_path=self.state_path, costs=COSTS)
+        command = [*arguments, "--project-dir", str(project), "--profiles-dir", str(project)]
+        done = subprocess.run(
+            [analytics.dbt_command(), "--quiet", *command],
+            env=inherited_environment() | environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    def with_marts(self, directory: Path, statements: Mapping[str, str]) -> None:
+        """Build these marts more, in a copy of the project."""
+        project = directory / "dbt_project"
+        shutil.copytree(analytics.PROJECT, project, ignore=shutil.ignore_patterns("target", "logs"))
+        for name, statement in statements.items():
+            (project / "models" / "marts" / f"{name}.sql").write_text(statement)
+        self.dbt("run", "--select", *statements, project=project)
+
+    @property
+    def url(self) -> str:
+        return self.engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
+
+    def rows(self, statement: str, *, role: str | None = None) -> list[dict[str, Any]]:
+        with psycopg.connect(self.url, row_factory=dict_row) as connection:
+            if role:
+                connection.execute(f"set role {role}")
+            return connection.execute(statement).fetchall()
+
+    def row(self, statement: str) -> dict[str, Any]:
+        [row] = self.rows(statement)
+        return row
+
+
+# Of the webinar nothing is told.
+COSTS = (LeadCost(tenant="acme", source="website", cost=Decimal(20), currency="USD"),)
+
+
+@pytest.fixture(scope="module")
+def marts(marts_engine: sa.Engine, manifest: Path) -> Marts:
+    """Marts over the rows of ``filled``, built once for a module."""
+    with marts_engine.begin() as connection:
+        fill(connection)
+    marts = Marts(marts_engine, manifest.parent.parent.parent)
+    marts.dbt("build")
+    return marts
 
 
 def seed(connection: sa.Connection) -> None:

@@ -120,6 +120,15 @@ def test_the_location_loads_without_a_database_and_prepare_pays_for_the_parse(tm
     assert [path.name for path in (tmp_path / ".leads").iterdir()] == ["dbt"]
 
 
+def test_the_marts_are_documented_without_a_database_and_the_page_loads_nothing_from_elsewhere(tmp_path):
+    page = analytics.write_docs(tmp_path, url=None)
+    text = page.read_text(encoding="utf-8")
+    assert all(mart in text for mart in MARTS)
+    assert re.findall(r"<(?:script|link|img|iframe)[^>]*(?:src|href)=.https?:", text) == []
+    assert json.loads((tmp_path / "manifest.json").read_text())["metadata"]["send_anonymous_usage_stats"] is False
+    assert json.loads((tmp_path / "catalog.json").read_text())["nodes"] == {}
+
+
 def test_dbt_is_told_where_the_database_is_and_nothing_calls_home(tmp_path):
     told = analytics.dbt_environment(
         "postgresql://jo:p%40ss@db.example:6432/leads?sslmode=require", state_path=tmp_path
