@@ -13,10 +13,12 @@ import dagster as dg
 from pydantic import Field
 
 from leads_pipeline import flows
+from leads_pipeline.defs.latency_metadata import latency_metadata
 from leads_pipeline.defs.metadata import counts_table, summary_metadata, table_metadata
 from leads_pipeline.defs.resources import CRM_IO_MANAGER
 from leads_pipeline.defs.runs import note_progress
 from leads_pipeline.defs.shield import LOST_CONNECTION, shielded
+from leads_pipeline.domain.latency import Station
 from leads_pipeline.domain.stage import Lane, Stage
 from leads_pipeline.flows import FlowContext, StageFailed
 from leads_pipeline.steps.crm_sync_batches import SyncPlan
@@ -98,6 +100,7 @@ def _drain(context: dg.AssetExecutionContext, config: StageConfig, flow: FlowCon
             )
         except StageFailed as error:
             summary, failure = error.summary, error
+        took = latency_metadata(flow, Station(stage))
     # A vendor that does not answer sets the time of the next question itself; the sensor need not slow down as well.
     if summary.taken > 0 or summary.asked > 0:
         note_progress(context.instance, context.run.run_id)
@@ -107,7 +110,7 @@ def _drain(context: dg.AssetExecutionContext, config: StageConfig, flow: FlowCon
         description=str(failure) if failure else None,
         metadata={"tenants_failed": len(failure.tenants) if failure else 0},
     )
-    return Drained(metadata=summary_metadata(summary), check_results=[check])
+    return Drained(metadata={**summary_metadata(summary), **took}, check_results=[check])
 
 
 @_stage_asset(Stage.RAW_LEADS, group="intake", after=None)

@@ -11,8 +11,10 @@ import dagster as dg
 
 from leads_pipeline import flows
 from leads_pipeline.defs.delivery_metadata import report_metadata
+from leads_pipeline.defs.latency_metadata import latency_metadata
 from leads_pipeline.defs.runs import note_progress
 from leads_pipeline.defs.shield import shielded
+from leads_pipeline.domain.latency import Station
 from leads_pipeline.flows import FlowContext
 from leads_pipeline.steps.crm_sync_batches import SyncPlan
 
@@ -26,7 +28,8 @@ class CrmIOManager(dg.ConfigurableIOManager):
         with shielded("crm_sync_batches delivers"):
             coming = obj.follow and flows.leads_on_their_way(self.flow)
             report = flows.deliver(self.flow, obj, runner_id=context.run_id)
-        context.add_output_metadata(report_metadata(report))
+            took = latency_metadata(self.flow, Station.DELIVERED)
+        context.add_output_metadata({**report_metadata(report), **took})
         # A run that was started for leads on their way is no setback if none of them was to be sent.
         if coming or report.delivered + report.unchanged + report.retried + report.dead > 0:
             note_progress(context.step_context.instance, context.run_id)

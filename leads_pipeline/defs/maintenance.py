@@ -15,9 +15,12 @@ from leads_pipeline.defs.runs import BACKGROUND, SERIAL_TAG, has_unfinished_run
 from leads_pipeline.defs.shield import LOST_CONNECTION, shielded
 from leads_pipeline.domain.ids import uuid7
 from leads_pipeline.flows import FlowContext, reverify
+from leads_pipeline.storage import latency, slos
+from leads_pipeline.storage.alerts import prune_alerts
 from leads_pipeline.storage.ingest import purge_ingest_keys
 from leads_pipeline.storage.mx_cache import prune_mx_cache
 from leads_pipeline.storage.partitions import ensure_partitions
+from leads_pipeline.storage.policies import prune_actions
 from leads_pipeline.storage.source_fields import forget_unused_fields
 from leads_pipeline.storage.unserved_lookups import give_up
 from leads_pipeline.storage.velocity import prune_velocity
@@ -32,7 +35,11 @@ CALLS_KEPT = timedelta(days=400)
 # An expired verdict is of use only to re-verification: what its budget has not paid for by then waits for a next lead.
 EXPIRED_VERDICTS_KEPT = timedelta(days=30)
 
+# What rules did and people were told, so that a year can be compared with the last one.
+WATCHED_KEPT = timedelta(days=400)
+
 GIVEN_UP_AT_ONCE = 5_000
+PRUNED_AT_ONCE = 5_000
 
 
 @dg.op(retry_policy=LOST_CONNECTION, description="Creates the monthly partitions that the next leads need.")
@@ -93,6 +100,28 @@ def prune_verification(context: dg.OpExecutionContext, flow: dg.ResourceParam[Fl
     context.add_output_metadata(pruned)
 
 
+@dg.op(
+    retry_policy=LOST_CONNECTION,
+    description="Adds latencies up, forgets those of five weeks ago, and what was promised, done and told long ago.",
+)
+def prune_watching(context: dg.OpExecutionContext, flow: dg.ResourceParam[FlowContext]) -> None:
+    now, retention = flow.clock.now(), flow.settings.retention
+    long_ago = now - WATCHED_KEPT
+    history_kept = now - timedelta(days=retention.slo_history_days)
+    prunings: dict[str, Callable[[sa.Connection], int]] = {
+        "latency_histograms": lambda connection: latency.prune(connection, before=now - latency.HOURS_KEPT),
+        "slo_history_thinned": lambda connection: slos.thin_history(connection, now=now),
+        "slo_history": lambda connection: slos.forget_history(connection, before=history_kept),
+        "policy_actions": lambda connection: prune_actions(connection, ended_before=long_ago),
+        "alerts": lambda connection: prune_alerts(connection, closed_before=long_ago, limit=PRUNED_AT_ONCE),
+    }
+    with shielded("maintenance prunes what was watched"):
+        # Where nobody watches, nobody else does it.
+        folded = latency.fold(flow.engine, now=now)
+        pruned = {name: _until_nothing_is_left(flow, prune) for name, prune in prunings.items()}
+    context.add_output_metadata({"latencies_folded": folded, **pruned})
+
+
 @dg.job(
     description="Daily upkeep: partitions ahead, expired bookkeeping gone.",
     tags={SERIAL_TAG: "maintenance", "dagster/priority": "-20", **BACKGROUND},
@@ -102,6 +131,7 @@ def maintenance() -> None:
     prune_ingest_keys()
     prune_source_fields()
     prune_verification()
+    prune_watching()
 
 
 maintenance_daily = dg.ScheduleDefinition(
