@@ -303,8 +303,8 @@ def test_status_and_journey_print_for_people_and_for_machines(
     capture(context, {"email": "bob@engines.example"}, lane=Lane.BATCH)
     base = ["--config", str(context.settings.path)]
 
-    status = CliRunner().invoke(cli, [*base, "status"])
-    as_json = json.loads(CliRunner().invoke(cli, [*base, "status", "--json"]).output)
+    status = CliRunner().invoke(cli, [*base, "status", "--full"])
+    as_json = json.loads(CliRunner().invoke(cli, [*base, "status", "--full", "--json"]).output)
     journey = CliRunner().invoke(cli, [*base, "journey", "Ada.Byron@engines.example"])
     lines = CliRunner().invoke(cli, [*base, "journey", str(lead_id), "--json"]).output.splitlines()
 

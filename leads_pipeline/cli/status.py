@@ -1,4 +1,4 @@
-"""``leads status``: one screen of queues, ages, states and limits."""
+"""``leads status``: one screen of queues, ages, promises, alerts, states and limits."""
 
 import json
 from collections.abc import Iterator
@@ -15,19 +15,31 @@ from leads_pipeline.domain.stage import Lane, LeadState
 from leads_pipeline.errors import DatabaseUnavailable
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.table import Table
 
     from leads_pipeline.domain.quota_budget import BudgetPlan
+    from leads_pipeline.storage.conservation import Conservation
 
 # Rules of rejected leads; `leads rejected list --by-rule` has all of them.
 RULES_SHOWN = 5
 
 
 @click.command()
+@click.option(
+    "--full", is_flag=True, help="Read every lead and contact: what became of all of them, and Redis' ledger."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
 @click.pass_obj
-def status(config_file: str | None, as_json: bool) -> None:
-    """Show what waits where and for how long, what became of every lead, and what the CRMs' limits leave."""
+def status(config_file: str | None, full: bool, as_json: bool) -> None:
+    """Show what is wrong, what waits where and for how long, what became of leads, and what the CRMs' limits leave.
+
+    Of leads those that came since yesterday (UTC) are counted; with --full all, and the contacts at each destination.
+
+    \b
+    leads status --full
+    """
     from leads_pipeline.storage.open import open_database
 
     settings = load_settings(config_file)
@@ -35,7 +47,7 @@ def status(config_file: str | None, as_json: bool) -> None:
     now = SystemClock().now()
     engine = open_database(settings)
     try:
-        found = _collect(engine, settings, now)
+        found = _collect(engine, settings, now, full=full)
     finally:
         engine.dispose()
     if as_json:
@@ -44,28 +56,25 @@ def status(config_file: str | None, as_json: bool) -> None:
         _print(found, settings, now)
 
 
-def _collect(engine: Any, settings: Settings, now: datetime) -> dict[str, Any]:
-    from leads_pipeline.buffer.account import Account, take_account
+def _collect(engine: Any, settings: Settings, now: datetime, *, full: bool) -> dict[str, Any]:
     from leads_pipeline.buffer.queues import redis_depths, with_buffered
+    from leads_pipeline.cli._watching import watched
     from leads_pipeline.cli.verification import verification_line
     from leads_pipeline.crm.overview import mapping_faults, quota_plans
     from leads_pipeline.crm.parking import parked_now
     from leads_pipeline.steps.destination_backfill import doors_of
     from leads_pipeline.storage import status as numbers
     from leads_pipeline.storage.bulk_jobs import open_jobs
-    from leads_pipeline.storage.conservation import conservation
     from leads_pipeline.storage.left_over import left_over
     from leads_pipeline.storage.measurements import queues
     from leads_pipeline.storage.reindexing import stale_indexes
     from leads_pipeline.storage.rejected import counts_by_rule
 
+    tenants, faults_found = _accounts(engine, settings, now, full=full)
     try:
-        account, buffered = take_account(engine, settings=settings), redis_depths(settings)
+        buffered = redis_depths(settings)
     except DatabaseUnavailable as error:  # Redis: the rest is shown
-        destinations = {name: tenant.destinations for name, tenant in settings.tenants.items()}
-        with engine.connect() as connection:
-            tenants = conservation(connection, destinations=destinations)
-        account, buffered = Account(tuple(tenants), (str(error),)), []
+        buffered, faults_found = [], tuple(dict.fromkeys((*faults_found, str(error))))
     verification = verification_line(engine, settings)
     faults = mapping_faults(engine, settings=settings)
     quotas = quota_plans(engine, settings=settings, now=now)
@@ -74,6 +83,7 @@ def _collect(engine: Any, settings: Settings, now: datetime) -> dict[str, Any]:
         stale = stale_indexes(connection)
         return {
             "at": now,
+            "full": full,
             "queues": [
                 {
                     "stage": queue.stage,
@@ -91,15 +101,19 @@ def _collect(engine: Any, settings: Settings, now: datetime) -> dict[str, Any]:
                     **{str(state): leads for state, leads in tenant.states.items()},
                     "conserved": tenant.conserved,
                 }
-                for tenant in account.tenants
+                for tenant in tenants or ()
             ],
-            "faults": list(account.faults),
+            "conserved": None if tenants is None else not faults_found and all(item.conserved for item in tenants),
+            "faults": list(faults_found),
+            **watched(engine, settings, now=now),
             "verification": verification,
             "stale_indexes": [asdict(index) for index in stale],
-            "rejected_by_rule": [asdict(count) for count in counts_by_rule(connection, limit=RULES_SHOWN)],
+            "rejected_by_rule": [
+                asdict(count) for count in (counts_by_rule(connection, limit=RULES_SHOWN) if full else ())
+            ],
             "deliveries": [
                 {"destination": item.destination, "state": item.state, "contacts": item.contacts}
-                for item in numbers.deliveries(connection)
+                for item in (numbers.deliveries(connection) if full else ())
             ],
             "bulk_jobs": [asdict(item) for item in open_jobs(connection)],
             "accounts": [
@@ -128,6 +142,25 @@ def _collect(engine: Any, settings: Settings, now: datetime) -> dict[str, Any]:
         }
 
 
+def _accounts(
+    engine: Any, settings: Settings, now: datetime, *, full: bool
+) -> "tuple[Sequence[Conservation] | None, tuple[str, ...]]":
+    """The tenants' accounts, of all leads or of the last days, and what is wrong with Redis' ledger."""
+    from leads_pipeline.buffer.account import take_account
+    from leads_pipeline.cli._watching import lately
+    from leads_pipeline.storage.conservation import conservation
+
+    if not full:
+        return lately(engine, settings, now=now), ()
+    try:
+        account = take_account(engine, settings=settings)
+    except DatabaseUnavailable as error:
+        destinations = {name: tenant.destinations for name, tenant in settings.tenants.items()}
+        with engine.connect() as connection:
+            return conservation(connection, destinations=destinations), (str(error),)
+    return account.tenants, account.faults
+
+
 def _quota(account: str, plan: "BudgetPlan") -> dict[str, Any]:
     budget = plan.budget
     if budget is None:
@@ -147,27 +180,48 @@ def _quota(account: str, plan: "BudgetPlan") -> dict[str, Any]:
 def _print(found: dict[str, Any], settings: Settings, now: datetime) -> None:
     from rich.console import Console
 
-    from leads_pipeline.storage.reindexing import StaleIndex
+    from leads_pipeline.cli._watching import trouble_lines
 
     console = Console()
     console.print(f"[bold]leads_pipeline[/] at {now:%Y-%m-%d %H:%M:%S} UTC, {settings.path}\n", highlight=False)
-    console.print(_waiting(found["queues"], settings) if found["queues"] else "Nothing waits.\n")
-    if found["tenants"]:
-        console.print(_leads(found["tenants"]))
-    for fault in found["faults"]:
-        console.print(f"[red]{fault}[/]", highlight=False)
-    for index in found["stale_indexes"]:
-        console.print(f"[yellow]{StaleIndex(**index)}[/]", highlight=False)
-    if found["rejected_by_rule"]:
-        console.print(_rejected(found["rejected_by_rule"]))
-    if (line := _verification(found["verification"])) is not None:
+    for line in trouble_lines(found, now):
         console.print(line, highlight=False)
-    if found["deliveries"]:
-        console.print(_contacts(found["deliveries"]))
+    for part in (*_tables(found, settings), *_lines(found)):
+        console.print(part, highlight=False)
     if settings.destinations:
         console.print(_limits(found, settings))
     for line in _destination_lines(found, now):
         console.print(line, highlight=False)
+
+
+def _tables(found: dict[str, Any], settings: Settings) -> "Iterator[Table | str]":
+    yield _waiting(found, settings) if found["queues"] else "Nothing waits.\n"
+    if found["latencies_p95"]:
+        yield _latencies(found["latencies_p95"])
+    if found["tenants"]:
+        yield _leads(found["tenants"], full=found["full"])
+    if found["rejected_by_rule"]:
+        yield _rejected(found["rejected_by_rule"])
+    if found["deliveries"]:
+        yield _contacts(found["deliveries"])
+
+
+def _lines(found: dict[str, Any]) -> Iterator[str]:
+    """What is said of leads and of the pipeline as a whole."""
+    from leads_pipeline.cli._watching import footing_lines
+    from leads_pipeline.storage.reindexing import StaleIndex
+
+    if found["conserved"] is None:
+        yield "More leads came since yesterday than are counted on the way: `leads conservation` does."
+    elif not found["conserved"]:
+        yield "[red]The law of conservation does not hold[/]: `leads conservation` names the days and the leads."
+    for fault in found["faults"]:
+        yield f"[red]{fault}[/]"
+    for index in found["stale_indexes"]:
+        yield f"[yellow]{StaleIndex(**index)}[/]"
+    if (line := _verification(found["verification"])) is not None:
+        yield line
+    yield from footing_lines(found)
 
 
 def _destination_lines(found: dict[str, Any], now: datetime) -> Iterator[str]:
@@ -199,21 +253,47 @@ def plain_table(title: str, *columns: str, numbers: tuple[str, ...] = ()) -> "Ta
     return table
 
 
-def _waiting(queues: list[dict[str, Any]], settings: Settings) -> "Table":
-    table = plain_table("Waiting", "Stage", "Tenant", "Lane", "Waiting", "Oldest", numbers=("Waiting", "Oldest"))
-    for queue in queues:
+def _waiting(found: dict[str, Any], settings: Settings) -> "Table":
+    from leads_pipeline.cli._watching import rate_of
+
+    numbers = ("Waiting", "Oldest", "Done/min")
+    table = plain_table("Waiting", "Stage", "Tenant", "Lane", *numbers, numbers=numbers)
+    for queue in found["queues"]:
         allowed = settings.slos.max_pending_seconds.get(queue["lane"])
         age = span(queue["oldest_seconds"])
         if allowed is not None and queue["oldest_seconds"] > allowed:
             age = f"[red]{age}, allowed {span(allowed)}[/]"
-        table.add_row(queue["stage"], queue["tenant"], queue["lane"], f"{queue['waiting']:,}", age)
+        rate = rate_of(found, queue)
+        done = "" if rate is None else f"{rate:,.1f}"
+        table.add_row(queue["stage"], queue["tenant"], queue["lane"], f"{queue['waiting']:,}", age, done)
     return table
 
 
-def _leads(tenants: list[dict[str, Any]]) -> "Table":
+def _latencies(latencies: list[dict[str, Any]]) -> "Table":
+    """95 % of the leads that came by in the last quarter of an hour took no longer since their capture."""
+    from leads_pipeline.domain.latency import Station
+
+    shown = [station for station in Station if any(item["stage"] == station for item in latencies)]
+    titles = [station.value.removesuffix("_leads").removesuffix("_contacts") for station in shown]
+    table = plain_table("P95 from capture, last 15 min", "Tenant", "Lane", *titles, numbers=tuple(titles))
+    seconds = {(item["tenant"], item["lane"], item["stage"]): item["value"] for item in latencies}
+    for tenant, lane in dict.fromkeys((item["tenant"], item["lane"]) for item in latencies):
+        cells = ((seconds.get((tenant, lane, station))) for station in shown)
+        table.add_row(tenant, lane, *("" if value is None else span(value) for value in cells))
+    return table
+
+
+def _leads(tenants: list[dict[str, Any]], *, full: bool) -> "Table":
     always = (LeadState.PENDING, LeadState.DELIVERED, LeadState.MERGED, LeadState.REJECTED)
     states = [str(state) for state in LeadState if state in always or any(tenant[state] for tenant in tenants)]
-    table = plain_table("Leads", "Tenant", "Captured", *states, "Conserved", numbers=("Captured", *states))
+    table = plain_table(
+        "Leads" if full else "Leads since yesterday",
+        "Tenant",
+        "Captured",
+        *states,
+        "Conserved",
+        numbers=("Captured", *states),
+    )
     for tenant in tenants:
         counts = (f"{tenant[name]:,}" for name in ("captured", *states))
         table.add_row(tenant["tenant"], *counts, "yes" if tenant["conserved"] else "[red]NO[/]")

@@ -110,9 +110,9 @@ def test_leads_are_counted_by_rule(leads: Leads, found: dict[str, UUID]) -> None
         ("phone_invalid", "not_assigned", 1),
         ("robot", "hidden_field_filled", 1),
     ]
-    status = json.loads(leads("--json", group="status").output)
+    status = json.loads(leads("--full", "--json", group="status").output)
     assert status["rejected_by_rule"] == counts
-    assert "hidden_field_filled" in leads(group="status").output
+    assert "hidden_field_filled" in leads("--full", group="status").output
 
 
 def test_nothing_rejected_is_said(leads: Leads) -> None:
