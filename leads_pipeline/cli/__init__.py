@@ -43,6 +43,7 @@ _GROUPS: dict[str, tuple[str, str, str]] = {
     "run": ("leads_pipeline.cli.run", "run", "Run the chain here, until nothing is pending."),
     "runs": ("leads_pipeline.cli.runs", "runs", "How Dagster's runs went; ask again for a job that was given up."),
     "sandbox": ("leads_pipeline.cli.sandbox", "sandbox", "Serve a sandbox: a CRM, a provider, DNS."),
+    "slo": ("leads_pipeline.cli.slo", "slo", "What is promised, what came of it, which gates are closed."),
     "sources": ("leads_pipeline.cli.sources", "sources", "The ways in; what a payload becomes; which fields came."),
     "status": ("leads_pipeline.cli.status", "status", "Queues, ages, states and limits on one screen."),
     "suppressions": ("leads_pipeline.cli.suppressions", "suppressions", "Those who must not be sent to a CRM."),

@@ -19,9 +19,10 @@ import sqlalchemy as sa
 from leads_pipeline.clock import Clock
 from leads_pipeline.config import DeliverySettings
 from leads_pipeline.domain.lane_shares import LaneShare, LaneShares
+from leads_pipeline.domain.sending_gate import GateRule
 from leads_pipeline.domain.stage import Lane, Operation
 from leads_pipeline.storage.claim_owners import release_dead_claims
-from leads_pipeline.storage.outbox_queues import one_per_address, pick, removals_due, waiting_queues
+from leads_pipeline.storage.outbox_queues import one_per_address, pick, removals_due, waiting_queues, withdrawals_due
 
 # What waits is looked up again after so long, or later, so that looking takes a twentieth of the time at most: each
 # tenant's lane is a look of its own (measured: 22 µs).
@@ -67,8 +68,12 @@ class Claims:
         settings: DeliverySettings,
         clock: Clock,
         passes: QueueGate = every_queue,
+        rule: GateRule | None = None,
     ) -> None:
-        """``tenants``: those that deliver there. ``size``: rows in a request. ``passes``: whose queues may go now."""
+        """``tenants``: those that deliver there. ``size``: rows in a request. ``passes``: whose queues may go now.
+
+        ``rule``: what consent the destination asks for. Who has withdrawn it is let through where a queue may not go.
+        """
         self._engine = engine
         self._destination = destination
         self._lanes = tuple(lanes)
@@ -76,6 +81,7 @@ class Claims:
         self._size = size
         self._clock = clock
         self._passes = passes
+        self._rule = rule
         self._shares = lane_shares(settings)
         self._look_at: float | None = None
         self._oldest: dict[Lane, dict[str, datetime]] = {}
@@ -135,13 +141,26 @@ class Claims:
             release_dead_claims(connection, now=now)
             queues = waiting_queues(connection, **what)
             self._archives = self._due(connection, Operation.ARCHIVE, now=now)
-            self._erasures = self._due(connection, Operation.ERASE, now=now)
+            passing = [queue for queue in queues if self._passes(queue.tenant, queue.lane)]
+            held = [(queue.tenant, queue.lane) for queue in queues if queue not in passing]
+            self._erasures = [
+                *self._withdrawals(connection, held, now=now),
+                *self._due(connection, Operation.ERASE, now=now),
+            ]
         ended_at = self._clock.monotonic()
         self._look_at = ended_at + max(LOOK_SECONDS, _TIMES_THE_LOOK * (ended_at - began_at))
         self._oldest = {lane: {} for lane in self._lanes}
-        for queue in queues:
-            if self._passes(queue.tenant, queue.lane):
-                self._oldest[queue.lane][queue.tenant] = queue.oldest_due
+        for queue in passing:
+            self._oldest[queue.lane][queue.tenant] = queue.oldest_due
+
+    def _withdrawals(
+        self, connection: sa.Connection, held: Sequence[tuple[str, Lane]], *, now: datetime
+    ) -> list[tuple[int, Lane]]:
+        if self._rule is None or not held:
+            return []
+        return withdrawals_due(
+            connection, held, destination=self._destination, rule=self._rule, most=min(self._size, _ERASURES), now=now
+        )
 
     def _served(self, now: datetime) -> dict[str, Any]:
         return {"destination": self._destination, "lanes": self._lanes, "tenants": self._tenants, "now": now}

@@ -30,6 +30,7 @@ from leads_pipeline.crm.port import (
     RecordVerdict,
     Verdict,
 )
+from leads_pipeline.crm.quality_gate import GateWatch
 from leads_pipeline.domain.ids import BatchId, uuid7
 from leads_pipeline.domain.retry import RetryBudgets
 from leads_pipeline.domain.stage import Lane, Operation
@@ -101,6 +102,7 @@ class Jobs:
         jitter: Callable[[], float],
         step_lease: timedelta,
         measure: Measure = measure_latency,
+        gates: GateWatch | None = None,
     ) -> None:
         """``step_lease``: so long after a step was begun another process may take it again."""
         self._engine = engine
@@ -113,6 +115,7 @@ class Jobs:
         self._jitter = jitter
         self._step_lease = step_lease
         self._measure = measure
+        self._gates = gates
 
     @property
     def traits(self) -> JobTraits | None:
@@ -233,6 +236,7 @@ class Jobs:
                 time_out=self._step_lease,
                 rows=batch.rows,
                 subjects=batch.subjects,
+                gates=self._gates,
             ),
             first=request,
             granted=lambda: None,

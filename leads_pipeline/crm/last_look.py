@@ -2,10 +2,10 @@
 
 A contact is judged at its claim, and may then wait for its grant while the person withdraws, is listed, erased or
 corrected. So in the transaction that writes a request down its rows are looked at as they are now. Nothing of them but
-the suppression list can change without the row: a new version, with whatever consent it states, a merge and an erasure
-change what the row wants. Two or three statements for a batch, whatever waits beside it (measured for 100 contacts
-beside 300,000: 0.9 ms, with 100,000 on the list 2.1 ms). Keep out: what becomes of those that may not go, which the
-next claim says.
+the suppression list and the quality gates can change without the row: a new version, with whatever consent it states, a
+merge and an erasure change what the row wants. Three or four statements for a batch, whatever waits beside it (measured
+for 100 contacts beside 300,000, before there were gates: 0.9 ms, with 100,000 on the list 2.1 ms). Keep out: what
+becomes of those that may not go, which the next claim says.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -16,6 +16,7 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from leads_pipeline.crm.port import LINK, CrmRequest
+from leads_pipeline.crm.quality_gate import GateWatch
 from leads_pipeline.domain.delivery import ClaimedRow
 from leads_pipeline.domain.sending_gate import Subject
 from leads_pipeline.storage.outbox import keep_claims
@@ -36,6 +37,7 @@ class LastLook:
     time_out: timedelta
     rows: Mapping[int, ClaimedRow]
     subjects: Mapping[UUID, tuple[str, Sequence[Subject]]]
+    gates: GateWatch | None = None
 
     def overtaken(
         self, connection: sa.Connection, request: CrmRequest, *, claimed: Collection[int], now: datetime
@@ -61,4 +63,19 @@ class LastLook:
         contacts = {self.rows[outbox_id].contact_id for outbox_id in sent}
         subjects = {contact_id: self.subjects[contact_id] for contact_id in contacts & self.subjects.keys()}
         on_list = listed(connection, subjects, destination=self.destination) if subjects else set()
-        return {outbox_id for outbox_id in sent if outbox_id not in kept or self.rows[outbox_id].contact_id in on_list}
+        held = self._held(connection, sent, now=now)
+        return {
+            outbox_id
+            for outbox_id in sent
+            if outbox_id not in kept or outbox_id in held or self.rows[outbox_id].contact_id in on_list
+        }
+
+    def _held(self, connection: sa.Connection, sent: Collection[int], *, now: datetime) -> set[int]:
+        """Those at a gate that has been closed since; what takes something away from the CRM never is."""
+        if self.gates is None:
+            return set()
+        closed = self.gates.read(connection, now=now)
+        rows = (self.rows[outbox_id] for outbox_id in sent)
+        return {
+            row.outbox_id for row in rows if row.contact_id in self.subjects and not closed.passes(row.tenant, row.lane)
+        }

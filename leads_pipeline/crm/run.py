@@ -33,6 +33,7 @@ from leads_pipeline.crm.parking import (
     until,
 )
 from leads_pipeline.crm.port import CrmClient, CrmResponse
+from leads_pipeline.crm.quality_gate import GateWatch
 from leads_pipeline.crm.report import DestinationReport
 from leads_pipeline.crm.settling import Settling
 from leads_pipeline.domain.ids import BatchId, uuid7
@@ -79,6 +80,7 @@ class DestinationRun:
         self._ahead = settings.delivery.claim_ahead_seconds
         self._deadline = work.clock.monotonic() + settings.pipeline.run_seconds
         self._budgets = budgets_of(settings.retry.model_dump())
+        self._gates = GateWatch(work.engine, settings=settings, clock=work.clock)
         self._rule = GateRule(**self._destination.gate.model_dump())
         self._mapping: DestinationMapping | None = None  # once something is due
         self._edition: str | None = None  # of the mapping
@@ -102,6 +104,7 @@ class DestinationRun:
             jitter=work.jitter,
             step_lease=self._lease,
             measure=work.measure,
+            gates=self._gates,
         )
         self._settling = Settling(work.engine, name, self._budgets, work.jitter, work.clock, work.measure)
         # Whoever asked for something just now does not wait for a job.
@@ -196,8 +199,12 @@ class DestinationRun:
             size=size,
             settings=self._work_of_all.settings.delivery,
             clock=self._clock,
-            passes=self._work_of_all.passes,
+            passes=self._passes,
+            rule=self._rule,
         )
+
+    def _passes(self, tenant: str, lane: Lane) -> bool:
+        return self._work_of_all.passes(tenant, lane) and self._gates.passes(tenant, lane)
 
     def _due(self, lanes: Sequence[Lane], *, most: int) -> int:
         """How many contacts of ``lanes`` could be claimed; no more than ``most`` are counted."""
@@ -370,6 +377,7 @@ class DestinationRun:
                 time_out=timedelta(seconds=self._destination.timeout_seconds),
                 rows=batch.rows,
                 subjects=batch.subjects,
+                gates=self._gates,
             ),
             first=batch.request,
             granted=granted,

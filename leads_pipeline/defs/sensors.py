@@ -14,6 +14,7 @@ import dagster as dg
 
 from leads_pipeline.buffer.queues import RedisWatch
 from leads_pipeline.crm.parking import open_doors, parked_now
+from leads_pipeline.crm.quality_gate import anything_goes_on, split_doors
 from leads_pipeline.defs.jobs import delivery, near_real_time, verification
 from leads_pipeline.defs.runs import asked_for, reason_to_wait, setbacks
 from leads_pipeline.defs.shield import shielded
@@ -122,14 +123,20 @@ class _DeliveriesDue:
             self._fills = anything_to_fill(connection, doors_of(settings))
             jobs = jobs_due(connection, now=flow.clock.now())
         parked = parked_now(flow.engine, settings=settings, now=flow.clock.now())
-        self._doors = open_doors(settings, parked=parked, lanes=ALL_LANES)
+        doors = open_doors(settings, parked=parked, lanes=ALL_LANES)
+        with flow.engine.connect() as connection:
+            now = flow.clock.now()
+            split = split_doors(connection, doors, settings=settings, now=now)
+            # What a closed gate does not hold is looked for once a tick: for the rest no run would do anything.
+            self._goes_on = bool(anything_goes_on(connection, split.held, settings=settings, now=now))
+        self._doors = split.opened
         # A vendor may have finished a job; what is in it is claimed, and no row of the outbox is due.
         self._polls = bool(jobs.keys() & settings.destinations.keys() - parked.destinations.keys())
 
     def __call__(self) -> tuple[Stage, ...]:
-        if not self._doors:
+        if not self._doors and not self._goes_on:
             return ()
-        if self._fills or self._polls:
+        if self._fills or self._polls or self._goes_on:
             return (Stage.CRM_SYNC_BATCHES,)
         flow = self._flow
         with flow.engine.begin() as connection:

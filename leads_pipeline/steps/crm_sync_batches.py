@@ -24,6 +24,7 @@ from leads_pipeline.crm.company import Company, Delivering, run_all
 from leads_pipeline.crm.health import Health
 from leads_pipeline.crm.parking import SET_UP, Forecasts, Parked, Parking, open_doors, parked_now
 from leads_pipeline.crm.port import CrmClient
+from leads_pipeline.crm.quality_gate import anything_goes_on, split_doors
 from leads_pipeline.crm.report import DestinationReport
 from leads_pipeline.crm.run import DestinationRun
 from leads_pipeline.domain.quota_budget import BudgetPlan
@@ -107,24 +108,39 @@ def plan_sync(
 ) -> SyncPlan:
     """What is due at ``now``, counted up to ``limit`` per destination. Claims nothing.
 
-    What could not be asked for within one run is left out, and named as parked; ``forecasts``: see ``parked_now``.
+    What could not be asked for within one run is left out, and named as parked; ``forecasts``: see ``parked_now``. At a
+    closed quality gate only what it does not hold is due.
     """
     parked = parked_now(engine, settings=settings, now=now, forecasts=forecasts)
     doors = open_doors(settings, parked=parked, lanes=lanes)
     found: dict[str, int] = {}
     with engine.begin() as connection:
         release_dead_claims(connection, now=now)
+        split = split_doors(connection, doors, settings=settings, now=now)
         for name in settings.destinations:
-            tenants = {tenant for tenant, destination, _lane in doors if destination == name}
-            served = [lane for lane in lanes if lane not in parked.lanes_of(name)]
-            if tenants and served:
-                found[name] = count_due(
-                    connection, destination=name, lanes=served, tenants=tenants, most=limit, now=now
-                )
+            for served, tenants in _by_tenants(split.opened, name).items():
+                if (room := limit - found.get(name, 0)) > 0:
+                    found[name] = found.get(name, 0) + count_due(
+                        connection, destination=name, lanes=served, tenants=tenants, most=room, now=now
+                    )
+        for name in anything_goes_on(connection, split.held, settings=settings, now=now):
+            found[name] = found.get(name, 0) + 1
         for name, jobs in jobs_due(connection, now=now).items():
             if name in settings.destinations and name not in parked.destinations:
                 found[name] = found.get(name, 0) + jobs
     return SyncPlan(tuple(lanes), {name: count for name, count in found.items() if count}, parked)
+
+
+def _by_tenants(doors: Sequence[tuple[str, str, Lane]], destination: str) -> dict[tuple[Lane, ...], set[str]]:
+    """The tenants with the same lanes open at a destination, by these lanes: all of them, unless a gate is closed."""
+    lanes: dict[str, list[Lane]] = {}
+    for tenant, name, lane in doors:
+        if name == destination:
+            lanes.setdefault(tenant, []).append(lane)
+    found: dict[tuple[Lane, ...], set[str]] = {}
+    for tenant, served in lanes.items():
+        found.setdefault(tuple(served), set()).add(tenant)
+    return found
 
 
 def deliver(

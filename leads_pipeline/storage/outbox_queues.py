@@ -11,6 +11,8 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
+from leads_pipeline.domain.consent_folding import ANY_CHANNEL
+from leads_pipeline.domain.sending_gate import GateRule
 from leads_pipeline.domain.stage import Lane, Operation
 
 
@@ -100,6 +102,21 @@ _REMOVALS = sa.text(
     """  # noqa: S608 - no value is spliced in
 )
 
+# Who has withdrawn consent is not sent, but told about, or suppressed: either ends their wait. What waits at a closed
+# gate is read for that, once for each look.
+_WITHDRAWALS = sa.text(
+    f"""
+    select o.outbox_id, o.lane
+    from jsonb_to_recordset(cast(:queues as jsonb)) as queue(tenant text, lane text)
+    join outbox o on o.destination = :destination and o.lane = queue.lane and o.tenant = queue.tenant
+    join golden_contacts g on g.contact_id = o.contact_id
+    where o.operation = 'upsert' and o.{_OPEN} and o.due_at <= :now
+        and (o.claimed_until is null or o.claimed_until <= :now)
+        and coalesce(g.consent -> :purpose -> :channel, g.consent -> :purpose -> :any) ->> 'granted' = 'false'
+    order by o.due_at limit :most
+    """  # noqa: S608 - no value is spliced in
+)
+
 # Of contacts of several tenants with one address, the first: a CRM has it in one record, and refuses the request.
 _ADDRESSES = sa.text(
     """
@@ -175,6 +192,33 @@ def removals_due(
     }
     rows = connection.execute(_REMOVALS, {**values, "most": most, "now": now})
     return [(row.outbox_id, Lane(row.lane)) for row in rows]
+
+
+def withdrawals_due(
+    connection: sa.Connection,
+    queues: Collection[tuple[str, Lane]],
+    *,
+    destination: str,
+    rule: GateRule,
+    most: int,
+    now: datetime,
+) -> list[tuple[int, Lane]]:
+    """Upserts of these tenants' lanes whose contact has withdrawn the consent that the destination asks for.
+
+    None where it asks for none: such a contact is sent like any other.
+    """
+    if rule.require == "nothing" or not queues:
+        return []
+    values = {
+        "queues": json.dumps([{"tenant": tenant, "lane": lane} for tenant, lane in queues]),
+        "destination": destination,
+        "purpose": rule.purpose,
+        "channel": rule.channel,
+        "any": ANY_CHANNEL,
+        "most": most,
+        "now": now,
+    }
+    return [(row.outbox_id, Lane(row.lane)) for row in connection.execute(_WITHDRAWALS, values)]
 
 
 def one_per_address(connection: sa.Connection, outbox_ids: Sequence[int]) -> list[int]:
