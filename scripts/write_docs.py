@@ -11,7 +11,9 @@ from typing import Any
 import click
 
 from leads_pipeline.cli import cli
-from leads_pipeline.config import json_schema
+from leads_pipeline.cli.policy import condition, effect
+from leads_pipeline.config import PolicySettings, json_schema
+from leads_pipeline.config.default_policies import DEFAULT_POLICIES
 from leads_pipeline.watching.measures import MEASURES
 from leads_pipeline.watching.metrics.taking import FAMILIES
 
@@ -171,11 +173,27 @@ def measures_table() -> str:
     return "\n".join(lines)
 
 
+def policies_table() -> str:
+    """The rules that are shipped, as a table."""
+    lines = ["| rule | when | for | then | until | at most | |", "|---|---|---|---|---|---|---|"]
+    for name, shipped in DEFAULT_POLICIES.items():
+        rule = PolicySettings.model_validate(shipped)
+        side = "<" if rule.when.above is not None else ">"
+        off = "" if rule.enabled else " Not enabled."
+        lines.append(
+            f"| `{name}` | {condition(rule)} | {rule.for_seconds:g} s | {effect(rule)} "
+            f"| {side} {rule.well:g} for {rule.recover_seconds:g} s | {rule.at_most_seconds:g} s "
+            f"| {rule.description}{off} |"
+        )
+    return "\n".join(lines)
+
+
 PARTS = {
     "docs/configuration.md": configuration_table,
     "docs/commands.md": command_reference,
     "docs/measurements.md": measures_table,
     "docs/metrics.md": metrics_table,
+    "docs/policies.md": policies_table,
 }
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import click
 
+from leads_pipeline.cli._policy_doubts import doubtful_policies
 from leads_pipeline.config import VENDOR_LOOKUPS, Condition, Settings, json_schema, load_settings
 from leads_pipeline.errors import ConfigError
 
@@ -30,7 +31,13 @@ def check(config_file: str | None) -> None:
             reference.resolve()
         except ConfigError:
             click.secho(f"  warning: {where}: the environment variable {reference.env} is not set", fg="yellow")
-    for where, lacks in (*_unfinished_sources(settings), *_idle_verification(settings), *_doubtful_rules(settings)):
+    doubts = (
+        *_unfinished_sources(settings),
+        *_idle_verification(settings),
+        *_doubtful_rules(settings),
+        *doubtful_policies(settings),
+    )
+    for where, lacks in doubts:
         click.secho(f"  warning: {where}: {lacks}", fg="yellow")
 
 

@@ -2,6 +2,10 @@
 
 from typing import Any
 
+# What waits in front of deliveries waits for a CRM: nothing that is done to the chain hurries it.
+_CHAIN = ["raw_leads", "validated_leads", "deduped_leads", "golden_contacts"]
+_URGENT = ["real_time", "near_real_time"]
+
 DEFAULT_POLICIES: dict[str, dict[str, Any]] = {
     "lookups_stopped": {
         "description": "No provider of look-ups can be asked: leads go on at once and are upgraded later.",
@@ -14,7 +18,7 @@ DEFAULT_POLICIES: dict[str, dict[str, Any]] = {
     },
     "backlog_old": {
         "description": "Urgent leads wait too long: they do not wait for their look-ups as well.",
-        "when": {"measure": "oldest_seconds", "above": 180, "lane": ["real_time", "near_real_time"]},
+        "when": {"measure": "oldest_seconds", "above": 180, "lane": _URGENT, "stage": _CHAIN},
         "until": {"below": 60},
         "for_seconds": 60,
         "recover_seconds": 120,
@@ -24,7 +28,7 @@ DEFAULT_POLICIES: dict[str, dict[str, Any]] = {
     },
     "backlog_very_old": {
         "description": "Urgent leads wait far too long: the most thorough tier asks for less.",
-        "when": {"measure": "oldest_seconds", "above": 600, "lane": ["real_time", "near_real_time"]},
+        "when": {"measure": "oldest_seconds", "above": 600, "lane": _URGENT, "stage": _CHAIN},
         "until": {"below": 120},
         "for_seconds": 120,
         "recover_seconds": 300,
@@ -34,7 +38,7 @@ DEFAULT_POLICIES: dict[str, dict[str, Any]] = {
     },
     "backlog_deep": {
         "description": "A flood: chunks are larger, so that each lead costs less.",
-        "when": {"measure": "queue_depth", "above": 5_000},
+        "when": {"measure": "queue_depth", "above": 5_000, "stage": _CHAIN},
         "until": {"below": 1_000},
         "for_seconds": 30,
         "recover_seconds": 60,
@@ -44,7 +48,7 @@ DEFAULT_POLICIES: dict[str, dict[str, Any]] = {
     },
     "quiet": {
         "description": "Hardly anything waits: chunks are smaller, so that each is through sooner.",
-        "when": {"measure": "queue_depth", "below": 50, "combine": "sum", "per": []},
+        "when": {"measure": "queue_depth", "below": 50, "combine": "sum", "per": [], "stage": _CHAIN},
         "until": {"above": 200},
         "for_seconds": 300,
         "recover_seconds": 0,
@@ -56,7 +60,7 @@ DEFAULT_POLICIES: dict[str, dict[str, Any]] = {
     },
     "real_time_late": {
         "description": "Real-time leads wait while there is a batch lane to leave out.",
-        "when": {"measure": "oldest_seconds", "above": 120, "lane": ["real_time"]},
+        "when": {"measure": "oldest_seconds", "above": 120, "lane": ["real_time"], "stage": _CHAIN},
         "until": {"below": 30},
         "for_seconds": 60,
         "recover_seconds": 60,
@@ -97,7 +101,7 @@ DEFAULT_POLICIES: dict[str, dict[str, Any]] = {
     },
     "more_workers": {
         "description": "More waits than this machine works off: the scale signal asks for more workers.",
-        "when": {"measure": "queue_depth", "above": 20_000, "combine": "sum", "per": []},
+        "when": {"measure": "queue_depth", "above": 20_000, "combine": "sum", "per": [], "stage": _CHAIN},
         "until": {"below": 5_000},
         "for_seconds": 120,
         "recover_seconds": 300,

@@ -19,7 +19,7 @@ from leads_pipeline.defs.jobs import delivery, near_real_time, verification
 from leads_pipeline.defs.runs import asked_for, reason_to_wait, setbacks
 from leads_pipeline.defs.shield import shielded
 from leads_pipeline.domain.stage import ALL_LANES, HOT_LANES, Stage
-from leads_pipeline.flows import FlowContext, lookups_due
+from leads_pipeline.flows import FlowContext, lookups_due, urgent_stages_due
 from leads_pipeline.steps.destination_backfill import doors_of
 from leads_pipeline.storage.bulk_jobs import jobs_due
 from leads_pipeline.storage.claim_owners import release_dead_claims
@@ -104,10 +104,7 @@ def _looks(flow: FlowContext, due: Callable[[], tuple[Stage, ...]]) -> Iterator[
 
 def _leads_due(flow: FlowContext, redis: RedisWatch) -> tuple[Stage, ...]:
     """The stages of the chain with something urgent that a run could take now."""
-    with flow.engine.connect() as connection:
-        due = stages_due(
-            connection, tenants=list(flow.settings.tenants), doors=(), lanes=HOT_LANES, now=flow.clock.now()
-        )
+    due = urgent_stages_due(flow)
     if Stage.RAW_LEADS not in due and redis.has_leads(lanes=HOT_LANES):
         due = (Stage.RAW_LEADS, *due)
     return due

@@ -5,7 +5,7 @@ are made beside them (``lookups``). Keep out what a step does.
 """
 
 from leads_pipeline.flows.context import FlowContext
-from leads_pipeline.flows.deliveries import PLAN_LIMIT, deliver, leads_on_their_way, plan_sync
+from leads_pipeline.flows.deliveries import PLAN_LIMIT, deliver, leads_on_their_way, plan_sync, urgent_stages_due
 from leads_pipeline.flows.draining import DRAINED_STAGES, StageFailed, StageSummary, drain
 from leads_pipeline.flows.lookups import lookups_due, reverify, verify
 from leads_pipeline.flows.replaying import ReplayReport, replay
@@ -24,5 +24,6 @@ __all__ = [
     "plan_sync",
     "replay",
     "reverify",
+    "urgent_stages_due",
     "verify",
 ]

@@ -6,7 +6,7 @@ from datetime import timedelta
 from functools import partial
 
 from leads_pipeline.crm.parking import Forecasts
-from leads_pipeline.domain.stage import HOT_LANES, Lane
+from leads_pipeline.domain.stage import HOT_LANES, Lane, Stage
 from leads_pipeline.flows.context import FlowContext
 from leads_pipeline.steps.checked_mappings import check_mappings
 from leads_pipeline.steps.crm_sync_batches import SyncPlan, SyncReport
@@ -16,6 +16,7 @@ from leads_pipeline.steps.destination_backfill import doors_of, fill_destination
 from leads_pipeline.storage.database import translated_errors
 from leads_pipeline.storage.left_over import left_over
 from leads_pipeline.storage.measurements import stages_due
+from leads_pipeline.storage.orders import orders_in_force
 from leads_pipeline.telemetry import get_logger
 
 log = get_logger(__name__)
@@ -94,9 +95,14 @@ def deliver(context: FlowContext, plan: SyncPlan, *, runner_id: str) -> SyncRepo
 
 def leads_on_their_way(context: FlowContext) -> bool:
     """Whether an urgent lead is due at a stage in front of delivery. The batch lane's wait for their schedule."""
+    return bool(urgent_stages_due(context))
+
+
+def urgent_stages_due(context: FlowContext) -> tuple[Stage, ...]:
+    """The stages in front of delivery with something urgent that may be taken now: not of lanes that a rule pauses."""
+    now, found = context.clock.now(), set[Stage]()
     with context.engine.connect() as connection:
-        return bool(
-            stages_due(
-                connection, tenants=list(context.settings.tenants), doors=(), lanes=HOT_LANES, now=context.clock.now()
-            )
-        )
+        orders = orders_in_force(connection, now=now)
+        for lanes, tenants in orders.by_open_lanes(context.settings.tenants, HOT_LANES).items():
+            found.update(stages_due(connection, tenants=tenants, doors=(), lanes=lanes, now=now))
+    return tuple(stage for stage in Stage if stage in found)
