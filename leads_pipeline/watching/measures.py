@@ -4,7 +4,7 @@
 ``config.measure_names``, and its question in ``watching.readings``. Keep out: what follows from a value.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -18,8 +18,13 @@ from leads_pipeline.telemetry import get_logger
 from leads_pipeline.watching import readings
 from leads_pipeline.watching.readings import Measured, Reader, Reading
 
-# A question that takes longer is no use to who asks every 30 seconds.
+# A question that takes longer is no use to who asks every 30 seconds, nor are several slow ones after each other: what
+# watches stops waiting after 12 seconds, and would know nothing.
 STATEMENT_SECONDS = 5.0
+ALL_SECONDS = 10.0
+OUT_OF_TIME = "OutOfTime"
+# They read a window of leads: asked last, they cannot take the time of those by which one acts.
+_HEAVY = (readings.validation, readings.bounces, readings.opportunities)
 _TOO_LONG = "57014"
 
 log = get_logger(__name__)
@@ -143,21 +148,28 @@ def take_measures(
     clock: Clock,
     names: Collection[str] | None = None,
     statement_seconds: float = STATEMENT_SECONDS,
+    all_seconds: float = ALL_SECONDS,
 ) -> Measures:
     """Take the measures that are named, or all.
 
     Each question is a transaction of its own, whose statements end after ``statement_seconds``: one that fails or is
-    slow leaves its measures out, and no others.
+    slow leaves its measures out, and no others. After ``all_seconds`` no other is asked.
 
     Raises:
         DatabaseUnavailable: the database cannot be reached; then nothing can be measured.
     """
     asked = [name for name in MEASURES if names is None or name in names]
-    reader = Reader(_limited(engine, statement_seconds), settings, clock, clock.now())
+    ends = clock.monotonic() + all_seconds
+    limited = _limited(engine, lambda: min(statement_seconds, ends - clock.monotonic()))
+    reader = Reader(limited, settings, clock, clock.now())
     found: dict[str, list[Measured]] = {name: [] for name in asked}
     failed: dict[str, str] = {}
-    for reading in dict.fromkeys(MEASURES[name].reading for name in asked):
+    for reading in sorted(dict.fromkeys(MEASURES[name].reading for name in asked), key=lambda item: item in _HEAVY):
         answers = [name for name in asked if MEASURES[name].reading is reading]
+        if clock.monotonic() >= ends:
+            log.warning("not_measured", measures=answers, error_type=OUT_OF_TIME)
+            failed |= dict.fromkeys(answers, OUT_OF_TIME)
+            continue
         try:
             values = [item for item in reading(reader) if item.name in found]
         except Exception as error:
@@ -179,14 +191,14 @@ def _is_away(error: Exception) -> bool:
     return getattr(error.orig, "sqlstate", None) != _TOO_LONG and is_unavailable(error)
 
 
-def _limited(engine: sa.Engine, seconds: float) -> sa.Engine:
+def _limited(engine: sa.Engine, seconds: Callable[[], float]) -> sa.Engine:
     """The engine, with transactions whose statements end after so long. Its connections are the same."""
     limited = engine.execution_options()
 
     @sa.event.listens_for(limited, "begin")
     def _limit(connection: sa.Connection) -> None:
         cursor: Any = connection.connection.cursor()
-        cursor.execute(f"set local statement_timeout = {round(1000 * seconds)}")
+        cursor.execute(f"set local statement_timeout = {max(1, round(1000 * seconds()))}")  # 0 would be without end
         cursor.close()
 
     return limited

@@ -316,6 +316,20 @@ def test_a_question_that_takes_too_long_is_given_up_and_the_others_are_taken(eng
     assert found.of("queue_depth") == ()
 
 
+def test_when_the_time_of_all_is_over_the_rest_is_named_and_the_heavy_ones_are_the_rest(
+    engine: sa.Engine, settings: Settings
+):
+    class Passing(FrozenClock):
+        def monotonic(self) -> float:
+            self.advance(1)
+            return super().monotonic()
+
+    found = take_measures(engine, settings=settings, clock=Passing(NOW), all_seconds=20)
+    assert found.of("queue_depth") == ()
+    assert set(found.failed.values()) == {"OutOfTime"}
+    assert {"rejection_rate", "bounce_rate", "opportunity_rate"} <= found.failed.keys() < MEASURES.keys()
+
+
 def test_the_time_limit_does_not_stay_with_the_connection(engine: sa.Engine, take: Any):
     take("queue_depth", statement_seconds=0.2)
     with engine.connect() as connection:
