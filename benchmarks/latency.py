@@ -158,7 +158,7 @@ def main() -> None:
     arguments = parser.parse_args()
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that all that was started ends with it
-    repeats = 4 if arguments.quick else 8
+    repeats = 3 if arguments.quick else 8
     print(describe_machine(), flush=True)
     with tempfile.TemporaryDirectory(prefix="latency-") as directory, running_product(Path(directory)) as product:
         # The first run of each location compiles, connects and warms the disk; it belongs to nothing that is measured.
@@ -171,7 +171,7 @@ def main() -> None:
         settle(product)
         plain += empty_runs(product, "plain", repeats)
         waiting += empty_runs(product, "waiting", repeats)
-        full, empty = micro_batches(product, 3 if arguments.quick else 5)
+        full, empty = micro_batches(product, 2 if arguments.quick else 5)
     loading = imports()
     event_to_end, patient = statistics.median(plain), statistics.median(waiting)
     everything = [seconds for values in latencies.values() for seconds in values]

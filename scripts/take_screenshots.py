@@ -21,7 +21,7 @@ from leads_pipeline_tests.browser.cockpit import Cockpit, cockpit, person  # noq
 
 # file: path in the UI, a word that stands on the page once it is complete, width, height
 PAGES = {
-    "dagster-lineage.png": ("/lineage", "crm_sync_batches", 1600, 1000),
+    "dagster-lineage.png": ("/asset-groups", "crm_sync_batches", 1600, 1000),
     "dagster-checks.png": ("/assets/crm_sync_batches?view=checks", "conservation", 1400, 900),
     "dagster-plots.png": ("/assets/raw_leads?view=plots", "leads_per_second", 1400, 1000),
     "dagster-sensors.png": ("/automation", "leads_waiting", 1400, 900),
@@ -31,7 +31,7 @@ PAGES = {
 def fill(running: Cockpit) -> None:
     """Several micro-batches of different sizes, so that plots have points, and the checks."""
     posted = 0
-    for size in (3, 20, 60):
+    for size in (5, 40):
         before = running.ended("near_real_time")
         running.post([person(posted + number) for number in range(size)])
         posted += size
@@ -44,7 +44,7 @@ def fill(running: Cockpit) -> None:
 def take(page: Page, url: str, word: str, width: int, height: int) -> bytes:
     """A picture of a page once it shows a word."""
     page.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
-    page.go(url)
+    page.call("Page.navigate", url=url)  # the UI may add to the address, so it is not waited for
     page.wait_for(f"document.body.innerText.includes({word!r})", seconds=120)
     time.sleep(4)  # charts and the graph's layout are drawn after their words
     return base64.b64decode(page.call("Page.captureScreenshot", format="png")["data"])
@@ -54,9 +54,13 @@ def main() -> None:
     """Start, fill, take, stop."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--into", type=Path, default=ROOT / "docs" / "images", help="the directory of the pictures")
+    parser.add_argument("--analytics", action="store_true", help="with the location of the dbt models")
     arguments = parser.parse_args()
     arguments.into.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="screenshots-") as directory, cockpit(Path(directory)) as running:
+    with (
+        tempfile.TemporaryDirectory(prefix="screenshots-") as directory,
+        cockpit(Path(directory), analytics=arguments.analytics) as running,
+    ):
         fill(running)
         profile = Path(directory) / "profile"
         profile.mkdir()
