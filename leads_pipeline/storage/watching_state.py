@@ -1,4 +1,4 @@
-"""What the pipeline has come to know of itself, as it stands: promises, gates, rules, actions, alerts. For metrics.
+"""What the pipeline has come to know of itself, as it stands: rules, what they did, alerts. For metrics.
 
 Small tables, or partial indexes of what is open. Keep out: who writes them, and what is meant by it (the
 schema says so). Nothing here returns personal data.
@@ -9,22 +9,6 @@ from dataclasses import dataclass
 from datetime import datetime
 
 import sqlalchemy as sa
-
-
-@dataclass(frozen=True, slots=True)
-class Promise:
-    """One row of ``slo_verdicts``. ``burn_rates``: of each window in seconds, the burn."""
-
-    slo: str
-    tenant: str
-    lane: str
-    verdict: str
-    good: int
-    bad: int
-    value: float | None
-    budget_left: float | None
-    burn_rates: Mapping[int, float]
-    evaluated_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,21 +30,6 @@ class WaitingNotices:
     oldest_at: datetime
 
 
-_PROMISES = sa.text(
-    "select slo, tenant, lane, verdict, good, bad, value, budget_left, burn_rates, evaluated_at from slo_verdicts "
-    "order by slo, tenant, lane"
-)
-# An operator's ruling stands above the verdict; each ends by itself.
-_GATES = sa.text(
-    """
-    select gate, tenant, lane,
-        case
-            when ruling is not null and (ruled_until is null or ruled_until > :now) then ruling = 'closed'
-            else closed and (until is null or until > :now)
-        end as is_closed
-    from quality_gates order by gate, tenant, lane
-    """
-)
 _BEGUN = sa.text(
     "select policy, action, count(*)::float as times from policy_actions "
     "where began_at >= :since and not parameters ? 'dry_run' "
@@ -81,26 +50,6 @@ _NOTICES = sa.text(
     from alert_notices where state in ('waiting', 'sending') group by channel order by channel
     """
 )
-
-
-def promises(connection: sa.Connection) -> Sequence[Promise]:
-    """Every promise that was evaluated, with what it has come to."""
-    return [
-        Promise(
-            **{name: value for name, value in row.items() if name != "burn_rates"},
-            burn_rates={
-                int(window["window_seconds"]): float(window["burn"])
-                for window in row["burn_rates"]
-                if window.get("burn") is not None
-            },
-        )
-        for row in connection.execute(_PROMISES).mappings()
-    ]
-
-
-def gates(connection: sa.Connection, now: datetime) -> Sequence[tuple[str, str, str, bool]]:
-    """Every gate by name, tenant and lane, and whether it is closed at ``now``."""
-    return [(row.gate, row.tenant, row.lane, row.is_closed) for row in connection.execute(_GATES, {"now": now})]
 
 
 def actions_begun(connection: sa.Connection, since: datetime) -> Sequence[tuple[str, str, float]]:

@@ -68,8 +68,8 @@ def test_limits_and_objectives_are_those_that_are_promised_by_default(slo):
     assert len(late) == 6
     assert {re.search(r'le="([^"]+)"', expr)[1] for expr in late} == {str(float(promised["within_seconds"]))}
     assert {re.search(r'stage="([^"]+)"', expr)[1] for expr in late} == {promised["stage"]}
-    lanes = {lane for expr in late for lane in re.findall(r'lane="([^"]+)"', expr)}
-    assert lanes == ({promised["lane"]} if "lane" in promised else set())
+    lanes = {lane for expr in late for told in re.findall(r'lane=~?"([^"]+)"', expr) for lane in told.split("|")}
+    assert lanes == set(promised.get("lanes", ()))
     assert [rule["expr"] for rule in own if "objective" in rule["record"]] == [f"vector({promised['objective']})"]
 
 

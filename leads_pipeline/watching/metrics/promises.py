@@ -3,17 +3,18 @@
 from collections import Counter
 from collections.abc import Iterator
 
+from leads_pipeline.domain.burn_rate import SloVerdict
 from leads_pipeline.storage import watching_state as state
 from leads_pipeline.storage.orders import orders_in_force
+from leads_pipeline.storage.quality_gates import gate_rules, judged_gates, read_gates
+from leads_pipeline.storage.slos import read_verdicts
 from leads_pipeline.watching.metrics.vocabulary import Family, Kind, Part, Sample, Scrape
-
-VERDICTS = ("kept", "burning", "broken", "no_data")
 
 _OF_PROMISE = ("slo", "tenant", "lane")
 _VERDICT = Family(
     "leads_slo_verdict",
     Kind.GAUGE,
-    f"1 for what a promise has come to: {', '.join(VERDICTS)}; 0 for the others. No tenant, lane: all.",
+    f"1 for what a promise has come to: {', '.join(SloVerdict)}; 0 for the others. No tenant, lane: all.",
     (*_OF_PROMISE, "verdict"),
 )
 _VALUE = Family(
@@ -65,27 +66,31 @@ _NOTICES_AGE = Family(
 
 def _promises(scrape: Scrape) -> Iterator[Sample]:
     with scrape.engine.connect() as connection:
-        found = state.promises(connection)
+        found = read_verdicts(connection)
     if found:
         yield _EVALUATED.name, (), max(item.evaluated_at for item in found).timestamp()
     for item in found:
-        labels = (item.slo, item.tenant, item.lane)
-        for verdict in VERDICTS:
-            yield _VERDICT.name, (*labels, verdict), float(item.verdict == verdict)
+        labels = (item.key.slo, item.key.tenant, item.key.lane)
+        for verdict in SloVerdict:
+            yield _VERDICT.name, (*labels, str(verdict)), float(item.verdict == verdict)
         if item.value is not None:
             yield _VALUE.name, labels, item.value
         if item.budget_left is not None:
             yield _BUDGET.name, labels, item.budget_left
-        for seconds, burn in item.burn_rates.items():
-            yield _BURN.name, (*labels, str(seconds)), burn
+        for burn in item.burn_rates:
+            yield _BURN.name, (*labels, f"{burn['window_seconds']:.0f}"), burn["burn"]
         yield _EVENTS.name, (*labels, "good"), item.good
         yield _EVENTS.name, (*labels, "bad"), item.bad
 
 
 def _gates(scrape: Scrape) -> Iterator[Sample]:
+    rules = gate_rules(scrape.settings)
     with scrape.engine.connect() as connection:
-        for gate, tenant, lane, is_closed in state.gates(connection, scrape.now):
-            yield _GATE.name, (gate, tenant, lane), float(is_closed)
+        decided = read_gates(connection)
+    gates = judged_gates(decided, rules, now=scrape.now)
+    for key in dict.fromkeys((*rules.promised, *(gate.key for gate in decided))):
+        is_closed = key in gates.shut or (key in gates.closed and key not in gates.opened)
+        yield _GATE.name, (key.slo, key.tenant, key.lane), float(is_closed)
 
 
 def _policies(scrape: Scrape) -> Iterator[Sample]:

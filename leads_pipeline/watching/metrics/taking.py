@@ -20,10 +20,10 @@ from leads_pipeline.errors import DatabaseUnavailable
 from leads_pipeline.exposition import as_text
 from leads_pipeline.storage.database import is_unavailable
 from leads_pipeline.telemetry import get_logger
-from leads_pipeline.watching.metrics import delivery, flow, promises, verification
+from leads_pipeline.watching.metrics import delivery, flow, measured, promises, verification
 from leads_pipeline.watching.metrics.vocabulary import Family, Kind, Part, Sample, Scrape, as_metrics
 
-PARTS: tuple[Part, ...] = (*promises.PARTS, *flow.PARTS, *delivery.PARTS, *verification.PARTS)
+PARTS: tuple[Part, ...] = (*promises.PARTS, *flow.PARTS, *delivery.PARTS, *verification.PARTS, *measured.PARTS)
 
 # For so long an answer is given again.
 KEPT_SECONDS = 5.0
@@ -62,6 +62,7 @@ class PipelineMetrics:
     _text: bytes = b""
     _until: float = float("-inf")
     _rests: dict[str, float] = field(default_factory=dict)
+    _kept: dict[str, tuple[float, list[Metric]]] = field(default_factory=dict)
     _highest: dict[tuple[str, tuple[str, ...]], float] = field(default_factory=dict)
     _day: datetime | None = None
     missing: tuple[str, ...] = ()  # names of the parts that were not read last
@@ -104,13 +105,18 @@ class PipelineMetrics:
         yield InfoMetricFamily(BUILD.name.removesuffix("_info"), BUILD.text, {"version": __version__})
 
     def _read(self, part: Part, scrape: Scrape) -> list[Metric] | None:
+        until, kept = self._kept.get(part.name, (float("-inf"), []))
+        if self.clock.monotonic() < until:
+            return kept
         try:
-            return as_metrics(part.families, self._never_less(part, part.read(scrape)))
+            read = as_metrics(part.families, self._never_less(part, part.read(scrape)))
         except Exception as error:  # noqa: BLE001 - whatever fails in one part must not take the others with it
             rest = KEPT_SECONDS if _is_gone(error) else REST_SECONDS
             self._rests[part.name] = self.clock.monotonic() + rest
             get_logger(__name__).warning("metrics_part_failed", part=part.name, error=type(error).__name__)
             return None
+        self._kept[part.name] = (self.clock.monotonic() + part.kept_seconds, read)
+        return read
 
     def _never_less(self, part: Part, samples: Iterable[Sample]) -> Iterable[Sample]:
         """Counters never go back within a day: Prometheus would take it for a restart and count all of it again."""

@@ -60,11 +60,15 @@ class Scrape:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Metrics that are read together: they are there together, or not at all."""
+    """Metrics that are read together: they are there together, or not at all.
+
+    ``kept_seconds``: for so long what was read is told again; most are read for every answer.
+    """
 
     name: str
     families: tuple[Family, ...]
     read: Callable[[Scrape], Iterable[Sample]]
+    kept_seconds: float = 0.0
 
 
 def as_metrics(families: Iterable[Family], samples: Iterable[Sample]) -> list[Metric]:

@@ -11,6 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from leads_pipeline.clock import FrozenClock
 from leads_pipeline.config import Settings, parse_settings
+from leads_pipeline.config.measure_names import MEASURE_NAMES
 from leads_pipeline.domain.latency import bucket_of
 from leads_pipeline.domain.stage import Lane
 from leads_pipeline.storage.database import TimeOuts, engine_for
@@ -64,7 +65,8 @@ def fill(engine: sa.Engine, clock: FrozenClock) -> None:
         burns = [{"window_seconds": 3600, "burn": 15.5, "threshold": 14.4, "events": 900}]
         flow.insert("slo_verdicts", slo="delivered_in_time", tenant="acme", lane="", verdict="burning", good=99, bad=1,
                     value=0.99, budget_left=-0.5, burn_rates=burns, evaluated_at=now)  # fmt: skip
-        flow.insert("quality_gates", gate="duplicates", tenant="acme", lane="", closed=True)
+        flow.insert("quality_gates", gate="duplicates", tenant="acme", lane="", closed=True,
+                    until=now + timedelta(minutes=5))  # fmt: skip
         flow.insert("policy_actions", policy="more_hands", action="scale_workers", parameters={"workers": 4},
                     tenant=None, target="", ends_at=now + timedelta(minutes=5))  # fmt: skip
         flow.insert("policy_states", policy="more_hands", state="acting", evaluated_at=now)
@@ -166,11 +168,11 @@ def test_an_order_that_has_run_out_or_ended_raises_no_scale(metrics, engine, clo
 @pytest.mark.parametrize(
     ("row", "is_closed"),
     [
-        ({"closed": True}, 1),
+        ({"closed": True, "until": timedelta(minutes=1)}, 1),
         ({"closed": True, "until": timedelta(0)}, 0),
-        ({"closed": True, "ruling": "open", "ruled_until": timedelta(minutes=1)}, 0),
-        ({"closed": True, "ruling": "open", "ruled_until": timedelta(0)}, 1),
-        ({"closed": False, "ruling": "closed"}, 1),
+        ({"closed": True, "until": timedelta(minutes=1), "ruling": "open", "ruled_until": timedelta(minutes=1)}, 0),
+        ({"closed": True, "until": timedelta(minutes=1), "ruling": "open", "ruled_until": timedelta(0)}, 1),
+        ({"closed": False, "ruling": "closed", "ruled_until": timedelta(minutes=1)}, 1),
     ],
 )
 def test_a_gate_is_told_as_it_is_honoured(
@@ -315,3 +317,43 @@ def test_a_provider_tells_what_it_was_asked_cost_and_whether_it_can_be_asked(eng
     clock.advance(KEPT_SECONDS)
     assert told("leads_provider_stopped") == 1
     assert told("leads_provider_breaker_open") == 0
+
+
+def test_every_measure_that_rules_go_by_is_told_under_its_name_once_a_minute(metrics, engine, clock):
+    fill(engine, clock)
+    text = metrics.text()
+
+    taken = {
+        sample.labels["measure"]: sample.value
+        for family in text_string_to_metric_families(text.decode())
+        for sample in family.samples
+        if sample.name == "leads_measured_ok"
+    }
+    assert taken == dict.fromkeys(MEASURE_NAMES, 1)
+    depth = {"measure": "queue_depth", "tenant": "acme", "lane": "real_time", "stage": "validated_leads"}
+    assert value(text, "leads_measured", **depth) == 1
+    assert value(text, "leads_measured", measure="breaker_open", destination="hubspot") == 1
+
+    with engine.begin() as connection:
+        Flow(connection, clock.now()).at_validation()
+    clock.advance(KEPT_SECONDS)
+    assert value(metrics.text(), "leads_measured", **depth) == 1
+    assert value(metrics.text(), "leads_queue_leads", tenant="acme", stage="validated_leads") == 2
+    clock.advance(60)
+    assert value(metrics.text(), "leads_measured", **depth) == 2
+
+
+def test_a_measure_that_fails_is_named_and_the_others_are_told(metrics, engine, clock):
+    with engine.begin() as connection:
+        connection.execute(sa.text("alter table outcomes rename to results"))
+    text = metrics.text()
+
+    assert value(text, "leads_measured_ok", measure="bounce_rate") == 0
+    assert value(text, "leads_measured_ok", measure="queue_depth") == 1
+    assert metrics.missing == ("counts",)
+
+
+def test_each_measure_is_told_by_a_metric_that_names_it():
+    named = {name for family in FAMILIES if family.name != "leads_measured" for name in family.measures}
+
+    assert named <= set(MEASURE_NAMES)
