@@ -71,11 +71,13 @@ class LastLook:
         }
 
     def _held(self, connection: sa.Connection, sent: Collection[int], *, now: datetime) -> set[int]:
-        """Those at a gate that has been closed since; what takes something away from the CRM never is."""
+        """Those that a gate or a rule holds since; what takes something away from the CRM is never held."""
         if self.gates is None:
             return set()
         closed = self.gates.read(connection, now=now)
         rows = (self.rows[outbox_id] for outbox_id in sent)
         return {
-            row.outbox_id for row in rows if row.contact_id in self.subjects and not closed.passes(row.tenant, row.lane)
+            row.outbox_id
+            for row in rows
+            if row.contact_id in self.subjects and not closed.passes(row.tenant, row.lane, self.destination)
         }

@@ -204,7 +204,7 @@ class DestinationRun:
         )
 
     def _passes(self, tenant: str, lane: Lane) -> bool:
-        return self._work_of_all.passes(tenant, lane) and self._gates.passes(tenant, lane)
+        return self._work_of_all.passes(tenant, lane) and self._gates.passes(tenant, lane, self.name)
 
     def _due(self, lanes: Sequence[Lane], *, most: int) -> int:
         """How many contacts of ``lanes`` could be claimed; no more than ``most`` are counted."""

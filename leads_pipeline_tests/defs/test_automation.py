@@ -16,6 +16,7 @@ from leads_pipeline.defs.sensors import POLL_SECONDS, WAIT_SECONDS, deliveries_w
 from leads_pipeline.flows import FlowContext
 from leads_pipeline.steps.destination_backfill import doors_of
 from leads_pipeline.storage.destination_doors import know_doors
+from leads_pipeline_tests.ordering import order
 
 # The database's trouble, not one tenant's: the run fails.
 POISON = """
@@ -87,6 +88,28 @@ def test_the_batch_lane_is_left_to_its_schedule(tick, seeding):
     with seeding(lane="batch", source="import") as flow:
         flow.buffered()
     assert isinstance(tick(), dg.SkipReason)
+
+
+def test_nobody_is_asked_for_a_lane_that_a_rule_pauses_until_it_is_resumed(tick, seeding, engine, clock):
+    with seeding() as flow:
+        flow.buffered()
+    order(engine, "pause_lane", now=clock.now(), tenant="acme", lane="real_time", minutes=1)
+
+    assert isinstance(tick(), dg.SkipReason)
+    clock.advance(60)
+    assert isinstance(tick(), dg.RunRequest)
+
+
+def test_nobody_is_asked_for_a_destination_that_a_rule_pauses_until_it_is_resumed(
+    deliveries_tick, seeding, engine, clock
+):
+    with seeding() as flow:
+        flow.golden()
+    order(engine, "pause_destination", now=clock.now(), destination="hubspot", minutes=1)
+
+    assert isinstance(deliveries_tick(), dg.SkipReason)
+    clock.advance(60)
+    assert isinstance(deliveries_tick(), dg.RunRequest)
 
 
 def test_a_delivery_that_is_due_again_is_work(tick, deliveries_tick, seeding):
