@@ -209,6 +209,8 @@ def main() -> int:
             print(f"wrote {name}")
             changed += 1
     (ROOT / "docs/leads.schema.json").write_text(json.dumps(json_schema(), indent=2) + "\n", encoding="utf-8")
+    # kustomize takes no file from outside of its directory.
+    (ROOT / "deploy/kubernetes/base/instance.yaml").write_bytes((ROOT / "dagster.yaml").read_bytes())
     return changed
 
 

@@ -159,7 +159,7 @@ def test_the_code_servers_of_the_workspace_are_services_and_dagster_is_set_up_as
     code = yaml.safe_load((HERE / "base/workspace.yaml").read_text(encoding="utf-8"))["load_from"]
     assert {item["grpc_server"]["host"] for item in code} <= set(of_kind("small", "Service"))
     assert (HERE / "base/instance.yaml").read_text("utf-8") == (ROOT / "dagster.yaml").read_text("utf-8"), (
-        "copy dagster.yaml to deploy/kubernetes/base/instance.yaml"
+        "run: make docs"
     )
 
 

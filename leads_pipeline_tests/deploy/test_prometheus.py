@@ -15,11 +15,7 @@ from leads_pipeline_tests.deploy.told import metrics_in, names_told
 ROOT = Path(__file__).resolve().parents[2]
 HERE = ROOT / "deploy/prometheus"
 
-PLAYBOOKS = {
-    "buffer-filling", "campaign-launch", "conservation-broken", "crm-auth-broken", "crm-rate-limit", "deliveries-late",
-    "disk-full", "duplicates-rising", "high-bounce-rate", "leads-late", "rejections-rising", "stuck-run",
-    "verification-outage",
-}  # fmt: skip
+PLAYBOOKS = {path.stem for path in (ROOT / "docs/playbooks").glob("*.md")} - {"README"}
 
 
 def run(*command: str) -> str:
