@@ -37,6 +37,7 @@ latency_histograms = table(
     int_column("span_seconds"),  # of the row: 60, or 3,600 once it is old
     count_column("leads"),
     sa.Index("ix_latency_histograms_span_seconds", "span_seconds", "began_at"),
+    sa.Index("ix_latency_histograms_stage_began_at", "stage", "began_at"),  # a promise is about one station
 )
 
 # What each promise has come to, as of its last evaluation. An empty tenant or lane: all of them.

@@ -42,6 +42,7 @@ def upgrade() -> None:
     op.create_index(
         "ix_latency_histograms_span_seconds", "latency_histograms", ["span_seconds", "began_at"], unique=False
     )
+    op.create_index("ix_latency_histograms_stage_began_at", "latency_histograms", ["stage", "began_at"], unique=False)
     # Leads that were there before are never measured as if they came now: 0 for them, null for those to come.
     op.add_column("deduped_leads", sa.Column("first_golden_version", sa.Integer(), server_default="0", nullable=True))
     op.alter_column("deduped_leads", "first_golden_version", server_default=None)
