@@ -130,7 +130,7 @@ def test_look_ups_have_a_job_of_their_own(loaded):
 
 
 def test_all_automation_runs_without_a_click(loaded):
-    for name in ("leads_waiting", "deliveries_waiting", "lookups_waiting", "stuck_work"):
+    for name in ("watch", "leads_waiting", "deliveries_waiting", "lookups_waiting", "stuck_work"):
         assert loaded.resolve_sensor_def(name).default_status is dg.DefaultSensorStatus.RUNNING
     crons = {
         "batch_hourly": "0 * * * *",

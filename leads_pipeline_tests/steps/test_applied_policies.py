@@ -1,5 +1,8 @@
 """Rules of leads.yaml against the database: decisions, orders, and what survives a crash."""
 
+import signal
+import subprocess
+import sys
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -263,6 +266,54 @@ def test_a_crash_between_decision_and_order_leaves_neither(policies: Engine, mon
 
     assert policies.history() == [("deep", "tenant=acme,lane=batch", None)]
     assert policies.orders.pauses_lane("acme", Lane.BATCH)
+
+
+def test_an_engine_that_is_killed_in_the_middle_leaves_neither(policies: Engine, database_url: str, tmp_path: Path):
+    policies.look(depth(500), times=2)
+    (tmp_path / "leads.yaml").write_text(LEADS_YAML + RULE, encoding="utf-8")
+    killed = subprocess.run(
+        [sys.executable, "-c", DIES, database_url, str(tmp_path / "leads.yaml")],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        check=False,
+        timeout=120,
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    assert policies.history() == []
+    assert not policies.orders.in_force
+
+    policies.look(depth(500))
+
+    assert policies.orders.pauses_lane("acme", Lane.BATCH)
+
+
+# It is killed when the order is written and the rule's state is not.
+DIES = """
+import os, signal, sys
+from datetime import timedelta
+from pathlib import Path
+from leads_pipeline.clock import FrozenClock
+from leads_pipeline.config import parse_settings
+from leads_pipeline.domain.policy_targets import Sample
+from leads_pipeline.steps.applied_policies import apply_policies
+from leads_pipeline.storage import policies
+from leads_pipeline.storage.database import engine_for
+from leads_pipeline_tests.conftest import NOW
+
+ordered = policies.begin_action
+
+def order_and_die(*arguments, **named):
+    ordered(*arguments, **named)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+policies.begin_action = order_and_die
+path = Path(sys.argv[2])
+apply_policies(
+    engine_for(sys.argv[1]), settings=parse_settings(path.read_text(), path=path),
+    clock=FrozenClock(NOW + timedelta(seconds=90)), runner_id="test",
+    taken={"queue_depth": [Sample({"tenant": "acme", "lane": "batch", "stage": "raw_leads"}, 500)]},
+)
+"""
 
 
 def test_two_engines_do_not_double_an_order(policies: Engine):
