@@ -21,6 +21,7 @@ from leads_pipeline.defs.run_checks import RUN_CHECKS
 from leads_pipeline.defs.run_retention import retention, retention_hourly
 from leads_pipeline.defs.schedules import SCHEDULES
 from leads_pipeline.defs.sensors import SENSORS
+from leads_pipeline.defs.slo_checks import slos
 from leads_pipeline.defs.sweep import stuck_work
 from leads_pipeline.defs.validation_checks import VALIDATION_CHECKS
 from leads_pipeline.defs.verification import verifications
@@ -37,6 +38,7 @@ def build_defs(flow: FlowResource | FlowContext | None = None) -> dg.Definitions
         assets=(*ASSETS, verifications),
         asset_checks=(
             *SLO_CHECKS,
+            slos,
             *VALIDATION_CHECKS,
             *VERIFICATION_CHECKS,
             *DELIVERY_CHECKS,

@@ -6,6 +6,7 @@ asset when the flow gets a stage. Keep out: what a stage does (``steps``) and in
 """
 
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
@@ -68,6 +69,11 @@ class DeliveryConfig(LaneConfig):
     )
 
 
+# The batch lane's job runs every hour whether or not anything waits, at night too: older means that nothing runs. What
+# is only run when something is due, deliveries and look-ups, may rest for a night and has no such policy.
+_EVERY_HOUR = dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=3), warn_window=timedelta(minutes=90))
+
+
 def _stage_asset(
     stage: Stage, *, group: str, after: Stage | None, kinds: frozenset[str] = frozenset(), io_manager: str | None = None
 ) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
@@ -82,6 +88,7 @@ def _stage_asset(
         retry_policy=LOST_CONNECTION,
         io_manager_key=io_manager,
         check_specs=[_chunks_taken(stage)] if stage in flows.DRAINED_STAGES else None,
+        freshness_policy=_EVERY_HOUR if stage in flows.DRAINED_STAGES else None,
     )
 
 

@@ -23,6 +23,7 @@ from leads_pipeline.defs.delivery_checks import DELIVERY_CHECKS
 from leads_pipeline.defs.expectations import LANES_TAG, expectations
 from leads_pipeline.defs.run_checks import RUN_CHECKS
 from leads_pipeline.defs.runs import BACKGROUND, SERIAL_TAG
+from leads_pipeline.defs.slo_checks import slos
 from leads_pipeline.defs.validation_checks import quality_holds, validation_rules
 from leads_pipeline.defs.verification import VERIFICATIONS, VerificationConfig, verifications
 from leads_pipeline.defs.verification_checks import VERIFICATION_CHECKS
@@ -48,6 +49,7 @@ _SCHEDULED_ONLY = dg.AssetSelection.checks(
     quality_holds,
     *DELIVERY_CHECKS,
     *RUN_CHECKS,
+    slos,
 )
 _VERIFICATION_CHECKS = dg.AssetSelection.checks(*VERIFICATION_CHECKS)
 # One set of rules: Great Expectations for the batch lane, SQL for the hot chain.
@@ -109,7 +111,9 @@ verification = dg.define_asset_job(
 
 slo_checks = dg.define_asset_job(
     "slo_checks",
-    selection=dg.AssetSelection.checks(*SLO_CHECKS, quality_holds, *VERIFICATION_CHECKS, *DELIVERY_CHECKS, *RUN_CHECKS),
+    selection=dg.AssetSelection.checks(
+        *SLO_CHECKS, slos, quality_holds, *VERIFICATION_CHECKS, *DELIVERY_CHECKS, *RUN_CHECKS
+    ),
     tags=_serial("slo_checks"),
     description="Only the checks that hold the pipeline to its SLOs; they fail when it has stopped.",
 )

@@ -34,6 +34,7 @@ from leads_pipeline.storage.quality_gates import Decision, tenants_of
 from leads_pipeline.storage.slo_events import Asked
 from leads_pipeline.storage.slos import Finding, Key, Standing, alone, read_verdicts, write_verdicts
 from leads_pipeline.telemetry import get_logger
+from leads_pipeline.watching.measures import take_measures
 
 log = get_logger(__name__)
 
@@ -242,8 +243,6 @@ def _duplicates(look: _Look) -> list[Finding]:
 
 def _measured(look: _Look) -> list[Finding]:
     """The worst of what is measured, of all that the promise is about."""
-    from leads_pipeline.watching.measures import take_measures  # noqa: PLC0415 - most promises need none of it
-
     promise, severity = look.promise, Severity(look.promise.severity)
     name = promise.measured or ""
     taken = take_measures(

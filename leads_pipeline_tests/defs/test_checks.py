@@ -6,6 +6,7 @@ import dagster as dg
 import pytest
 import sqlalchemy as sa
 
+from leads_pipeline.domain.stage import Stage
 from leads_pipeline.steps.checked_mappings import check_mappings
 from leads_pipeline_tests.defs.conftest import verdicts
 
@@ -27,6 +28,13 @@ ALL = {
     "crm_sync_batches.oldest_pending",
     "verifications.verified_in_time",
     "verifications.verification_budget",
+    "deduped_leads.slo_verified_in_time",
+    "crm_sync_batches.slo_real_time_in_crm",
+    "crm_sync_batches.slo_delivered_in_a_day",
+    "validated_leads.slo_rejection_rate",
+    "crm_sync_batches.slo_conservation",
+    "golden_contacts.slo_duplicate_contacts",
+    *(f"{stage}.slo_own" for stage in Stage),
 }
 
 
