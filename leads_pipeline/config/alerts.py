@@ -42,7 +42,8 @@ class AlertSettings(Model):
         5, description="A destination that does not answer, or has no quota left, is an alert after so long."
     )
     stale_minutes: Annotated[float, Field(gt=0)] = Field(
-        10, description="What is judged every half minute, and was not for so long, is an alert by itself."
+        15,
+        description="A promise is judged every half minute, or every five; one that was not for so long is an alert.",
     )
     failed_runs: Annotated[int, Field(gt=0, le=20)] = Field(
         3, description="Runs of a job in a row that fail before it is an alert, where the next is asked for at once."

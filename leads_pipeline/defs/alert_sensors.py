@@ -27,8 +27,9 @@ ASKED_AGAIN = frozenset({"near_real_time", "delivery", "verification"})
 # Nothing moves while these fail.
 _VITAL = frozenset({"near_real_time", "delivery"})
 
-# Checks of what other alerts are about, with more to say.
+# Checks of what other alerts are about, with more to say; those of promises begin so.
 TOLD_ELSEWHERE = frozenset({"runs_succeed", "parked_destinations", "mapping"})
+PROMISES = "slo_"
 # Which page a failed check opens.
 CHECK_PLAYBOOKS = {
     "conservation": "conservation-broken",
@@ -121,7 +122,7 @@ def runs_seen(instance: dg.DagsterInstance, jobs: Iterable[str], *, failed_runs:
 
 def checks_seen(instance: dg.DagsterInstance, checks: Sequence[dg.AssetCheckKey]) -> list[Observation]:
     """One observation for each check: whether it last failed as an error. A warning is for the cockpit."""
-    watched = [key for key in checks if key.name not in TOLD_ELSEWHERE]
+    watched = [key for key in checks if key.name not in TOLD_ELSEWHERE and not key.name.startswith(PROMISES)]
     records = instance.event_log_storage.get_latest_asset_check_execution_by_key(watched)
     found = []
     for check in watched:

@@ -45,7 +45,10 @@ class Pipeline:
         row = {
             "slo": slo, "tenant": tenant, "lane": "", "verdict": verdict, "severity": None, "good": 912, "bad": 88,
             "value": 0.912, "budget_left": 0.4, "since": now, "evaluated_at": now,
-            "burn_rates": [{"window_seconds": 3600, "burn": 21.3, "threshold": 14.4, "events": 1000}],
+            "burn_rates": [
+                {"window_seconds": 3600, "burn": 21.3, "threshold": 14.4, "events": 1000, "burning": True},
+                {"window_seconds": 21600, "burn": 80.0, "threshold": 6, "events": 1000, "burning": False},
+            ],
         }  # fmt: skip
         row |= columns
         key = (slo_verdicts.c.slo == slo) & (slo_verdicts.c.tenant == tenant)

@@ -1,6 +1,6 @@
 """Promises that are at risk or broken, and promises that nobody has judged for too long."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 import sqlalchemy as sa
@@ -97,14 +97,10 @@ def _facts(row: sa.Row[tuple[object, ...]], promise: ObjectiveSettings, *, now: 
             f"{100 * row.budget_left:.0f} % left" if row.budget_left >= 0 else f"overspent to {-row.budget_left:.1f}×"
         )
         facts.append(("error budget", left))
-    burning = [rate for rate in row.burn_rates or () if _tells(rate)]
+    burning = [rate for rate in row.burn_rates or () if rate.get("burning")]
     if burning:
-        worst = max(burning, key=lambda rate: rate["burn"] / max(rate.get("threshold") or 1, 1e-9))
+        worst = max(burning, key=lambda rate: rate["burn"] / rate["threshold"])
         over = span_in_words(float(worst["window_seconds"]))
         facts.append(("spent", f"{worst['burn']:.1f} times faster than allowed, over the last {over}"))
     facts.append(("so judged since", f"{row.since:%Y-%m-%d %H:%M} UTC ({span(now - row.since)})"))
     return facts
-
-
-def _tells(rate: Mapping[str, float | None]) -> bool:
-    return rate.get("burn") is not None and (rate["burn"] or 0) >= (rate.get("threshold") or 0)
