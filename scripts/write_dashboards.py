@@ -184,6 +184,11 @@ DASHBOARDS: dict[str, tuple[str, tuple[Panel, ...]]] = {
                 {"{{policy}}: {{action}}": "sum by (policy, action) (increase(leads_policy_actions_total[1d]))"},
             ),
             Panel("Gates closed", {"{{gate}} {{tenant}} {{lane}}": f"leads_quality_gate_closed{{{OF_TENANT}}}"}),
+            Panel(
+                "Leads in no state, contacts that share an address",
+                {"{{slo}} {{tenant}}": f'leads_slo_value{{slo=~"conservation|duplicate_contacts",{OF_TENANT}}}'},
+                steps=GOOD_BAD,
+            ),
             Panel("Workers wanted", {"workers": "leads_scale_workers"}),
             Panel("Alerts open", {"{{source}} {{severity}}": "leads_alerts_open"}),
             Panel("Notices that wait to be sent", {"{{channel}}": "leads_alert_notices_waiting"}),
