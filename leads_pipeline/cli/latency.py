@@ -40,7 +40,7 @@ def latency(
 ) -> None:  # fmt: skip
     """Show how long leads took from their capture to every station, and how many came there.
 
-    Each lead counts where it comes for the first time. Measured in buckets: a figure is at most 5 % off.
+    Each lead counts where it comes for the first time. Times are counted in buckets: a percentile is at most 10 % off.
 
     \b
     leads latency --lane real_time --stage delivered --since 24h

@@ -96,10 +96,10 @@ def share_within(counts: Mapping[int, int], seconds: float) -> float | None:
 
 
 def quantile(counts: Mapping[int, int], share: float) -> float | None:
-    """The seconds within which this share of the leads came through, at most 5 % off; none if there are no leads.
+    """The seconds within which this share of the leads came through; none if there are no leads.
 
-    Within the bucket that holds it, leads are taken to be spread evenly, as Prometheus does. In the last bucket its
-    lower edge is answered: it was at least that.
+    Within the bucket that holds it, at most 10 % wide, leads are taken to be spread evenly, as Prometheus does. In the
+    last bucket its lower edge is answered: it was at least that.
     """
     total = sum(counts.values())
     if not total:
