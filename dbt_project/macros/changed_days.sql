@@ -31,28 +31,29 @@ coalesce(
 )
 {%- endmacro %}
 
-{#- The days to build, as texts; none: all of them. `touched` selects, as `day`, older days in which something happened. -#}
-{% macro days_to_build(touched) -%}
+{#- The days to build, as pairs of a first day and the one after the last; none: all of them. `touched` selects, as `day`,
+    older days in which something happened. -#}
+{% macro days_to_build(touched, lookback=none) -%}
     {%- if not (execute and continues()) -%}{{ return(none) }}{%- endif -%}
     {%- set found = run_query(
-        "select day::text from (" ~ touched ~ ") as touched where day is not null union "
+        "with days as (select day from (" ~ touched ~ ") as touched where day is not null union "
         ~ "select generate_series("
-        ~ day_of('now()') ~ " - " ~ var('lookback_days') ~ ", " ~ day_of('now()') ~ " + 1, interval '1 day'"
-        ~ ")::date::text order by 1"
+        ~ day_of('now()') ~ " - " ~ (var('lookback_days') if lookback is none else lookback) ~ ", " ~ day_of('now()') ~ " + 1, interval '1 day')::date), "
+        ~ "islands as (select day, day - row_number() over (order by day)::int as island from days) "
+        ~ "select min(day)::text, (max(day) + 1)::text from islands group by island order by 1"
     ) -%}
-    {{ return(found.columns[0].values() | list) }}
+    {{ return(found.rows | map('list') | list) }}
 {%- endmacro %}
 
 {#- A condition that holds for what was made in these days, and by an hour before or after: for ids. -#}
 {% macro made_in(id, days) -%}
     {%- if days is none -%}true
-    {%- elif not days -%}false
     {%- else -%}
 (
-    {%- for day in days %}
+    {%- for first, end in days %}
     {%- if not loop.first %} or {% endif %}
-    {{ id }} >= {{ first_id_at("timestamptz '" ~ day ~ " 00:00+00' - interval '1 hour'") }}
-    and {{ id }} < {{ first_id_at("timestamptz '" ~ day ~ " 00:00+00' + interval '25 hours'") }}
+    {{ id }} >= {{ first_id_at("timestamptz '" ~ first ~ " 00:00+00' - interval '1 hour'") }}
+    and {{ id }} < {{ first_id_at("timestamptz '" ~ end ~ " 00:00+00' + interval '1 hour'") }}
     {%- endfor %}
 )
     {%- endif -%}
@@ -61,13 +62,24 @@ coalesce(
 {#- A condition that holds for instants in these days, fit for an index. -#}
 {% macro happened_in(instant, days) -%}
     {%- if days is none -%}true
-    {%- elif not days -%}false
     {%- else -%}
 (
-    {%- for day in days %}
+    {%- for first, end in days %}
     {%- if not loop.first %} or {% endif %}
-    {{ instant }} >= timestamptz '{{ day }} 00:00+00'
-    and {{ instant }} < timestamptz '{{ day }} 00:00+00' + interval '1 day'
+    {{ instant }} >= timestamptz '{{ first }} 00:00+00' and {{ instant }} < timestamptz '{{ end }} 00:00+00'
+    {%- endfor %}
+)
+    {%- endif -%}
+{%- endmacro %}
+
+{#- The same for dates. -#}
+{% macro on_days(date, days) -%}
+    {%- if days is none -%}true
+    {%- else -%}
+(
+    {%- for first, end in days %}
+    {%- if not loop.first %} or {% endif %}
+    {{ date }} >= date '{{ first }}' and {{ date }} < date '{{ end }}'
     {%- endfor %}
 )
     {%- endif -%}

@@ -167,3 +167,19 @@ def test_a_mart_that_shows_a_whole_address_or_number_is_not_built(marts, tmp_pat
         assert re.search(rf"{name}\.\w+ shows an e-mail address or a phone number unmasked", str(refused.value))
     built = "select table_name from information_schema.tables where table_name ~ '^leaky|^tight'"
     assert [row["table_name"] for row in marts.rows(built)] == ["tight"]
+
+
+def test_a_promise_s_day_stands_when_its_history_is_thinned_out(marts):
+    with marts.engine.begin() as connection:
+        filled = Filled(connection)
+        filled.yesterday -= timedelta(days=3)
+        filled.evaluated("burning", 10, slo="thinned", burn_rate=8.0)
+        filled.evaluated("kept", 11, slo="thinned")
+        Filled(connection).evaluated("kept", 10, slo="thinned")
+    marts.dbt("run", "--full-refresh", "--select", "slo_daily")
+    with marts.engine.begin() as connection:
+        connection.execute(sa.text("delete from slo_history where slo = 'thinned' and verdict = 'burning'"))
+        Filled(connection).evaluated("broken", 12, slo="thinned")
+    marts.dbt("build", "--select", "slo_daily")
+    days = marts.rows("select verdict from marts.slo_daily where slo = 'thinned' order by day")
+    assert [day["verdict"] for day in days] == ["burning", "broken"]

@@ -10,8 +10,19 @@
 {%- set behind = adapter.get_relation(this.database, this.schema, 'loss_avoided') if continues() else none -%}
 {%- set since = last_built(behind) if behind is not none else "'-infinity'::timestamptz" -%}
 
-with delivered as (
+{%- set refusals = "('throttled', 'transient', 'auth', 'locked', 'ambiguous')" -%}
+
+with delivered as materialized (
     {{ first_deliveries(since) }}
+),
+
+-- Few leads were refused: only their attempts are looked at.
+refused as materialized (
+    select * from delivered as d
+    where exists (
+        select from {{ ref('stg_sync_attempts') }} as f
+        where f.contact_id = d.contact_id and f.outbox_id = d.outbox_id and f.verdict in {{ refusals }}
+    )
 ),
 
 -- The first time that the lead was sent to that destination. A form sends once: what its answer says is final.
@@ -23,7 +34,7 @@ tried as (
         d.delivered_at,
         a.verdict as first_verdict,
         a.sent_at as first_sent_at
-    from delivered as d
+    from refused as d
     inner join {{ ref('stg_sync_attempts') }} as a
         on d.contact_id = a.contact_id and d.outbox_id = a.outbox_id and a.version >= d.golden_version
     order by d.lead_id asc, d.outbox_id asc, a.sent_at asc, a.batch_id asc
@@ -33,7 +44,7 @@ tried as (
 rescued as (
     select distinct on (lead_id) *
     from tried
-    where first_verdict in ('throttled', 'transient', 'auth', 'locked', 'ambiguous')
+    where first_verdict in {{ refusals }}
     order by lead_id asc, first_sent_at asc, destination asc
 )
 

@@ -8,16 +8,15 @@
 
 {#- Of older days, those that the funnel was built anew for, and those whose leads something was told of. -#}
 {%- set days = days_to_build(
-    "select captured_on as day from " ~ ref('lead_funnel') ~ " where built_at >= " ~ last_built()
+    "select captured_on as day from " ~ ref('lead_funnel') ~ " where built_at >= "
+    ~ "coalesce((select max(built_at) from " ~ this ~ "), '-infinity')"
     ~ " union select " ~ day_of(instant_of('lead_id')) ~ " from " ~ ref('stg_outcomes')
     ~ " where received_at >= " ~ last_built()
 ) -%}
 
 with funnel as (
     select * from {{ ref('lead_funnel') }}
-    {% if days is not none -%}
-    where captured_on in ({% for day in days %}date '{{ day }}'{{ ', ' if not loop.last }}{% endfor %})
-    {%- endif %}
+    where {{ on_days('captured_on', days) }}
 ),
 
 posts as (
