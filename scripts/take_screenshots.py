@@ -21,10 +21,15 @@ from leads_pipeline_tests.browser.cockpit import Cockpit, cockpit, person  # noq
 
 # file: path in the UI, a word that stands on the page once it is complete, width, height
 PAGES = {
-    "dagster-lineage.png": ("/asset-groups", "crm_sync_batches", 1600, 1000),
-    "dagster-checks.png": ("/assets/crm_sync_batches?view=checks", "conservation", 1400, 900),
-    "dagster-plots.png": ("/assets/raw_leads?view=plots", "leads_per_second", 1400, 1000),
-    "dagster-sensors.png": ("/automation", "leads_waiting", 1400, 900),
+    "dagster-lineage.png": (
+        "/assets/crm_sync_batches?view=lineage&lineageScope=upstream&lineageDepth=9",
+        "raw_leads",
+        1600,
+        700,
+    ),
+    "dagster-checks.png": ("/assets/crm_sync_batches?view=checks&checkDetail=conservation", "Plots", 1400, 2100),
+    "dagster-numbers.png": ("/assets/raw_leads?view=events", "leads_per_second", 1400, 900),
+    "dagster-automation.png": ("/automation", "leads_waiting", 1400, 900),
 }
 
 

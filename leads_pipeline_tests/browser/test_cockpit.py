@@ -32,7 +32,7 @@ def opened(browser: Chromium, url: str) -> Page:
 def test_the_lineage_shows_every_stage_and_nothing_is_loaded_from_elsewhere(
     running: Cockpit, browser: Chromium
 ) -> None:
-    page = opened(browser, f"{running.url}/asset-groups")
+    page = opened(browser, f"{running.url}/assets/crm_sync_batches?view=lineage&lineageScope=upstream&lineageDepth=9")
     for stage in Stage:
         page.wait_for(f"document.body.innerText.includes('{stage}')")
     elsewhere = [r["url"] for r in page.requests if not r["url"].startswith((running.url, "data:", "blob:"))]
