@@ -110,7 +110,7 @@ def _run_dbt(arguments: Sequence[str], *, project: Path, environment: Mapping[st
     command = [dbt_command(), "--quiet", *arguments, "--project-dir", str(project), "--profiles-dir", str(project)]
     done = subprocess.run(
         command,
-        env=inherited_environment() | environment,
+        env={**inherited_environment(), **environment},
         capture_output=True,
         text=True,
         check=False,

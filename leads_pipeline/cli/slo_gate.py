@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -10,6 +9,7 @@ import click
 
 from leads_pipeline.cli._audit import ACTOR, WORDS
 from leads_pipeline.cli._promises import collect, gates_table, print_table
+from leads_pipeline.cli._selection import Option, options
 from leads_pipeline.clock import SystemClock
 from leads_pipeline.config import load_settings
 
@@ -48,53 +48,43 @@ def list_gates(config_file: str | None, as_json: bool) -> None:
     print_table(gates_table(found))
 
 
-def _ruling_options(command: Callable[..., None]) -> Callable[..., None]:
-    for option in (
-        click.argument("name"),
-        click.option("--tenant", help="Only this tenant's; without it all tenants'."),
-        click.option("--lane", type=click.Choice(["real_time", "near_real_time", "batch"]), help="Only this lane's."),
-        ACTOR,
-    ):
-        command = option(command)
-    return command
-
-
-def _lasting_options(command: Callable[..., None]) -> Callable[..., None]:
-    for option in (
-        click.option("--for", "lasting", default="2h", show_default=True, callback=_span, metavar="SPAN",
-                     help="How long it lasts, 7 days at most: 30m, 2h, 1d."),
-        click.option("--reason", required=True, type=WORDS, help="Why; it is kept. No personal data."),
-    ):  # fmt: skip
-        command = option(command)
-    return command
+_RULING: tuple[Option, ...] = (
+    click.argument("name"),
+    click.option("--tenant", help="Only this tenant's; without it all tenants'."),
+    click.option("--lane", type=click.Choice(["real_time", "near_real_time", "batch"]), help="Only this lane's."),
+    ACTOR,
+)
+_LASTING: tuple[Option, ...] = (
+    click.option("--for", "lasting", default="2h", show_default=True, callback=_span, metavar="SPAN",
+                 help="How long it lasts, 7 days at most: 30m, 2h, 1d."),
+    click.option("--reason", required=True, type=WORDS, help="Why; it is kept. No personal data."),
+)  # fmt: skip
 
 
 @gate.command(name="open")
-@_ruling_options
-@_lasting_options
+@options((*_RULING, *_LASTING))
 @click.pass_obj
-def open_gate(config_file: str | None, **options: Any) -> None:
+def open_gate(config_file: str | None, **given: Any) -> None:
     """Let deliveries pass for a while, whatever the verdict says.
 
     Example: leads slo gate open duplicate_contacts --tenant acme --for 2h --actor ann --reason "seen, harmless"
     """
-    _rule(config_file, "open", **options)
+    _rule(config_file, "open", **given)
 
 
 @gate.command(name="close")
-@_ruling_options
-@_lasting_options
+@options((*_RULING, *_LASTING))
 @click.pass_obj
-def close_gate(config_file: str | None, **options: Any) -> None:
+def close_gate(config_file: str | None, **given: Any) -> None:
     """Hold deliveries back for a while, whatever the verdict says. Archives, erasures and withdrawals go on.
 
     Example: leads slo gate close duplicate_contacts --tenant acme --for 30m --actor ann --reason "bad import"
     """
-    _rule(config_file, "closed", **options)
+    _rule(config_file, "closed", **given)
 
 
 @gate.command()
-@_ruling_options
+@options(_RULING)
 @click.pass_obj
 def reset(config_file: str | None, name: str, tenant: str | None, lane: str | None, actor: str) -> None:
     """End a ruling: the verdict decides again.

@@ -156,10 +156,10 @@ def came_in_time(
             if asked.takes(row.lane) and row.began_at >= (asked.now - window).replace(second=0, microsecond=0):
                 _add(found, row.tenant, window, Events(0, -row.leads))
     if station is Station.DELIVERED:
-        for row in _summed(connection, _GIVEN_UP, asked):
+        for dead in _summed(connection, _GIVEN_UP, asked):
             for number, window in enumerate(asked.windows):
-                if asked.takes(row["lane"]):
-                    _add(found, row["tenant"], window, Events(0, row[f"bad{number}"]))
+                if asked.takes(dead["lane"]):
+                    _add(found, dead["tenant"], window, Events(0, dead[f"bad{number}"]))
     return found
 
 
