@@ -64,7 +64,7 @@ _LASTING: tuple[Option, ...] = (
 @gate.command(name="open")
 @options((*_RULING, *_LASTING))
 @click.pass_obj
-def open_gate(config_file: str | None, **given: Any) -> None:
+def open_gate(config_file: str | None, /, **given: Any) -> None:
     """Let deliveries pass for a while, whatever the verdict says.
 
     Example: leads slo gate open duplicate_contacts --tenant acme --for 2h --actor ann --reason "seen, harmless"
@@ -75,7 +75,7 @@ def open_gate(config_file: str | None, **given: Any) -> None:
 @gate.command(name="close")
 @options((*_RULING, *_LASTING))
 @click.pass_obj
-def close_gate(config_file: str | None, **given: Any) -> None:
+def close_gate(config_file: str | None, /, **given: Any) -> None:
     """Hold deliveries back for a while, whatever the verdict says. Archives, erasures and withdrawals go on.
 
     Example: leads slo gate close duplicate_contacts --tenant acme --for 30m --actor ann --reason "bad import"
