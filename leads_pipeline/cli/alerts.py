@@ -194,7 +194,7 @@ def _print_list(found: "list[StoredAlert]", now: datetime) -> None:
         state = "open"
         if each.closed_at is not None:
             state = f"{each.closed_for} {each.closed_at:%m-%d %H:%M}"
-        elif each.healthy_since is not None:
+        elif each.healthy_since is not None and each.healthy_since >= each.last_seen_at:
             state = f"well for {span_of(now - each.healthy_since)}"
         table.add_row(
             short_id(each.alert_id),

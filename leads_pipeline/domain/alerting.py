@@ -90,7 +90,11 @@ class Observation:
 
 @dataclass(frozen=True, slots=True)
 class OpenAlert:
-    """An alert that is open. ``told_at``: when the last message about it was written, to whatever channel."""
+    """An alert that is open.
+
+    ``healthy_since``: since when it is seen to be well, or less urgent than it was told. ``told_at``: when the last
+    message about it was written, to whatever channel; ``channels``: for which any was.
+    """
 
     alert_id: UUID
     key: str
@@ -101,6 +105,13 @@ class OpenAlert:
     last_seen_at: datetime
     healthy_since: datetime | None
     told_at: datetime | None
+    channels: frozenset[str] = frozenset()
+
+    @property
+    def well_since(self) -> datetime | None:
+        """Since when it is seen to be well: no trouble, however small, was seen after that."""
+        since = self.healthy_since
+        return None if since is None or since < self.last_seen_at else since
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +154,7 @@ def decide(alert: OpenAlert | None, seen: Observation | None, *, policy: AlertPo
         return _lasting(alert, trouble, policy=policy, now=now)
     if seen is not None and seen.health is Health.UNKNOWN:
         return Decision(Step.DOUBT, alert.severity, _reminder(alert, policy=policy, now=now))
-    since = alert.healthy_since or now
+    since = alert.well_since or now
     if now - since < policy.recovery:
         return Decision(Step.MENDING, alert.severity)
     closed_for = ClosedFor.GONE if seen is None else ClosedFor.RECOVERED
@@ -151,9 +162,16 @@ def decide(alert: OpenAlert | None, seen: Observation | None, *, policy: AlertPo
 
 
 def _lasting(alert: OpenAlert, trouble: Trouble, *, policy: AlertPolicy, now: datetime) -> Decision:
-    """Urgency rises while an alert is open, and never falls: whoever was woken is told of the end, not of a half."""
+    """Urgency rises at once, and falls without a word once it was seen to be less for as long as a recovery takes.
+
+    Whoever was woken is told of the end, not of a half. But what an outage has spent keeps a promise at risk for days:
+    the next outage in these days must wake somebody, too.
+    """
     if trouble.severity is Severity.PAGE and alert.severity is Severity.TICKET:
         return Decision(Step.SEEN, Severity.PAGE, NoticeKind.ESCALATED)
+    eased_since = None if trouble.severity is alert.severity else alert.healthy_since
+    if eased_since is not None and now - eased_since >= policy.recovery:
+        return Decision(Step.SEEN, trouble.severity)
     return Decision(Step.SEEN, alert.severity, _reminder(alert, policy=policy, now=now))
 
 

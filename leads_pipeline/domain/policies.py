@@ -101,7 +101,7 @@ def step(rule: Rule, standing: Standing, value: float | None, now: datetime) -> 
     if standing.acts:
         return _acting(rule, standing, value, now)
     if standing.state is PolicyState.COOLING:
-        if now - standing.since < rule.cool_down:
+        if standing.since <= now < standing.since + rule.cool_down:  # not for longer because the clock was set back
             return Step(standing, Effect.NONE)
         standing = idle(now)
     if value is None:

@@ -136,7 +136,7 @@ def _apply(
         storage.see_alert(connection, alert.alert_id, trouble, severity=severity, now=now)
     elif decision.step is Step.DOUBT and alert.healthy_since is not None:
         storage.note_health(connection, alert.alert_id, since=None)
-    elif decision.step is Step.MENDING and alert.healthy_since is None:
+    elif decision.step is Step.MENDING and alert.well_since is None:
         storage.note_health(connection, alert.alert_id, since=now)
     elif decision.step is Step.CLOSE and decision.closed_for is not None:
         storage.close_alert(connection, alert.alert_id, closed_for=decision.closed_for, closed_by=by, now=now)
@@ -147,6 +147,9 @@ def _apply(
         channels = settings.channels_for(severity, alert.tenant)
     if decision.notice is not None:
         storage.add_notices(connection, alert.alert_id, decision.notice, channels=channels, now=now)
+    elif decision.step is Step.SEEN:  # a channel that leads.yaml names since lately, or under another name
+        untold = [name for name in channels if name not in alert.channels]
+        storage.add_notices(connection, alert.alert_id, NoticeKind.OPENED, channels=untold, now=now)
 
 
 def _open(

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 
 from leads_pipeline.domain.alerting import ClosedFor, NoticeKind, OpenAlert, Trouble
 from leads_pipeline.domain.severity import Severity
+from leads_pipeline.storage.alert_notices import NO_CHANNEL
 
 # Any number that nothing else locks by.
 _LOCK = 7_200_415_001
@@ -21,7 +22,11 @@ _LOCK = 7_200_415_001
 _OPEN = sa.text(
     """
     select alert_id, alert_key as key, source, severity, tenant, opened_at, last_seen_at, healthy_since,
-        (select max(created_at) from alert_notices n where n.alert_id = a.alert_id) as told_at
+        (select max(created_at) from alert_notices n where n.alert_id = a.alert_id) as told_at,
+        array(
+            select distinct channel from alert_notices n
+            where n.alert_id = a.alert_id and n.last_error is distinct from :no_channel
+        ) as channels
     from alerts a where closed_at is null and source = any(:sources)
     """
 )
@@ -36,7 +41,8 @@ _INSERT = sa.text(
 _SEEN = sa.text(
     """
     update alerts set severity = :severity, title = :title, facts = cast(:facts as jsonb), playbook = :playbook,
-        command = :command, last_seen_at = :now, healthy_since = null, occurrences = occurrences + 1
+        command = :command, last_seen_at = :now, occurrences = occurrences + 1, healthy_since = case when :eased
+            then coalesce(healthy_since, cast(:now as timestamptz) - interval '1 microsecond') end
     where alert_id = :alert_id and closed_at is null
     """
 )
@@ -76,8 +82,11 @@ def lock_alerts(connection: sa.Connection) -> None:
 
 def open_alerts(connection: sa.Connection, *, sources: Sequence[str]) -> list[OpenAlert]:
     """The open alerts of these sources."""
-    rows = connection.execute(_OPEN, {"sources": list(sources)}).mappings()
-    return [OpenAlert(**{**row, "severity": Severity(row["severity"])}) for row in rows]
+    rows = connection.execute(_OPEN, {"sources": list(sources), "no_channel": NO_CHANNEL}).mappings()
+    return [
+        OpenAlert(**{**row, "severity": Severity(row["severity"]), "channels": frozenset(row["channels"])})
+        for row in rows
+    ]
 
 
 def open_alert(
@@ -90,8 +99,13 @@ def open_alert(
 def see_alert(
     connection: sa.Connection, alert_id: UUID, trouble: Trouble, *, severity: Severity, now: datetime
 ) -> None:
-    """Note that the trouble lasts, and what it looks like now."""
-    connection.execute(_SEEN, _values(trouble) | {"alert_id": alert_id, "severity": severity, "now": now})
+    """Note that the trouble lasts, and what it looks like now.
+
+    ``severity``: the alert's. While that is the higher, ``healthy_since`` says since when, and lies before the look.
+    """
+    eased = trouble.severity is not severity
+    values = {"alert_id": alert_id, "severity": severity, "eased": eased, "now": now}
+    connection.execute(_SEEN, _values(trouble) | values)
 
 
 def note_health(connection: sa.Connection, alert_id: UUID, *, since: datetime | None) -> None:

@@ -51,11 +51,15 @@ def test_what_is_well_opens_nothing() -> None:
     assert after(None, None).step is Step.NOTHING
 
 
-def test_urgency_rises_and_never_falls_while_it_lasts() -> None:
+def test_urgency_rises_at_once_and_falls_only_when_it_was_less_for_a_while() -> None:
     seen = Observation.of("run:x", trouble())
     assert after(alert(Severity.TICKET), seen) == Decision(Step.SEEN, Severity.PAGE, NoticeKind.ESCALATED)
     milder = Observation.of("run:x", trouble(Severity.TICKET))
     assert after(alert(), milder) == Decision(Step.SEEN, Severity.PAGE)
+    eased = alert(healthy_since=NOW)
+    assert after(eased, milder, minutes=4) == Decision(Step.SEEN, Severity.PAGE)
+    assert after(eased, milder, minutes=5) == Decision(Step.SEEN, Severity.TICKET)
+    assert after(eased, seen, minutes=5) == Decision(Step.SEEN, Severity.PAGE)
 
 
 def test_what_nobody_watches_any_more_ends_as_such() -> None:

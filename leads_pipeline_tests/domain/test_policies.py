@@ -61,6 +61,11 @@ def test_one_bad_value_while_it_recovers_begins_the_recovery_anew():
     assert effects(DEEP, [150] * 3 + [10, 10, 10, 41, 10, 10, 10]) == [Effect.BEGIN]
 
 
+def test_a_clock_that_is_set_back_does_not_make_a_cool_down_longer():
+    cooling = Standing(PolicyState.COOLING, START + timedelta(hours=1), START + timedelta(hours=1))
+    assert step(DEEP, cooling, 150, START).standing.state is PolicyState.HOLDING
+
+
 def test_nothing_is_done_while_a_rule_cools_down():
     recovered = [150] * 3 + [10] * 4
     assert effects(DEEP, [*recovered, *[150] * 10]) == [Effect.BEGIN, Effect.END]

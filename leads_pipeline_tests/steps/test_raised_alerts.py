@@ -117,6 +117,37 @@ def test_a_ticket_that_becomes_a_page_is_told_anew(pipeline: Pipeline) -> None:
     assert pipeline.notices() == [("opened", "chat"), ("escalated", "pager"), ("escalated", "chat")]
 
 
+def test_a_second_outage_wakes_somebody_while_the_first_still_puts_the_promise_at_risk(pipeline: Pipeline) -> None:
+    pipeline.minutes(2, "burning", severity="page")
+    pipeline.minutes(60, "burning", severity="ticket")  # what was spent keeps it at risk for days
+    pipeline.minutes(2, "burning", severity="page")
+    [alert] = pipeline.open()
+    assert alert.severity == "page"
+    assert pipeline.notices() == [
+        ("opened", "pager"), ("opened", "chat"), ("escalated", "pager"), ("escalated", "chat"),
+    ]  # fmt: skip
+
+
+def test_urgency_that_falls_and_rises_within_minutes_is_one_page(pipeline: Pipeline) -> None:
+    pipeline.minutes(1, "burning", severity="page")
+    for _ in range(5):
+        pipeline.minutes(4, "burning", severity="ticket")
+        pipeline.minutes(1, "burning", severity="page")
+    assert pipeline.notices() == [("opened", "pager"), ("opened", "chat")]
+
+
+def test_a_channel_that_is_configured_later_is_told_of_what_is_still_so(pipeline: Pipeline) -> None:
+    without = pipeline.settings.model_copy(
+        update={"alerts": pipeline.settings.alerts.model_copy(update={"channels": {}})}
+    )
+    with_channels, pipeline.settings = pipeline.settings, without
+    pipeline.minutes(1, "burning", severity="page")
+    assert pipeline.notices() == []
+    pipeline.settings = with_channels
+    pipeline.minutes(3, "burning", severity="page")
+    assert pipeline.notices() == [("opened", "pager"), ("opened", "chat")]
+
+
 def test_it_is_over_when_it_was_seen_to_be_kept_for_five_minutes(pipeline: Pipeline) -> None:
     pipeline.minutes(1, "burning", severity="page")
     pipeline.minutes(5, "kept")
