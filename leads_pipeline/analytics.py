@@ -28,7 +28,7 @@ from leads_pipeline.config import LeadCost, Settings, inherited_environment, loa
 from leads_pipeline.defs.identity_rebuild import rebuild_identity
 from leads_pipeline.defs.match_model import matching_model, matching_model_training, matching_model_weekly
 from leads_pipeline.defs.resources import FLOW, FlowResource
-from leads_pipeline.defs.runs import BACKGROUND, SERIAL_TAG
+from leads_pipeline.defs.runs import LONG_BACKGROUND, SERIAL_TAG, unless_under_way
 from leads_pipeline.errors import LeadsError
 from leads_pipeline.storage.database import sqlalchemy_url
 from leads_pipeline.storage.open import url_of
@@ -177,7 +177,7 @@ def build_defs(
     marts = dg.define_asset_job(
         "marts",
         selection=dg.AssetSelection.assets(dbt_models),
-        tags={SERIAL_TAG: "marts", "dagster/priority": "-10", **BACKGROUND},
+        tags={SERIAL_TAG: "marts", "dagster/priority": "-10", **LONG_BACKGROUND},
         description="Builds and tests the views and tables that analysts read.",
     )
     return dg.Definitions(
@@ -189,6 +189,7 @@ def build_defs(
                 job=marts,
                 # Away from the full hour, when the batch lane runs: what it brought is in the marts soon after.
                 cron_schedule="20 * * * *",
+                execution_fn=unless_under_way(marts.name),
                 default_status=dg.DefaultScheduleStatus.RUNNING,
                 description="The marts, every hour.",
             ),

@@ -10,7 +10,7 @@ import dagster as dg
 from pydantic import Field
 
 from leads_pipeline.defs.metadata import markdown_table
-from leads_pipeline.defs.runs import BACKGROUND, SERIAL_TAG
+from leads_pipeline.defs.runs import LONG_BACKGROUND, SERIAL_TAG
 from leads_pipeline.defs.shield import shielded
 from leads_pipeline.errors import LeadsError
 from leads_pipeline.flows import FlowContext
@@ -86,7 +86,7 @@ def _metadata(difference: "Difference", done: "Rebuilt | None") -> dict[str, Any
 
 @dg.job(
     description="Resolves all leads of a tenant anew and shows how its contacts would differ; apply writes it.",
-    tags={SERIAL_TAG: "rebuild_identity", "dagster/priority": "-20", **BACKGROUND},
+    tags={SERIAL_TAG: "rebuild_identity", "dagster/priority": "-20", **LONG_BACKGROUND},
 )
 def rebuild_identity() -> None:
     rebuild_contacts()

@@ -11,7 +11,7 @@ from datetime import timedelta
 import dagster as dg
 import sqlalchemy as sa
 
-from leads_pipeline.defs.runs import BACKGROUND, SERIAL_TAG, has_unfinished_run
+from leads_pipeline.defs.runs import BACKGROUND, SERIAL_TAG, has_unfinished_run, unless_under_way
 from leads_pipeline.defs.shield import LOST_CONNECTION, shielded
 from leads_pipeline.domain.ids import uuid7
 from leads_pipeline.flows import FlowContext, reverify
@@ -138,6 +138,7 @@ maintenance_daily = dg.ScheduleDefinition(
     name="maintenance_daily",
     job=maintenance,
     cron_schedule="30 3 * * *",
+    execution_fn=unless_under_way(maintenance.name),
     default_status=dg.DefaultScheduleStatus.RUNNING,
     description="Upkeep, once a night.",
 )

@@ -11,7 +11,7 @@ import dagster as dg
 from pydantic import Field
 
 from leads_pipeline.defs.metadata import markdown_table
-from leads_pipeline.defs.runs import BACKGROUND, SERIAL_TAG
+from leads_pipeline.defs.runs import LONG_BACKGROUND, SERIAL_TAG, unless_under_way
 from leads_pipeline.defs.shield import LOST_CONNECTION, shielded
 from leads_pipeline.domain.stage import Stage
 from leads_pipeline.errors import LeadsError
@@ -112,7 +112,7 @@ def _percent(share: float | None) -> str:
 matching_model_training = dg.define_asset_job(
     "matching_model_training",
     selection=dg.AssetSelection.assets(matching_model),
-    tags={SERIAL_TAG: "matching_model_training", "dagster/priority": "-20", **BACKGROUND},
+    tags={SERIAL_TAG: "matching_model_training", "dagster/priority": "-20", **LONG_BACKGROUND},
     description="Learns each tenant's matching model anew; activating one stays with a person.",
 )
 
@@ -121,6 +121,7 @@ matching_model_weekly = dg.ScheduleDefinition(
     job=matching_model_training,
     # In the night from Saturday to Sunday, beside the hours of the marts and the batch lane.
     cron_schedule="40 3 * * 0",
+    execution_fn=unless_under_way(matching_model_training.name),
     default_status=dg.DefaultScheduleStatus.STOPPED,
     description="A matching model a week, for those who switch it on.",
 )

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from leads_pipeline import flows
 from leads_pipeline.defs.metadata import counts_table
-from leads_pipeline.defs.runs import BACKGROUND, SERIAL_TAG
+from leads_pipeline.defs.runs import LONG_BACKGROUND, SERIAL_TAG
 from leads_pipeline.defs.shield import LOST_CONNECTION, shielded
 from leads_pipeline.domain.stage import Stage
 from leads_pipeline.flows import FlowContext
@@ -64,7 +64,7 @@ def replay_day(context: dg.OpExecutionContext, config: ReplayConfig, flow: dg.Re
 @dg.job(
     partitions_def=DAYS,
     description="A day's leads once more, in the batch lane: launch a backfill for a window of days.",
-    tags={SERIAL_TAG: "replay", "dagster/priority": "-30", **BACKGROUND},
+    tags={SERIAL_TAG: "replay", "dagster/priority": "-30", **LONG_BACKGROUND},
 )
 def replay() -> None:
     replay_day()

@@ -3,11 +3,13 @@
 The database says whether work waits; this says whether asking again at once would help. Keep out: anything about leads.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
+
+from leads_pipeline.clock import SystemClock
 
 # A run puts this on itself once it has moved anything. A run that succeeds without it was fruitless.
 PROGRESS_TAG = "leads/progress"
@@ -17,6 +19,9 @@ SERIAL_TAG = "leads/serial"
 
 # Of those that may wait dagster.yaml lets two run at once, so that places are left for what may not.
 BACKGROUND = {"leads/pace": "background"}
+
+# Work that is long by nature, as a replay of a large day: dagster.yaml would end it as stuck after an hour.
+LONG_BACKGROUND = {**BACKGROUND, "dagster/max_runtime": str(12 * 3_600)}
 
 UNFINISHED = [
     dg.DagsterRunStatus.QUEUED,
@@ -93,6 +98,17 @@ def unfinished_run(instance: dg.DagsterInstance, job_name: str, *, now: datetime
         if found := instance.get_run_records(runs, limit=1):
             return found[0]
     return None
+
+
+def unless_under_way(job_name: str) -> Callable[[dg.ScheduleEvaluationContext], dg.RunRequest | dg.SkipReason]:
+    """What a schedule of the job asks for: a run, unless one is under way. Behind one that hangs nothing piles up."""
+
+    def ask(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+        if has_unfinished_run(context.instance, job_name, now=SystemClock().now()):
+            return dg.SkipReason("the last run is still under way; it takes what has come meanwhile")
+        return dg.RunRequest()
+
+    return ask
 
 
 def reason_to_wait(instance: dg.DagsterInstance, job_name: str, *, now: datetime) -> str | None:

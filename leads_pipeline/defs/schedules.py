@@ -6,35 +6,25 @@ does (``defs.jobs``), upkeep (``defs.maintenance``).
 
 import dagster as dg
 
-from leads_pipeline.clock import SystemClock
 from leads_pipeline.defs.jobs import batch, slo_checks
-from leads_pipeline.defs.runs import has_unfinished_run
+from leads_pipeline.defs.runs import unless_under_way
 
-
-@dg.schedule(
+batch_hourly = dg.ScheduleDefinition(
+    name="batch_hourly",
     job=batch,
     cron_schedule="0 * * * *",
+    execution_fn=unless_under_way(batch.name),
     default_status=dg.DefaultScheduleStatus.RUNNING,
     description="The batch lane, every hour.",
 )
-def batch_hourly(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-    return _unless_under_way(context, batch.name)
 
-
-@dg.schedule(
+slo_checks_every_five_minutes = dg.ScheduleDefinition(
+    name="slo_checks_every_five_minutes",
     job=slo_checks,
     cron_schedule="*/5 * * * *",
+    execution_fn=unless_under_way(slo_checks.name),
     default_status=dg.DefaultScheduleStatus.RUNNING,
     description="The SLO checks, whether or not anything else runs.",
 )
-def slo_checks_every_five_minutes(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-    return _unless_under_way(context, slo_checks.name)
-
-
-def _unless_under_way(context: dg.ScheduleEvaluationContext, job_name: str) -> dg.RunRequest | dg.SkipReason:
-    if has_unfinished_run(context.instance, job_name, now=SystemClock().now()):
-        return dg.SkipReason("the last run is still under way; it takes what has come meanwhile")
-    return dg.RunRequest()
-
 
 SCHEDULES = (batch_hourly, slo_checks_every_five_minutes)

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from leads_pipeline.clock import FrozenClock
 from leads_pipeline.definitions import build_defs
+from leads_pipeline.defs.maintenance import maintenance_daily
 from leads_pipeline.defs.runs import FINISHED, FIRST_PAUSE, LONGEST_HANDOVER, LONGEST_PAUSE, UNFINISHED, Setbacks
 from leads_pipeline.defs.schedules import batch_hourly
 from leads_pipeline.defs.schedules import slo_checks_every_five_minutes as slo_schedule
@@ -308,9 +309,16 @@ def test_a_database_that_is_gone_fails_the_tick_instead_of_looking_quiet(tick, f
         tick(gone)
 
 
-@pytest.mark.parametrize(("schedule", "job"), [(batch_hourly, "batch"), (slo_schedule, "slo_checks")])
+@pytest.mark.parametrize(
+    ("schedule", "job"),
+    [
+        (batch_hourly, "batch"),
+        (slo_schedule, "slo_checks"),
+        (maintenance_daily, "maintenance"),
+    ],
+)
 def test_a_schedule_does_not_pile_up_runs(schedule, job):
     with dg.DagsterInstance.local_temp() as instance:
-        assert isinstance(schedule(dg.build_schedule_context(instance)), dg.RunRequest)
+        assert schedule.evaluate_tick(dg.build_schedule_context(instance)).run_requests
         leave_unfinished(instance, job, dg.DagsterRunStatus.STARTED)
-        assert isinstance(schedule(dg.build_schedule_context(instance)), dg.SkipReason)
+        assert "under way" in schedule.evaluate_tick(dg.build_schedule_context(instance)).skip_message

@@ -200,6 +200,7 @@ outcomes = table(
     when_column("received_at"),
     sa.UniqueConstraint("tenant", "key_sha256"),
     sa.Index("ix_outcomes_tenant_kind_occurred_at", "tenant", "kind", "occurred_at"),
+    sa.Index("ix_outcomes_kind_occurred_at", "kind", "occurred_at"),  # rates of all tenants
     sa.Index("ix_outcomes_lead_id", "lead_id", postgresql_where=sa.text("lead_id is not null")),
     sa.Index("ix_outcomes_contact_id", "contact_id", postgresql_where=sa.text("contact_id is not null")),
 )

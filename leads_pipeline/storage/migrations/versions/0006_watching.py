@@ -221,4 +221,5 @@ def upgrade() -> None:
     op.create_index(
         "ix_outcomes_lead_id", "outcomes", ["lead_id"], unique=False, postgresql_where=sa.text("lead_id is not null")
     )
+    op.create_index("ix_outcomes_kind_occurred_at", "outcomes", ["kind", "occurred_at"], unique=False)
     op.create_index("ix_outcomes_tenant_kind_occurred_at", "outcomes", ["tenant", "kind", "occurred_at"], unique=False)
