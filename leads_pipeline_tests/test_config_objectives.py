@@ -140,22 +140,3 @@ def test_the_other_keys_of_slos_keep_their_meaning_beside_objectives():
 )
 def test_a_fault_names_key_value_and_what_is_allowed(slos: str, fault: str):
     assert any(fault in found for found in faults_of(slos)), faults_of(slos)
-
-
-@pytest.mark.parametrize(
-    ("promise", "told"),
-    [
-        ("{stage: delivered, within_seconds: 60, action: close_gate}", "stage = 'delivered'"),
-        ("{measure: measured, measured: dead_letters_open, limit: 5, action: close_gate}", "'dead_letters_open'"),
-        (
-            "{measure: measured, measured: delivery_failure_rate, limit: 0.5, action: close_gate}",
-            "allowed: action none",
-        ),
-    ],
-)
-def test_a_promise_that_only_sending_can_keep_closes_no_gate(promise: str, told: str):
-    [fault] = faults_of("slos: {objectives: {mine: " + promise + "}}")
-
-    assert "slos.objectives.mine" in fault
-    assert told in fault
-    assert "allowed: " in fault

@@ -83,6 +83,10 @@ def failures_seen(context: dg.SensorEvaluationContext, flow: dg.ResourceParam[Fl
     now, settings = flow.clock.now(), flow.settings.alerts
     told: list[str] = []
     with shielded("failures_seen looks at runs and checks"):
+        # First, as it needs nothing of Dagster's: what fails there must not hide that nobody judges promises.
+        report = raise_alerts(
+            flow.engine, settings=flow.settings, clock=flow.clock, runner_id="failures_seen", only=(STALENESS,)
+        )
         # Of one of Dagster's own, "__ASSET_JOB", nothing is asked for.
         named = [name for name in jobs if not name.startswith("__")]
         seen = {
@@ -94,9 +98,6 @@ def failures_seen(context: dg.SensorEvaluationContext, flow: dg.ResourceParam[Fl
                 flow.engine, source, observations, settings=settings, now=now, runner_id="failures_seen"
             )
             told += [f"{source}: {count} {step}" for step, count in steps.items()]
-        report = raise_alerts(
-            flow.engine, settings=flow.settings, clock=flow.clock, runner_id="failures_seen", only=(STALENESS,)
-        )
     told += [f"{STALENESS}: {count} {step}" for step, count in report.steps.items()]
     return dg.SkipReason("; ".join(told) or "runs and checks are well")
 

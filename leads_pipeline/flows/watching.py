@@ -30,8 +30,6 @@ log = get_logger(__name__)
 WATCH_SECONDS = 30.0
 # A sensor's tick is killed at 60 s with its work lost.
 PART_SECONDS = 12.0
-# So the promises that were judged are written down before it is over.
-JUDGE_SECONDS = 9.0
 _SLOW_MINUTES = 5
 
 
@@ -108,14 +106,7 @@ def judge(context: FlowContext, runner_id: str) -> EvaluationReport:
     """Judge the promises; those that read whole tables every five minutes."""
     now = context.clock.now()
     slow = now.minute % _SLOW_MINUTES == 0 and now.second < WATCH_SECONDS
-    return evaluate_slos(
-        context.engine,
-        settings=context.settings,
-        clock=context.clock,
-        runner_id=runner_id,
-        slow=slow,
-        all_seconds=JUDGE_SECONDS,
-    )
+    return evaluate_slos(context.engine, settings=context.settings, clock=context.clock, runner_id=runner_id, slow=slow)
 
 
 def _judged(report: EvaluationReport) -> str:

@@ -7,6 +7,7 @@ the pipe, never through arguments, and neither it nor an answer comes back, only
 
 import json
 import queue
+import re
 import subprocess
 import sys
 import threading
@@ -21,6 +22,7 @@ from leads_pipeline.domain.alerting import SendFailure
 START_SECONDS = 15.0
 
 _READY, _SENT = "ready", "sent"
+_FAILURES, _HTTP = frozenset(SendFailure), re.compile(r"http_\d{3}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +49,20 @@ def send_messages(address: str, messages: Sequence[Message], *, seconds: float) 
                 _tell(process, {"title": message.title, "body": message.body, "tone": message.tone})
                 answer = _next(answers, seconds)
                 if answer != _SENT:
-                    return Sendings(sent, SendFailure.TIMED_OUT if answer is None else answer or SendFailure.BROKEN)
+                    return Sendings(sent, _failure(answer))
                 sent += 1
         except OSError:  # it is gone: a closed pipe
             return Sendings(sent, SendFailure.BROKEN)
         finally:
             process.kill()
     return Sendings(sent)
+
+
+def _failure(answer: str | None) -> str:
+    """A class of failure. Whatever else a plug-in prints may be the address itself, and is not passed on."""
+    if answer is None:
+        return SendFailure.TIMED_OUT
+    return answer if answer in _FAILURES or _HTTP.fullmatch(answer) else SendFailure.BROKEN
 
 
 def _tell(process: subprocess.Popen[str], told: dict[str, object]) -> None:

@@ -15,6 +15,17 @@ _ACTIONS = sa.text(
     order by began_at
     """
 )
+# Of a rule that is idle again no state is kept: it looked, and found its condition not to hold.
+_UNDECIDED = sa.text(
+    """
+    select s.policy, s.target from policy_states s
+    where s.state <> 'cooling' or exists (
+        select from policy_actions a
+        where a.policy = s.policy and a.target = s.target and a.ended_at = s.since
+            and a.ended_for in ('longest', 'expired')
+    )
+    """
+)
 _GATES = sa.text(
     """
     select gate, tenant, lane, coalesce(ruled_for, reason) as reason, changed_at from quality_gates
@@ -44,6 +55,11 @@ def actions_in_force(connection: sa.Connection, *, tenant: str | None, now: date
     """Actions of rules in force, the oldest first; of a tenant: also those that are about everybody."""
     rows = connection.execute(_ACTIONS, {"tenant": tenant, "now": now}).mappings()
     return [ActionInForce(**row) for row in rows]
+
+
+def undecided(connection: sa.Connection) -> list[tuple[str, str]]:
+    """The rules and targets of which nobody knows whether all is well again, though perhaps none acts."""
+    return [(row.policy, row.target) for row in connection.execute(_UNDECIDED)]
 
 
 def action_words(action: ActionInForce) -> str:

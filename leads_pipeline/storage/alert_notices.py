@@ -61,7 +61,7 @@ _CLAIM = sa.text(
                 where o.alert_id = n.alert_id and o.channel = n.channel and o.notice_id < n.notice_id
                     and o.state in ('waiting', 'sending')
             )
-        order by n.due_at, n.notice_id limit :limit
+        order by n.attempts, n.due_at, n.notice_id limit :limit
         for update skip locked
     )
     update alert_notices n
@@ -116,6 +116,13 @@ _CHANNELS = sa.text(
     from alert_notices where state in ('waiting', 'sending') group by channel order by channel
     """
 )
+_LAST_TRIED = sa.text(
+    """
+    select distinct on (channel) channel, state from alert_notices
+    where state = 'sent' or (state = 'dropped' and last_error not in (:superseded, :no_channel))
+    order by channel, notice_id desc
+    """
+)
 
 
 def any_due(connection: sa.Connection, *, now: datetime) -> bool:
@@ -135,11 +142,14 @@ def drop_unknown(connection: sa.Connection, *, channels: Sequence[str]) -> int:
 
 
 def claim(connection: sa.Connection, *, channel: str, until: datetime, limit: int, now: datetime) -> list[Notice]:
-    """Take what is due at a channel, the longest due first. Two callers never get the same one."""
+    """Take what is due at a channel; two callers never get the same one.
+
+    What was tried least often comes first: a message that a channel never takes must not keep the others waiting.
+    """
     values = {"channel": channel, "until": until, "limit": limit, "now": now}
     rows = connection.execute(_CLAIM, values).mappings()
     notices = [Notice(**{**row, "kind": NoticeKind(row["kind"])}) for row in rows]
-    return sorted(notices, key=lambda notice: notice.notice_id)
+    return sorted(notices, key=lambda notice: (notice.attempts, notice.notice_id))
 
 
 def settle_sent(connection: sa.Connection, notice: Notice, *, now: datetime) -> bool:
@@ -228,3 +238,9 @@ class ChannelQueue:
 def unsent(connection: sa.Connection) -> list[ChannelQueue]:
     """Every channel with something unsent."""
     return [ChannelQueue(**row) for row in connection.execute(_CHANNELS).mappings()]
+
+
+def given_up(connection: sa.Connection) -> set[str]:
+    """The channels of which the last message that was settled was given up."""
+    rows = connection.execute(_LAST_TRIED, {"superseded": SUPERSEDED, "no_channel": NO_CHANNEL})
+    return {row.channel for row in rows if row.state == NoticeState.DROPPED}

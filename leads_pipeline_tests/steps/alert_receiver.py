@@ -16,6 +16,7 @@ class Receiver:
     port: int
     status: int | None = 200
     messages: list[dict[str, Any]] = field(default_factory=list)
+    refused: frozenset[str] = frozenset()  # titles that it never takes
     asked: int = 0
     released: threading.Event = field(default_factory=threading.Event)
 
@@ -38,9 +39,12 @@ def receiving(port: int = 0) -> Iterator[Receiver]:
             if receiver.status is None:
                 receiver.released.wait()
                 return
-            if receiver.status < 300:
-                receiver.messages.append(json.loads(body))
-            self.send_response(receiver.status)
+            message, status = json.loads(body), receiver.status
+            if message["title"] in receiver.refused:
+                status = 400
+            if status < 300:
+                receiver.messages.append(message)
+            self.send_response(status)
             self.send_header("Content-Length", "0")
             self.end_headers()
 

@@ -314,6 +314,34 @@ def test_a_rule_that_leaves_something_out_is_a_ticket_while_it_acts(
     assert pipeline.open() == []
 
 
+@pytest.mark.parametrize("ended_for", ["longest", "expired"])
+def test_a_rule_whose_time_was_up_is_not_told_as_over_while_it_cools_down(
+    pipeline: Pipeline, act: Callable[..., None], ended_for: str
+) -> None:
+    act("pause_lane", target="tenant=acme")
+    pipeline.look()
+    now = pipeline.clock.now()
+    ended = sa.text("update policy_actions set ended_at = :now, ended_for = :ended_for, ended_by = 'policy engine'")
+    cooling = sa.text(
+        "insert into policy_states (policy, target, state, since, evaluated_at) "
+        "values ('backlog_old', 'tenant=acme', 'cooling', :now, :now)"
+    )
+    with pipeline.engine.begin() as connection:
+        connection.execute(ended, {"now": now, "ended_for": ended_for})
+        connection.execute(cooling, {"now": now})
+    for _ in range(3):
+        pipeline.clock.advance(301)
+        pipeline.look()
+    assert [alert.source for alert in pipeline.open()] == ["rule"]
+    with pipeline.engine.begin() as connection:
+        connection.execute(sa.text("delete from policy_states"))  # it looked: the condition does not hold
+    for _ in range(2):
+        pipeline.look()
+        pipeline.clock.advance(301)
+    pipeline.look()
+    assert pipeline.open() == []
+
+
 def test_routine_actions_and_rehearsed_ones_are_no_news(pipeline: Pipeline, act: Callable[..., None]) -> None:
     act("resize_chunks")
     act("pause_lane", policy="rehearsed", parameters={"dry_run": True})
@@ -391,3 +419,26 @@ def test_a_channel_that_takes_nothing_is_told_to_the_others(pipeline: Pipeline, 
     pipeline.look()
     told = {alert.title for alert in pipeline.open()}
     assert "The alert channel pager takes no messages" in told
+
+
+def test_a_channel_at_which_the_sender_dies_each_time_is_told(pipeline: Pipeline) -> None:
+    pipeline.minutes(1, "burning", severity="page")
+    with pipeline.engine.begin() as connection:
+        connection.execute(sa.text("update alert_notices set state = 'sending', attempts = 3"))
+    pipeline.clock.advance(121)
+    pipeline.look()
+    assert "The alert channel pager takes no messages" in {alert.title for alert in pipeline.open()}
+
+
+def test_a_channel_of_which_messages_were_given_up_is_not_well_for_that(pipeline: Pipeline) -> None:
+    pipeline.minutes(1, "burning", severity="page")
+    with pipeline.engine.begin() as connection:
+        connection.execute(sa.text("update alert_notices set attempts = 9, last_error = 'http_404'"))
+    pipeline.clock.advance(121)
+    pipeline.look()
+    with pipeline.engine.begin() as connection:
+        connection.execute(sa.text("update alert_notices set state = 'dropped', last_error = 'http_404'"))
+    for _ in range(3):
+        pipeline.clock.advance(301)
+        pipeline.look()
+    assert "The alert channel pager takes no messages" in {alert.title for alert in pipeline.open()}

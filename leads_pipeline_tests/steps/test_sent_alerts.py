@@ -228,6 +228,16 @@ def test_a_sender_that_died_between_claim_and_settle_is_stood_in_for(
     assert desk.notices("pager") == [("opened", "sent", None)]
 
 
+def test_a_message_that_a_channel_never_takes_does_not_keep_the_others_waiting(desk: Desk, chat: Receiver) -> None:
+    chat.refused = frozenset({"[ticket] Many are rejected"})
+    desk.see(TICKET, key="slo:rejections")
+    desk.see(PAGE)
+    assert desk.send().failed == {"chat": "http_400"}
+    desk.clock.advance(20)
+    desk.send()
+    assert chat.titles == ["[page] Leads of acme reach the CRM late"]
+
+
 def test_two_senders_at_once_send_nothing_twice(desk: Desk, pager: Receiver) -> None:
     for each in range(12):
         desk.see(PAGE, key=f"slo:{each}")

@@ -7,9 +7,9 @@ history` has it.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from leads_pipeline.domain.alerting import Observation, Trouble
+from leads_pipeline.domain.alerting import Health, Observation, Trouble
 from leads_pipeline.domain.severity import Severity
-from leads_pipeline.storage.actions_taken import action_words, actions_in_force
+from leads_pipeline.storage.actions_taken import action_words, actions_in_force, undecided
 from leads_pipeline.storage.alerts import open_alerts
 from leads_pipeline.watching.alert_sources.watch import Watch
 
@@ -41,15 +41,19 @@ DEFAULT_PLAYBOOK = "campaign-launch"
 
 
 def look_at_rules(watch: Watch) -> Sequence[Observation]:
-    """One observation for each rule and target that acts, or of which an alert tells that it does."""
+    """One observation for each rule and target that acts, or of which an alert tells that it does.
+
+    That an action ended because its time was up, or because nobody renewed it, is no sign of health.
+    """
     with watch.engine.connect() as connection:
         in_force = {
             f"rule:{row.policy}:{row.target}": row
             for row in actions_in_force(connection, tenant=None, now=watch.now)
             if row.action in COSTS
         }
-        told = {alert.key for alert in open_alerts(connection, sources=["rule"])}
-    found = [Observation.of(key, None) for key in sorted(told - in_force.keys())]
+        told = {alert.key for alert in open_alerts(connection, sources=["rule"])} - in_force.keys()
+        unclear = {f"rule:{policy}:{target}" for policy, target in undecided(connection)} if told else set()
+    found = [Observation(key, Health.UNKNOWN if key in unclear else Health.WELL) for key in sorted(told)]
     for key, row in in_force.items():
         measure = str(row.cause.get("measure", ""))
         facts = (
