@@ -3,6 +3,7 @@
 It does what ``PostgresBuffer.append`` does and is held to the same contract. Keep out: where the leads come from.
 """
 
+import json
 from collections.abc import Sequence
 from datetime import datetime
 
@@ -11,7 +12,7 @@ import sqlalchemy as sa
 
 from leads_pipeline.buffer.port import NewLead, Posted, PostResult
 from leads_pipeline.buffer.postgresql import refuses_value
-from leads_pipeline.domain.ids import first_uuid7_at, midnight_before, uuid7
+from leads_pipeline.domain.ids import instant_of, uuid7
 from leads_pipeline.storage.bulk_ingest import COPY_INCOMING, COUNT_BATCH, INCOMING, KNOWN_INCOMING, STORE_INCOMING
 from leads_pipeline.storage.ingest import APPEND_SETTING
 
@@ -56,9 +57,9 @@ def append_in_bulk(
             posted[known.place] = Posted(result, known.first_lead_id)
             duplicates += known.same_body
     if stored or duplicates:
-        before = stored if leads[0].lead_id < first_uuid7_at(midnight_before(now)) else 0  # all are of one instant
+        day = instant_of(leads[0].lead_id).date()  # all are of one instant
         counts = {"batch_id": uuid7(now), "captured": stored, "duplicates": duplicates, "now": now}
-        counts["captured_before"] = before
+        counts["captured_by_day"] = json.dumps({day.isoformat(): stored} if stored and day != now.date() else {})
         connection.exec_driver_sql(COUNT_BATCH, {**common, "lane": str(leads[0].lane), **counts})
     return posted
 

@@ -3,7 +3,7 @@
 """
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -157,12 +157,14 @@ class AsyncPostgresDepths:
 
 def append_parameters(leads: Sequence[EncodedLead], *, now: datetime) -> dict[str, Any]:
     """What ``APPEND`` is given: all leads as one JSON array, because adapting lists costs more than the insert."""
+    midnight = midnight_before(now)
+    begins, ends = first_uuid7_at(midnight), first_uuid7_at(midnight + timedelta(days=1))
     array = b"[" + b",".join(lead.json for lead in leads) + b"]"
     return {
         "leads": array.decode(),
         "batch_id": uuid7(now),
         "now": now,
-        "midnight": first_uuid7_at(midnight_before(now)),
+        "of_one_day": all(begins <= lead.lead_id < ends for lead in leads),
     }
 
 

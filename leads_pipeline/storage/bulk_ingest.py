@@ -43,8 +43,9 @@ where first.lead_id <> incoming.lead_id
 """
 
 COUNT_BATCH = """
-insert into capture_batches (batch_id, tenant, source, lane, captured, captured_before, duplicates, committed_at)
+insert into capture_batches (batch_id, tenant, source, lane, captured, captured_by_day, duplicates, committed_at)
 values (
-    %(batch_id)s, %(tenant)s, %(source)s, %(lane)s, %(captured)s, %(captured_before)s, %(duplicates)s, %(now)s
+    %(batch_id)s, %(tenant)s, %(source)s, %(lane)s, %(captured)s, cast(%(captured_by_day)s as jsonb), %(duplicates)s,
+    %(now)s
 )
 """

@@ -8,8 +8,8 @@ that differs from what ``capture_batches`` counted independently.
 One statement, hence one snapshot: a chunk that commits meanwhile is seen wholly or not at all.
 
 A lead is of the day (UTC) on which its id was made, which the id says. So days can be held to the law one by one, each
-at the cost of what it has: ids are ranges of every table, and ``capture_batches`` says of a commit just after midnight
-how many of its leads are of the day before.
+at the cost of what it has: ids are ranges of every table, and ``capture_batches`` says how many leads of a commit are
+of another day than its own: around midnight, and where a clock was set.
 
 What cannot be seen from here, because no lead's state rests on it: superseded revisions, the history of merges and of
 attempts, ``ingest_keys``, a consent statement, the rows of a lead whose disposition outlives them.
@@ -26,6 +26,7 @@ import sqlalchemy as sa
 
 from leads_pipeline.domain.ids import first_uuid7_at, instant_of
 from leads_pipeline.domain.stage import LeadState
+from leads_pipeline.storage.ingest import DAY_OF_ID
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,20 +197,12 @@ lead_states as materialized (
 )
 """
 
-# The instant in a version 7 id, as PostgreSQL 15 can read it; what is no such id is of a day, too.
-_DAY_OF_ID = """(to_timestamp(least(
-    ('x' || substr(replace(lead_id::text, '-', ''), 1, 12))::bit(48)::bigint / 1000.0, 253402300799
-)) at time zone 'UTC')::date"""
-
-# What the door counted, by the day of the ids: a commit just after midnight counted some of the day before. Of commits
-# from before that was written down (null) it is not known how many.
+# What the door counted, by the day of the ids, which is the commit's own where it says no other. Of commits from before
+# that was written down (null) it is not known.
 _CAPTURED = """
-    select tenant, (committed_at at time zone 'UTC')::date as day, captured - coalesce(captured_before, 0) as leads,
-        captured_before is null as inexact
-    from capture_batches {batches_within}
-    union all
-    select tenant, (committed_at at time zone 'UTC')::date - 1, captured_before, false
-    from capture_batches {batches_within}
+    select b.tenant, coalesce(d.day::date, (b.committed_at at time zone 'UTC')::date) as day,
+        coalesce(d.leads::bigint, b.captured) as leads, b.captured_by_day is null as inexact
+    from capture_batches b left join lateral jsonb_each_text(b.captured_by_day) d(day, leads) on true {batches_within}
     union all  -- what came through Redis; what is still there is added by buffer.account
     select m.tenant, coalesce(d.day::date, {batch_day}), coalesce(d.leads::bigint, m.moved), m.moved_by_day is null
     from redis_moves m left join lateral jsonb_each_text(m.moved_by_day) d(day, leads) on true {moves_within}
@@ -261,7 +254,8 @@ def _statement(selection: str, *, of_days: bool) -> sa.TextClause:
         "contacts_within": f"where contact_id >= cast(:first_id as uuid) and contact_id < cast(:later_id as uuid) "
         f"and {_IDS.format(name='founding_lead_id')} and {_OF_TENANT}",
         "pending_within": f"and {_IDS.format(name='subject_id')} and {_OF_TENANT}",
-        "batches_within": f"where committed_at >= :begins and committed_at < :ends + interval '1 day' and {_OF_TENANT}",
+        "batches_within": "where (b.committed_at >= :begins and b.committed_at < :ends "
+        f"or b.captured_by_day <> '{{}}') and {_OF_TENANT.replace('tenant =', 'b.tenant =')}",
         "moves_within": "where m.batch_id >= cast(:first_id as uuid) "
         f"and {_OF_TENANT.replace('tenant =', 'm.tenant =')}",
         "days_within": "and day >= :first and day <= :last",
@@ -271,7 +265,7 @@ def _statement(selection: str, *, of_days: bool) -> sa.TextClause:
         text = text.replace(f"{{{name}}}", part)
     for name, part in within.items():
         text = text.replace(f"{{{name}}}", part if of_days else "")
-    text = text.replace("{day_of_id}", _DAY_OF_ID).replace("{batch_day}", _DAY_OF_ID.replace("lead_id", "m.batch_id"))
+    text = text.replace("{day_of_id}", DAY_OF_ID).replace("{batch_day}", DAY_OF_ID.replace("lead_id", "m.batch_id"))
     return sa.text(text)
 
 

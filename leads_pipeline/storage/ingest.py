@@ -12,6 +12,11 @@ import sqlalchemy as sa
 # that stays open keeps that plan while the table grows: with 60,000 keys that halved what the door could take.
 APPEND_SETTING = ("enable_seqscan", "off")
 
+# The day (UTC) of the instant in a version 7 id, as PostgreSQL 15 can read it; what is no such id is of a day, too.
+DAY_OF_ID = """(to_timestamp(least(
+    ('x' || substr(replace(lead_id::text, '-', ''), 1, 12))::bit(48)::bigint / 1000.0, 253402300799
+)) at time zone 'UTC')::date"""
+
 # One group commit, in one statement and so in one transaction. `on conflict do nothing` decides which post is first;
 # posts of one group are inserted in the order of their keys, so that two writers cannot deadlock. Only the posts that
 # were not new come back, nearly none: parsing a row for each lead cost a twentieth of what a lead costs. One that comes
@@ -53,19 +58,26 @@ with incoming as materialized (
     where lead_id in (select lead_id from fresh)
     returning tenant, source, lane, lead_id
 ), counted as (
-    insert into capture_batches (batch_id, tenant, source, lane, captured, captured_before, duplicates, committed_at)
-    select %(batch_id)s, tenant, source, lane, sum(captured), sum(captured_before), sum(duplicates), %(now)s
+    insert into capture_batches (batch_id, tenant, source, lane, captured, captured_by_day, duplicates, committed_at)
+    select %(batch_id)s, tenant, source, lane, sum(captured),
+        coalesce(jsonb_object_agg(day, captured) filter (where day is not null), '{}'), sum(duplicates), %(now)s
     from (
-        select tenant, source, lane, 1 as captured, (lead_id < %(midnight)s)::int as captured_before, 0 as duplicates
-        from buffered
-        union all
-        select tenant, source, lane, 0, 0, 1 from known
-        where same_body and first_lead_id <> lead_id
-    ) as posts
+        select tenant, source, lane, day, count(*) filter (where is_new) as captured,
+            count(*) filter (where not is_new) as duplicates
+        from (
+            select tenant, source, lane, true as is_new,
+                case when not %(of_one_day)s then DAY_OF_ID end as day
+            from buffered
+            union all
+            select tenant, source, lane, false, null from known
+            where same_body and first_lead_id <> lead_id
+        ) as posts
+        group by tenant, source, lane, day
+    ) as days
     group by tenant, source, lane
 )
 select lead_id, first_lead_id, same_body from known
-"""
+""".replace("DAY_OF_ID", f"to_char({DAY_OF_ID}, 'YYYY-MM-DD')")
 
 # From the buffer into the first room, copied by the database itself: the payload stays as it was sent, to the last
 # digit of its numbers. `skip locked` is why two workers cannot both take a lead.

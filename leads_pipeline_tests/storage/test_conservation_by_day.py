@@ -143,11 +143,31 @@ def test_a_commit_after_midnight_counts_each_lead_on_the_day_of_its_id(engine: s
         assert accounts(connection, Days(TUESDAY, TUESDAY)) == {("acme", TUESDAY): found["acme", TUESDAY]}
 
 
+@pytest.mark.parametrize("days", [-3, 400])
+def test_a_commit_under_a_clock_that_was_set_counts_each_lead_on_the_day_of_its_id(
+    engine: sa.Engine, days: int
+) -> None:
+    """Ids never go back when a clock does, so they may be of days after the commit's."""
+    made = noon(TUESDAY)
+    PostgresBuffer(engine).append([new_lead(made, 1), new_lead(made + timedelta(days=days), 2)], now=made)
+    PostgresBuffer(engine).append([new_lead(made, 3)], now=made + timedelta(days=days))
+    with engine.begin() as connection:
+        append_in_bulk(connection, [new_lead(made, 4)], now=made + timedelta(days=days))
+    with engine.connect() as connection:
+        found = accounts(connection, None)
+        assert all(item == accounts(connection, Days(day, day))["acme", day] for (_tenant, day), item in found.items())
+    assert {day: item.captured for (_tenant, day), item in found.items()} == {
+        TUESDAY: 3,
+        TUESDAY + timedelta(days=days): 1,
+    }
+    assert all(item.conserved for item in found.values())
+
+
 def test_commits_from_before_days_were_counted_are_judged_by_their_sum_alone(connection: sa.Connection) -> None:
     of_day(connection, MONDAY)
     of_day(connection, TUESDAY)
-    connection.execute(sa.text("update capture_batches set captured_before = null where committed_at < '2026-01-13'"))
-    Flow(connection, noon(MONDAY)).insert("capture_batches", captured=1, captured_before=None)
+    connection.execute(sa.text("update capture_batches set captured_by_day = null where committed_at < '2026-01-13'"))
+    Flow(connection, noon(MONDAY)).insert("capture_batches", captured=1, captured_by_day=sa.null())
     found = accounts(connection)["acme", MONDAY]
     assert (found.unaccounted, found.exact, found.conserved) == (1, False, True)
     [whole] = conservation(connection, destinations=DESTINATIONS)

@@ -37,7 +37,7 @@ PERSONAL = {
 NOT_PERSONAL = {
     "api_keys": "key_id tenant scope source key_sha256",
     "ingest_keys": "tenant source key_sha256 body_sha256",
-    "capture_batches": "tenant source lane",
+    "capture_batches": "tenant source lane captured_by_day",
     "redis_moves": "tenant source lane moved_by_day",
     "redis_unacknowledged": "tenant lead_ids",
     "redis_incarnations": "incarnation",

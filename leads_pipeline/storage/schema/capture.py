@@ -44,10 +44,15 @@ capture_batches = table(
     text_column("source", primary_key=True),
     text_column("lane", primary_key=True),
     int_column("captured"),
-    # Of those, leads whose ids are of the day before: a commit just after midnight (UTC). So a day's count is exact.
-    int_column("captured_before", nullable=True, server_default="0"),  # null: from before it was counted
+    # {day of the lead's id (UTC): leads}, empty where all are of the day of committed_at: around midnight, and where a
+    # clock was set, they are not. So a day's count is exact. Null: from before it was counted.
+    json_column("captured_by_day", nullable=True, server_default="{}"),
     int_column("duplicates", server_default="0"),  # re-posts answered with the first lead's id; not captured again
     when_column("committed_at", index=True),
+    # The few commits that count for other days than their own are found for any of these.
+    sa.Index(
+        "ix_capture_batches_other_days", "committed_at", postgresql_where=sa.text("captured_by_day <> '{}'::jsonb")
+    ),
 )
 
 buffer = table(

@@ -11,8 +11,14 @@ TIME = sa.TIMESTAMP(timezone=True)
 
 
 def upgrade() -> None:
-    op.add_column("capture_batches", sa.Column("captured_before", sa.Integer(), nullable=True))
-    op.alter_column("capture_batches", "captured_before", server_default="0")
+    op.add_column("capture_batches", sa.Column("captured_by_day", JSONB(), nullable=True))
+    op.alter_column("capture_batches", "captured_by_day", server_default="{}")
+    op.create_index(
+        "ix_capture_batches_other_days",
+        "capture_batches",
+        ["committed_at"],
+        postgresql_where=sa.text("captured_by_day <> '{}'::jsonb"),
+    )
     op.add_column("redis_moves", sa.Column("moved_by_day", JSONB(), nullable=True))
     op.create_table(
         "latency_measurements",
