@@ -140,3 +140,9 @@ def test_the_other_keys_of_slos_keep_their_meaning_beside_objectives():
 )
 def test_a_fault_names_key_value_and_what_is_allowed(slos: str, fault: str):
     assert any(fault in found for found in faults_of(slos)), faults_of(slos)
+
+
+def test_settings_can_be_made_anew_of_all_that_they_say():
+    settings = settings_of("slos: {objectives: {rejection_rate: {objective: 0.9}}}\n")
+
+    assert Settings.model_validate(settings.model_dump()).slos == settings.slos

@@ -127,7 +127,9 @@ class ObjectiveSettings(Model):
     @model_validator(mode="after")
     def _keys_fit_the_measure(self) -> Self:
         for key, measures in _OF_MEASURES.items():
-            if key in self.model_fields_set and getattr(self, key) not in (None, ()) and self.measure not in measures:
+            # The default says nothing, also where settings are made anew of all that other settings say.
+            unsaid = (None, (), type(self).model_fields[key].get_default(call_default_factory=True))
+            if getattr(self, key) not in unsaid and self.measure not in measures:
                 raise ValueError(f"{key} is of measure {' or '.join(measures)}, and measure is {self.measure}")
         if self.measure == "latency" and self.within_seconds is None:
             raise ValueError("measure latency needs within_seconds")

@@ -74,13 +74,21 @@ def _specs() -> list[dg.AssetCheckSpec]:
     specs=_specs(),
     description="Judges every promise of slos.objectives, writes verdicts, history and gates.",
     retry_policy=LOST_CONNECTION,
+    can_subset=True,  # who materialises one asset at the UI asks for its checks alone
 )
 def slos(context: dg.AssetCheckExecutionContext, flow: dg.ResourceParam[FlowContext]) -> Iterable[dg.AssetCheckResult]:
     with shielded("slos are judged"):
         report = evaluate_slos(flow.engine, settings=flow.settings, clock=flow.clock, runner_id=context.run.run_id)
         with flow.engine.connect() as connection:
             found = read_verdicts(connection)
-    yield from results(flow.settings, report, found)
+    asked_for = context.selected_asset_check_keys
+    yield from (item for item in results(flow.settings, report, found) if _key(item) in asked_for)
+
+
+def _key(result: dg.AssetCheckResult) -> dg.AssetCheckKey:
+    assert result.asset_key is not None
+    assert result.check_name is not None
+    return dg.AssetCheckKey(result.asset_key, result.check_name)
 
 
 def results(settings: Settings, report: EvaluationReport, found: Sequence[Standing]) -> list[dg.AssetCheckResult]:

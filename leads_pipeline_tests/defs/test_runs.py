@@ -291,7 +291,7 @@ def test_the_job_for_people_takes_every_lane_and_all_its_checks_pass(run, seedin
         batch.buffered()
     result = run("all_lanes")
     assert result.success
-    assert len(verdicts(result)) == 23
+    assert len(verdicts(result)) == 38
     assert [name for name, passed in verdicts(result).items() if not passed] == []
     assert count("buffer") == 0
 
@@ -331,7 +331,7 @@ def everything_in_public(engine: sa.Engine) -> str:
     return " ".join(texts)
 
 
-def test_maintenance_makes_partitions_forgets_posts_and_prunes_runs(run, seeding, clock, engine, instance, count):
+def test_maintenance_makes_partitions_and_forgets_posts(run, seeding, clock, engine, count):
     with seeding() as flow:
         flow.insert("ingest_keys", lead_id=Flow(flow.connection, clock.now()).new_lead())
         flow.insert("ingest_keys", source="old", received_at=clock.now() - timedelta(days=31))
@@ -340,12 +340,8 @@ def test_maintenance_makes_partitions_forgets_posts_and_prunes_runs(run, seeding
         flow.insert("source_fields", field="email", used_for="email", **long_ago)
         flow.insert("source_fields", field="*", **long_ago)
         flow.insert("source_fields", field="colour", last_seen_at=clock.now() + timedelta(days=3_650))
-    old, recent = run("slo_checks").run_id, run("batch").run_id
-    [record] = instance.get_run_records(dg.RunsFilter(run_ids=[old]))
-    clock.advance((record.create_timestamp - clock.now()).total_seconds() + 3 * 86_400)
+    clock.advance(40 * 86_400)
     assert run("maintenance").success
-    assert not instance.has_run(old)
-    assert instance.has_run(recent)
     assert count("ingest_keys") == 0
     with engine.connect() as connection:
         kept = connection.execute(sa.text("select field from source_fields order by field")).scalars().all()
