@@ -48,6 +48,10 @@ def test_what_rules_may_ask_for_is_what_is_measured():
             "policies.mine: until: well is on the other side of when; allowed: above, at least 10",
         ),
         (
+            "{when: {measure: queue_depth, above: 10, tenant: [acme, globex], per: []}, then: {action: refuse_batch}}",
+            "policies.mine: when.tenant names 2, and the action would be about every tenant; allowed: tenant among",
+        ),
+        (
             "{when: {measure: queue_depth, above: 10}, then: {action: resize_chunks}}",
             "policies.mine.then: resize_chunks needs factor",
         ),

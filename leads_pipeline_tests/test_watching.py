@@ -17,7 +17,7 @@ from leads_pipeline.config import DATABASE_URL_VARIABLE, parse_settings
 from leads_pipeline.defs.watching import watch_sensor
 from leads_pipeline.domain.stage import ALL_LANES, Lane, Stage
 from leads_pipeline.flows import FlowContext, drain
-from leads_pipeline.flows.watching import PARTS, Part, watch
+from leads_pipeline.flows.watching import PARTS, Part, judge, watch
 from leads_pipeline.steps.simulated_policies import simulate
 from leads_pipeline.storage.orders import orders_in_force
 from leads_pipeline_tests.conftest import LEADS_YAML
@@ -40,6 +40,20 @@ def test_a_look_at_a_quiet_pipeline_has_nothing_to_do(context: FlowContext):
     assert report.failed == {}
     assert report.policies is not None
     assert report.policies.began == []
+
+
+def test_promises_that_read_whole_tables_are_judged_once_in_five_minutes_however_late_a_look_comes(
+    engine: sa.Engine, clock: FrozenClock
+):
+    settings = parse_settings(LEADS_YAML, path=Path("leads.yaml"))
+    context = FlowContext(engine, settings, clock)
+    judged = list[bool]()
+    clock.advance(-clock.now().timestamp() % 300 + 38)  # a look that begins 38 seconds into its five minutes
+    for _ in range(14):
+        judged.append("conservation" in {finding.key.slo for finding in judge(context, "test").findings})
+        clock.advance(30)
+
+    assert judged == [True, *[False] * 8, True, *[False] * 4]
 
 
 def test_a_part_that_fails_leaves_the_others_alone_and_is_named_without_its_values(context: FlowContext):

@@ -168,6 +168,19 @@ class PolicySettings(Model):
             raise ValueError(f"until: well is on the other side of when; allowed: above, at least {when.limit:g}")
         return self
 
+    @model_validator(mode="after")
+    def _orders_about_no_more_than_it_looks_at(self) -> Self:
+        """One order for several would name none of them, and so be about everybody."""
+        for name in ACTION_SCOPES[self.then.action]:
+            named = getattr(self.when, name)
+            told_apart = name in self.targets_by or getattr(self.then, name, None) is not None
+            if len(named) > 1 and not told_apart:
+                raise ValueError(
+                    f"when.{name} names {len(named)}, and the action would be about every {name}; allowed: {name} "
+                    f"among when.per, or then.{name}"
+                )
+        return self
+
     @property
     def well(self) -> float:
         """Beyond which value, away from the limit, all is well again."""
