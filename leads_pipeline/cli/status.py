@@ -249,7 +249,7 @@ def plain_table(title: str, *columns: str, numbers: tuple[str, ...] = ()) -> "Ta
 
     table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
-        table.add_column(column, justify="right" if column in numbers else "left")
+        table.add_column(column, justify="right" if column in numbers else "left", overflow="fold")
     return table
 
 
