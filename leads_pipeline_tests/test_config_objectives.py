@@ -146,3 +146,22 @@ def test_settings_can_be_made_anew_of_all_that_they_say():
     settings = settings_of("slos: {objectives: {rejection_rate: {objective: 0.9}}}\n")
 
     assert Settings.model_validate(settings.model_dump()).slos == settings.slos
+
+
+@pytest.mark.parametrize(
+    ("promise", "told"),
+    [
+        ("{stage: delivered, within_seconds: 60, action: close_gate}", "stage = 'delivered'"),
+        ("{measure: measured, measured: dead_letters_open, limit: 5, action: close_gate}", "'dead_letters_open'"),
+        (
+            "{measure: measured, measured: delivery_failure_rate, limit: 0.5, action: close_gate}",
+            "allowed: action none",
+        ),
+    ],
+)
+def test_a_promise_that_only_sending_can_keep_closes_no_gate(promise: str, told: str):
+    [fault] = faults_of("slos: {objectives: {mine: " + promise + "}}")
+
+    assert "slos.objectives.mine" in fault
+    assert told in fault
+    assert "allowed: " in fault

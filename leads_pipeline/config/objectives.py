@@ -38,6 +38,16 @@ _OF_MEASURES: dict[str, tuple[MeasureName, ...]] = {
     "at_least": ("measured",),
 }
 
+# What only sending changes. A gate that it closed would hold it as it is, and so itself closed.
+_OF_SENDING = (
+    "delivery_failure_rate",
+    "throttled_rate",
+    "breaker_open",
+    "parked",
+    "dead_letters_open",
+    "opportunity_rate",
+)
+
 _CAME_TO: dict[LatencyStage, str] = {
     "raw_leads": "out of the buffer",
     "validated_leads": "validated",
@@ -141,6 +151,24 @@ class ObjectiveSettings(Model):
             raise ValueError("tenant and together contradict each other; allowed: one of them")
         return self
 
+    @model_validator(mode="after")
+    def _a_gate_does_not_hold_itself_closed(self) -> Self:
+        if self.action != "close_gate":
+            return self
+        if self.measure == "latency" and self.stage == "delivered":
+            allowed = ", ".join(stage for stage in _CAME_TO if stage != "delivered")
+            raise ValueError(
+                "action = 'close_gate' on stage = 'delivered' would hold itself closed: what waits at a gate is late; "
+                f"allowed: action none, or a stage before it: {allowed}"
+            )
+        if self.measured in _OF_SENDING:
+            allowed = ", ".join(name for name in MEASURE_NAMES if name not in _OF_SENDING)
+            raise ValueError(
+                f"action = 'close_gate' on measured = {self.measured!r} would hold itself closed: only sending changes "
+                f"it; allowed: action none, or one of {allowed}"
+            )
+        return self
+
     @property
     def has_budget(self) -> bool:
         """Whether some of it may go wrong."""
@@ -224,6 +252,9 @@ class SloSettings(Model):
     )
     stale_seconds: Annotated[float, Field(ge=60)] = Field(
         1_800, description="A verdict that is older is stale; so long does a closing of a gate hold without renewal."
+    )
+    reopen_seconds: Annotated[float, Field(ge=0, le=86_400)] = Field(
+        300, description="How long a promise must have been neither broken nor burning until its gate opens again."
     )
     max_pending_seconds: dict[LaneName, Annotated[float, Field(gt=0)]] = Field(
         default_factory=lambda: dict(_MAX_PENDING),

@@ -16,7 +16,7 @@ from typing import Any
 from leads_pipeline.domain.policy_targets import Sample
 from leads_pipeline.flows.context import FlowContext
 from leads_pipeline.steps.applied_policies import PolicyReport, apply_policies
-from leads_pipeline.steps.evaluated_slos import SLOW_MEASURES, EvaluationReport, evaluate_slos
+from leads_pipeline.steps.evaluated_slos import EvaluationReport, evaluate_slos, is_slow
 from leads_pipeline.steps.raised_alerts import RaiseReport, raise_alerts
 from leads_pipeline.storage import measure_history
 from leads_pipeline.storage.latency import fold
@@ -32,6 +32,8 @@ log = get_logger(__name__)
 WATCH_SECONDS = 30.0
 # A sensor's tick is killed at 60 s with its work lost.
 PART_SECONDS = 12.0
+# So the promises that were judged are written down before it is over.
+JUDGE_SECONDS = 9.0
 _SLOW_MINUTES = 5
 
 
@@ -112,6 +114,7 @@ def judge(context: FlowContext, runner_id: str) -> EvaluationReport:
         clock=context.clock,
         runner_id=runner_id,
         slow=_slow_ones_are_due(context),
+        all_seconds=JUDGE_SECONDS,
     )
 
 
@@ -120,7 +123,7 @@ def _slow_ones_are_due(context: FlowContext) -> bool:
     now = context.clock.now()
     if now.minute % _SLOW_MINUTES:
         return False
-    slow = {name for name, item in context.settings.slos.promises.items() if item.measure in SLOW_MEASURES}
+    slow = {name for name, item in context.settings.slos.promises.items() if is_slow(item)}
     with context.engine.connect() as connection:
         judged = [item.evaluated_at for item in read_verdicts(connection) if item.key.slo in slow]
     return not judged or max(judged) <= now - timedelta(seconds=2 * WATCH_SECONDS)

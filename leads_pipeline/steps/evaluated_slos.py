@@ -7,7 +7,7 @@ Add a kind of measure to ``_LOOKS``. Keep out: the arithmetic (``domain.burn_rat
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import sqlalchemy as sa
 
@@ -27,19 +27,24 @@ from leads_pipeline.domain.burn_rate import (
 )
 from leads_pipeline.domain.latency import Station
 from leads_pipeline.domain.severity import Severity
+from leads_pipeline.domain.stage import Stage
 from leads_pipeline.errors import DatabaseUnavailable
 from leads_pipeline.storage import quality_gates, slo_events
 from leads_pipeline.storage.measurements import duplicate_emails
-from leads_pipeline.storage.quality_gates import Decision, tenants_of
+from leads_pipeline.storage.quality_gates import Decided, Decision, tenants_of
 from leads_pipeline.storage.slo_events import Asked
 from leads_pipeline.storage.slos import Finding, Key, Standing, alone, read_verdicts, write_verdicts
 from leads_pipeline.telemetry import get_logger
 from leads_pipeline.watching.measures import take_measures
+from leads_pipeline.watching.time_limits import within_seconds
 
 log = get_logger(__name__)
 
 # What reads whole tables is looked at by the clock of the asset checks, every five minutes, and not twice a minute.
-SLOW_MEASURES = frozenset({"conservation", "rejections"})
+SLOW_MEASURES = frozenset({"conservation", "rejections", "bounce_rate", "opportunity_rate"})
+# Of what a gate's own promise does not look at: it waits there because of the gate.
+_PAST_THE_GATE = frozenset({Stage.CRM_SYNC_BATCHES, Station.DELIVERED})
+_BAD = frozenset({SloVerdict.BURNING, SloVerdict.BROKEN})
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +60,7 @@ class EvaluationReport:
     @property
     def breached(self) -> tuple[Finding, ...]:
         """What burns or is broken."""
-        bad = (SloVerdict.BURNING, SloVerdict.BROKEN)
-        return tuple(finding for finding in self.findings if finding.judgement.verdict in bad)
+        return tuple(finding for finding in self.findings if finding.judgement.verdict in _BAD)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +74,8 @@ class _Look:
     settings: Settings
     clock: Clock
     now: datetime
+    left: Callable[[], float]  # seconds that it may still take
+    unread: list[str] = field(default_factory=list)  # classes of errors of what could not be read
 
     @property
     def tenants(self) -> tuple[str, ...]:
@@ -80,27 +86,37 @@ class _Look:
 
 
 def evaluate_slos(
-    engine: sa.Engine, *, settings: Settings, clock: Clock, runner_id: str, slow: bool = True
-) -> EvaluationReport:
+    engine: sa.Engine, *, settings: Settings, clock: Clock, runner_id: str, slow: bool = True,
+    all_seconds: float | None = None,
+) -> EvaluationReport:  # fmt: skip
     """Judge every promise of leads.yaml, and write what came of it.
 
     Without ``slow`` those that read whole tables are left for the next evaluation that looks at them; that is no
-    failure. Verdicts and gates of promises and tenants that leads.yaml no longer has are dropped.
+    failure. After ``all_seconds`` no other promise is looked at: those come first the next time. Verdicts and gates of
+    promises and tenants that leads.yaml no longer has are dropped once they are stale.
 
     Raises:
         DatabaseUnavailable, sqlalchemy.exc.DBAPIError: the database is away; nothing was written.
     """
     now = clock.now()
     promises = settings.slos.promises
-    looked = {name: item for name, item in promises.items() if slow or item.measure not in SLOW_MEASURES}
+    looked = {name: item for name, item in promises.items() if slow or not is_slow(item)}
+    ends = None if all_seconds is None else clock.monotonic() + all_seconds
     findings: list[Finding] = []
     failed: dict[str, str] = {}
-    for name, promise in looked.items():
+    for name in _in_turn(engine, looked):
+        promise = looked[name]
+        left = _time_left(clock, promise.timeout_seconds, ends)
+        limited = within_seconds(engine, left)
         try:
-            with engine.connect() as connection:
-                connection.execute(sa.text(f"set local statement_timeout = {round(1000 * promise.timeout_seconds)}"))
-                look = _Look(name, promise, engine, connection, settings, clock, now)
-                findings += _LOOKS[promise.measure](look)
+            with limited.connect() as connection:
+                look = _Look(name, promise, limited, connection, settings, clock, now, left)
+                found = _LOOKS[promise.measure](look)
+            if look.unread:  # what is bad in a part is bad; what is good in a part says nothing of the rest
+                failed[name] = look.unread[0]
+                found = [item for item in found if item.judgement.verdict in _BAD]
+                log.warning("slo_evaluated_in_part", slo=name, error_type=failed[name], runner_id=runner_id)
+            findings += found
         except Exception as error:  # noqa: BLE001 - one promise's trouble must not keep the others from being judged
             failed[name] = type(getattr(error, "orig", None) or error).__name__
             log.warning("slo_not_evaluated", slo=name, error_type=failed[name], runner_id=runner_id)
@@ -112,13 +128,13 @@ def evaluate_slos(
     stale_after = timedelta(seconds=settings.slos.stale_seconds)
     with engine.begin() as connection:
         alone(connection)
-        write_verdicts(connection, findings, promised=promised, now=now)
+        write_verdicts(connection, findings, promised=promised, stale_after=stale_after, now=now)
+        standing = [item for item in read_verdicts(connection) if item.key in promised]
         rules = quality_gates.gate_rules(settings)
-        quality_gates.decide(
-            connection, _decisions(findings, settings), kept=rules.promised, until=now + stale_after, now=now
-        )
-        standing = read_verdicts(connection)
-        closed = [gate.key for gate in quality_gates.read_gates(connection) if gate.closed_at(now)]
+        decisions = _decisions(findings, standing, settings, now=now)
+        quality_gates.decide(connection, decisions, kept=rules.promised, stale_after=stale_after, now=now)
+        gates = quality_gates.read_gates(connection)
+        closed = [gate.key for gate in gates if gate.closed_at(now) and gate.key in rules.promised]
     heard = {item.key for item in standing if not item.is_stale(now, after=stale_after)}
     report = EvaluationReport(
         evaluated_at=now,
@@ -155,16 +171,51 @@ def objective_of(promise: ObjectiveSettings) -> Objective:
     )  # fmt: skip
 
 
-def _decisions(findings: Iterable[Finding], settings: Settings) -> list[Decision]:
-    """A broken promise closes its gate; where nothing was found there is no evidence that it may be opened."""
+def is_slow(promise: ObjectiveSettings) -> bool:
+    """Whether it reads so much that it is not judged twice a minute."""
+    return promise.measure in SLOW_MEASURES or promise.measured in SLOW_MEASURES
+
+
+def _in_turn(engine: sa.Engine, promises: Mapping[str, ObjectiveSettings]) -> list[str]:
+    """What reads much comes last; else what was judged the longest time ago is first, so that none is left out."""
+    judged: dict[str, datetime] = {}
+    with engine.connect() as connection:
+        for item in read_verdicts(connection):
+            judged[item.key.slo] = min(item.evaluated_at, judged.get(item.key.slo, item.evaluated_at))
+    never = datetime.min.replace(tzinfo=UTC)
+    return sorted(promises, key=lambda name: (is_slow(promises[name]), judged.get(name, never)))
+
+
+def _time_left(clock: Clock, seconds: float, ends: float | None) -> Callable[[], float]:
+    own = clock.monotonic() + seconds
+    last = own if ends is None else min(own, ends)
+    return lambda: last - clock.monotonic()
+
+
+def _decisions(
+    findings: Iterable[Finding], standing: Iterable[Standing], settings: Settings, *, now: datetime
+) -> list[Decision]:
+    """A broken promise closes its gate, one that has been kept for a while opens it; between, it stays as it is.
+
+    Where nothing was found there is no evidence that it may be opened, nor that it must stay closed.
+    """
     promises = settings.slos.promises
+    since = {item.key: item.since for item in standing}
+    well_before = now - timedelta(seconds=settings.slos.reopen_seconds)
     decisions = []
     for finding in findings:
-        promise, found = promises[finding.key.slo], finding.judgement
-        if promise.action != "close_gate" or found.verdict is SloVerdict.NO_DATA:
+        key, promise = finding.key, promises[finding.key.slo]
+        if promise.action != "close_gate":
             continue
-        closed = found.verdict is SloVerdict.BROKEN
-        decisions.append(Decision(finding.key, closed, f"broken: {promise.words}" if closed else None))
+        match finding.judgement.verdict:
+            case SloVerdict.BROKEN:
+                decisions.append(Decision(key, Decided.CLOSE, f"broken: {promise.words}"))
+            case SloVerdict.KEPT if since.get(key, now) <= well_before:
+                decisions.append(Decision(key, Decided.OPEN))
+            case SloVerdict.NO_DATA:
+                decisions.append(Decision(key, Decided.HEARD))
+            case _:
+                decisions.append(Decision(key, Decided.HOLD))
     return decisions
 
 
@@ -176,7 +227,12 @@ def _latency(look: _Look) -> list[Finding]:
     began_at = slo_events.measuring_began(look.connection, look.name) or look.now
     came = slo_events.came_in_time(look.connection, asked, station=station, seconds=seconds, began_at=began_at)
     late = slo_events.overdue(look.connection, asked, station=station, seconds=seconds, began_at=began_at)
-    for tenant, leads in _overdue_in_redis(look, asked, seconds=seconds, began_at=began_at).items():
+    try:
+        in_redis = _overdue_in_redis(look, asked, seconds=seconds, began_at=began_at)
+    except DatabaseUnavailable as error:
+        look.unread.append(type(error).__name__)
+        in_redis = {}
+    for tenant, leads in in_redis.items():
         late[tenant] = late.get(tenant, 0) + leads
 
     def judged(tenant: str) -> Judgement:
@@ -214,7 +270,7 @@ def _rejections(look: _Look) -> list[Finding]:
 
 def _conservation(look: _Look) -> list[Finding]:
     """A fault of Redis' own ledger is nobody's alone: it is counted against each tenant that it could be of."""
-    look.connection.rollback()  # the account has a snapshot of its own
+    # The account has a snapshot of its own.
     account = take_account(look.engine, settings=look.settings)
     tenants = {item.tenant: item for item in account.tenants}
     severity = Severity(look.promise.severity)
@@ -235,7 +291,8 @@ def _duplicates(look: _Look) -> list[Finding]:
     severity = Severity(look.promise.severity)
 
     def judged(tenant: str) -> Judgement:
-        contacts = sum(found.values()) if tenant == "" else found.get(tenant, 0)
+        whose = look.settings.tenants if tenant == "" else (tenant,)
+        contacts = sum(found.get(name, 0) for name in whose)
         return without_budget(Events(0, contacts), severity=severity, value=float(contacts))
 
     return look.findings(judged)
@@ -250,7 +307,8 @@ def _measured(look: _Look) -> list[Finding]:
         settings=look.settings,
         clock=look.clock,
         names=(name,),
-        statement_seconds=promise.timeout_seconds,
+        statement_seconds=look.left(),
+        all_seconds=look.left(),
     )
     values = taken.of(name)
     if values is None:
@@ -261,7 +319,8 @@ def _measured(look: _Look) -> list[Finding]:
             item.value
             for item in values
             if (not item.lane or not promise.lanes or item.lane in promise.lanes)
-            and (not item.tenant or not tenant or item.tenant == tenant)
+            and (not item.tenant or item.tenant in ((tenant,) if tenant else look.settings.tenants))
+            and not (promise.action == "close_gate" and item.stage in _PAST_THE_GATE)
         ]
         if not told:
             return Judgement(SloVerdict.NO_DATA, None, Events())

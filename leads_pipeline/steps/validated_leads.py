@@ -16,7 +16,7 @@ from leads_pipeline.domain.validation import Rejection, ValidLead, validate
 from leads_pipeline.sources.stored_leads import StoredLeads, Validator
 from leads_pipeline.storage.latency import Measure, Took, measure_latency
 from leads_pipeline.storage.leads import RawLead, insert_rejected_leads, insert_validated_leads, read_raw_leads
-from leads_pipeline.storage.pending import Waiting, claim, enqueue
+from leads_pipeline.storage.pending import Waiting, call_back, claim, enqueue
 from leads_pipeline.storage.source_fields import note_fields
 from leads_pipeline.verification.intake import take_in
 
@@ -54,6 +54,8 @@ def validate_leads(
         lanes = {item.subject_id: item.lane for item in claimed}  # a replay comes in the batch lane
         insert_validated_leads(connection, weighed, chunk, lanes=lanes)
         insert_rejected_leads(connection, rejected, chunk)
+        # An earlier revision may wait there still, for its look-ups or held back: it was to be sent, this one is not.
+        call_back(connection, Stage.DEDUPED_LEADS, [raw.lead_id for raw, _rejection in rejected if raw.revision > 1])
         enqueue(
             connection,
             Stage.DEDUPED_LEADS,

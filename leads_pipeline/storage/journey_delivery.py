@@ -54,13 +54,22 @@ CHAPTERS: dict[str, str] = {
         where o.contact_id = :contact_id and o.state = 'waiting' and o.operation = 'upsert'
           and (g.ruled_until > now() or (g.closed and g.until > now()))""",
     "policy_actions": """
-        with waited as (  -- from its capture until it was everywhere, or for as long as it waits
+        with waited as (  -- from its capture until it was everywhere, refused or taken out, or for as long as it waits
             select r.tenant, r.capture_lane, r.received_at as began,
-                   case when bool_and(o.state = 'delivered') then max(o.delivered_at) end as ended,
+                   case when x.lead_id is not null then x.decided_at
+                        when bool_or(o.state in ('waiting', 'in_flight')) then null
+                        when count(o.outbox_id) > 0 then
+                            max(case o.state when 'delivered' then o.delivered_at else o.updated_at end)
+                        when not exists (select from pending p where p.subject_id = r.lead_id) then
+                            (select max(j.rejected_at) from rejected_leads j where j.lead_id = r.lead_id)
+                   end as ended,
                    array_agg(o.destination) filter (where o.destination is not null) as destinations,
                    array_agg(o.lane) filter (where o.lane is not null) as lanes
-            from raw_leads r left join outbox o on o.contact_id = :contact_id
-            where r.lead_id = :lead_id group by r.tenant, r.capture_lane, r.received_at
+            from raw_leads r
+            left join outbox o on o.contact_id = :contact_id
+            left join lead_dispositions x on x.lead_id = r.lead_id
+            where r.lead_id = :lead_id
+            group by r.lead_id, r.tenant, r.capture_lane, r.received_at, x.lead_id, x.decided_at
         )
         select greatest(p.began_at, w.began) as at, 'an order was in force: ' || p.action as event,
                jsonb_build_object('rule', p.policy, 'action_id', p.action_id, 'lane', p.lane,

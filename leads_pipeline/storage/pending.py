@@ -54,6 +54,18 @@ _ENQUEUE = sa.text(
     """
 )
 
+_CALL_BACK = sa.text(
+    """
+    with called as materialized (
+        select stage, subject_id from pending
+        where stage = :stage and subject_id = any(cast(:ids as uuid[]))
+        order by subject_id
+        for update skip locked
+    )
+    delete from pending using called where pending.stage = called.stage and pending.subject_id = called.subject_id
+    """
+)
+
 # What is due by the clock, and what is ahead of a clock that was set back. Each has an index that holds it in order;
 # together in one condition they would have none.
 _DUE = "due_at <= :now"
@@ -113,6 +125,13 @@ def enqueue(connection: sa.Connection, stage: Stage, subjects: Iterable[Waiting]
     ]
     if rows:
         connection.execute(_ENQUEUE, {"stage": stage, "rows": msgspec.json.encode(rows).decode()})
+
+
+def call_back(connection: sa.Connection, stage: Stage, subjects: Iterable[UUID]) -> None:
+    """Take subjects away from the door of ``stage`` again. What a worker has claimed by now is left to it."""
+    ids = [str(subject) for subject in subjects]
+    if ids:
+        connection.execute(_CALL_BACK, {"stage": stage, "ids": ids})
 
 
 def claim(connection: sa.Connection, stage: Stage, chunk: Chunk) -> list[Waiting]:

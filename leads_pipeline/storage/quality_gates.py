@@ -49,12 +49,24 @@ class Gate:
         return self.closed and self.until is not None and self.until > now
 
 
+class Decided(StrEnum):
+    """What a verdict decided about a gate.
+
+    ``hold``: it stays as it is, and a closing is renewed. ``heard``: it stays as it is, and a closing is not renewed.
+    """
+
+    OPEN = "open"
+    CLOSE = "close"
+    HOLD = "hold"
+    HEARD = "heard"
+
+
 @dataclass(frozen=True, slots=True)
 class Decision:
     """What a verdict decided about a gate."""
 
     key: Key
-    closed: bool
+    decided: Decided
     reason: str | None = None
 
 
@@ -103,8 +115,10 @@ _READ = sa.text(f"select {_COLUMNS} from quality_gates order by gate, tenant, la
 _DECIDE = sa.text(
     """
     insert into quality_gates as g (gate, tenant, lane, closed, reason, changed_at, decided_at, until)
-    select gate, tenant, lane, closed, reason, :now, :now, case when closed then cast(:until as timestamptz) end
-    from jsonb_to_recordset(cast(:rows as jsonb)) as t(gate text, tenant text, lane text, closed boolean, reason text)
+    select gate, tenant, lane, decided = 'close', reason, :now, :now,
+        case when decided = 'close' then cast(:until as timestamptz) end
+    from jsonb_to_recordset(cast(:rows as jsonb)) as t(gate text, tenant text, lane text, decided text, reason text)
+    where decided in ('open', 'close')
     order by gate, tenant, lane
     on conflict (tenant, lane, gate) do update set
         closed = excluded.closed, reason = excluded.reason, decided_at = excluded.decided_at, until = excluded.until,
@@ -113,12 +127,29 @@ _DECIDE = sa.text(
     """
 )
 
-# What nobody decides about any more is open; while a ruling lasts its row does.
+# A gate that stays as it is was decided about all the same. A closing that has ended is not renewed.
+_STAY = sa.text(
+    """
+    insert into quality_gates as g (gate, tenant, lane, closed, changed_at, decided_at)
+    select gate, tenant, lane, false, :now, :now
+    from jsonb_to_recordset(cast(:rows as jsonb)) as t(gate text, tenant text, lane text, decided text)
+    where decided = cast(:decided as text)
+    order by gate, tenant, lane
+    on conflict (tenant, lane, gate) do update set
+        decided_at = excluded.decided_at,
+        until = case when cast(:decided as text) = 'hold' and g.closed and g.until > :now
+            then cast(:until as timestamptz) else g.until end
+    where g.decided_at <= excluded.decided_at
+    """
+)
+
+# What nobody decides about any more goes; not what a process with another leads.yaml just decided about. While a ruling
+# lasts its row does.
 _DROP = sa.text(
     """
     with gone as (
         select gate, tenant, lane from quality_gates g
-        where not exists (
+        where decided_at < :stale_before and not exists (
             select from jsonb_to_recordset(cast(:kept as jsonb)) as k(gate text, tenant text, lane text)
             where k.gate = g.gate and k.tenant = g.tenant and k.lane = g.lane
         )
@@ -200,7 +231,8 @@ def gates_now(connection: sa.Connection, rules: GateRules, *, now: datetime) -> 
 
 def judged_gates(gates: Sequence[Gate], rules: GateRules, *, now: datetime) -> Gates:
     """Which of these gates are closed: by a ruling, else by a verdict, else because none was heard for too long."""
-    closed = [gate.key for gate in gates if gate.closed_at(now)]
+    promised = {key.slo for key in rules.promised}  # a gate that leads.yaml no longer has is open, whoever closed it
+    closed = [gate.key for gate in gates if gate.closed_at(now) and gate.key.slo in promised]
     if rules.closed_when_stale:
         fresh = {gate.key for gate in gates if now - gate.decided_at <= rules.stale_after}
         closed += [key for key in rules.promised if key not in fresh]
@@ -217,19 +249,25 @@ def decide(
     decisions: Iterable[Decision],
     *,
     kept: Collection[Key],
-    until: datetime,
+    stale_after: timedelta,
     now: datetime,
 ) -> None:
-    """Write what verdicts decided: a closing holds until ``until``. Gates that are not ``kept`` are opened and go."""
+    """Write what verdicts decided: a closing holds for ``stale_after``.
+
+    Gates that are not ``kept`` are opened and go, once nobody has decided about them for as long.
+    """
     rows = [
-        {"gate": item.key.slo, "tenant": item.key.tenant, "lane": item.key.lane, "closed": item.closed,
+        {"gate": item.key.slo, "tenant": item.key.tenant, "lane": item.key.lane, "decided": item.decided,
          "reason": item.reason}
         for item in decisions
     ]  # fmt: skip
     if rows:
-        connection.execute(_DECIDE, {"rows": json.dumps(rows), "until": until, "now": now})
+        values = {"rows": json.dumps(rows), "until": now + stale_after, "now": now}
+        connection.execute(_DECIDE, values)
+        for decided in (Decided.HOLD, Decided.HEARD):
+            connection.execute(_STAY, {**values, "decided": decided})
     names = [{"gate": key.slo, "tenant": key.tenant, "lane": key.lane} for key in kept]
-    connection.execute(_DROP, {"kept": json.dumps(names), "now": now})
+    connection.execute(_DROP, {"kept": json.dumps(names), "now": now, "stale_before": now - stale_after})
 
 
 def rule(

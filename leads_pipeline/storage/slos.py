@@ -118,7 +118,7 @@ _REMEMBER = sa.text(
 _DROP = sa.text(
     """
     delete from slo_verdicts v
-    where not exists (
+    where evaluated_at < :stale_before and not exists (
         select from jsonb_to_recordset(cast(:kept as jsonb)) as k(slo text, tenant text, lane text)
         where k.slo = v.slo and k.tenant = v.tenant and k.lane = v.lane
     )
@@ -175,16 +175,20 @@ def alone(connection: sa.Connection) -> None:
 
 
 def write_verdicts(
-    connection: sa.Connection, findings: Iterable[Finding], *, promised: Collection[Key], now: datetime
-) -> None:
-    """Write what was found; drop the verdicts of what is no longer ``promised``; note it all for plots."""
+    connection: sa.Connection, findings: Iterable[Finding], *, promised: Collection[Key], stale_after: timedelta,
+    now: datetime,
+) -> None:  # fmt: skip
+    """Write what was found, and note it for plots; drop what is no longer ``promised`` once nobody judges it either.
+
+    While machines with an older and a newer leads.yaml run side by side, none drops what the other promises.
+    """
     rows = [_row(finding) for finding in findings]
     if rows:
         text = json.dumps(rows)
         connection.execute(_WRITE, {"rows": text, "now": now})
         connection.execute(_REMEMBER, {"rows": text, "now": now, "before": now - HISTORY_EVERY})
     kept = [{"slo": key.slo, "tenant": key.tenant, "lane": key.lane} for key in promised]
-    connection.execute(_DROP, {"kept": json.dumps(kept)})
+    connection.execute(_DROP, {"kept": json.dumps(kept), "stale_before": now - stale_after})
 
 
 def thin_history(connection: sa.Connection, *, now: datetime) -> int:

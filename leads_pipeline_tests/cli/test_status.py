@@ -44,7 +44,7 @@ def test_promises_gates_orders_and_alerts_stand_before_everything_else(
     put(engine, "slo_verdicts", now, slo="in_time", verdict="broken", severity="page", budget_left=-0.5,
         since=now - timedelta(hours=2), **verdict)  # fmt: skip
     put(engine, "slo_verdicts", now, slo="verified", verdict="kept", since=now, **verdict)
-    put(engine, "quality_gates", now, tenant="acme", lane="", gate="doubles", closed=True, reason="2 doubles",
+    put(engine, "quality_gates", now, tenant="acme", lane="", gate="duplicate_contacts", closed=True, reason="doubles",
         until=now + timedelta(hours=1))  # fmt: skip
     put(engine, "policy_actions", now, policy="crm-slow", target="", action="pause_lane", lane="batch", parameters={},
         cause={}, ends_at=now + timedelta(hours=1))  # fmt: skip
@@ -57,20 +57,20 @@ def test_promises_gates_orders_and_alerts_stand_before_everything_else(
     before, _waits, after = shown.output.partition("Nothing waits.")
     assert "alert, page: Deliveries are late, since 3 min; docs/playbooks/deliveries-late.md" in before
     assert "promise in_time of acme is broken since 2.0 h, -50% of its budget left" in before
-    assert "gate doubles of acme is closed until" in before
+    assert "gate duplicate_contacts of acme is closed until" in before
     assert "rule crm-slow ordered pause_lane of batch until" in before
     assert "It was late" not in shown.output
     assert "1 of 2 not broken" in after
     found = json.loads(status("--json").output)
     assert [item["slo"] for item in found["promises_not_kept"]] == ["in_time"]
-    assert [item["gate"] for item in found["closed_gates"]] == ["doubles"]
+    assert [item["gate"] for item in found["closed_gates"]] == ["duplicate_contacts"]
     assert [item["action"] for item in found["orders"]] == ["pause_lane"]
     assert [item["title"] for item in found["alerts"]] == ["Deliveries are late"]
 
 
 def test_what_is_over_is_not_shown(status: Status, engine: sa.Engine, now: datetime) -> None:
     past = now - timedelta(seconds=1)
-    put(engine, "quality_gates", now, tenant="acme", lane="", gate="doubles", closed=True, until=past)
+    put(engine, "quality_gates", now, tenant="acme", lane="", gate="duplicate_contacts", closed=True, until=past)
     put(engine, "policy_actions", now, policy="crm-slow", target="", action="pause_lane", parameters={}, cause={},
         ends_at=past)  # fmt: skip
     found = json.loads(status("--json").output)
@@ -79,13 +79,13 @@ def test_what_is_over_is_not_shown(status: Status, engine: sa.Engine, now: datet
 
 def test_an_operator_s_ruling_is_shown_whichever_way_it_goes(status: Status, engine: sa.Engine, now: datetime) -> None:
     ruling = {"ruled_by": "ada", "ruled_for": "looked at", "ruled_until": now + timedelta(hours=1), "tenant": "acme"}
-    put(engine, "quality_gates", now, lane="", gate="doubles", closed=True, until=now + timedelta(hours=1),
+    put(engine, "quality_gates", now, lane="", gate="duplicate_contacts", closed=True, until=now + timedelta(hours=1),
         ruling="open", **ruling)  # fmt: skip
     put(engine, "quality_gates", now, lane="batch", gate="mistakes", closed=False, ruling="closed", **ruling)
     shown = status().output
-    assert "gate doubles of acme is held open by ada" in shown
+    assert "gate duplicate_contacts of acme is held open by ada" in shown
     assert "gate mistakes of acme, batch is closed by ada until" in shown
-    assert "gate doubles of acme is closed" not in shown
+    assert "gate duplicate_contacts of acme is closed" not in shown
 
 
 def test_only_leads_since_yesterday_are_counted_without_full(status: Status, engine: sa.Engine, now: datetime) -> None:

@@ -11,7 +11,7 @@ from leads_pipeline.crm.sandbox.running import SandboxServer
 from leads_pipeline.domain.stage import ALL_LANES, Lane
 from leads_pipeline.steps.crm_sync_batches import plan_sync
 from leads_pipeline.storage.outbox_demand import erase
-from leads_pipeline.storage.quality_gates import Decision, Ruling, decide, rule
+from leads_pipeline.storage.quality_gates import Decided, Decision, Ruling, decide, rule
 from leads_pipeline.storage.slos import Key
 from leads_pipeline_tests.crm.delivering import add_contacts, merge_away, row_of, settings_for, states, sync
 from leads_pipeline_tests.crm.test_last_look import _Befallen
@@ -23,8 +23,8 @@ DUPLICATES = "duplicate_contacts"
 def close(engine: sa.Engine, clock: FrozenClock, tenant: str = "acme", lane: str = "") -> None:
     key = Key(DUPLICATES, tenant, lane)
     with engine.begin() as connection:
-        until = clock.now() + timedelta(minutes=30)
-        decide(connection, [Decision(key, closed=True, reason="broken")], kept=[key], until=until, now=clock.now())
+        broken = Decision(key, Decided.CLOSE, "broken")
+        decide(connection, [broken], kept=[key], stale_after=timedelta(minutes=30), now=clock.now())
 
 
 def due(engine: sa.Engine, clock: FrozenClock, settings: Any) -> int:

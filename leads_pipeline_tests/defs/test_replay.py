@@ -109,6 +109,16 @@ def test_a_rejected_lead_is_judged_anew(replay, seeding, engine):
     assert rows(engine, "select max(revision) from rejected_leads") == [(2,)]
 
 
+def test_a_lead_that_waits_to_be_matched_and_is_rejected_now_is_not_matched_as_it_was(replay, seeding, engine, run):
+    with seeding() as flow:
+        flow.at_dedupe()  # what it was posted with is no lead by the rules of today
+    assert replay().put_back == 1
+    assert rows(engine, "select revision from rejected_leads") == [(2,)]
+    assert rows(engine, "select stage from pending") == []
+    assert run("near_real_time").success
+    assert rows(engine, "select count(*) from deduped_leads") == [(0,)]
+
+
 @pytest.mark.usefixtures("delivered")
 def test_a_replay_works_in_the_batch_lane_portion_by_portion(
     flow_context, replay, monkeypatch, engine, sandbox, run, seeding

@@ -261,7 +261,7 @@ def test_a_promise_that_cannot_be_looked_at_keeps_its_verdict_and_holds_up_no_ot
 def test_what_leads_yaml_no_longer_promises_has_no_verdict_and_no_gate(
     engine: sa.Engine, clock: FrozenClock, evaluate: Evaluate
 ) -> None:
-    broken = "slos: {objectives: {quick: {within_seconds: 1, action: close_gate}}}"
+    broken = "slos: {objectives: {quick: {stage: golden_contacts, within_seconds: 1, action: close_gate}}}"
     evaluate(broken)
     wait_in_buffer(engine, clock, 5)
     clock.advance(10)
@@ -269,6 +269,9 @@ def test_what_leads_yaml_no_longer_promises_has_no_verdict_and_no_gate(
 
     clock.advance(10)
     assert evaluate().closed == ()
+    assert closed_for(engine, clock, "") is None
+    clock.advance(1_801)
+    evaluate()
     assert ("quick", "acme") not in verdicts(engine)
     with engine.connect() as connection:
         assert connection.execute(sa.text("select count(*) from quality_gates where gate = 'quick'")).scalar_one() == 0
@@ -280,6 +283,7 @@ def test_a_tenant_that_leads_yaml_no_longer_has_leaves_nothing_open(
     evaluate()
     without = LEADS_YAML.replace("  globex:", "  initech:")
     settings = parse_settings(without, path=Path("leads.yaml"))
+    clock.advance(1_801)
 
     evaluate_slos(engine, settings=settings, clock=clock, runner_id="test")
 
@@ -307,7 +311,7 @@ def test_history_has_a_row_a_minute_and_each_change(engine: sa.Engine, clock: Fr
     evaluate(slow=False)
 
     with engine.connect() as connection:
-        rows = connection.execute(
+        rows: sa.ScalarResult[str] = connection.execute(
             sa.text(
                 "select verdict from slo_history where slo = 'real_time_in_crm' and tenant = 'acme' "
                 "order by evaluated_at"
@@ -327,7 +331,11 @@ def test_old_history_keeps_the_last_row_of_each_hour(engine: sa.Engine, clock: F
         assert thin_history(connection, now=clock.now()) == 0
 
 
-BROKEN_GATE = "slos: {objectives: {duplicate_contacts: null, quick: {within_seconds: 1, action: close_gate}}%s}"
+MEASURED = "slos: {objectives: {fill: {measure: measured, measured: queue_depth, %s}}}"
+BROKEN_GATE = (
+    "slos: {objectives: {duplicate_contacts: null, "
+    "quick: {stage: golden_contacts, within_seconds: 1, action: close_gate}}%s}"
+)
 
 
 def closed_for(engine: sa.Engine, clock: FrozenClock, slos: str, tenant: str = "acme") -> str | None:
@@ -367,7 +375,7 @@ def test_a_gate_whose_verdict_is_stale_or_missing_is_what_leads_yaml_says(
     assert closed_for(engine, clock, slos) == "quick"
     evaluate(slos)
     clock.advance(5)
-    came(engine, clock, 0.5, 30)
+    came(engine, clock, 0.5, 30, station=Station.GOLDEN_CONTACTS)
     evaluate(slos)
     assert closed_for(engine, clock, slos) is None
     clock.advance(1_801)
@@ -426,3 +434,180 @@ def test_a_lead_that_was_captured_in_the_future_breaks_nothing(
     clock.advance(3_600)
 
     assert evaluate().breached == ()
+
+
+GATE = (
+    "slos: {objectives: {duplicate_contacts: null, "
+    "fill: {measure: measured, measured: queue_depth, limit: 5, action: close_gate}}%s}"
+)
+
+
+def depth(engine: sa.Engine, clock: FrozenClock, leads: int) -> None:
+    with engine.begin() as connection:
+        connection.execute(sa.text("delete from buffer"))
+    wait_in_buffer(engine, clock, leads)
+
+
+def test_a_quiet_tenant_whose_promise_is_judged_all_the_time_is_not_stale(
+    engine: sa.Engine, clock: FrozenClock, evaluate: Evaluate
+) -> None:
+    slos = BROKEN_GATE % ", when_stale: closed"
+
+    for _ in range(4):
+        evaluate(slos)
+        assert verdicts(engine)["quick", "acme"].verdict is SloVerdict.NO_DATA
+        assert closed_for(engine, clock, slos) is None
+        clock.advance(900)
+
+
+def test_a_gate_does_not_flap_at_its_limit_and_opens_once_the_promise_was_kept_for_a_while(
+    engine: sa.Engine, clock: FrozenClock, evaluate: Evaluate
+) -> None:
+    slos = GATE % ""
+    states: list[str | None] = []
+    for leads in (5, 6, 5, 6, 5, 6, 5):
+        depth(engine, clock, leads)
+        evaluate(slos)
+        states.append(closed_for(engine, clock, slos))
+        clock.advance(30)
+    assert states == [None, *["fill"] * 6]
+
+    clock.advance(240)
+    evaluate(slos)
+    assert closed_for(engine, clock, slos) == "fill", "kept for 270 seconds"
+    clock.advance(30)
+    evaluate(slos)
+    assert closed_for(engine, clock, slos) is None
+
+
+def test_how_long_a_promise_must_be_kept_before_its_gate_opens_is_a_setting(
+    engine: sa.Engine, clock: FrozenClock, evaluate: Evaluate
+) -> None:
+    slos = GATE % ", reopen_seconds: 0"
+    depth(engine, clock, 6)
+    evaluate(slos)
+    assert closed_for(engine, clock, slos) == "fill"
+    depth(engine, clock, 5)
+    clock.advance(30)
+    evaluate(slos)
+    assert closed_for(engine, clock, slos) is None
+
+
+def test_a_closed_gate_stays_closed_while_its_promise_still_burns(
+    engine: sa.Engine, clock: FrozenClock, evaluate: Evaluate
+) -> None:
+    slos = (
+        "slos: {reopen_seconds: 0, objectives: {quick: {stage: golden_contacts, within_seconds: 60, objective: 0.9, "
+        "burn_alerts: [{burn: 0.5, long_minutes: 60, short_minutes: 30, severity: page}], action: close_gate}}}"
+    )
+    evaluate(slos)
+    clock.advance(60)
+    came(engine, clock, 30, 900, station=Station.GOLDEN_CONTACTS)
+    came(engine, clock, 61, 50, station=Station.GOLDEN_CONTACTS, tenant="globex")
+    evaluate(slos)
+    assert closed_for(engine, clock, slos, "globex") == "quick"
+    clock.advance(30)
+    came(engine, clock, 61, 50, station=Station.GOLDEN_CONTACTS)
+    came(engine, clock, 30, 900, station=Station.GOLDEN_CONTACTS, tenant="globex")
+    evaluate(slos)
+
+    assert {verdicts(engine)["quick", name].verdict for name in ("acme", "globex")} == {SloVerdict.BURNING}
+    assert closed_for(engine, clock, slos, "globex") == "quick", "the trouble goes on"
+    assert closed_for(engine, clock, slos, "acme") is None, "what only burns closes no gate"
+
+
+def test_what_waits_at_a_gate_does_not_keep_it_closed(
+    engine: sa.Engine, clock: FrozenClock, evaluate: Evaluate
+) -> None:
+    with engine.begin() as connection:
+        for _ in range(10):
+            Flow(connection, clock.now()).golden()
+
+    evaluate(GATE % "")
+
+    assert verdicts(engine)["fill", "acme"].verdict is not SloVerdict.BROKEN
+    evaluate("slos: {objectives: {fill: {measure: measured, measured: queue_depth, limit: 5}}}")
+    assert verdicts(engine)["fill", "acme"].verdict is SloVerdict.BROKEN
+
+
+@pytest.mark.parametrize(
+    ("bound", "verdict"), [("limit: 3", "kept"), ("limit: 2", "broken"), ("at_least: 4", "broken")]
+)
+def test_a_measurement_is_held_to_its_limit(
+    engine: sa.Engine, clock: FrozenClock, evaluate: Evaluate, bound: str, verdict: str
+) -> None:
+    wait_in_buffer(engine, clock, 3)
+
+    evaluate(MEASURED % bound)
+
+    standing = verdicts(engine)["fill", "acme"]
+    assert (standing.verdict, standing.value) == (verdict, 3)
+    assert verdicts(engine)["fill", "globex"].verdict is SloVerdict.NO_DATA
+
+
+def test_conservation_ends_in_its_time_and_holds_up_no_other(
+    engine: sa.Engine, clock: FrozenClock, evaluate: Evaluate
+) -> None:
+    with engine.connect() as holder:
+        holder.execute(sa.text("lock table capture_batches in access exclusive mode"))
+
+        report = evaluate("slos: {objectives: {conservation: {timeout_seconds: 0.2}}}")
+
+    assert "conservation" in report.failed
+    assert verdicts(engine)["real_time_in_crm", "acme"].evaluated_at == clock.now()
+
+
+class _Restless(FrozenClock):
+    """Time passes whenever somebody looks at it."""
+
+    def monotonic(self) -> float:
+        self.advance(1)
+        return super().monotonic()
+
+
+def test_what_there_is_no_time_for_keeps_its_verdict_and_is_first_the_next_time(
+    engine: sa.Engine, clock: FrozenClock
+) -> None:
+    settings = settings_with()
+    seen: list[set[str]] = []
+    for _ in range(5):
+        report = evaluate_slos(
+            engine, settings=settings, clock=_Restless(clock.now()), runner_id="test", all_seconds=12, slow=False
+        )
+        assert set(report.failed.values()) <= {"TimeoutError"}
+        seen.append({finding.key.slo for finding in report.findings})
+        clock.advance(30)
+
+    assert all(len(found) < 4 for found in seen)
+    assert len(set().union(*seen)) == 4
+
+
+def test_without_redis_what_postgresql_shows_is_judged_and_what_looks_good_is_not_believed(
+    engine: sa.Engine, clock: FrozenClock, evaluate: Evaluate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = "buffer: {redis: {url: {env: GONE_REDIS}}}\n"
+    monkeypatch.setenv("GONE_REDIS", "redis://127.0.0.1:9/0")
+    evaluate()
+    wait_in_buffer(engine, clock, 10)
+    clock.advance(61)
+
+    report = evaluate(gone, slow=False)
+
+    found = verdicts(engine)
+    assert found["real_time_in_crm", "acme"].verdict is SloVerdict.BROKEN
+    assert found["real_time_in_crm", "globex"].evaluated_at < clock.now()
+    assert report.failed["real_time_in_crm"] == "DatabaseUnavailable"
+    assert "duplicate_contacts" not in report.failed
+
+
+def test_a_machine_with_an_older_leads_yaml_undoes_nothing_that_a_newer_one_promises(
+    engine: sa.Engine, clock: FrozenClock, evaluate: Evaluate
+) -> None:
+    slos = broken(engine, clock, evaluate)
+    since = verdicts(engine)["quick", "acme"].since
+
+    clock.advance(30)
+    evaluate()
+
+    assert closed_for(engine, clock, slos) == "quick"
+    assert verdicts(engine)["quick", "acme"].since == since

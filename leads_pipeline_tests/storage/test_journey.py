@@ -152,6 +152,23 @@ def test_orders_that_were_in_force_while_it_waited_are_told(connection: sa.Conne
     assert found[0].event == "an order was in force: pause_lane"
 
 
+@pytest.mark.parametrize("place", ["rejected", "dead", "discarded"])
+def test_an_order_of_after_it_was_refused_or_taken_out_is_not_told(
+    connection: sa.Connection, flow: Flow, place: str
+) -> None:
+    leads = {
+        "rejected": flow.rejected,
+        "dead": lambda: flow.golden(state="dead", updated_at=NOW),
+        "discarded": lambda: flow.disposed("discarded"),
+    }
+    lead = leads[place]()
+    order(connection, policy="while-it-was-on-its-way", began_at=NOW - timedelta(hours=1), target="a")
+    order(connection, policy="a-day-later", began_at=NOW + timedelta(days=1), ends_at=NOW + timedelta(days=2))
+    assert [event.details["rule"] for event in of_table(connection, lead, "policy_actions")] == [
+        "while-it-was-on-its-way"
+    ]
+
+
 def test_a_journey_says_when_a_lead_came_by_each_station_and_which_runs_worked_on_it(
     connection: sa.Connection, flow: Flow
 ) -> None:

@@ -65,7 +65,7 @@ def fill(engine: sa.Engine, clock: FrozenClock) -> None:
         burns = [{"window_seconds": 3600, "burn": 15.5, "threshold": 14.4, "events": 900}]
         flow.insert("slo_verdicts", slo="delivered_in_time", tenant="acme", lane="", verdict="burning", good=99, bad=1,
                     value=0.99, budget_left=-0.5, burn_rates=burns, evaluated_at=now)  # fmt: skip
-        flow.insert("quality_gates", gate="duplicates", tenant="acme", lane="", closed=True,
+        flow.insert("quality_gates", gate="duplicate_contacts", tenant="acme", lane="", closed=True,
                     until=now + timedelta(minutes=5))  # fmt: skip
         flow.insert("policy_actions", policy="more_hands", action="scale_workers", parameters={"workers": 4},
                     tenant=None, target="", ends_at=now + timedelta(minutes=5))  # fmt: skip
@@ -93,7 +93,7 @@ def test_a_scrape_tells_what_waits_what_came_and_what_became_of_it(metrics, engi
     assert value(text, "leads_slo_burn_rate", slo="delivered_in_time", window_seconds="3600") == 15.5
     assert value(text, "leads_slo_verdict", slo="delivered_in_time", verdict="burning") == 1
     assert value(text, "leads_slo_verdict", slo="delivered_in_time", verdict="kept") == 0
-    assert value(text, "leads_quality_gate_closed", gate="duplicates") == 1
+    assert value(text, "leads_quality_gate_closed", gate="duplicate_contacts") == 1
     assert value(text, "leads_scale_workers") == 4
     assert value(text, "leads_outcomes_total", tenant="acme", kind="hard_bounce") == 1
     assert value(text, "leads_alerts_open", source="slo", severity="page") == 1
@@ -180,8 +180,8 @@ def test_a_gate_is_told_as_it_is_honoured(
 ):
     times = {name: clock.now() + told for name, told in row.items() if isinstance(told, timedelta)}
     with engine.begin() as connection:
-        Flow(connection, clock.now()).insert("quality_gates", gate="g", lane="", **{**row, **times})
-    assert value(metrics.text(), "leads_quality_gate_closed", gate="g") == is_closed
+        Flow(connection, clock.now()).insert("quality_gates", gate="duplicate_contacts", lane="", **{**row, **times})
+    assert value(metrics.text(), "leads_quality_gate_closed", gate="duplicate_contacts") == is_closed
 
 
 def test_counters_begin_anew_at_midnight_and_never_go_back_before(metrics, engine, clock):
