@@ -4,6 +4,8 @@
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 CONFIG ?=
+# The tests of one file stay with one worker, which has a PostgreSQL of its own; what takes minutes comes early.
+PYTEST := .venv/bin/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 LEADS := .venv/bin/leads $(if $(CONFIG),--config $(CONFIG))
 PIP_INSTALL := .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps
 
@@ -26,10 +28,10 @@ dev: .venv/.base ## Open the product: capture, sandbox CRM, Dagster; one termina
 	@exec $(LEADS) dev $(ARGS)
 
 test: .venv/.dev ## Run every test
-	@.venv/bin/python -m pytest $(ARGS)
+	@$(PYTEST) $(ARGS)
 
 test-quick: .venv/.dev ## Run the tests that take seconds
-	@.venv/bin/python -m pytest -m "not slow and not chaos" $(ARGS)
+	@$(PYTEST) -m "not slow and not chaos" $(ARGS)
 
 lint: .venv/.dev ## Check style, types and import contracts
 	@.venv/bin/ruff check .

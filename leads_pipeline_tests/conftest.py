@@ -59,6 +59,11 @@ destinations:
 """
 
 
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:  # noqa: ARG001 -- the hook's signature
+    """One worker more than there are processors: each waits for its database or a process part of the time."""
+    return (os.cpu_count() or 1) + 1
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _clean_environment() -> Iterator[None]:
     """A developer's own configuration does not reach the tests."""
