@@ -59,7 +59,7 @@ destinations:
 """
 
 
-def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:  # noqa: ARG001 -- the hook's signature
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """One worker more than there are processors: each waits for its database or a process part of the time."""
     return (os.cpu_count() or 1) + 1
 
