@@ -55,15 +55,18 @@ def open_async_depths(settings: Settings, database_url: str) -> AsyncDepths:
     return AsyncRedisDepths(arguments["url"], prefix=arguments["prefix"])
 
 
-def open_redis_buffer(settings: Settings) -> "RedisBuffer | None":
-    """The buffer in Redis, chosen or not; ``None`` where leads.yaml names none. Close it."""
+def open_redis_buffer(settings: Settings, *, seconds: float | None = None) -> "RedisBuffer | None":
+    """The buffer in Redis, chosen or not; ``None`` where leads.yaml names none. Close it.
+
+    ``seconds``: how long each of its answers may take, if that is shorter than usual.
+    """
     if settings.buffer.redis is None:
         return None
     try:
         from leads_pipeline.buffer.redis_streams import RedisBuffer  # noqa: PLC0415 - an extra
     except ImportError:
         raise ConfigError(_NOT_INSTALLED) from None
-    return RedisBuffer(**_redis_arguments(settings))
+    return RedisBuffer(**_redis_arguments(settings), seconds=seconds)
 
 
 def buffers_to_drain(settings: Settings, engine: sa.Engine) -> tuple[LeadBuffer, ...]:

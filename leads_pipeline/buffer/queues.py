@@ -23,9 +23,15 @@ def intake_queues(connection: sa.Connection, *, settings: Settings) -> list[Queu
     return with_buffered(measurements.queues(connection, [Stage.RAW_LEADS]), redis_depths(settings))
 
 
-def redis_depths(settings: Settings) -> list[BufferDepth]:
-    """What waits in Redis, per tenant and lane; nothing where leads.yaml names none."""
-    buffer = open_redis_buffer(settings)
+def redis_depths(settings: Settings, *, seconds: float | None = None) -> list[BufferDepth]:
+    """What waits in Redis, per tenant and lane; nothing where leads.yaml names none.
+
+    ``seconds``: how long it may take to answer, if that is shorter than usual.
+
+    Raises:
+        DatabaseUnavailable: Redis does not answer.
+    """
+    buffer = open_redis_buffer(settings, seconds=seconds)
     if buffer is None:
         return []
     try:

@@ -50,17 +50,18 @@ _REFUSAL_CLASSES: tuple[tuple[type[redis.exceptions.RedisError], str], ...] = (
 )
 
 
-def connect(url: str) -> "redis.Redis":
-    """A client for steps and commands. Nothing is sent yet.
+def connect(url: str, *, seconds: float | None = None) -> "redis.Redis":
+    """A client for steps and commands. Nothing is sent yet. ``seconds``: how long it waits, if shorter than usual.
 
     Raises:
         ConfigError: it is no URL of a Redis. The message does not repeat it: it may hold a password.
     """
+    allowed = ANSWER_SECONDS if seconds is None else max(0.001, seconds)  # 0 would be: do not wait at all
     with _readable_url():
         return redis.Redis.from_url(
             url,
-            socket_connect_timeout=CONNECT_SECONDS,
-            socket_timeout=ANSWER_SECONDS,
+            socket_connect_timeout=min(allowed, CONNECT_SECONDS),
+            socket_timeout=min(allowed, ANSWER_SECONDS),
             socket_keepalive=True,
             retry=Retry(NoBackoff(), 0),
             client_name="leads_pipeline",

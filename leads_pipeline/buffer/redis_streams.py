@@ -58,8 +58,9 @@ class RedisBuffer:
         key_seconds: int,
         accept_losing_a_second: bool = False,
         lease: timedelta = LEASE,
+        seconds: float | None = None,
     ) -> None:
-        self._client = connect(url)
+        self._client = connect(url, seconds=seconds)
         self.keys = Keys(prefix)
         self._key_seconds = key_seconds
         self._accept_losing_a_second = accept_losing_a_second

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @click.option("--port", default=3000, show_default=True, help="Port of Dagster's web server.")
 @click.pass_obj
 def dev(config_file: str | None, port: int) -> None:
-    """Open the product: capture service, sandbox CRM, Dagster's web server and daemon.
+    """Open the product: capture service, sandbox CRM, Dagster's web server and daemon, metrics for Prometheus.
 
     Sensors and schedules run: a lead that is posted reaches the CRM by itself. Ctrl-C, or SIGTERM, stops all of it.
     """
@@ -93,6 +93,7 @@ def _say_where(stack: "Stack", *, source: str, key: str) -> None:
     click.echo(f"  Capture        {stack.capture_url}  (how to post to it: {stack.capture_url}/docs)")
     if stack.settings.capture.example_page:
         click.echo(f"  Example form   {stack.capture_url}/example?key={key}")
+    click.echo(f"  Metrics        {stack.metrics_url}/metrics  (for Prometheus: docs/metrics.md)")
     click.echo(f"  Logs           {stack.settings.state_path / 'logs'}")
     click.echo(f"\nPost a lead as {source}; it reaches the CRM by itself:\n")
     click.echo(f"  curl -sS {stack.capture_url}/v1/leads -H 'Authorization: Bearer {key}' \\")

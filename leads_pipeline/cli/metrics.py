@@ -38,12 +38,12 @@ def print_(config_file: str | None) -> None:
 
 
 @metrics.command()
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--host", help="Address to listen on; metrics.host of leads.yaml if not given.")
 @click.option(
-    "--port", type=click.IntRange(0, 65535), default=9464, show_default=True, help="Port to listen on; 0: any free."
+    "--port", type=click.IntRange(0, 65535), help="Port; metrics.port of leads.yaml if not given, 0: any free."
 )
 @click.pass_obj
-def serve(config_file: str | None, host: str, port: int) -> None:
+def serve(config_file: str | None, host: str | None, port: int | None) -> None:
     """Serve them at /metrics until Ctrl-C or SIGTERM.
 
     One server is enough for a database, whatever runs beside it: nothing is kept in a process. It shows no personal
@@ -52,22 +52,26 @@ def serve(config_file: str | None, host: str, port: int) -> None:
     from leads_pipeline.services.metrics_server import MetricsServer
 
     configure_logging()
-    with _metrics(config_file) as found, MetricsServer(found, host=host, port=port) as server:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            # `shutdown` waits for the loop, which this handler interrupts: it must not wait here.
-            signal.signal(number, lambda _number, _frame: threading.Thread(target=server.shutdown).start())
-        click.echo(f"metrics are at {server.url}/metrics")
-        server.serve_forever()
+    with _metrics(config_file) as found:
+        told = found.settings.metrics
+        with MetricsServer(found, host=host or told.host, port=told.port if port is None else port) as server:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                # `shutdown` waits for the loop, which this handler interrupts: it must not wait here.
+                signal.signal(number, lambda _number, _frame: threading.Thread(target=server.shutdown).start())
+            click.echo(f"metrics are at {server.url}/metrics")
+            server.serve_forever()
 
 
 @contextmanager
 def _metrics(config_file: str | None) -> "Iterator[PipelineMetrics]":
     from leads_pipeline.storage.open import open_database
-    from leads_pipeline.watching.metrics.taking import PipelineMetrics, with_short_statements
+    from leads_pipeline.watching.metrics.taking import CONNECT_SECONDS, PipelineMetrics, with_short_statements
 
     settings = load_settings(config_file)
     lend_sandbox_keys(settings)
-    engine = open_database(with_short_statements(settings), application_name="leads_metrics")
+    engine = open_database(
+        with_short_statements(settings), application_name="leads_metrics", connect_seconds=CONNECT_SECONDS
+    )
     try:
         yield PipelineMetrics(engine, settings, SystemClock())
     finally:

@@ -124,6 +124,13 @@ class BufferSettings(Model):
         return self
 
 
+class MetricsSettings(Model):
+    """Where ``leads metrics serve`` and ``leads dev`` tell Prometheus the pipeline's numbers."""
+
+    host: str = Field("127.0.0.1", min_length=1, description="Address to listen on.")
+    port: Annotated[int, Field(gt=0, le=65535)] = Field(9464, description="Port to listen on.")
+
+
 class DatabaseSettings(Model):
     """How long PostgreSQL lets one of our sessions be in everybody's way. Imports and rebuilds stay far below."""
 
@@ -193,6 +200,7 @@ class Settings(Model):
         description="Rules that act on what is measured, beside those that are shipped; the same name changes one.",
     )
     alerts: AlertSettings = AlertSettings()
+    metrics: MetricsSettings = MetricsSettings()
     retention: RetentionSettings = RetentionSettings()
     analytics: AnalyticsSettings = AnalyticsSettings()
 

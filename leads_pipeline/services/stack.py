@@ -47,6 +47,10 @@ class Stack:
         return f"http://{self.settings.capture.host}:{self.settings.capture.port}"
 
     @property
+    def metrics_url(self) -> str:
+        return f"http://{self.settings.metrics.host}:{self.settings.metrics.port}"
+
+    @property
     def webserver_url(self) -> str:
         return f"http://127.0.0.1:{self.webserver_port}"
 
@@ -106,7 +110,7 @@ class Stack:
         wanted = {self.settings.capture.port: "capture.port in leads.yaml"}
         wanted |= {sandbox.port: sandbox.setting for sandbox in self.sandboxes}
         if dagster:
-            wanted[self.webserver_port] = "--port"
+            wanted |= {self.settings.metrics.port: "metrics.port in leads.yaml", self.webserver_port: "--port"}
         return wanted
 
     def check_ports(self, *, dagster: bool) -> None:
@@ -126,7 +130,12 @@ class Stack:
         if not dagster:
             return doors
         # The web server first: it creates Dagster's tables, which two processes at once would race for.
-        return [*doors, self.webserver_service(environment), self.daemon_service(environment)]
+        return [
+            *doors,
+            self.webserver_service(environment),
+            self.daemon_service(environment),
+            self.metrics_service(environment),
+        ]
 
     def sandbox_services(self, environment: dict[str, str]) -> list[Service]:
         """One sandbox per local vendor, with exactly the limits that the limiter is to hold."""
@@ -164,6 +173,15 @@ class Stack:
     def daemon_service(self, environment: dict[str, str]) -> Service:
         return Service(
             "dagster-daemon", [_script("dagster-daemon"), "run", "-w", str(project_file("workspace.yaml"))], environment
+        )
+
+    def metrics_service(self, environment: dict[str, str]) -> Service:
+        """What Prometheus may scrape; nothing reads the database for it until it is asked."""
+        return Service(
+            "metrics",
+            [*_leads(), "metrics", "serve"],
+            environment,
+            is_ready=partial(answers, f"{self.metrics_url}/healthz"),
         )
 
 

@@ -4,7 +4,7 @@
 schema and returns an engine whose connections see our tables.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -28,6 +28,10 @@ _CANCELLED = "57014"
 _LOCKED = "55P03"
 _DISK_FULL = "53100"
 
+CONNECT_SECONDS = 10
+# An engine's execution option, and what is remembered of the transaction under way: see ``with_statement_limit``.
+_LIMIT = "leads_statement_limit"
+
 
 # Where a database or a role leaves it off, a crash takes back commits: leads that somebody was answered for, or that
 # Redis has let go of.
@@ -46,7 +50,12 @@ class TimeOuts:
 
 
 def engine_for(
-    url: str, *, pool_size: int = 5, application_name: str = "leads_pipeline", time_outs: TimeOuts | None = None
+    url: str,
+    *,
+    pool_size: int = 5,
+    application_name: str = "leads_pipeline",
+    time_outs: TimeOuts | None = None,
+    connect_seconds: int = CONNECT_SECONDS,
 ) -> sa.Engine:
     """An engine for a ``postgresql://`` URL, through psycopg 3, in UTC, with our schema first on the search path.
 
@@ -58,7 +67,7 @@ def engine_for(
         max_overflow=pool_size,
         pool_pre_ping=True,
         hide_parameters=True,  # an error must not quote the lead that it is about
-        connect_args={"application_name": application_name, "connect_timeout": 10, "prepare_threshold": 5},
+        connect_args={"application_name": application_name, "connect_timeout": connect_seconds, "prepare_threshold": 5},
     )
 
     @sa.event.listens_for(engine, "connect")
@@ -71,6 +80,34 @@ def engine_for(
         connection.commit()
 
     return engine
+
+
+def with_statement_limit(engine: sa.Engine, seconds: Callable[[], float]) -> sa.Engine:
+    """The engine, where PostgreSQL ends each statement after so long; asked anew before each. Its pool is the same.
+
+    Of an engine that has a limit already the shorter one counts. The limit does not stay with a connection.
+    """
+    outer: Callable[[], float] | None = engine.get_execution_options().get(_LIMIT)
+    if outer is not None:
+        return engine.execution_options(**{_LIMIT: lambda: min(seconds(), outer())})  # the listeners come with it
+    limited = engine.execution_options(**{_LIMIT: seconds})
+    sa.event.listen(limited, "begin", _forget_limit)
+    sa.event.listen(limited, "before_cursor_execute", _limit_statement)
+    return limited
+
+
+def _forget_limit(connection: sa.Connection) -> None:
+    connection.info.pop(_LIMIT, None)
+
+
+def _limit_statement(connection: sa.Connection, *_statement: object) -> None:
+    # 0 would be without end. A limit that is still short enough is not set again: it would be one more round trip.
+    milliseconds = max(1, round(1000 * connection.get_execution_options()[_LIMIT]()))
+    if milliseconds < connection.info.get(_LIMIT, float("inf")):
+        connection.info[_LIMIT] = milliseconds
+        cursor: Any = connection.connection.cursor()
+        cursor.execute(f"set local statement_timeout = {milliseconds}")
+        cursor.close()
 
 
 def sqlalchemy_url(url: str, *, driver: str = "psycopg") -> sa.URL:

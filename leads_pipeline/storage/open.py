@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from leads_pipeline.clock import Clock, SystemClock
 from leads_pipeline.config import DATABASE_URL_VARIABLE, Settings, database_url
 from leads_pipeline.errors import DatabaseError, DatabaseUnavailable
-from leads_pipeline.storage.database import TimeOuts, engine_for, is_unavailable
+from leads_pipeline.storage.database import CONNECT_SECONDS, TimeOuts, engine_for, is_unavailable
 from leads_pipeline.storage.embedded import EmbeddedServer
 from leads_pipeline.storage.migrate import is_ready, require_current, upgrade
 from leads_pipeline.storage.roles import ROLES
@@ -23,6 +23,7 @@ def open_database(
     pool_size: int = 5,
     application_name: str = "leads_pipeline",
     clock: Clock | None = None,
+    connect_seconds: int = CONNECT_SECONDS,
 ) -> sa.Engine:
     """An engine on a database with this version's schema.
 
@@ -39,7 +40,13 @@ def open_database(
     url = configured or EmbeddedServer(settings.state_path).start()
     allowed = settings.database
     time_outs = TimeOuts(allowed.statement_seconds, allowed.lock_seconds, allowed.idle_transaction_seconds)
-    engine = engine_for(url, pool_size=pool_size, application_name=application_name, time_outs=time_outs)
+    engine = engine_for(
+        url,
+        pool_size=pool_size,
+        application_name=application_name,
+        time_outs=time_outs,
+        connect_seconds=connect_seconds,
+    )
     try:
         with explained_refusals(engine):
             if configured is not None:

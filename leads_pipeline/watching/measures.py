@@ -4,16 +4,15 @@
 ``config.measure_names``, and its question in ``watching.readings``. Keep out: what follows from a value.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 import sqlalchemy as sa
 
 from leads_pipeline.clock import Clock
 from leads_pipeline.config import Settings
-from leads_pipeline.storage.database import is_unavailable, unavailable
+from leads_pipeline.storage.database import is_unavailable, unavailable, with_statement_limit
 from leads_pipeline.telemetry import get_logger
 from leads_pipeline.watching import readings
 from leads_pipeline.watching.readings import Measured, Reader, Reading
@@ -152,16 +151,19 @@ def take_measures(
 ) -> Measures:
     """Take the measures that are named, or all.
 
-    Each question is a transaction of its own, whose statements end after ``statement_seconds``: one that fails or is
-    slow leaves its measures out, and no others. After ``all_seconds`` no other is asked.
+    Each question is a transaction of its own, whose statements end after ``statement_seconds``, as does an answer of
+    Redis: one that fails or is slow leaves its measures out, and no others. After ``all_seconds`` all of it has ended.
 
     Raises:
         DatabaseUnavailable: the database cannot be reached; then nothing can be measured.
     """
     asked = [name for name in MEASURES if names is None or name in names]
     ends = clock.monotonic() + all_seconds
-    limited = _limited(engine, lambda: min(statement_seconds, ends - clock.monotonic()))
-    reader = Reader(limited, settings, clock, clock.now())
+
+    def seconds() -> float:
+        return min(statement_seconds, ends - clock.monotonic())
+
+    reader = Reader(with_statement_limit(engine, seconds), settings, clock, clock.now(), seconds)
     found: dict[str, list[Measured]] = {name: [] for name in asked}
     failed: dict[str, str] = {}
     for reading in sorted(dict.fromkeys(MEASURES[name].reading for name in asked), key=lambda item: item in _HEAVY):
@@ -189,16 +191,3 @@ def _is_away(error: Exception) -> bool:
     if not isinstance(error, sa.exc.DBAPIError):
         return False
     return getattr(error.orig, "sqlstate", None) != _TOO_LONG and is_unavailable(error)
-
-
-def _limited(engine: sa.Engine, seconds: Callable[[], float]) -> sa.Engine:
-    """The engine, with transactions whose statements end after so long. Its connections are the same."""
-    limited = engine.execution_options()
-
-    @sa.event.listens_for(limited, "begin")
-    def _limit(connection: sa.Connection) -> None:
-        cursor: Any = connection.connection.cursor()
-        cursor.execute(f"set local statement_timeout = {max(1, round(1000 * seconds()))}")  # 0 would be without end
-        cursor.close()
-
-    return limited

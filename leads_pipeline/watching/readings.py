@@ -67,12 +67,13 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """What a reading is given."""
+    """What a reading is given. ``seconds``: for how long anything else than ``engine`` may keep it waiting now."""
 
     engine: sa.Engine
     settings: Settings
     clock: Clock
     now: datetime
+    seconds: Callable[[], float]
 
 
 Reading = Callable[[Reader], Iterable[Measured]]
@@ -82,7 +83,7 @@ def queues(reader: Reader) -> Iterator[Measured]:
     """What waits in front of every stage, in PostgreSQL and in Redis."""
     with reader.engine.connect() as connection:
         found = measurements.queues(connection)
-    for queue in with_buffered(found, redis_depths(reader.settings)):
+    for queue in with_buffered(found, redis_depths(reader.settings, seconds=reader.seconds())):
         about = {"tenant": queue.tenant, "lane": str(queue.lane), "stage": str(queue.stage)}
         yield Measured("queue_depth", queue.waiting, **about)
         yield Measured("oldest_seconds", queue.oldest_seconds(reader.now), **about)
@@ -227,7 +228,8 @@ def buffer(reader: Reader) -> Iterator[Measured]:
     gauge = gauge_for(reader.settings, database_url=str(reader.engine.url), clock=reader.clock)
     with reader.engine.connect() as connection:
         depths = PostgresBuffer(reader.engine).depths(connection)
-    yield Measured("buffer_fullness", gauge.measured([*depths, *redis_depths(reader.settings)]).fill.worst)
+    depths += redis_depths(reader.settings, seconds=reader.seconds())
+    yield Measured("buffer_fullness", gauge.measured(depths).fill.worst)
 
 
 def disk(reader: Reader) -> Iterator[Measured]:

@@ -92,6 +92,7 @@ def _settings(directory: Path) -> Settings:
             }
         },
         "capture": {"port": free_port()},
+        "metrics": {"port": free_port()},
         "verification": {"mx": {"enabled": False}},
     }
     path = directory / "leads.yaml"

@@ -169,6 +169,7 @@ def test_one_daemon_and_one_that_tells_metrics_and_a_door_of_least_privilege():
         assert deployments["leads-daemon"]["spec"]["replicas"] == 1
         assert deployments["leads-daemon"]["spec"]["strategy"] == {"type": "Recreate"}
         assert deployments["leads-metrics"]["spec"]["replicas"] == 1
+        assert deployments["leads-metrics"]["spec"]["strategy"] == {"type": "Recreate"}
         [door] = deployments["leads-capture"]["spec"]["template"]["spec"]["containers"]
         assert door["envFrom"] == [{"secretRef": {"name": "leads-capture"}}]
     assert not any(item["kind"] == "Secret" for overlay in OVERLAYS for item in built(overlay))

@@ -27,6 +27,7 @@ destinations:
     base_url: http://127.0.0.1:{sandbox_port}
     token: {{env: LEADS_E2E_TOKEN}}
 capture: {{port: {capture_port}}}
+metrics: {{port: {metrics_port}}}
 """
 
 
@@ -37,6 +38,7 @@ class Checkout:
     config: Path
     capture_port: int
     sandbox_port: int
+    metrics_port: int
 
     @property
     def state(self) -> Path:
@@ -66,7 +68,7 @@ class Checkout:
 def checkout(tmp_path: Path) -> Iterator[Checkout]:
     """A user's directory with a leads.yaml. Its servers are removed afterwards."""
     config = tmp_path / "leads.yaml"
-    ports = {"sandbox_port": free_port(), "capture_port": free_port()}
+    ports = {"sandbox_port": free_port(), "capture_port": free_port(), "metrics_port": free_port()}
     config.write_text(CONFIG.format(**ports), encoding="utf-8")
     made = Checkout(config, **ports)
     yield made

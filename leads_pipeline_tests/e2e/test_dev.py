@@ -52,6 +52,9 @@ def test_a_posted_lead_reaches_the_crm_by_itself_and_a_signal_ends_everything(ch
         example = re.search(r"Example form +(http://\S+)", text)
         assert example is not None, text
         assert "Posts as website of acme." in httpx.get(example[1]).text
+        metrics = re.search(r"Metrics +(http://\S+)", text)
+        assert metrics is not None, text
+        assert 'leads_metrics_part_ok{part="queues"} 1.0' in httpx.get(metrics[1], timeout=30).text
         curl = text[text.index("curl") : text.index("\n\nThen")].replace("\\\n", " ")
         answer = subprocess.run(["bash", "-c", curl], capture_output=True, text=True, check=True, timeout=30)
         lead_id = json.loads(answer.stdout)["lead_id"]

@@ -72,6 +72,17 @@ def test_each_process_finds_the_same_configuration_and_compiles_what_it_imports(
     assert (environment["DAGSTER_DISABLE_TELEMETRY"], environment["DO_NOT_TRACK"]) == ("yes", "1")
 
 
+def test_metrics_are_served_beside_dagster_at_the_port_of_leads_yaml(tmp_path: Path):
+    stack = Stack(parse_settings(LEADS_YAML + "metrics: {port: 9555}\n", path=tmp_path / "leads.yaml"))
+    environment = stack.environment()
+
+    assert stack.metrics_url == "http://127.0.0.1:9555"
+    assert "metrics" in [service.name for service in stack.services(environment, dagster=True)]
+    assert stack.ports(dagster=True)[9555] == "metrics.port in leads.yaml"
+    assert 9555 not in stack.ports(dagster=False)
+    assert "metrics" not in [service.name for service in stack.services(environment, dagster=False)]
+
+
 VERIFICATION = """
 verification:
   mx: {enabled: true, resolvers: ["127.0.0.1:8053", "192.0.2.53"]}

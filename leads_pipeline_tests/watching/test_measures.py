@@ -1,5 +1,6 @@
 """Every measure is taken from rows that a pipeline leaves, and one that cannot be taken leaves the others alone."""
 
+import socket
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from leads_pipeline.buffer.redis_connection import ANSWER_SECONDS, connect
 from leads_pipeline.clock import FrozenClock
 from leads_pipeline.config import Settings, parse_settings
 from leads_pipeline.config.measure_names import MEASURE_NAMES, SHARES
@@ -328,6 +330,26 @@ def test_when_the_time_of_all_is_over_the_rest_is_named_and_the_heavy_ones_are_t
     assert found.of("queue_depth") == ()
     assert set(found.failed.values()) == {"OutOfTime"}
     assert {"rejection_rate", "bounce_rate", "opportunity_rate"} <= found.failed.keys() < MEASURES.keys()
+
+
+def test_a_redis_that_does_not_answer_is_given_up_as_early_as_a_statement(
+    engine: sa.Engine, tmp_state: Path, clock: FrozenClock, monkeypatch: pytest.MonkeyPatch
+):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("LEADS_REDIS_URL", f"redis://127.0.0.1:{silent.getsockname()[1]}/0")
+        text = LEADS_YAML + "buffer: {redis: {url: {env: LEADS_REDIS_URL}}}\n"
+        settings = parse_settings(text, path=tmp_state / "leads.yaml")
+        asked = ("queue_depth", "oldest_seconds", "buffer_fullness")
+        found = take_measures(engine, settings=settings, clock=clock, names=asked, statement_seconds=0.5)
+    assert found.failed.keys() == set(asked)
+
+
+def test_redis_is_waited_for_no_longer_than_was_asked():
+    waited = [
+        connect("redis://127.0.0.1:9/0", seconds=seconds).connection_pool.connection_kwargs["socket_timeout"]
+        for seconds in (0.2, 60, None, -1)
+    ]
+    assert waited == [0.2, ANSWER_SECONDS, ANSWER_SECONDS, 0.001]
 
 
 def test_the_time_limit_does_not_stay_with_the_connection(engine: sa.Engine, take: Any):

@@ -6,6 +6,7 @@ from datetime import timedelta
 from leads_pipeline.domain.ids import first_uuid7_at
 from leads_pipeline.domain.latency import EDGES, LAST_BUCKET, bounds, last_bucket_within
 from leads_pipeline.domain.outcomes import OutcomeKind
+from leads_pipeline.domain.stage import ALL_LANES, Stage
 from leads_pipeline.storage import day_counts
 from leads_pipeline.storage.latency import read_latencies
 from leads_pipeline.storage.measurements import queues
@@ -22,7 +23,7 @@ _LAST = [last_bucket_within(bound) for bound in LATENCY_BOUNDS]
 _QUEUE_LEADS = Family(
     "leads_queue_leads",
     Kind.GAUGE,
-    "What waits in front of a stage: leads; contacts in front of golden_contacts and crm_sync_batches.",
+    "What waits in PostgreSQL in front of a stage: leads; contacts in front of golden_contacts and crm_sync_batches.",
     ("tenant", "lane", "stage"),
     ("queue_depth",),
 )
@@ -63,10 +64,20 @@ _LATENCY = Family(
 def _queues(scrape: Scrape) -> Iterator[Sample]:
     with scrape.engine.connect() as connection:
         found = queues(connection)
+    # Zeros where nothing waits, so that a graph falls to 0 and does not just end. Not of what may wait in Redis: nobody
+    # looks there.
+    stages = [stage for stage in Stage if stage is not Stage.RAW_LEADS or scrape.settings.buffer.redis is None]
+    waiting = {
+        (tenant, str(lane), str(stage)): (0.0, 0.0)
+        for tenant in scrape.settings.tenants
+        for lane in ALL_LANES
+        for stage in stages
+    }
     for queue in found:
-        labels = (queue.tenant, str(queue.lane), str(queue.stage))
-        yield _QUEUE_LEADS.name, labels, queue.waiting
-        yield _QUEUE_AGE.name, labels, queue.oldest_seconds(scrape.now)
+        waiting[queue.tenant, str(queue.lane), str(queue.stage)] = (queue.waiting, queue.oldest_seconds(scrape.now))
+    for labels, (leads, oldest_seconds) in waiting.items():
+        yield _QUEUE_LEADS.name, labels, leads
+        yield _QUEUE_AGE.name, labels, oldest_seconds
 
 
 def _counts(scrape: Scrape) -> Iterator[Sample]:

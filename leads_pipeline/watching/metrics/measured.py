@@ -11,7 +11,7 @@ from leads_pipeline.watching.metrics.vocabulary import Family, Kind, Part, Sampl
 
 _LABELS = ("tenant", "lane", "stage", "destination", "source")
 
-# One question; and all of them together: what is not asked by then is told as not taken.
+# One question; and all of them together, if so much is left: what has no answer by then is told as not taken.
 _QUESTION_SECONDS, _ALL_SECONDS = 2.0, 6.0
 
 _MEASURED = Family(
@@ -27,24 +27,18 @@ _TAKEN = Family(
 
 
 def _measured(scrape: Scrape) -> Iterator[Sample]:
-    until = scrape.clock.monotonic() + _ALL_SECONDS
-    for reading in dict.fromkeys(kind.reading for kind in MEASURES.values()):
-        names = [name for name, kind in MEASURES.items() if kind.reading is reading]
-        if scrape.clock.monotonic() > until:
-            yield from ((_TAKEN.name, (name,), 0.0) for name in names)
-            continue
-        found = take_measures(
-            scrape.engine,
-            settings=scrape.settings,
-            clock=scrape.clock,
-            names=names,
-            statement_seconds=_QUESTION_SECONDS,
-        )
-        for name in names:
-            values = found.of(name)
-            yield _TAKEN.name, (name,), float(values is not None)
-            for item in values or ():
-                yield _MEASURED.name, (name, *(getattr(item, label) or "" for label in _LABELS)), item.value
+    found = take_measures(
+        scrape.engine,
+        settings=scrape.settings,
+        clock=scrape.clock,
+        statement_seconds=_QUESTION_SECONDS,
+        all_seconds=min(_ALL_SECONDS, scrape.seconds_left()),
+    )
+    for name in MEASURES:
+        values = found.of(name)
+        yield _TAKEN.name, (name,), float(values is not None)
+        for item in values or ():
+            yield _MEASURED.name, (name, *(getattr(item, label) or "" for label in _LABELS)), item.value
 
 
 PARTS = (Part("measured", (_MEASURED, _TAKEN), _measured, kept_seconds=60.0),)

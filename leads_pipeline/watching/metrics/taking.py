@@ -2,7 +2,7 @@
 
 What was taken is told for some seconds to whoever asks, so that several Prometheus servers cost as much as one. A part
 that failed is left alone for a while, so that a slow one does not make every scrape slow; an end is put to all of them
-together before Prometheus would lose patience.
+together before Prometheus would lose patience: no statement gets more time than is left.
 """
 
 import threading
@@ -18,7 +18,7 @@ from leads_pipeline.clock import Clock
 from leads_pipeline.config import Settings
 from leads_pipeline.errors import DatabaseUnavailable
 from leads_pipeline.exposition import as_text
-from leads_pipeline.storage.database import is_unavailable
+from leads_pipeline.storage.database import is_unavailable, with_statement_limit
 from leads_pipeline.telemetry import get_logger
 from leads_pipeline.watching.metrics import delivery, flow, measured, promises, verification
 from leads_pipeline.watching.metrics.vocabulary import Family, Kind, Part, Sample, Scrape, as_metrics
@@ -27,8 +27,9 @@ PARTS: tuple[Part, ...] = (*promises.PARTS, *flow.PARTS, *delivery.PARTS, *verif
 
 # For so long an answer is given again.
 KEPT_SECONDS = 5.0
-# One statement of a part; and all parts together: Prometheus' own patience is 10 s.
-STATEMENT_SECONDS, ALL_SECONDS = 3.0, 8.0
+# One statement of a part; and all parts together: Prometheus' own patience is 10 s. A server that does not answer a
+# connection costs the rest, once: the other parts are not tried.
+STATEMENT_SECONDS, ALL_SECONDS, CONNECT_SECONDS = 3.0, 7.0, 2
 # For so long a part that failed is left alone.
 REST_SECONDS = 60.0
 
@@ -79,19 +80,23 @@ class PipelineMetrics:
         """Read every part that is not resting."""
         now = self.clock.now()
         day = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-        scrape = Scrape(self.engine, self.settings, self.clock, now, day)
+        ends = self.clock.monotonic() + ALL_SECONDS
+
+        def seconds_left() -> float:
+            return ends - self.clock.monotonic()
+
+        engine = with_statement_limit(self.engine, lambda: min(STATEMENT_SECONDS, seconds_left()))
+        scrape = Scrape(engine, self.settings, self.clock, now, day, seconds_left)
         if day != self._day:
             self._day = day
             self._highest.clear()
-        began = self.clock.monotonic()
         fine = GaugeMetricFamily(PART_OK.name, PART_OK.text, labels=PART_OK.labels)
         took = GaugeMetricFamily(PART_SECONDS.name, PART_SECONDS.text, labels=PART_SECONDS.labels)
         metrics: list[Metric] = []
         missing: list[str] = []
         for part in self.parts:
             at = self.clock.monotonic()
-            out_of_time = at - began > ALL_SECONDS
-            read = None if out_of_time or self._rests.get(part.name, at) > at else self._read(part, scrape)
+            read = self._read(part, scrape) if seconds_left() > 0 and self._rests.get(part.name, at) <= at else None
             fine.add_metric([part.name], float(read is not None))
             took.add_metric([part.name], self.clock.monotonic() - at)
             metrics += read or []
@@ -111,8 +116,12 @@ class PipelineMetrics:
         try:
             read = as_metrics(part.families, self._never_less(part, part.read(scrape)))
         except Exception as error:  # noqa: BLE001 - whatever fails in one part must not take the others with it
-            rest = KEPT_SECONDS if _is_gone(error) else REST_SECONDS
-            self._rests[part.name] = self.clock.monotonic() + rest
+            at = self.clock.monotonic()
+            if _is_gone(error):  # the others would wait for it as long
+                gone_until = at + KEPT_SECONDS
+                self._rests = {item.name: max(gone_until, self._rests.get(item.name, at)) for item in self.parts}
+            else:
+                self._rests[part.name] = at + REST_SECONDS
             get_logger(__name__).warning("metrics_part_failed", part=part.name, error=type(error).__name__)
             return None
         self._kept[part.name] = (self.clock.monotonic() + part.kept_seconds, read)
@@ -129,7 +138,6 @@ class PipelineMetrics:
 
 def _is_gone(error: Exception) -> bool:
     """Whether there was no server to answer: it may be back any moment, and was not troubled."""
-    original = getattr(error, "orig", None) or error
-    return isinstance(error, DatabaseUnavailable) or (
-        getattr(original, "sqlstate", None) is None and is_unavailable(error)
-    )
+    told: BaseException = error.__cause__ or error if isinstance(error, DatabaseUnavailable) else error
+    original = getattr(told, "orig", None) or told
+    return getattr(original, "sqlstate", None) is None and is_unavailable(told)

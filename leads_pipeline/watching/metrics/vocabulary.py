@@ -49,13 +49,17 @@ Sample = tuple[str, tuple[str, ...], float | Buckets]
 
 @dataclass(frozen=True, slots=True)
 class Scrape:
-    """What a part is told. ``engine``'s statements end early; ``day`` is when counters began."""
+    """What a part is told. ``day`` is when counters began.
+
+    ``engine``'s statements end early, and with the scrape. ``seconds_left``: of the scrape, for what is still to do.
+    """
 
     engine: sa.Engine
     settings: Settings
     clock: Clock
     now: datetime
     day: datetime
+    seconds_left: Callable[[], float]
 
 
 @dataclass(frozen=True, slots=True)

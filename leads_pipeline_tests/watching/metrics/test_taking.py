@@ -14,12 +14,15 @@ from leads_pipeline.config import Settings, parse_settings
 from leads_pipeline.config.measure_names import MEASURE_NAMES
 from leads_pipeline.domain.latency import bucket_of
 from leads_pipeline.domain.stage import Lane
-from leads_pipeline.storage.database import TimeOuts, engine_for
+from leads_pipeline.storage.database import TimeOuts, engine_for, translated_errors, with_statement_limit
+from leads_pipeline.watching.metrics import flow
 from leads_pipeline.watching.metrics.taking import (
+    ALL_SECONDS,
     FAMILIES,
     KEPT_SECONDS,
     PARTS,
     REST_SECONDS,
+    STATEMENT_SECONDS,
     PipelineMetrics,
     with_short_statements,
 )
@@ -49,30 +52,30 @@ def fill(engine: sa.Engine, clock: FrozenClock) -> None:
     """Something of everything that metrics tell."""
     now = clock.now()
     with engine.begin() as connection:
-        flow = Flow(connection, now)
-        flow.one_of_each()
+        rows = Flow(connection, now)
+        rows.one_of_each()
         counts = {"real_time": {str(bucket_of(0.7)): 3, str(bucket_of(59)): 2, str(bucket_of(1e9)): 1}}
-        flow.insert("latency_measurements", stage="raw_leads", counts=counts, measured_at=now)
-        flow.insert("latency_histograms", lane="real_time", stage="raw_leads", destination="", bucket=bucket_of(0.7),
+        rows.insert("latency_measurements", stage="raw_leads", counts=counts, measured_at=now)
+        rows.insert("latency_histograms", lane="real_time", stage="raw_leads", destination="", bucket=bucket_of(0.7),
                     began_at=now - timedelta(hours=1), span_seconds=60, leads=10)  # fmt: skip
-        flow.insert("crm_sync_batches", destination="hubspot", lane="real_time", records=5, delivered=3, retried=1,
+        rows.insert("crm_sync_batches", destination="hubspot", lane="real_time", records=5, delivered=3, retried=1,
                     dead=1, http_status=207, sent_at=now, answered_at=now)  # fmt: skip
-        flow.insert("crm_sync_batches", destination="hubspot", throttled=True, http_status=429, answered_at=now)
+        rows.insert("crm_sync_batches", destination="hubspot", throttled=True, http_status=429, answered_at=now)
         newest = connection.execute(sa.text("select max(batch_id::text)::uuid from crm_sync_batches")).scalar_one()
-        flow.insert("sync_attempts", batch_id=newest, destination="hubspot", verdict="delivered")
-        flow.insert("verification_requests", kind="mx", tier="full", requested_at=now - timedelta(minutes=1))
-        flow.insert("circuit_breakers", name="crm:hubspot", state="open", next_probe_at=now + timedelta(minutes=1))
+        rows.insert("sync_attempts", batch_id=newest, destination="hubspot", verdict="delivered")
+        rows.insert("verification_requests", kind="mx", tier="full", requested_at=now - timedelta(minutes=1))
+        rows.insert("circuit_breakers", name="crm:hubspot", state="open", next_probe_at=now + timedelta(minutes=1))
         burns = [{"window_seconds": 3600, "burn": 15.5, "threshold": 14.4, "events": 900}]
-        flow.insert("slo_verdicts", slo="delivered_in_time", tenant="acme", lane="", verdict="burning", good=99, bad=1,
+        rows.insert("slo_verdicts", slo="delivered_in_time", tenant="acme", lane="", verdict="burning", good=99, bad=1,
                     value=0.99, budget_left=-0.5, burn_rates=burns, evaluated_at=now)  # fmt: skip
-        flow.insert("quality_gates", gate="duplicate_contacts", tenant="acme", lane="", closed=True,
+        rows.insert("quality_gates", gate="duplicate_contacts", tenant="acme", lane="", closed=True,
                     until=now + timedelta(minutes=5))  # fmt: skip
-        flow.insert("policy_actions", policy="more_hands", action="scale_workers", parameters={"workers": 4},
+        rows.insert("policy_actions", policy="more_hands", action="scale_workers", parameters={"workers": 4},
                     tenant=None, target="", ends_at=now + timedelta(minutes=5))  # fmt: skip
-        flow.insert("policy_states", policy="more_hands", state="acting", evaluated_at=now)
-        flow.insert("outcomes", kind="hard_bounce")
-        flow.insert("alerts", source="slo", severity="page", facts=[], opened_at=now)
-        flow.insert("alert_notices", channel="oncall", state="waiting", created_at=now - timedelta(minutes=2))
+        rows.insert("policy_states", policy="more_hands", state="acting", evaluated_at=now)
+        rows.insert("outcomes", kind="hard_bounce")
+        rows.insert("alerts", source="slo", severity="page", facts=[], opened_at=now)
+        rows.insert("alert_notices", channel="oncall", state="waiting", created_at=now - timedelta(minutes=2))
 
 
 def test_a_scrape_tells_what_waits_what_came_and_what_became_of_it(metrics, engine, clock):
@@ -149,18 +152,19 @@ def test_an_empty_database_tells_zeros_for_what_is_configured(metrics):
     assert value(text, "leads_captured_total", tenant="globex", source="website", lane="real_time") == 0
     assert value(text, "leads_scale_workers") == 1
     assert value(text, "leads_dead_contacts", tenant="globex", destination="hubspot") == 0
-    assert value(text, "leads_queue_leads") is None
+    empty = {"tenant": "globex", "lane": "batch", "stage": "raw_leads"}
+    assert value(text, "leads_queue_leads", **empty) == value(text, "leads_queue_oldest_seconds", **empty) == 0
     assert value(text, "leads_slo_evaluated_timestamp_seconds") is None
 
 
 def test_an_order_that_has_run_out_or_ended_raises_no_scale(metrics, engine, clock):
     now = clock.now()
     with engine.begin() as connection:
-        flow = Flow(connection, now)
+        rows = Flow(connection, now)
         order = {"action": "scale_workers", "parameters": {"workers": 9}, "tenant": None}
-        flow.insert("policy_actions", policy="a", ends_at=now, **order)
-        flow.insert("policy_actions", policy="b", ends_at=now + timedelta(hours=1), ended_at=now, **order)
-        flow.insert("policy_actions", policy="c", ends_at=now + timedelta(hours=1),
+        rows.insert("policy_actions", policy="a", ends_at=now, **order)
+        rows.insert("policy_actions", policy="b", ends_at=now + timedelta(hours=1), ended_at=now, **order)
+        rows.insert("policy_actions", policy="c", ends_at=now + timedelta(hours=1),
                     **{**order, "parameters": {"workers": 9, "dry_run": True}})  # fmt: skip
     assert value(metrics.text(), "leads_scale_workers") == 1
 
@@ -242,6 +246,38 @@ def test_a_slow_statement_is_ended_by_the_server_and_only_its_part_is_missing(da
     assert value(text, "leads_scale_workers") == 1
 
 
+def test_a_statement_that_took_too_long_is_no_database_that_is_gone(engine, settings, clock):
+    def crawl(scrape: Scrape) -> Iterable[Sample]:
+        short = with_statement_limit(scrape.engine, lambda: 0.1)
+        with translated_errors("crawling"), short.connect() as connection:
+            connection.execute(sa.text("select pg_sleep(30)"))
+        return []
+
+    crawling = Part("crawling", (Family("leads_crawling", Kind.GAUGE, "x"),), crawl)
+    metrics = PipelineMetrics(engine, settings, clock, parts=(crawling, *flow.PARTS))
+    metrics.text()
+
+    assert metrics.missing == ("crawling",)
+
+
+def test_no_part_is_given_more_time_than_is_left_of_the_scrape(engine, settings, clock):
+    left: list[float] = []
+
+    def slow(scrape: Scrape) -> Iterable[Sample]:
+        with scrape.engine.connect() as connection:
+            shown = connection.execute(sa.text("select current_setting('statement_timeout')::interval")).scalar_one()
+        left.append(shown.total_seconds())
+        clock.advance(ALL_SECONDS * 0.4)
+        return []
+
+    named = [Part(name, (Family(f"leads_{name}", Kind.GAUGE, "x"),), slow) for name in ("a", "b", "c", "d")]
+    metrics = PipelineMetrics(engine, settings, clock, parts=named)
+    metrics.text()
+
+    assert left == [STATEMENT_SECONDS, STATEMENT_SECONDS, pytest.approx(ALL_SECONDS * 0.2)]
+    assert metrics.missing == ("d",)
+
+
 def test_without_a_database_a_scrape_says_so_and_the_next_one_finds_it_again(engine, database_url, settings, clock):
     gone = engine_for(database_url.rpartition(":")[0] + ":9/nothing")
     metrics = PipelineMetrics(gone, settings, clock)
@@ -264,6 +300,25 @@ def test_whoever_asks_again_within_seconds_is_told_the_same_and_costs_nothing(me
 
     clock.advance(KEPT_SECONDS)
     assert metrics.text() != first
+
+
+def test_a_queue_is_told_as_zero_once_it_is_empty_again_but_not_where_redis_may_hold_something(
+    metrics, engine, clock, tmp_path
+):
+    queue = {"tenant": "acme", "lane": "real_time", "stage": "validated_leads"}
+    with engine.begin() as connection:
+        Flow(connection, clock.now()).at_validation()
+    assert value(metrics.text(), "leads_queue_leads", **queue) == 1
+    with engine.begin() as connection:
+        connection.execute(sa.text("delete from pending"))
+    clock.advance(KEPT_SECONDS)
+    assert value(metrics.text(), "leads_queue_leads", **queue) == 0
+
+    redis = "buffer: {redis: {url: {env: LEADS_REDIS_URL}}}\n"
+    settings = parse_settings(LEADS_YAML + redis, path=tmp_path / "leads.yaml")
+    text = PipelineMetrics(engine, settings, clock, parts=flow.PARTS).text()
+    assert value(text, "leads_queue_leads", **queue) == 0
+    assert value(text, "leads_queue_leads", stage="raw_leads") is None
 
 
 def test_a_strange_name_of_a_tenant_stays_one_label(metrics, engine, clock):
@@ -299,10 +354,10 @@ def test_a_provider_tells_what_it_was_asked_cost_and_whether_it_can_be_asked(eng
     monkeypatch.setenv("LEADS_BOUNCE_KEY", "k")
     now = clock.now()
     with engine.begin() as connection:
-        flow = Flow(connection, now)
+        rows = Flow(connection, now)
         for day, calls in ((now.date(), 3), (now.date() - timedelta(days=40), 4)):
-            flow.insert("verification_spend", provider="bounce", day=day, calls=calls, lookups=6, cost_micros=3_000_000)
-        flow.insert("verification_calls", provider="bounce", outcome="throttled", sent_at=now, answered_at=now)
+            rows.insert("verification_spend", provider="bounce", day=day, calls=calls, lookups=6, cost_micros=3_000_000)
+        rows.insert("verification_calls", provider="bounce", outcome="throttled", sent_at=now, answered_at=now)
     metrics = PipelineMetrics(engine, settings, clock)
 
     def told(name: str, **labels: str) -> float | None:
