@@ -168,6 +168,7 @@ def require_command(line: str) -> None:
 def test_every_alert_opens_a_page_that_is_there() -> None:
     named = {
         *alert_sensors.CHECK_PLAYBOOKS.values(),
+        *alert_sensors.DELIVERY_PLAYBOOKS.values(),
         alert_sensors.DEFAULT_PLAYBOOK,
         promises.DEFAULT_PLAYBOOK,
         rules.DEFAULT_PLAYBOOK,

@@ -128,6 +128,8 @@ def rate_of(found: dict[str, Any], queue: dict[str, Any]) -> float | None:
 
 def trouble_lines(found: dict[str, Any], now: datetime) -> Iterator[str]:
     """What is not as it should be, and what was done about it, the worst first."""
+    from leads_pipeline.domain.burn_rate import budget_in_words
+
     for item in found["alerts"][:ALERTS_SHOWN]:
         colour = "red" if item["severity"] == "page" else "yellow"
         playbook = f"; docs/playbooks/{item['playbook']}.md" if item["playbook"] else ""
@@ -135,7 +137,7 @@ def trouble_lines(found: dict[str, Any], now: datetime) -> Iterator[str]:
     if (more := len(found["alerts"]) - ALERTS_SHOWN) > 0:
         yield f"and {more} more: `leads alerts list`"
     for item in found["promises_not_kept"]:
-        left = "" if item["budget_left"] is None else f", {item['budget_left']:.0%} of its budget left"
+        left = "" if item["budget_left"] is None else f", its budget {budget_in_words(item['budget_left'])}"
         yield f"[red]promise {item['slo']}{_about(item)} is {item['verdict']}[/] since {_age(item['since'], now)}{left}"
     for item in found["closed_gates"]:
         by = f" by {item['ruled_by']}" if item["ruled_by"] else ""

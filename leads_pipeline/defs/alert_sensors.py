@@ -14,6 +14,7 @@ from leads_pipeline.defs.runs import FINISHED, GIVEN_UP_AFTER
 from leads_pipeline.defs.shield import shielded
 from leads_pipeline.domain.alerting import Health, Observation, Trouble
 from leads_pipeline.domain.severity import Severity
+from leads_pipeline.domain.stage import Stage
 from leads_pipeline.flows import FlowContext
 from leads_pipeline.steps.raised_alerts import note_observations, raise_alerts
 from leads_pipeline.steps.sent_alerts import send_alerts
@@ -47,6 +48,8 @@ CHECK_PLAYBOOKS = {
     "verified_in_time": "verification-outage",
     "verification_budget": "verification-outage",
 }
+# Of deliveries a check of the same name is about a CRM, not about the chain before it.
+DELIVERY_PLAYBOOKS = {**CHECK_PLAYBOOKS, "oldest_pending": "deliveries-late"}
 DEFAULT_PLAYBOOK = "stuck-run"
 
 
@@ -133,7 +136,7 @@ def checks_seen(instance: dg.DagsterInstance, checks: Sequence[dg.AssetCheckKey]
         if record is None or evaluation is None:  # never asked, or being asked now
             found.append(Observation(key, Health.UNKNOWN))
         elif not evaluation.passed and evaluation.severity is dg.AssetCheckSeverity.ERROR:
-            found.append(Observation.of(key, _failed_check(check, record.create_timestamp)))
+            found.append(Observation.of(key, failed_check(check, record.create_timestamp)))
         else:
             found.append(Observation(key, Health.WELL))
     return found
@@ -151,14 +154,16 @@ def _failing(job: str, in_a_row: int, last: dg.RunRecord) -> Trouble:
     return Trouble(severity, f"Runs of the job {job} fail", tuple(facts), "stuck-run", "leads runs list")
 
 
-def _failed_check(check: dg.AssetCheckKey, failed_at: float) -> Trouble:
+def failed_check(check: dg.AssetCheckKey, failed_at: float) -> Trouble:
+    """What is told of a check that failed at an instant, and which page it opens."""
     asset = check.asset_key.to_user_string()
     facts = (
         ("what was found", f"in Dagster: the asset {asset}, its check {check.name}"),
         ("last failed", f"{datetime.fromtimestamp(failed_at, tz=UTC):%Y-%m-%d %H:%M:%S} UTC"),
     )
     title = f"The check {check.name} of {asset} fails"
-    playbook = CHECK_PLAYBOOKS.get(check.name, DEFAULT_PLAYBOOK)
+    playbooks = DELIVERY_PLAYBOOKS if asset == Stage.CRM_SYNC_BATCHES else CHECK_PLAYBOOKS
+    playbook = playbooks.get(check.name, DEFAULT_PLAYBOOK)
     return Trouble(Severity.TICKET, title, facts, playbook, "leads status")
 
 

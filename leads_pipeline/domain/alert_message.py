@@ -84,7 +84,7 @@ def _facts(story: Story) -> list[str]:
 
 def _did(story: Story) -> str:
     if not story.actions:
-        return "The system has done nothing about it by itself: no rule acts and no gate is closed."
+        return "No rule acts and no gate is closed; what the system does without them, the playbook says."
     shown = [*story.actions[:_MOST_ACTIONS]]
     if len(story.actions) > _MOST_ACTIONS:
         shown.append(f"and {len(story.actions) - _MOST_ACTIONS} more: leads policy list")

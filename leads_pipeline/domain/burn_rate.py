@@ -158,6 +158,11 @@ def budget_left(events: Events, *, share: float) -> float | None:
     return 1.0 - burn_rate(events, share=share)
 
 
+def budget_in_words(left: float) -> str:
+    """A share of an error budget for people: ``40 % left``, and of one that is more than spent how many times."""
+    return f"{100 * left:.0f} % left" if left >= 0 else f"spent {1 - left:.1f} times over"
+
+
 def budget_spent_by(alert: BurnAlert, *, period: timedelta) -> float:
     """The share of a period's budget that is spent when ``alert`` begins: burn rate × window ÷ period."""
     return alert.burn * (alert.long / period)

@@ -33,6 +33,15 @@ class Requests:
 
 
 @dataclass(frozen=True, slots=True)
+class Refused:
+    """A destination that has taken no request since ``since``: all so many were refused for its limit."""
+
+    destination: str
+    since: datetime
+    requests: int
+
+
+@dataclass(frozen=True, slots=True)
 class OpenLetters:
     """Dead letters of a tenant at a destination that wait for a person."""
 
@@ -68,6 +77,18 @@ _REQUESTS = sa.text(
     """
     select destination, count(*) as sent, count(*) filter (where throttled) as throttled
     from crm_sync_batches where sent_at >= :since and answered_at is not null
+    group by destination order by destination
+    """
+)
+_REFUSED = sa.text(
+    """
+    select destination, min(sent_at) as since, count(*) as requests
+    from (
+        select destination, sent_at, throttled,
+            max(sent_at) filter (where not throttled) over (partition by destination) as taken_at
+        from crm_sync_batches where sent_at >= :since and answered_at is not null
+    ) answered
+    where throttled and (taken_at is null or sent_at > taken_at)
     group by destination order by destination
     """
 )
@@ -110,6 +131,12 @@ def requests_since(connection: sa.Connection, since: datetime) -> list[Requests]
     """By destination, those that were answered."""
     rows = connection.execute(_REQUESTS, {"since": since})
     return [Requests(row.destination, row.sent, row.throttled) for row in rows]
+
+
+def refused_since(connection: sa.Connection, since: datetime) -> list[Refused]:
+    """By destination whose latest requests were all refused for its limit; looks no further back than ``since``."""
+    rows = connection.execute(_REFUSED, {"since": since})
+    return [Refused(row.destination, row.since, row.requests) for row in rows]
 
 
 def open_letters(connection: sa.Connection) -> list[OpenLetters]:

@@ -27,6 +27,12 @@ from leads_pipeline.verification.port import Outcome
 _REFUSED_WITHIN = timedelta(days=1)
 # After these a person must act.
 _FOR_A_PERSON = frozenset({Outcome.REFUSED, Outcome.OUT_OF_CREDIT})
+# What a breaker remembers of the last failure, in words.
+_FAILED_WITH: Mapping[str, str] = {
+    Outcome.BROKEN: "with an error of its own (broken)",
+    Outcome.NOT_SENT: "as it could not be reached (not_sent)",
+    Outcome.LOST: "as its answer was lost (lost)",
+}
 # These end by themselves.
 _BY_ITSELF = {"daily": "has answered as often as it does in a day", "paused": "asked for a pause"}
 
@@ -209,8 +215,9 @@ def _breaker_advice(provider: ProviderStanding, now: datetime) -> str:
         )
     if breaker.reason == Outcome.OUT_OF_CREDIT:
         return f"the account at {name} has no credit left{answered}: buy some; {again}"
+    last = _FAILED_WITH.get(breaker.reason or "", str(breaker.reason))
     return (
-        f"{name} failed {breaker.failures} times in a row, last {breaker.reason}: {again}. If it lasts, name another "
+        f"{name} failed {breaker.failures} times in a row, last {last}: {again}. If it lasts, name another "
         f"provider behind it under verification.{provider.kind} in leads.yaml"
     )
 

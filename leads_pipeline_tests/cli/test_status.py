@@ -56,7 +56,7 @@ def test_promises_gates_orders_and_alerts_stand_before_everything_else(
     assert shown.exit_code == 0, shown.output
     before, _waits, after = shown.output.partition("Nothing waits.")
     assert "alert, page: Deliveries are late, since 3 min; docs/playbooks/deliveries-late.md" in before
-    assert "promise in_time of acme is broken since 2.0 h, -50% of its budget left" in before
+    assert "promise in_time of acme is broken since 2.0 h, its budget spent 1.5 times over" in before
     assert "gate duplicate_contacts of acme is closed until" in before
     assert "rule crm-slow ordered pause_lane of batch until" in before
     assert "It was late" not in shown.output

@@ -129,7 +129,11 @@ def test_a_key_that_is_not_set_is_named_by_its_variable(leads: Leads, monkeypatc
     [
         ("refused", 401, "zerobounce refuses the key LEADS_ZEROBOUNCE_KEY, or what the account may do (HTTP 401)"),
         ("out_of_credit", 402, "the account at zerobounce has no credit left (HTTP 402): buy some"),
-        ("broken", 503, "zerobounce failed 7 times in a row, last broken: it is tried again at"),
+        (
+            "broken",
+            503,
+            "zerobounce failed 7 times in a row, last with an error of its own (broken): it is tried again at",
+        ),
     ],
 )
 def test_an_open_breaker_says_why_and_when_it_is_tried_again(

@@ -7,7 +7,7 @@ import pytest
 import sqlalchemy as sa
 
 from leads_pipeline.clock import FrozenClock
-from leads_pipeline.defs.alert_sensors import RUN, alerts_waiting, checks_seen, failures_seen, runs_seen
+from leads_pipeline.defs.alert_sensors import RUN, alerts_waiting, checks_seen, failed_check, failures_seen, runs_seen
 from leads_pipeline.domain.alerting import Health, Observation
 from leads_pipeline.domain.severity import Severity
 from leads_pipeline.flows import FlowContext
@@ -81,6 +81,14 @@ def test_a_check_that_fails_as_an_error_is_told_although_its_run_succeeds(
     assert (seen.key, seen.health) == ("check:leads:conservation", health)
     if seen.trouble is not None:
         assert seen.trouble.playbook == "conservation-broken"
+
+
+@pytest.mark.parametrize(
+    ("asset", "playbook"), [("deduped_leads", "leads-late"), ("crm_sync_batches", "deliveries-late")]
+)
+def test_what_waits_too_long_opens_the_page_of_where_it_waits(asset: str, playbook: str) -> None:
+    check = dg.AssetCheckKey(dg.AssetKey(asset), "oldest_pending")
+    assert failed_check(check, 0.0).playbook == playbook
 
 
 def test_the_sensors_tell_what_they_did(

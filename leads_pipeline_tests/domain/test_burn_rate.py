@@ -14,6 +14,7 @@ from leads_pipeline.domain.burn_rate import (
     Judgement,
     Objective,
     SloVerdict,
+    budget_in_words,
     budget_left,
     budget_spent_by,
     burn_rate,
@@ -220,3 +221,9 @@ def test_more_bad_events_never_make_a_verdict_better(good: int, bad: int, more: 
 def test_the_most_urgent_severity_is_found():
     assert most_urgent([Severity.TICKET, Severity.PAGE]) is Severity.PAGE
     assert most_urgent([]) is None
+
+
+def test_a_budget_is_told_by_what_is_left_and_one_that_is_overspent_by_how_often():
+    assert [budget_in_words(left) for left in (1.0, 0.4, 0.0, -0.4, -43.3)] == [
+        "100 % left", "40 % left", "0 % left", "spent 1.4 times over", "spent 44.3 times over",
+    ]  # fmt: skip

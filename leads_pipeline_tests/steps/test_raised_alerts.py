@@ -19,6 +19,7 @@ from leads_pipeline.storage.alerts import StoredAlert, list_alerts
 from leads_pipeline.storage.schema import policy_actions, slo_verdicts
 from leads_pipeline.watching import alert_sources
 from leads_pipeline_tests.conftest import LEADS_YAML
+from leads_pipeline_tests.defs.rows import insert
 
 ALERTS = """
 alerts:
@@ -283,6 +284,38 @@ def test_a_destination_that_does_not_answer_is_told_after_minutes(pipeline: Pipe
     pipeline.clock.advance(301)
     pipeline.look()
     assert [alert.playbook for alert in pipeline.open()] == ["deliveries-late"]
+
+
+def test_a_destination_that_refuses_every_request_for_its_limit_is_told_after_minutes_and_until_it_takes_one(
+    pipeline: Pipeline, engine: sa.Engine
+) -> None:
+    def request(*, throttled: bool) -> None:
+        now = pipeline.clock.now()
+        with engine.begin() as connection:
+            insert(connection, "crm_sync_batches", now=now, destination="hubspot", throttled=throttled, sent_at=now,
+                   answered_at=now, http_status=429 if throttled else 200)  # fmt: skip
+
+    def refused_for(minutes: int) -> None:
+        for _ in range(6 * minutes):
+            pipeline.clock.advance(10)
+            request(throttled=True)
+        pipeline.look()
+
+    request(throttled=False)
+    refused_for(5)
+    assert pipeline.open() == [], "a pause of seconds is what limits are for"
+    refused_for(1)
+    [alert] = pipeline.open()
+    assert (alert.title, alert.playbook) == (
+        "hubspot refuses every request for its rate limit: contacts wait", "crm-rate-limit",
+    )  # fmt: skip
+    assert dict(alert.facts)["refused for its limit"] == "each of the last 36 requests, for 5 min or longer"
+    pipeline.clock.advance(10)
+    request(throttled=False)
+    pipeline.look()
+    pipeline.clock.advance(301)
+    pipeline.look()
+    assert pipeline.open() == []
 
 
 @pytest.fixture

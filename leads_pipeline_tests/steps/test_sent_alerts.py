@@ -116,7 +116,7 @@ def test_a_message_says_what_is_wrong_since_when_and_what_to_open(desk: Desk, pa
     for told in (
         "within 60 s: 91.2 % (promised: 99 %)",
         "Since 2026-01-15 12:00 UTC",
-        "The system has done nothing about it by itself",
+        "No rule acts and no gate is closed",
         "Look: leads slo show delivered",
         "https://wiki.example.com/playbooks/deliveries-late.md",
         "leads alerts show ",

@@ -10,6 +10,7 @@ from leads_pipeline.domain.alerting import Health, Observation, Trouble
 from leads_pipeline.domain.severity import Severity
 from leads_pipeline.outbound.breaker import Breaker, BreakerState, read_breakers
 from leads_pipeline.outbound.limiter import WaitReason
+from leads_pipeline.storage.recent_counts import Refused, refused_since
 from leads_pipeline.watching.alert_sources.watch import Watch
 
 _TITLES = {
@@ -26,16 +27,21 @@ _NO_QUOTA = {
 def look_at_destinations(watch: Watch) -> Sequence[Observation]:
     """One observation a destination for whether it takes anything, and one for its quota."""
     settings, now = watch.settings, watch.now
+    outage = timedelta(minutes=settings.alerts.outage_minutes)
     with watch.engine.connect() as connection:
         breakers = {item.name: item for item in read_breakers(connection)}
         blocked = blocked_destinations(connection, settings.destinations)
+        # Further back than it takes, so that the pauses between requests cannot hide how long it lasts.
+        throttled = {
+            item.destination: item for item in refused_since(connection, now - 2 * outage - timedelta(minutes=1))
+        }
     parked = parked_now(watch.engine, settings=settings, now=now).destinations
     found = []
     for name in settings.destinations:
         breaker = breakers.get(breaker_name(name))
         broken = breaker is not None and breaker.state is not BreakerState.CLOSED
         if breaker is not None and broken:
-            seen = _broken(name, breaker, outage=timedelta(minutes=settings.alerts.outage_minutes), now=now)
+            seen = _broken(name, breaker, outage=outage, now=now)
         else:
             seen = Observation.of(_key(name), _mapping(name) if name in blocked else None)
         found.append(seen)
@@ -44,6 +50,8 @@ def look_at_destinations(watch: Watch) -> Sequence[Observation]:
             found.append(Observation(_quota_key(name), Health.UNKNOWN))
         elif limited is not None and limited.reason in _NO_QUOTA:
             found.append(_quota(name, limited.reason, limited.until, watch))
+        elif name in throttled:
+            found.append(_throttled(throttled[name], outage=outage, now=now))
         else:
             found.append(Observation(_quota_key(name), Health.WELL))
     return found
@@ -90,4 +98,17 @@ def _quota(name: str, reason: str, until: datetime, watch: Watch) -> Observation
         return Observation(_quota_key(name), Health.UNKNOWN)
     facts = (("reason", reason), ("goes on at", f"{until:%Y-%m-%d %H:%M} UTC, by itself"))
     title = f"{name} {_NO_QUOTA[reason]}: contacts wait"
+    return Observation.of(_quota_key(name), Trouble(Severity.TICKET, title, facts, "crm-rate-limit", "leads status"))
+
+
+def _throttled(refused: Refused, *, outage: timedelta, now: datetime) -> Observation:
+    """Pauses of seconds, one after the other, and nothing is taken between them: none of them is long by itself."""
+    name, lasting = refused.destination, now - refused.since
+    if lasting < outage:
+        return Observation(_quota_key(name), Health.UNKNOWN)
+    facts = (
+        ("refused for its limit", f"each of the last {refused.requests:,} requests, for {span(lasting)} or longer"),
+        ("meanwhile", "it is asked again after each pause that it wants; no attempt of a contact is spent"),
+    )
+    title = f"{name} refuses every request for its rate limit: contacts wait"
     return Observation.of(_quota_key(name), Trouble(Severity.TICKET, title, facts, "crm-rate-limit", "leads status"))

@@ -9,6 +9,7 @@ from leads_pipeline.config import Settings
 from leads_pipeline.config.objectives import ObjectiveSettings, span_in_words
 from leads_pipeline.domain.alert_message import span
 from leads_pipeline.domain.alerting import Health, Observation, Trouble
+from leads_pipeline.domain.burn_rate import budget_in_words
 from leads_pipeline.domain.severity import Severity
 from leads_pipeline.storage.schema import slo_verdicts
 from leads_pipeline.watching.alert_sources.watch import Watch
@@ -93,10 +94,7 @@ def _facts(row: sa.Row[tuple[object, ...]], promise: ObjectiveSettings, *, now: 
     if row.good or row.bad:
         facts.append(("counted", f"{row.bad:,} bad of {row.good + row.bad:,}"))
     if row.budget_left is not None:
-        left = (
-            f"{100 * row.budget_left:.0f} % left" if row.budget_left >= 0 else f"overspent to {-row.budget_left:.1f}×"
-        )
-        facts.append(("error budget", left))
+        facts.append(("error budget", budget_in_words(row.budget_left)))
     burning = [rate for rate in row.burn_rates or () if rate.get("burning")]
     if burning:
         worst = max(burning, key=lambda rate: rate["burn"] / rate["threshold"])

@@ -48,7 +48,9 @@ def _stopped(each: ProviderStanding, *, outage: timedelta, now: datetime) -> str
     if each.breaker.reason in _FOR_A_PERSON:
         return "refuses us" if each.breaker.reason == Outcome.REFUSED else "has no credit left for us"
     lasting = now - (each.breaker.opened_at or now)
-    return "does not answer" if lasting >= outage else None
+    if lasting < outage:
+        return None
+    return "answers with errors of its own" if each.breaker.reason == Outcome.BROKEN else "does not answer"
 
 
 def _trouble(each: ProviderStanding, why: str, others: Sequence[str], *, now: datetime) -> Trouble:
