@@ -30,6 +30,9 @@ PAUSE_PER_DURATION = 20.0
 # While the buffer cannot be measured the last level stands so long. Then it is normal: whether leads can be stored is
 # the writer's to find out, and a level that nobody renews must not close the door for ever.
 LAST_LEVEL_SECONDS = 120.0
+# A measurement that waited for a database that stood still says nothing of what the next one costs. (Seen: after one
+# that was frozen for a minute the next was due in twenty, and the door went by a level of long ago.)
+MAX_PAUSE_SECONDS = LAST_LEVEL_SECONDS / 2
 # A pause between two commits of an import is no longer than this, so that it sees early when there is room again.
 MAX_IMPORT_PAUSE_SECONDS = 10.0
 
@@ -146,7 +149,7 @@ def free_disk_bytes(directory: Path | None) -> int | None:
 
 def pause_after(duration_seconds: float, *, share: int = 1) -> float:
     """Seconds until the next measurement, after one that took so long; ``share`` processes measure the same buffer."""
-    return max(MIN_PAUSE_SECONDS, PAUSE_PER_DURATION * duration_seconds * share)
+    return min(MAX_PAUSE_SECONDS, max(MIN_PAUSE_SECONDS, PAUSE_PER_DURATION * duration_seconds * share))
 
 
 class BufferPace:

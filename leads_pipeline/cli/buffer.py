@@ -89,7 +89,9 @@ def _collect(engine: "sa.Engine", settings: Settings) -> dict[str, Any]:
     from leads_pipeline.buffer.bounds import gauge_for
     from leads_pipeline.buffer.opening import buffers_to_drain
     from leads_pipeline.buffer.postgresql import PostgresBuffer
+    from leads_pipeline.domain.orders import ActionKind
     from leads_pipeline.storage.capture_rates import capture_rates
+    from leads_pipeline.storage.orders import orders_in_force
 
     clock = SystemClock()
     depths: dict[str, list[BufferDepth]] = {}
@@ -103,6 +105,7 @@ def _collect(engine: "sa.Engine", settings: Settings) -> dict[str, Any]:
         now = clock.now()
         # What comes into Redis is counted there, without a time.
         captured = None if settings.buffer.kind == "redis" else capture_rates(connection, windows=_WINDOWS, now=now)
+        orders = orders_in_force(connection, now=now).in_force
     rates = None if captured is None else {(rate.tenant, rate.lane): rate.per_minute for rate in captured}
     gauge = gauge_for(settings, database_url=engine.url.render_as_string(hide_password=False), clock=clock)
     reading = gauge.measured(depths[settings.buffer.kind])
@@ -111,6 +114,12 @@ def _collect(engine: "sa.Engine", settings: Settings) -> dict[str, Any]:
         "buffer": settings.buffer.kind,
         "level": reading.level,
         "refused_lanes": sorted(reading.level.refused),
+        # The door obeys these as well as its bounds.
+        "batch_refused_by": [
+            {"rule": order.policy, "tenant": order.tenant, "until": order.ends_at}
+            for order in orders
+            if order.action is ActionKind.REFUSE_BATCH
+        ],
         "bounds": _bounds(reading, settings, now),
         "lanes": _lanes(depths[settings.buffer.kind], rates, now),
         "still_to_drain": {
@@ -188,6 +197,12 @@ def _verdict(found: dict[str, Any]) -> str:
 
     if found["refused_lanes"]:
         return f"[red]It refuses leads of these lanes: {', '.join(found['refused_lanes'])}.[/]"
+    if found["batch_refused_by"]:
+        by = ", ".join(
+            f"the rule {item['rule']}{' for ' + item['tenant'] if item['tenant'] else ''}"
+            for item in found["batch_refused_by"]
+        )
+        return f"[yellow]It takes leads of every lane but batch, which is refused by {by}.[/]"
     if found["level"] is Level.SLOW:
         return "[yellow]It takes leads of every lane; imports are slowed down.[/]"
     return "It takes leads of every lane."

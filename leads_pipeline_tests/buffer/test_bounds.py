@@ -9,7 +9,14 @@ import pytest
 import sqlalchemy as sa
 import structlog.testing
 
-from leads_pipeline.buffer.bounds import LAST_LEVEL_SECONDS, BufferGauge, BufferPace, disk_to_watch, pace_for
+from leads_pipeline.buffer.bounds import (
+    LAST_LEVEL_SECONDS,
+    BufferGauge,
+    BufferPace,
+    disk_to_watch,
+    pace_for,
+    pause_after,
+)
 from leads_pipeline.buffer.port import BufferDepth, NewLead
 from leads_pipeline.buffer.postgresql import PostgresBuffer
 from leads_pipeline.clock import FrozenClock
@@ -196,3 +203,9 @@ def test_an_import_whose_buffer_cannot_be_measured_goes_on(clock: FrozenClock):
         raise DatabaseUnavailable("gone")
 
     assert BufferPace(gone, gauge(clock), clock=clock).wait() == 0.0
+
+
+def test_a_measurement_that_a_frozen_database_held_up_does_not_put_off_the_next_for_long() -> None:
+    assert pause_after(0.001) == 1.0
+    assert pause_after(0.5) == 10.0
+    assert pause_after(60.0, share=4) < LAST_LEVEL_SECONDS

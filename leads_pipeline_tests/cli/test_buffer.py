@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable
 from contextlib import closing
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -19,6 +19,7 @@ from leads_pipeline.errors import NotFound
 from leads_pipeline.storage.capture_rates import CaptureRate, capture_rates
 from leads_pipeline_tests.buffer.test_bounds import new_leads, put, take
 from leads_pipeline_tests.conftest import LEADS_YAML
+from leads_pipeline_tests.defs.rows import insert
 
 Status = Callable[..., Result]
 
@@ -56,6 +57,16 @@ def test_an_empty_buffer_says_so_and_shows_its_bounds(status: Status) -> None:
     assert "Nothing waits" in shown.output
     assert "It takes leads of every lane." in shown.output
     assert "5,000,000" in shown.output
+
+
+def test_a_lane_that_a_rule_has_refused_is_not_called_open(status: Status, engine: sa.Engine) -> None:
+    now = datetime.now(UTC)
+    order = {"policy": "buffer_nearly_full", "target": "", "action": "refuse_batch", "parameters": {}, "cause": {}}
+    with engine.begin() as connection:
+        insert(connection, "policy_actions", now=now, tenant="acme", ends_at=now + timedelta(minutes=3), **order)
+    said = "It takes leads of every lane but batch, which is refused by the rule buffer_nearly_full for acme."
+    assert said in status().output
+    assert [item["rule"] for item in json.loads(status("--json").output)["batch_refused_by"]] == ["buffer_nearly_full"]
 
 
 def test_depth_age_and_rate_are_shown_per_tenant_and_lane(status: Status, engine: sa.Engine, now: FrozenClock) -> None:
