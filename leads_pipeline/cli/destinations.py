@@ -8,6 +8,7 @@ import click
 
 from leads_pipeline.cli._audit import ACTOR
 from leads_pipeline.cli._lines import echo_lines
+from leads_pipeline.cli._sandbox_keys import lend_sandbox_keys
 from leads_pipeline.clock import SystemClock
 from leads_pipeline.config import Settings, load_settings
 from leads_pipeline.errors import NotFound
@@ -104,6 +105,7 @@ def check(config_file: str | None, name: str | None) -> None:
 
     settings = load_settings(config_file)
     names = _chosen(settings, name)
+    lend_sandbox_keys(settings)
     engine = open_database(settings)
     checked = check_mappings(
         engine,
@@ -181,12 +183,16 @@ def _chosen(settings: Settings, name: str | None) -> list[str]:
 
 
 def _lines(checked: "CheckedMapping", withheld: "list[WithheldCount]") -> list[str]:
+    from leads_pipeline.storage.destination_schemas import LONG_AGO
+
     if checked.told_at is None:
         return [
             f"{checked.destination}: it has not told its fields, so the mapping is not checked",
             f"  problem  {checked.problem}",
         ]
     told = f"told its fields {checked.told_at:%Y-%m-%d %H:%M} UTC"
+    if checked.told_at == LONG_AGO:
+        told = "told its fields before it refused us, and not since"
     if checked.is_open:
         told = "takes any property, so there is nothing to hold the mapping against"
     fits = "the mapping fits" if not checked.faults else "to be mended:"

@@ -6,6 +6,8 @@ the sensor asks again; should it live after all, nothing is taken twice (rows ar
 sweep is bounded and says what it did. Keep out: what the database's rows do by themselves when a lease runs out.
 """
 
+import json
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -22,12 +24,16 @@ from leads_pipeline.telemetry import get_logger
 log = get_logger(__name__)
 
 SWEPT_TAG = "leads/swept"
+# Where Dagster's default launcher writes down which code server a run is a child of.
+_CODE_SERVER = ".dagster/grpc_info"
 RUNS_AT_ONCE = 20
 LONGEST_START = timedelta(minutes=5)
 # A stage of a micro-batch takes chunks for 20 seconds; its last chunk and its checks may take minutes under load.
 LONGEST_SILENCE_HOT = timedelta(minutes=10)
 # Beyond pipeline.run_seconds, in which the other jobs of this location take chunks at one asset.
 LONGEST_SILENCE = timedelta(minutes=15)
+# Of a run whose code server is gone, as after a restart of all: its process was that server's child.
+LONGEST_SILENCE_ORPHANED = timedelta(seconds=45)
 IMPORT_SILENCE = timedelta(hours=1)
 
 _BY_STATUS: Mapping[dg.DagsterRunStatus, timedelta] = {
@@ -75,12 +81,13 @@ def _end_silent_runs(instance: dg.DagsterInstance, flow: FlowContext, *, now: da
     ended: dict[str, str] = {}
     for record in instance.get_run_records(dg.RunsFilter(statuses=statuses), ascending=True):
         run = record.dagster_run
-        if (longest := _longest_silence(run, flow)) is None:
-            continue
+        longest = _longest_silence(run, flow)
         silent = now - _last_sign(instance, record)
-        if silent <= longest:
+        orphaned = silent > LONGEST_SILENCE_ORPHANED and is_orphaned(run.tags)
+        if not orphaned and (longest is None or silent <= longest):
             continue
-        why = f"{run.status.value.lower()} and silent for {silent.total_seconds() / 60:.0f} minutes"
+        told = f"for {silent.total_seconds() / 60:.0f} minutes" if not orphaned else "since its code server is gone"
+        why = f"{run.status.value.lower()} and silent {told}"
         instance.add_run_tags(run.run_id, {SWEPT_TAG: why})
         if run.status is dg.DagsterRunStatus.CANCELING:
             instance.report_run_canceled(run, message=f"Swept: {why}.")
@@ -101,6 +108,28 @@ def _longest_silence(run: dg.DagsterRun, flow: FlowContext) -> timedelta | None:
     if run.job_name in _DRAINING_JOBS:
         return LONGEST_SILENCE + timedelta(seconds=flow.settings.pipeline.run_seconds)
     return None
+
+
+def is_orphaned(tags: Mapping[str, str]) -> bool:
+    """Whether the code server that started a run is gone from this machine: nobody listens where it did.
+
+    One that listens by TCP may be another machine's, or another server may have its port: nothing follows from those.
+    """
+    try:
+        at = json.loads(tags.get(_CODE_SERVER, "{}")).get("socket")
+    except (ValueError, AttributeError):
+        return False
+    if not at:
+        return False
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1.0)
+        try:
+            probe.connect(at)
+        except (ConnectionRefusedError, FileNotFoundError):
+            return True
+        except OSError:  # it is busy, or not ours to ask
+            return False
+    return False
 
 
 def _last_sign(instance: dg.DagsterInstance, record: dg.RunRecord) -> datetime:

@@ -34,7 +34,8 @@ _WANT_AGAIN = sa.text(
     where outbox_id = any(:ids) and state = 'delivered'
     """
 )
-_LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
+# Of a schema that is in doubt: what it was told is from before.
+LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +106,7 @@ def write_schema(connection: sa.Connection, destination: str, stored: StoredSche
 def doubt_schema(connection: sa.Connection, destination: str) -> None:
     """Have the destination asked again before the next delivery: it refused what its schema allows."""
     connection.execute(
-        destination_schemas.update()
-        .where(destination_schemas.c.destination == destination)
-        .values(fetched_at=_LONG_AGO)
+        destination_schemas.update().where(destination_schemas.c.destination == destination).values(fetched_at=LONG_AGO)
     )
 
 

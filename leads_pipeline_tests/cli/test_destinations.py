@@ -12,6 +12,7 @@ from leads_pipeline.config import DATABASE_URL_VARIABLE
 from leads_pipeline.crm.sandbox.hubspot.options import HubSpotOptions
 from leads_pipeline.crm.sandbox.running import SandboxServer, running_sandbox
 from leads_pipeline.errors import NotFound
+from leads_pipeline.storage.destination_schemas import doubt_schema
 from leads_pipeline.storage.mapping_overrides import MappingOverride, write_override
 from leads_pipeline_tests.conftest import LEADS_YAML, NOW
 from leads_pipeline_tests.crm.delivering import add_contacts, row_of
@@ -109,6 +110,27 @@ def test_a_destination_that_does_not_tell_says_what_to_do(leads: Leads, monkeypa
     checked = leads("check")
     assert checked.exit_code == 1
     assert "the token is none of the account's, or has ended: set a valid one" in " ".join(checked.output.split())
+
+
+def test_fields_that_were_told_before_a_refusal_have_no_made_up_time(
+    leads: Leads, engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert leads("check").exit_code == 0
+    with engine.begin() as connection:
+        doubt_schema(connection, "hubspot")
+    monkeypatch.setenv("LEADS_HUBSPOT_TOKEN", "revoked")
+    said = leads("check").output
+    assert "told its fields before it refused us, and not since" in said
+    assert "1970" not in said
+
+
+def test_a_sandbox_of_leads_dev_is_asked_with_its_own_key(
+    leads: Leads, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("LEADS_HUBSPOT_TOKEN")
+    (tmp_path / ".leads").mkdir()
+    (tmp_path / ".leads" / "sandbox-token").write_text("test-token")
+    assert leads("check").exit_code == 0
 
 
 def test_a_destination_that_is_not_there_is_refused(leads: Leads) -> None:

@@ -1,5 +1,8 @@
 """Stuck work: runs that nobody runs any more, jobs that fail again and again, imports that stopped half-way."""
 
+import json
+import socket
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
@@ -10,7 +13,15 @@ from leads_pipeline.clock import FrozenClock
 from leads_pipeline.definitions import build_defs
 from leads_pipeline.defs.runs import FIRST_PAUSE, GIVEN_UP_AFTER, PROBE_EVERY, ask_again, reason_to_wait, setbacks
 from leads_pipeline.defs.sensors import leads_waiting
-from leads_pipeline.defs.sweep import LONGEST_SILENCE_HOT, LONGEST_START, RUNS_AT_ONCE, SWEPT_TAG, stuck_work, sweep
+from leads_pipeline.defs.sweep import (
+    LONGEST_SILENCE_HOT,
+    LONGEST_START,
+    RUNS_AT_ONCE,
+    SWEPT_TAG,
+    is_orphaned,
+    stuck_work,
+    sweep,
+)
 from leads_pipeline_tests.defs.conftest import verdicts
 
 
@@ -60,6 +71,30 @@ def test_a_run_that_died_unseen_is_ended_and_its_sensor_asks_again(instance, flo
     assert "silent" in instance.get_run_by_id(run_id).tags[SWEPT_TAG]
     assert isinstance(leads_waiting(tick), dg.RunRequest)
     assert "nothing is stuck" in sweep(instance, flow_context).words()
+
+
+def test_a_run_whose_code_server_is_gone_does_not_hold_up_the_next_for_minutes(
+    instance, flow_context, leave, clock, tmp_path
+):
+    served, gone = str(tmp_path / "served"), str(tmp_path / "gone")
+    with closing(socket.socket(socket.AF_UNIX)) as server:
+        server.bind(served)
+        server.listen()
+        runs = [leave("near_real_time"), leave("near_real_time")]
+        for run_id, at in zip(runs, (served, gone), strict=True):
+            instance.add_run_tags(run_id, {".dagster/grpc_info": json.dumps({"host": "localhost", "socket": at})})
+        assert sweep(instance, flow_context).runs == {}, "it was heard of just now"
+        clock.advance(60)
+        assert sweep(instance, flow_context).runs == {runs[1]: "started and silent since its code server is gone"}
+
+
+def test_only_a_code_server_of_this_machine_can_be_said_to_be_gone(tmp_path):
+    with closing(socket.socket(socket.AF_UNIX)) as left_behind:
+        left_behind.bind(str(tmp_path / "killed"))
+    killed = json.dumps({"host": "localhost", "socket": str(tmp_path / "killed")})
+    assert is_orphaned({".dagster/grpc_info": killed}), "its file stays, and nobody listens"
+    for unknown in ({}, {".dagster/grpc_info": '{"host": "code", "port": 4000}'}, {".dagster/grpc_info": "?"}):
+        assert not is_orphaned(unknown)
 
 
 def test_a_run_that_writes_events_is_left_alone(instance, flow_context, leave, clock):
