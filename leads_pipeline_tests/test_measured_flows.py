@@ -19,11 +19,15 @@ from leads_pipeline.domain.ids import LeadId, uuid7
 from leads_pipeline.domain.latency import Station, bucket_of
 from leads_pipeline.domain.stage import ALL_LANES, Lane, Stage
 from leads_pipeline.flows import DRAINED_STAGES, FlowContext, drain
+from leads_pipeline.steps.contact_decisions import merge
 from leads_pipeline.steps.rejected_leads import fix
 from leads_pipeline.storage import outbox
+from leads_pipeline.storage.contact_deciding import Ruling
 from leads_pipeline.storage.latency import measure_nothing, read_latencies
+from leads_pipeline.storage.replays import Window
 from leads_pipeline_tests.conftest import LEADS_YAML, NOW
 from leads_pipeline_tests.crm.delivering import TOKEN
+from leads_pipeline_tests.defs.rows import insert
 
 ADA = {"email": "ada@engines.example", "first_name": "Ada", "last_name": "Byron"}
 GRACE = {"email": "grace@navy.example", "first_name": "Grace", "last_name": "Hopper"}
@@ -152,6 +156,12 @@ def test_a_contact_that_the_destination_holds_already_is_an_arrival_all_the_same
     assert measured(context)["real_time", Station.DELIVERED, "hubspot"] == {0: 2}
 
 
+def merge_the_two(context: FlowContext) -> None:
+    with context.engine.begin() as connection:
+        one, other = connection.execute(sa.text("select contact_id from contacts order by 1")).scalars()
+    merge(context.engine, one, other, Ruling("ada", context.clock.now()))
+
+
 def test_leads_of_a_contact_that_is_merged_into_another_are_not_measured_again(context: FlowContext):
     capture(context, ADA, GRACE)
     run_chain(context)
@@ -159,26 +169,71 @@ def test_leads_of_a_contact_that_is_merged_into_another_are_not_measured_again(c
     assert before["real_time", Station.DELIVERED, "hubspot"] == {0: 2}
     assert isinstance(context.clock, FrozenClock)
     context.clock.advance(10_000)
-    with context.engine.begin() as connection:
-        one, other = connection.execute(sa.text("select contact_id from contacts order by 1")).scalars()
-        connection.execute(
-            sa.text("update contacts set merged_into = :a where contact_id = :b"), {"a": one, "b": other}
-        )
-        connection.execute(
-            sa.text("update deduped_leads set contact_id = :a, golden_version = null where contact_id = :b"),
-            {"a": one, "b": other},
-        )
-        connection.execute(
-            sa.text(
-                "insert into pending (stage, subject_id, tenant, lane, revision, since, due_at) "
-                "values ('golden_contacts', :a, 'acme', 'real_time', 1, :now, :now)"
-            ),
-            {"a": one, "now": NOW},
-        )
+    merge_the_two(context)
     run_chain(context)
     with context.engine.connect() as connection:
         assert connection.execute(sa.text("select lead_count from golden_contacts")).scalars().all() == [2]
     assert measured(context) == before
+
+
+def up_to(context: FlowContext, last: Stage) -> None:
+    for stage in DRAINED_STAGES[: DRAINED_STAGES.index(last) + 1]:
+        drain(context, stage, lanes=ALL_LANES, runner_id="test")
+
+
+def replay_all(context: FlowContext, replay_id: str = "r1") -> None:
+    window = Window(NOW - timedelta(days=1), NOW + timedelta(days=30))
+    flows.replay(context, window, stage=Stage.VALIDATED_LEADS, replay_id=replay_id, actor="ada", runner_id="test")
+
+
+@pytest.mark.parametrize("came_to", [Stage.VALIDATED_LEADS, Stage.DEDUPED_LEADS, Stage.GOLDEN_CONTACTS])
+def test_a_replayed_lead_is_measured_in_its_own_lane_wherever_it_had_not_come_yet(context: FlowContext, came_to: Stage):
+    capture(context, ADA)
+    up_to(context, came_to)
+    assert isinstance(context.clock, FrozenClock)
+    context.clock.advance(10_000)
+    replay_all(context)
+    replay_all(context, "r2")
+    run_chain(context)
+    replay_all(context, "r3")
+    run_chain(context)
+    late, soon = {bucket_of(10_000): 1}, {0: 1}
+    seen = measured(context)
+    assert {station: seen.pop(("real_time", station, "")) for station in list(Station)[:5]} == {
+        Station.RAW_LEADS: soon,
+        Station.VALIDATED_LEADS: soon,
+        Station.VERIFIED: soon,  # it was let on at once, and waits
+        Station.DEDUPED_LEADS: late if came_to is Stage.VALIDATED_LEADS else soon,
+        Station.GOLDEN_CONTACTS: soon if came_to is Stage.GOLDEN_CONTACTS else late,
+    }
+    assert seen == {("real_time", Station.DELIVERED, "hubspot"): late}
+
+
+def test_leads_of_a_contact_that_is_merged_before_it_was_sent_are_measured_once_when_they_are(context: FlowContext):
+    capture(context, ADA, GRACE)
+    up_to(context, Stage.GOLDEN_CONTACTS)
+    assert isinstance(context.clock, FrozenClock)
+    context.clock.advance(10_000)
+    merge_the_two(context)
+    run_chain(context)
+    replay_all(context)
+    run_chain(context)
+    seen = measured(context)
+    assert seen["real_time", Station.GOLDEN_CONTACTS, ""] == {0: 2}
+    assert seen["real_time", Station.DELIVERED, "hubspot"] == {bucket_of(10_000): 2}
+
+
+def test_a_lead_that_a_mended_rule_lets_pass_is_not_measured(context: FlowContext):
+    [lead_id] = capture(context, ADA)
+    drain(context, Stage.RAW_LEADS, lanes=ALL_LANES, runner_id="test")
+    with context.engine.begin() as connection:
+        connection.execute(sa.text("delete from pending"))
+        insert(connection, "rejected_leads", now=NOW, tenant="acme", lead_id=lead_id, revision=1, reasons=[])
+    replay_all(context)
+    run_chain(context, apart=100)
+    with context.engine.connect() as connection:
+        assert connection.execute(sa.text("select state from outbox")).scalars().all() == ["delivered"]
+    assert set(measured(context)) == {("real_time", Station.RAW_LEADS, "")}
 
 
 def test_a_lead_that_a_person_corrected_is_not_measured_from_then_on(context: FlowContext):

@@ -104,7 +104,7 @@ def drain(
             if not tenants:
                 break
             for tenant in tenants:
-                work.take(tenant, now)
+                work.take(tenant, context.clock.now())  # those before it took their time
         if stage is Stage.RAW_LEADS:
             work.fetch()
         if stage is Stage.VALIDATED_LEADS:

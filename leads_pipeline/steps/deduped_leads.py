@@ -62,7 +62,7 @@ def dedupe_leads(
         known = {lead.lead_id: _contact(lead) for lead in settled}
         contacts = {lead_id: report.survivors.get(contact, contact) for lead_id, contact in known.items()}
         _hand_over(connection, chunk, [*{**contacts, **report.contact_of}.items(), *report.left.items()], lanes)
-        measure(connection, *took_at_dedupe(chunk, passing, leads), now=chunk.now)
+        measure(connection, *took_at_dedupe(connection, chunk, passing, leads), now=chunk.now)
     held = len(claimed) - len(passing)
     counts = {**report.counts, "settled": len(settled), **({"held_back": held} if held else {})}
     return ChunkReport(taken=len(claimed), passed=len(leads), counts=counts)

@@ -120,10 +120,10 @@ def _refresh(
     outbox_demand.hurry(connection, {c.row.contact_id: c.deserved for c in changed}, tenant=tenant)
     outbox_demand.fill_in(connection, _demands(unchanged, destinations), tenant=tenant, now=chunk.now)
     took = (
-        (lead.sync_lane, seconds_since_capture(lead.member.lead_id, chunk.now))
+        (lead.arriving_in, seconds_since_capture(lead.member.lead_id, chunk.now))
         for item in changed
         for lead in made[item.row.contact_id].leads
-        if lead.arriving
+        if lead.arriving_in is not None
     )
     measure(connection, Took(tenant, Station.GOLDEN_CONTACTS, took), now=chunk.now)
     created = sum(item.row.version == 1 for item in changed)

@@ -18,6 +18,7 @@ from leads_pipeline.domain.stage import Chunk, Lane, Stage
 from leads_pipeline.storage import identity, identity_writing
 from leads_pipeline.storage.golden import uuid_array
 from leads_pipeline.storage.identity_writing import Appearance
+from leads_pipeline.storage.news import ON_LEAVING
 from leads_pipeline.storage.pending import Waiting, enqueue
 
 
@@ -73,11 +74,13 @@ _SET_FOUNDER = sa.text(
 )
 
 _MOVE_LEADS = sa.text(
-    """
-    update deduped_leads d set contact_id = t.contact_id, golden_version = null
+    f"""
+    update deduped_leads d set
+        contact_id = t.contact_id, golden_version = null,
+        first_golden_version = case when d.contact_id = t.contact_id then d.first_golden_version else {ON_LEAVING} end
     from jsonb_to_recordset(cast(:rows as jsonb)) as t(lead_id uuid, contact_id uuid)
     where d.tenant = :tenant and d.lead_id = t.lead_id
-    """
+    """  # noqa: S608 - text of ours
 )
 
 _MOVE_RECORDS = sa.text(

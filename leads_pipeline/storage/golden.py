@@ -17,13 +17,14 @@ from leads_pipeline.domain.consent_folding import ConsentEvent
 from leads_pipeline.domain.stage import Chunk, Lane
 from leads_pipeline.domain.survivorship import GOLDEN_FIELDS, VERIFIED_FIELDS, GoldenRecord, Member
 from leads_pipeline.domain.verification import LookupKind, LookupVerdict, Standing, email_standing
+from leads_pipeline.storage.news import MEASURED_LANE, ON_INCLUSION
 
 
 @dataclass(frozen=True, slots=True)
 class MemberRow:
     """A lead of a contact. ``included`` is whether a golden version has taken it in, ``value`` its value score.
 
-    ``arriving``: none ever has, of no contact, and nobody has corrected it.
+    ``arriving_in``: the lane in which it is measured as having come now; ``None`` if it is not.
     """
 
     contact_id: UUID
@@ -31,7 +32,7 @@ class MemberRow:
     included: bool
     member: Member
     value: int | None = None
-    arriving: bool = False
+    arriving_in: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +96,7 @@ _MERGED_AWAY = sa.text(
 _MEMBERS = sa.text(
     f"""
     select d.contact_id, d.lead_id, d.revision, d.sync_lane, d.golden_version is not null as included,
-        d.first_golden_version is null and d.revision = 1 as arriving,
+        case when d.first_golden_version is null then {MEASURED_LANE} end as arriving_in,
         v.received_at, v.source, v.risk_score, v.value_score,
         cast(v.flags as text) as flags, cast(v.attribution as text) as attribution, verified.kinds,
         {", ".join(f"v.{name}" for name in GOLDEN_FIELDS)}
@@ -167,13 +168,13 @@ _UPSERT = sa.text(
 )
 
 _INCLUDE = sa.text(
-    """
+    f"""
     update deduped_leads d set
         golden_version = t.version,
-        first_golden_version = case when d.first_golden_version is null then t.version else 0 end
+        first_golden_version = {ON_INCLUSION}
     from jsonb_to_recordset(cast(:rows as jsonb)) as t(contact_id uuid, version integer)
     where d.tenant = :tenant and d.contact_id = t.contact_id and d.golden_version is null
-    """
+    """  # noqa: S608 - text of ours
 )
 
 
@@ -216,7 +217,12 @@ def read_members(
         )
         found.setdefault(row["contact_id"], []).append(
             MemberRow(
-                row["contact_id"], Lane(row["sync_lane"]), row["included"], member, row["value_score"], row["arriving"]
+                row["contact_id"],
+                Lane(row["sync_lane"]),
+                row["included"],
+                member,
+                row["value_score"],
+                row["arriving_in"],
             )
         )
     return found

@@ -20,6 +20,7 @@ from leads_pipeline.domain.stage import Chunk, Lane
 from leads_pipeline.storage import match_index
 from leads_pipeline.storage.copying import copy_rows
 from leads_pipeline.storage.identity import MATCH_FIELDS
+from leads_pipeline.storage.news import ON_LEAVING
 
 _RECORD_COLUMNS = ("lead_id", "tenant", "contact_id", "flags", "key_hashes", *MATCH_FIELDS)
 
@@ -32,8 +33,8 @@ _INSERT_CONTACTS = sa.text(
 )
 
 _UPSERT_DEDUPED = sa.text(
-    """
-    insert into deduped_leads (
+    f"""
+    insert into deduped_leads as d (
         lead_id, revision, tenant, sync_lane, contact_id, golden_version, decision, batch_id, runner_id, deduped_at
     )
     select t.lead_id, t.revision, :tenant, t.sync_lane, t.contact_id, null, t.decision, :batch_id, :runner_id, :now
@@ -43,10 +44,12 @@ _UPSERT_DEDUPED = sa.text(
     on conflict (lead_id) do update set
         revision = excluded.revision, sync_lane = excluded.sync_lane, contact_id = excluded.contact_id,
         golden_version = null, batch_id = excluded.batch_id,
-        decision = coalesce(nullif(excluded.decision, :unchanged), deduped_leads.decision),
+        first_golden_version = case
+            when d.contact_id = excluded.contact_id then d.first_golden_version else {ON_LEAVING} end,
+        decision = coalesce(nullif(excluded.decision, :unchanged), d.decision),
         runner_id = excluded.runner_id, deduped_at = excluded.deduped_at
-    where deduped_leads.revision < excluded.revision
-    """
+    where d.revision < excluded.revision
+    """  # noqa: S608 - text of ours
 )
 
 # A contact whose founding lead went elsewhere counts from its oldest one, as after any other decision.
@@ -88,12 +91,13 @@ _MERGE_CONTACTS = sa.text(
     """
 )
 _MOVE_LEADS = sa.text(
-    """
-    update deduped_leads d set contact_id = t.survivor, golden_version = null
+    f"""
+    update deduped_leads d set
+        contact_id = t.survivor, golden_version = null, first_golden_version = {ON_LEAVING}
     from jsonb_to_recordset(cast(:rows as jsonb)) as t(other uuid, survivor uuid)
     where d.contact_id = t.other
     returning t.other, d.lead_id, d.revision
-    """
+    """  # noqa: S608 - text of ours
 )
 _MOVE_RECORDS = sa.text(
     """

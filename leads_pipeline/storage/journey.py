@@ -73,7 +73,7 @@ class Journey:
 _CHAPTERS: dict[str, str] = {**journey_intake.CHAPTERS, **journey_identity.CHAPTERS, **journey_delivery.CHAPTERS}
 
 # The first time that the lead came by each station. Of a golden contact that has changed since, nobody knows when it
-# first had the lead; and what a destination has is known of the version that the lead is in, or a later one.
+# first had the lead; and a destination has it since the first version of its contact that does, or a later one.
 _ARRIVALS = sa.text(
     """
     select * from (
@@ -94,7 +94,8 @@ _ARRIVALS = sa.text(
         union all
         select 6, 'delivered', a.destination, min(a.settled_at)
         from deduped_leads d join sync_attempts a using (contact_id)
-        where d.lead_id = :lead_id and a.version >= d.golden_version and a.verdict = 'delivered'
+        where d.lead_id = :lead_id and a.verdict = 'delivered'
+            and a.version >= least(d.golden_version, nullif(greatest(d.first_golden_version, 0), 0))
         group by a.destination
     ) arrivals
     order by place, destination

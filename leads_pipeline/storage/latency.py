@@ -4,9 +4,10 @@ A chunk writes its row in the transaction that moves its leads, so that what is 
 deletes rows and adds them to the histograms in one transaction; a reader sees both tables in one statement: nothing is
 lost or counted twice, whenever somebody dies.
 
-A lead is measured once at each station, when it first comes there: not when it is judged again, merged into another
-contact, or sent to a destination that had it before (see ``news_after_version`` and ``first_golden_version``).
-What a person corrected is not measured from then on: the time was theirs.
+A lead is measured once at each station, when it first comes there, in the lane in which it was captured: not when it is
+judged again after that, merged into another contact, or sent to a destination that had it before (see ``storage.news``
+and ``outbox.news_after_version``). What was rejected, or a person corrected, is not measured from then on: the time was
+theirs.
 """
 
 import json
@@ -22,6 +23,7 @@ from leads_pipeline.domain.delivery import ClaimedRow
 from leads_pipeline.domain.latency import Station, last_bucket_within, seconds_since_capture, tally
 from leads_pipeline.domain.stage import Chunk
 from leads_pipeline.storage.identity import ArrivingLead
+from leads_pipeline.storage.news import LANE_OF_CAPTURE, MEASURED_LANE
 from leads_pipeline.storage.pending import Waiting
 
 # Rows are chunks: a busy day has tens of thousands. One part is done in a fraction of a second.
@@ -85,19 +87,23 @@ _WRITE = sa.text(
     """
 )
 
-# Of each contact the leads that its delivered version is the first to include, of those that nobody corrected. By the
-# index of a contact's leads; the rows of the outbox are locked by whoever settles them.
+# Of each contact the leads that its delivered version includes and none did that was delivered before. By the index of
+# a contact's leads; the rows of the outbox are locked by whoever settles them.
 _FIRST_DELIVERED = sa.text(
-    """
-    select o.tenant, d.sync_lane as lane, d.lead_id
+    f"""
+    select o.tenant, {MEASURED_LANE} as lane, d.lead_id
     from jsonb_to_recordset(cast(:rows as jsonb)) as t(outbox_id bigint, before integer)
     join outbox o on o.outbox_id = t.outbox_id and o.operation = 'upsert'
     cross join lateral (
         select * from deduped_leads where deduped_leads.contact_id = o.contact_id offset 0
     ) d
-    where d.golden_version = d.first_golden_version and d.revision = 1 and d.golden_version <= o.delivered_version
-        and d.golden_version > greatest(t.before, o.news_after_version)
-    """
+    where d.first_golden_version <= o.delivered_version
+        and d.first_golden_version > greatest(t.before, o.news_after_version)
+    """  # noqa: S608 - text of ours
+)
+
+_LANES_OF_CAPTURE = sa.text(
+    f"select d.lead_id, {LANE_OF_CAPTURE} as lane from unnest(cast(:ids as uuid[])) as d(lead_id)"  # noqa: S608 - ours
 )
 
 # Unfolded rows as histograms have them.
@@ -195,17 +201,24 @@ def measure_latency(connection: sa.Connection, *took: Took, now: datetime) -> No
         connection.execute(_WRITE, {"rows": json.dumps(rows), "now": now})
 
 
-def took_at_dedupe(chunk: Chunk, claimed: Iterable[Waiting], leads: Iterable[ArrivingLead]) -> tuple[Took, Took]:
+def took_at_dedupe(
+    connection: sa.Connection, chunk: Chunk, claimed: Iterable[Waiting], leads: Iterable[ArrivingLead]
+) -> tuple[Took, Took]:
     """What the new ones of these leads took until they were verified, and until now.
 
     A lead's look-ups were over when it was due at the door: they were settled, it had none, or its patience had ended.
     """
-    new = {lead.lead_id for lead in leads if lead.known_revision is None and lead.revision == 1}
-    items = [item for item in claimed if item.subject_id in new]
+    revision_of = {lead.lead_id: lead.revision for lead in leads if lead.known_revision is None}
+    lane_of = {item.subject_id: str(item.lane) for item in claimed if revision_of.get(item.subject_id) == 1}
+    if again := [lead_id for lead_id, revision in revision_of.items() if revision > 1]:
+        rows = connection.execute(_LANES_OF_CAPTURE, {"ids": again})
+        lane_of |= {row.lead_id: row.lane for row in rows if row.lane is not None}
+    items = [(item, lane_of[item.subject_id]) for item in claimed if item.subject_id in lane_of]
     verified = (
-        (item.lane, seconds_since_capture(item.subject_id, min(item.due_at or item.since, chunk.now))) for item in items
+        (lane, seconds_since_capture(item.subject_id, min(item.due_at or item.since, chunk.now)))
+        for item, lane in items
     )
-    deduped = ((item.lane, seconds_since_capture(item.subject_id, chunk.now)) for item in items)
+    deduped = ((lane, seconds_since_capture(item.subject_id, chunk.now)) for item, lane in items)
     return Took(chunk.tenant, Station.VERIFIED, verified), Took(chunk.tenant, Station.DEDUPED_LEADS, deduped)
 
 
@@ -230,7 +243,8 @@ def measure_deliveries(
     rows = json.dumps([{"outbox_id": row.outbox_id, "before": row.delivered_version or 0} for row in delivered])
     came: dict[str, list[tuple[str, float]]] = {}
     for row in connection.execute(_FIRST_DELIVERED, {"rows": rows}):
-        came.setdefault(row.tenant, []).append((row.lane, seconds_since_capture(row.lead_id, now)))
+        if row.lane is not None:
+            came.setdefault(row.tenant, []).append((row.lane, seconds_since_capture(row.lead_id, now)))
     took = [Took(tenant, Station.DELIVERED, leads, destination) for tenant, leads in sorted(came.items())]
     if took:
         measure(connection, *took, now=now)

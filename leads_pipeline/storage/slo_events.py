@@ -32,8 +32,9 @@ _DOORS: Mapping[Station, tuple[str, ...]] = {
     Station.DELIVERED: ("buffer", "fetches", "validation", "dedupe", "golden", "outbox"),
 }
 
-# A lead's id says when it was captured, so that the overdue ones are a range of the key. One that was corrected, or is
-# judged again, is measured no more. A contact counts from when it came to its door.
+# A lead's id says when it was captured, so that the overdue ones are a range of the key. One that was corrected is
+# measured no more, one that is replayed as soon as it comes, which its replay sees to. A contact counts from when it
+# came to its door.
 _WAITING: Mapping[str, str] = {
     "buffer": "select tenant, lane from buffer where lead_id >= :first and lead_id < :late",
     "fetches": "select tenant, lane from lead_fetches where lead_id >= :first and lead_id < :late",

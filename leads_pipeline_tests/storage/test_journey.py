@@ -186,6 +186,8 @@ def test_a_journey_says_when_a_lead_came_by_each_station_and_which_runs_worked_o
     assert list(by_station) == ["raw_leads", "validated_leads", "deduped_leads", "golden_contacts", "delivered"]
     assert (by_station["raw_leads"], by_station["delivered"]) == (1, 30)
     assert {item.destination for item in found.arrivals} == {None, "hubspot"}
+    connection.execute(sa.text("update deduped_leads set golden_version = 7, first_golden_version = 1"))
+    assert told(connection, lead).arrivals[-1].seconds == 30, "a replay has it delivered no later"
     assert "r1" in {run.runner_id for run in found.runs}
     assert sum(run.rows for run in found.runs) == sum("runner" in event.details for event in found.events)
 
