@@ -15,10 +15,13 @@ from leads_pipeline.cli import cli
 from leads_pipeline.clock import FrozenClock, SystemClock
 from leads_pipeline.config import DATABASE_URL_VARIABLE, parse_settings
 from leads_pipeline.defs.watching import watch_sensor
+from leads_pipeline.domain.latency import Station
 from leads_pipeline.domain.stage import ALL_LANES, Lane, Stage
 from leads_pipeline.flows import FlowContext, drain
-from leads_pipeline.flows.watching import PARTS, Part, judge, watch
+from leads_pipeline.flows.watching import PARTS, Part, judge, take, watch
+from leads_pipeline.steps.applied_policies import apply_policies
 from leads_pipeline.steps.simulated_policies import simulate
+from leads_pipeline.storage.latency import Took, measure_latency
 from leads_pipeline.storage.orders import orders_in_force
 from leads_pipeline_tests.conftest import LEADS_YAML
 from leads_pipeline_tests.test_obeyed_orders import capture
@@ -100,6 +103,26 @@ policies:
 def ruled(engine: sa.Engine, clock: FrozenClock, tmp_state: Path) -> FlowContext:
     (tmp_state / "leads.yaml").write_text(LEADS_YAML + RULES, encoding="utf-8")
     return FlowContext(engine, parse_settings(LEADS_YAML + RULES, path=tmp_state / "leads.yaml"), clock)
+
+
+def test_a_rule_acts_when_nobody_sends_any_more(engine: sa.Engine, clock: FrozenClock):
+    rule = (
+        "policies: {nobody_sends: {for_seconds: 0, then: {action: resize_chunks, factor: 0.5}, when: {"
+        "measure: rate_per_minute, below: 1, tenant: [acme], lane: [real_time], stage: [raw_leads]}}}"
+    )
+    context = FlowContext(engine, parse_settings(LEADS_YAML + rule, path=Path("leads.yaml")), clock)
+
+    def acting() -> list[str]:
+        taken = take(context, ["rate_per_minute"])
+        report = apply_policies(engine, settings=context.settings, clock=clock, runner_id="test", taken=taken)
+        return [item.policy for item in report.began]
+
+    with engine.begin() as connection:
+        took = Took("acme", Station.RAW_LEADS, [("real_time", 1.0)] * 20)
+        measure_latency(connection, took, now=clock.now())
+    assert acting() == []
+    clock.advance(600)
+    assert acting() == ["nobody_sends"]
 
 
 def look(context: FlowContext, *, times: int) -> None:

@@ -172,6 +172,11 @@ class SourceSettings(Model):
         None, description="kinds json and form: the answer says what is known of the e-mail address; off if unset."
     )
 
+    @property
+    def lanes(self) -> frozenset[LaneName]:
+        """Every lane into which its leads may come."""
+        return frozenset({self.lane, *(rule.lane for rule in self.lane_rules)})
+
     @field_validator("mapping", mode="before")
     @classmethod
     def _short_form(cls, value: object) -> object:

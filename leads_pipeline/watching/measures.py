@@ -65,7 +65,9 @@ MEASURES: dict[str, MeasureKind] = {
         "How long the oldest has waited in front of a stage.", "seconds", _FLOW, readings.queues
     ),
     "rate_per_minute": MeasureKind(
-        "Leads that came to a station for the first time.", "leads per minute", _FLOW, readings.rates, _5_MINUTES
+        "Leads that came to a station for the first time. At `raw_leads` 0 is told as well: of each lane into which a "
+        "source of the tenant may send, and from which nothing came.",
+        "leads per minute", _FLOW, readings.rates, _5_MINUTES,
     ),
     "latency_p50_seconds": MeasureKind(
         "The time from capture within which half of the leads came to a station.",

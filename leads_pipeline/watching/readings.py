@@ -90,11 +90,18 @@ def queues(reader: Reader) -> Iterator[Measured]:
 
 
 def rates(reader: Reader) -> Iterator[Measured]:
-    """Leads that came to a station, per minute."""
+    """Leads that came to a station, per minute; at the first one also that none came in a lane in which some may."""
     since = reader.now.replace(second=0, microsecond=0) - RATE_WINDOW  # histograms begin with a full minute
     minutes = (reader.now - since) / timedelta(minutes=1)
-    for (tenant, lane, station), counts in _histograms(reader, since).items():
-        yield Measured("rate_per_minute", sum(counts.values()) / minutes, tenant=tenant, lane=lane, stage=station)
+    came = {place: sum(counts.values()) for place, counts in _histograms(reader, since).items()}
+    quiet = {
+        (tenant, lane, Station.RAW_LEADS): 0
+        for tenant, settings in reader.settings.tenants.items()
+        for source in settings.sources.values()
+        for lane in source.lanes
+    }
+    for (tenant, lane, station), leads in (quiet | came).items():
+        yield Measured("rate_per_minute", leads / minutes, tenant=tenant, lane=lane, stage=station)
 
 
 def latencies(reader: Reader) -> Iterator[Measured]:

@@ -179,13 +179,17 @@ def told(engine: sa.Engine, kind: str, outcomes: int, *, of: int) -> None:
 
 
 ACME = ("acme", "real_time")
+# Lanes into which sources of leads.yaml may send, besides.
+QUIET = [
+    ("acme", "near_real_time", "raw_leads"), ("acme", "batch", "raw_leads"), ("globex", "real_time", "raw_leads"),
+]  # fmt: skip
 # For each measure: what happened, and what it says of it.
 HAPPENED: dict[str, tuple[Any, dict[tuple[str, ...], float]]] = {
     "queue_depth": (lambda e: [wait_at_a_door(e, seconds=n) for n in (9, 90)], {(*ACME, "validated_leads"): 2}),
     "oldest_seconds": (lambda e: [wait_at_a_door(e, seconds=n) for n in (9, 90)], {(*ACME, "validated_leads"): 90}),
     "rate_per_minute": (
         lambda e: came_through(e, 50, seconds=3, station=Station.RAW_LEADS),
-        {(*ACME, "raw_leads"): 10},
+        {(*ACME, "raw_leads"): 10, **dict.fromkeys(QUIET, 0)},
     ),
     **{
         f"latency_p{share}_seconds": (
@@ -262,9 +266,10 @@ def test_all_are_taken_at_once_from_a_database_in_which_nothing_happened(take: A
     found = take()
     assert found.failed == {}
     assert found.by_name.keys() == MEASURES.keys()
-    # Nothing happened, so that no rate is told: none of these may look like a breach or a recovery.
+    # Nothing happened, so that no share is told: none of these may look like a breach or a recovery.
     assert {name for name, items in found.by_name.items() if items} == {
-        "verification_attempts", "lookups_stopped", "breaker_open", "parked", "buffer_fullness", "free_disk_bytes",
+        "rate_per_minute", "verification_attempts", "lookups_stopped", "breaker_open", "parked", "buffer_fullness",
+        "free_disk_bytes",
     }  # fmt: skip
 
 
@@ -285,7 +290,9 @@ def test_what_happened_before_its_time_is_over(engine: sa.Engine, take: Any, clo
     came_through(engine, 30, seconds=5, station=Station.RAW_LEADS)
     clock.advance(3600)
     found = take("delivery_failure_rate", "latency_p99_seconds", "rate_per_minute")
-    assert found.by_name == {"delivery_failure_rate": (), "latency_p99_seconds": (), "rate_per_minute": ()}
+    assert found.by_name.keys() == {"delivery_failure_rate", "latency_p99_seconds", "rate_per_minute"}
+    assert (found.of("delivery_failure_rate"), found.of("latency_p99_seconds")) == ((), ())
+    assert values(found, "rate_per_minute") == dict.fromkeys([(*ACME, "raw_leads"), *QUIET], 0)
 
 
 def test_shares_are_never_above_one(engine: sa.Engine, take: Any):
