@@ -16,6 +16,8 @@ from leads_pipeline.telemetry import get_logger
 if TYPE_CHECKING:
     import dagster as dg
 
+    from leads_pipeline.defs.runs import Setbacks
+
 log = get_logger(__name__)
 
 # Those whose sensor asks less and less often after setbacks.
@@ -50,7 +52,7 @@ def list_runs(config_file: str | None, as_json: bool) -> None:
                 told = {"job": job, "in_a_row": found.runs, "failed": found.failed, "given_up": found.is_given_up}
                 click.echo(json.dumps({**told, "waits": why}))
             else:
-                click.echo(f"{job:<16} {_words(found.runs, found.failed)}; {why or 'asks as soon as something is due'}")
+                click.echo(f"{job:<16} {_words(found)}; {why or 'asks as soon as something is due'}")
     if given_up:
         raise click.exceptions.Exit(1)
 
@@ -72,10 +74,13 @@ def retry(config_file: str | None, job: str, actor: str) -> None:
     click.echo(f"{job}: asked again at the sensor's next tick, if anything is due")
 
 
-def _words(in_a_row: int, failed: int) -> str:
-    if not in_a_row:
+def _words(found: "Setbacks") -> str:
+    if not found.runs:
         return "the last run moved something, or there was none"
-    return f"{in_a_row} run(s) in a row came to nothing, {failed} failed"
+    if found.failed == found.runs:
+        return f"{found.words} failed"
+    newest = {0: "", 1: ", the newest failed"}.get(found.failed, f", the newest {found.failed} failed")
+    return f"{found.words} came to nothing{newest}"
 
 
 @contextmanager

@@ -149,7 +149,9 @@ def _failing(job: str, in_a_row: int, last: dg.RunRecord) -> Trouble:
         facts.append(("it ended at", f"{datetime.fromtimestamp(last.end_time, tz=UTC):%Y-%m-%d %H:%M:%S} UTC"))
     given_up = in_a_row >= GIVEN_UP_AFTER and job in ASKED_AGAIN
     if given_up:
-        facts.append(("tried", "once an hour from now on; once it is mended: `leads runs retry " + job + "`"))
+        facts.append(
+            ("tried", "once an hour from now on; once it is mended: `leads runs retry " + job + " --actor YOU`")
+        )
     severity = Severity.PAGE if given_up and job in _VITAL else Severity.TICKET
     return Trouble(severity, f"Runs of the job {job} fail", tuple(facts), "stuck-run", "leads runs list")
 

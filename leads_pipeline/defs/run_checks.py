@@ -33,7 +33,9 @@ def _runs_succeed(asset: str, jobs: Sequence[str]) -> dg.AssetChecksDefinition:
         given_up = [job for job, item in found.items() if item.is_given_up]
         metadata: dict[str, dg.MetadataValue | int | str] = {"failed_in_a_row": worst}
         if given_up:
-            metadata["what_helps"] = "mend the fault, then: " + "; ".join(f"leads runs retry {job}" for job in given_up)
+            metadata["what_helps"] = "mend the fault, then: " + "; ".join(
+                f"leads runs retry {job} --actor YOU" for job in given_up
+            )
         return dg.AssetCheckResult(
             passed=worst < FAILED_IN_A_ROW,
             severity=dg.AssetCheckSeverity.ERROR if given_up else dg.AssetCheckSeverity.WARN,

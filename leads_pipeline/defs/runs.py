@@ -63,6 +63,11 @@ class Setbacks:
         """Whether so many runs failed in a row that only a probe is made now and then."""
         return self.failed >= GIVEN_UP_AFTER
 
+    @property
+    def words(self) -> str:
+        """Which runs they are."""
+        return "the last run" if self.runs == 1 else f"the last {self.runs} runs"
+
     def pause_ends(self) -> datetime | None:
         """When it makes sense to ask again, or ``None`` for now."""
         if self.since is None or self.runs <= 1:
@@ -126,9 +131,9 @@ def reason_to_wait(instance: dg.DagsterInstance, job_name: str, *, now: datetime
     if earlier.is_given_up:
         return (
             f"given up: the last {earlier.failed} runs or more failed. One an hour tries, the next at "
-            f"{pause_ends:%H:%M:%S} UTC; once it is mended, `leads runs retry {job_name}` asks at once"
+            f"{pause_ends:%H:%M:%S} UTC; once it is mended, `leads runs retry {job_name} --actor YOU` asks at once"
         )
-    return f"the last {earlier.runs} runs came to nothing; asking again at {pause_ends:%H:%M:%S} UTC"
+    return f"{earlier.words} came to nothing; asking again at {pause_ends:%H:%M:%S} UTC"
 
 
 def setbacks(instance: dg.DagsterInstance, job_name: str) -> Setbacks:
@@ -164,5 +169,5 @@ def asked_for(due: Iterable[str], earlier: Setbacks) -> dict[str, str]:
     stages = list(due)
     reason = f"due: {', '.join(stages)}"
     if earlier.runs:
-        reason += f"; the last {earlier.runs} runs came to nothing"
+        reason += f"; {earlier.words} came to nothing"
     return {"leads/due": ",".join(stages), "leads/reason": reason}

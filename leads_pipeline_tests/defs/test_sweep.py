@@ -188,7 +188,7 @@ def test_what_a_run_is_asked_for_stands_in_its_tags(instance, flow_context, seed
         flow.buffered()
     fail()
     asked = leads_waiting(dg.build_sensor_context(instance=instance, resources={"flow": flow_context}))
-    assert asked.tags["leads/reason"] == "due: raw_leads; the last 1 runs came to nothing"
+    assert asked.tags["leads/reason"] == "due: raw_leads; the last run came to nothing"
 
 
 @pytest.mark.usefixtures("expectations_imported")
