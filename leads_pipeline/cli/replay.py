@@ -83,7 +83,15 @@ def replay(
         engine.dispose()
     if as_json:
         click.echo(
-            json.dumps({"replay": replay_id, "dry_run": dry_run, "leads": report.seen, "put_back": report.put_back})
+            json.dumps(
+                {
+                    "replay": replay_id,
+                    "dry_run": dry_run,
+                    "leads": report.seen,
+                    "put_back": report.put_back,
+                    "rejected_now": report.rejected_now,
+                }
+            )
         )
         return
     what = "contacts" if stage == "golden" else "leads"
@@ -92,3 +100,8 @@ def replay(
     for name, count in sorted(report.counts.items()):
         if count:
             click.echo(f"  {name}: {count:,}")
+    if report.rejected_now:
+        click.echo(
+            f"{report.rejected_now:,} of them had passed and are rejected now. Their contacts stay as they were, "
+            "here and at the CRM; `leads rejected list` names them"
+        )

@@ -55,15 +55,35 @@ def replay_day(context: dg.OpExecutionContext, config: ReplayConfig, flow: dg.Re
             actor=f"dagster run {run.run_id}",
             runner_id=run.run_id,
             dry_run=config.dry_run,
+            # Also a sign of life: see defs.sweep.
+            on_portion=lambda so_far: context.log.info(_words(so_far, config)),
         )
     context.add_output_metadata(
-        {"seen": report.seen, "put_back": report.put_back, "counts": counts_table(report.counts)}
+        {
+            "seen": report.seen,
+            "put_back": report.put_back,
+            "rejected_now": report.rejected_now,
+            "counts": counts_table(report.counts),
+        }
     )
+    if report.rejected_now:
+        context.log.warning(
+            "%s leads had passed before and are rejected now. Their contacts stay as they were, here and at the CRM; "
+            "`leads rejected list` names the leads",
+            f"{report.rejected_now:,}",
+        )
+
+
+def _words(so_far: flows.ReplayReport, config: ReplayConfig) -> str:
+    what = "leads" if config.stage is ReplayFrom.validated else "contacts"
+    did = "would go through once more" if config.dry_run else "went through once more"
+    return f"{so_far.seen:,} leads of the day looked at so far; {so_far.put_back:,} {what} {did}"
 
 
 @dg.job(
     partitions_def=DAYS,
-    description="A day's leads once more, in the batch lane: launch a backfill for a window of days.",
+    description="A day's leads once more, in the batch lane: launch a backfill for a window of days. A day that is "
+    "shown as missing was never replayed; none of its leads is missing.",
     tags={SERIAL_TAG: "replay", "dagster/priority": "-30", **LONG_BACKGROUND},
 )
 def replay() -> None:

@@ -41,9 +41,10 @@ _BY_STATUS: Mapping[dg.DagsterRunStatus, timedelta] = {
     dg.DagsterRunStatus.STARTING: LONGEST_START,
     dg.DagsterRunStatus.CANCELING: LONGEST_START,
 }
-# Whose every asset takes chunks for a bounded time. Training, rebuilding and dbt may be silent for long: they are left
+# Jobs that take chunks for a bounded time at a stage, and at how many stages before anything is heard of them: a replay
+# tells of each portion, which three stages work off. Training, rebuilding and dbt may be silent for long: they are left
 # to run_monitoring.max_runtime_seconds.
-_DRAINING_JOBS = ("delivery", "verification", "batch", "all_lanes")
+_DRAINING_JOBS: Mapping[str, int] = {"delivery": 1, "verification": 1, "batch": 1, "all_lanes": 1, "replay": 3}
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +106,8 @@ def _longest_silence(run: dg.DagsterRun, flow: FlowContext) -> timedelta | None:
         return _BY_STATUS[run.status]
     if run.job_name == "near_real_time":
         return LONGEST_SILENCE_HOT
-    if run.job_name in _DRAINING_JOBS:
-        return LONGEST_SILENCE + timedelta(seconds=flow.settings.pipeline.run_seconds)
+    if (drains := _DRAINING_JOBS.get(run.job_name)) is not None:
+        return LONGEST_SILENCE + drains * timedelta(seconds=flow.settings.pipeline.run_seconds)
     return None
 
 

@@ -12,7 +12,7 @@ from leads_pipeline.domain.stage import Lane, Stage
 from leads_pipeline.flows.context import FlowContext
 from leads_pipeline.flows.draining import drain
 from leads_pipeline.steps.replayed_leads import replay_leads
-from leads_pipeline.storage.replays import Window
+from leads_pipeline.storage.replays import Window, rejected_now
 
 # Leads that a replay has at the doors at once.
 PORTION = 2_000
@@ -20,10 +20,15 @@ PORTION = 2_000
 
 @dataclass(slots=True)
 class ReplayReport:
-    """What a replay did: leads of the window that it looked at, what it put back, and what the stages did with that."""
+    """What a replay did: leads of the window that it looked at, what it put back, and what the stages did with that.
+
+    ``rejected_now``: leads of a contact; it stays as it was, here and at its destinations. ``counts`` are of whatever
+    was due in the batch lane.
+    """
 
     seen: int = 0
     put_back: int = 0
+    rejected_now: int = 0
     counts: Counter[str] = field(default_factory=Counter)
 
 
@@ -68,7 +73,10 @@ def replay(
             for drained in stages[stages.index(stage) :]:
                 summary = drain(context, drained, lanes=(Lane.BATCH,), runner_id=runner_id)
                 report.counts.update({f"{drained}_{name}": count for name, count in summary.counts.items()})
-        on_portion(report)
         if portion.last is None:
             return report
+        if stage is Stage.VALIDATED_LEADS and not dry_run:
+            with context.engine.connect() as connection:
+                report.rejected_now += rejected_now(connection, replay=replay_id, after=after, last=portion.last)
+        on_portion(report)
         after = portion.last

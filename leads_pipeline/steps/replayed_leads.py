@@ -1,7 +1,7 @@
 """Leads of a time window that go through the pipeline once more, one portion a call.
 
 They come as a new revision (from validation), or their contacts are made anew (from golden). A contact that comes out
-as it was is not sent again: a destination's snapshot holds what it has. Latencies count a lead's first revision only.
+as it was is not sent again: a destination's snapshot holds what it has.
 """
 
 from datetime import datetime
@@ -41,7 +41,7 @@ def replay_leads(
         return put_back(
             connection,
             window,
-            to_golden=stage is Stage.GOLDEN_CONTACTS,
+            stage=stage,
             replay=replay,
             actor=actor,
             after=after,

@@ -18,6 +18,7 @@ from leads_pipeline.storage.latency import Measure, Took, measure_latency
 from leads_pipeline.storage.leads import RawLead, insert_rejected_leads, insert_validated_leads, read_raw_leads
 from leads_pipeline.storage.pending import Waiting, call_back, claim, enqueue
 from leads_pipeline.storage.source_fields import note_fields
+from leads_pipeline.storage.verification_requests import call_lookups_back
 from leads_pipeline.verification.intake import take_in
 
 
@@ -55,7 +56,9 @@ def validate_leads(
         insert_validated_leads(connection, weighed, chunk, lanes=lanes)
         insert_rejected_leads(connection, rejected, chunk)
         # An earlier revision may wait there still, for its look-ups or held back: it was to be sent, this one is not.
-        call_back(connection, Stage.DEDUPED_LEADS, [raw.lead_id for raw, _rejection in rejected if raw.revision > 1])
+        given_up = [raw.lead_id for raw, _rejection in rejected if raw.revision > 1]
+        call_back(connection, Stage.DEDUPED_LEADS, given_up)
+        call_lookups_back(connection, given_up)
         enqueue(
             connection,
             Stage.DEDUPED_LEADS,

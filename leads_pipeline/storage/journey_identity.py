@@ -67,6 +67,13 @@ CHAPTERS: dict[str, str] = {
                                   'withdrawn_at', l.withdrawn_at, 'withdrawn_by', l.withdrawn_by) as details
         from identity_link_leads m join identity_links l on l.link_id = m.link_id
         where m.lead_id = :lead_id""",
+    "replays": """
+        select r.began_at as at, 'its contact was made anew' as event,
+               jsonb_build_object('actor', r.actor, 'replay', r.replay) as details
+        from replays r join deduped_leads d on d.lead_id = :lead_id and d.tenant = coalesce(r.tenant, d.tenant)
+        where r.stage = 'golden_contacts' and d.lead_id <= r.came_to
+          and to_timestamp(('x' || left(replace(cast(d.lead_id as text), '-', ''), 12))::bit(48)::bigint / 1000.0)
+              >= r.since""",
     "match_reviews": """
         select opened_at as at, 'put before a person' as event,
                jsonb_build_object('review', review_id, 'other_lead',

@@ -49,8 +49,11 @@ CHAPTERS: dict[str, str] = {
                                   'runner', runner_id) as details
         from rejected_leads where lead_id = :lead_id""",
     "lead_corrections": """
-        select corrected_at as at, case action when 'fix' then 'corrected' else 'to be judged again' end as event,
-               jsonb_build_object('revision', revision, 'actor', actor, 'reason', reason,
+        select corrected_at as at,
+               case action when 'fix' then 'corrected' when 'replay' then 'replayed'
+                           else 'to be judged again' end as event,
+               jsonb_build_object('revision', revision, 'actor', actor,
+                                  case action when 'replay' then 'replay' else 'reason' end, reason,
                                   'fields', (select jsonb_agg(name order by name) from jsonb_object_keys(fields) name),
                                   'released', case when release then true end) as details
         from lead_corrections where lead_id = :lead_id""",

@@ -1,8 +1,8 @@
 """Leads of a time window that go through a stage once more: which of them may, and putting them back at its door.
 
-A replay has an id. It stands in ``lead_corrections`` beside each lead that it put back, which is its audit and what
-makes it safe to repeat: what a replay has put back, the same replay does not put back again. Keep out: its pace
-(``flows``).
+A replay has an id. It stands in ``lead_corrections`` beside each lead that is judged again, which makes it safe to
+repeat: what a replay has put back there, the same replay does not put back again. ``replays`` says who replayed which
+window, from which stage on, and how far they came. Keep out: its pace (``flows``).
 """
 
 from dataclasses import dataclass
@@ -12,6 +12,7 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from leads_pipeline.domain.ids import first_uuid7_at
+from leads_pipeline.domain.stage import Stage
 
 ACTION = "replay"
 
@@ -122,11 +123,31 @@ _COUNT_TO_GOLDEN = sa.text(
 ).columns(last=sa.Uuid())
 
 
+_NOTE = sa.text(
+    """
+    insert into replays as r (replay, actor, stage, tenant, since, until, put_back, came_to, began_at, ended_at)
+    values (:replay, :actor, :stage, :tenant, :since, :until, :put_back, :came_to, :now, :ended_at)
+    on conflict (replay, actor) do update set
+        put_back = r.put_back + excluded.put_back, came_to = greatest(r.came_to, excluded.came_to),
+        ended_at = excluded.ended_at
+    """
+).bindparams(sa.bindparam("came_to", type_=sa.Uuid()))
+# Leads of a contact that this replay has found to be rejected now.
+_REJECTED_NOW = sa.text(
+    """
+    select count(*) from lead_corrections c
+    where c.lead_id > :after and c.lead_id <= :last and c.action = 'replay' and c.reason = :replay
+        and exists (select from rejected_leads x where x.lead_id = c.lead_id and x.revision = c.revision)
+        and exists (select from deduped_leads x where x.lead_id = c.lead_id)
+    """
+)
+
+
 def put_back(
     connection: sa.Connection,
     window: Window,
     *,
-    to_golden: bool,
+    stage: Stage,
     replay: str,
     actor: str,
     after: UUID | None,
@@ -136,9 +157,11 @@ def put_back(
 ) -> PutBack:
     """Put one portion of a window's leads at the door of validated_leads, or their contacts at golden_contacts'.
 
-    In the order of their ids from the one behind ``after``. Locks the leads, as whoever corrects one does.
+    In the order of their ids from the one behind ``after``, and written down with it. Locks the leads, as whoever
+    corrects one does.
     """
     low = first_uuid7_at(window.since)
+    to_golden = stage is Stage.GOLDEN_CONTACTS
     if dry_run:
         statement = _COUNT_TO_GOLDEN if to_golden else _COUNT_TO_VALIDATION
     else:
@@ -156,4 +179,20 @@ def put_back(
             "now": now,
         },
     ).one()
-    return PutBack(row.seen, row.put_back, row.last if row.seen else None)
+    portion = PutBack(row.seen, row.put_back, row.last if row.seen else None)
+    if not dry_run:
+        about = {"stage": stage, "tenant": window.tenant, "since": window.since, "until": window.until}
+        came = {"put_back": portion.put_back, "came_to": portion.last, "ended_at": None if portion.last else now}
+        connection.execute(_NOTE, {"replay": replay, "actor": actor, "now": now, **about, **came})
+    return portion
+
+
+def rejected_now(connection: sa.Connection, *, replay: str, after: UUID | None, last: UUID) -> int:
+    """How many leads of a contact, from the one behind ``after`` to ``last``, a replay has found to be rejected now.
+
+    Their contacts stay as they were: with what an earlier revision said.
+    """
+    found: int = connection.execute(
+        _REJECTED_NOW, {"replay": replay, "after": after or UUID(int=0), "last": last}
+    ).scalar_one()
+    return found

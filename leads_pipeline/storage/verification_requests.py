@@ -191,6 +191,20 @@ _ANYTHING_DUE = sa.text(
 )
 
 
+# What a worker is about to claim or to settle is left to it.
+_CALL_BACK = sa.text(
+    """
+    with called as materialized (
+        select lead_id, revision, kind from verification_requests
+        where lead_id = any(cast(:ids as uuid[])) and call_id is null
+        order by lead_id, revision, kind
+        for update skip locked
+    )
+    delete from verification_requests r using called
+    where r.lead_id = called.lead_id and r.revision = called.revision and r.kind = called.kind
+    """
+)
+
 # Of each kind, what was asked for in a tier that leads.yaml does not have any more.
 _ADOPT = sa.text(
     f"""
@@ -320,6 +334,13 @@ def _subjects(connection: sa.Connection, kind: LookupKind, taken: Iterable[tuple
         )
     drop_requests(connection, gone)
     return subjects
+
+
+def call_lookups_back(connection: sa.Connection, lead_ids: Iterable[UUID]) -> None:
+    """Forget what was asked for about these leads, but for what a call that was made may answer yet."""
+    ids = [str(lead_id) for lead_id in lead_ids]
+    if ids:
+        connection.execute(_CALL_BACK, {"ids": ids})
 
 
 def drop_requests(connection: sa.Connection, subjects: Iterable[tuple[str, LookupKind, int]]) -> None:

@@ -10,8 +10,10 @@ from click.testing import CliRunner
 from leads_pipeline import flows
 from leads_pipeline.cli import cli
 from leads_pipeline.config import DATABASE_URL_VARIABLE
+from leads_pipeline.domain.ids import uuid7
 from leads_pipeline.domain.stage import Lane, Stage
 from leads_pipeline.errors import LeadsError
+from leads_pipeline.storage.journey import lead_journey
 from leads_pipeline.storage.replays import Window
 from leads_pipeline_tests.conftest import LEADS_YAML
 
@@ -130,15 +132,43 @@ def test_a_replay_works_in_the_batch_lane_portion_by_portion(
         waiting.append(rows(engine, "select count(*) from pending")[0][0])
 
     assert replay(on_portion=look).put_back == 3
-    assert waiting == [0, 0, 0, 0], "a portion is worked off before the next one is put back"
+    assert waiting == [0, 0, 0], "a portion is worked off before the next one is put back"
     assert rows(engine, "select distinct sync_lane from validated_leads where revision = 2") == [(str(Lane.BATCH),)]
 
 
 @pytest.mark.usefixtures("delivered")
-def test_contacts_are_made_anew_without_new_revisions(replay, count):
+def test_contacts_are_made_anew_without_new_revisions_and_it_is_known_who_had_it_done(replay, count, engine):
     assert replay(stage=Stage.GOLDEN_CONTACTS).put_back == 3
     assert count("lead_corrections") == 0
     assert count("pending") == 0
+    assert rows(engine, "select replay, actor, stage, put_back, ended_at is not null from replays") == [
+        ("r1", "ada", "golden_contacts", 3, True)
+    ]
+    with engine.connect() as connection:
+        [lead_id] = connection.execute(sa.text("select lead_id from raw_leads limit 1")).scalars()
+        journey = lead_journey(connection, lead_id)
+    [event] = [event for event in journey.events if event.table == "replays"]
+    assert (event.event, event.details["actor"], event.details["replay"]) == ("its contact was made anew", "ada", "r1")
+
+
+@pytest.mark.usefixtures("delivered")
+def test_a_replay_tells_of_leads_that_are_rejected_now_and_stay_at_the_crm(replay, engine, run, sandbox):
+    with engine.begin() as connection:  # what came was a lead by the rules of then
+        connection.execute(sa.text("update raw_leads set payload = '{}' where payload ->> 'first_name' = 'Bob'"))
+    assert replay().rejected_now == 1
+    assert replay().rejected_now == 1, "also when it goes on"
+    assert replay(replay_id="r2", dry_run=True).rejected_now == 0
+    assert run("delivery").success
+    assert len(list(sandbox.contacts())) == 3
+
+
+def test_nobody_is_asked_about_a_lead_that_is_rejected_now(replay, seeding, count):
+    with seeding() as flow:
+        lead = flow.at_dedupe()
+        for kind, call in (("mx", None), ("mailbox", None), ("phone", uuid7(flow.now))):
+            flow.insert("verification_requests", lead_id=lead, revision=1, kind=kind, call_id=call)
+    assert replay().put_back == 1
+    assert count("verification_requests") == 1, "a call that was made may be answered yet"
 
 
 def test_there_is_no_replay_from_other_stages(replay):

@@ -14,6 +14,7 @@ from leads_pipeline.definitions import build_defs
 from leads_pipeline.defs.runs import FIRST_PAUSE, GIVEN_UP_AFTER, PROBE_EVERY, ask_again, reason_to_wait, setbacks
 from leads_pipeline.defs.sensors import leads_waiting
 from leads_pipeline.defs.sweep import (
+    LONGEST_SILENCE,
     LONGEST_SILENCE_HOT,
     LONGEST_START,
     RUNS_AT_ONCE,
@@ -64,7 +65,7 @@ def test_a_run_that_died_unseen_is_ended_and_its_sensor_asks_again(instance, flo
     tick = dg.build_sensor_context(instance=instance, resources={"flow": flow_context})
     assert "under way" in leads_waiting(tick).skip_message
     assert sweep(instance, flow_context).runs == {}, "it may be alive"
-    clock.advance(LONGEST_SILENCE_HOT.total_seconds() + 5)
+    clock.advance(LONGEST_SILENCE_HOT.total_seconds() + 25)
     said = stuck_work(dg.build_sensor_context(instance=instance, resources={"flow": flow_context})).skip_message
     assert f"ended run {run_id[:8]}: started and silent for 10 minutes" in said
     assert status_of(instance, run_id) is dg.DagsterRunStatus.FAILURE
@@ -99,7 +100,7 @@ def test_only_a_code_server_of_this_machine_can_be_said_to_be_gone(tmp_path):
 
 def test_a_run_that_writes_events_is_left_alone(instance, flow_context, leave, clock):
     run_id = leave("near_real_time")
-    clock.advance(LONGEST_SILENCE_HOT.total_seconds() + 5)
+    clock.advance(LONGEST_SILENCE_HOT.total_seconds() + 25)
     instance.handle_new_event(
         dg.EventLogEntry(
             error_info=None, level="info", user_message="a step says something", run_id=run_id,
@@ -107,6 +108,14 @@ def test_a_run_that_writes_events_is_left_alone(instance, flow_context, leave, c
         )
     )  # fmt: skip
     assert sweep(instance, flow_context).runs == {}
+
+
+def test_a_replay_may_take_long_and_must_not_be_silent(instance, flow_context, leave, clock):
+    run_id = leave("replay")
+    clock.advance((LONGEST_SILENCE + timedelta(seconds=3 * 300)).total_seconds() - 5)
+    assert sweep(instance, flow_context).runs == {}, "three stages may be working off a portion"
+    clock.advance(60)
+    assert list(sweep(instance, flow_context).runs) == [run_id]
 
 
 def test_a_run_of_unknown_length_is_left_to_dagster_s_own_monitoring(instance, flow_context, leave, clock):
@@ -126,7 +135,7 @@ def test_a_run_that_never_started_or_never_ended_is_ended_whatever_its_job(
     instance, flow_context, leave, clock, status, becomes
 ):
     run_id = leave("maintenance", status)
-    clock.advance(LONGEST_START.total_seconds() + 5)
+    clock.advance(LONGEST_START.total_seconds() + 25)
     assert list(sweep(instance, flow_context).runs) == [run_id]
     assert status_of(instance, run_id) is becomes
 
@@ -134,7 +143,7 @@ def test_a_run_that_never_started_or_never_ended_is_ended_whatever_its_job(
 def test_one_sweep_ends_so_many_runs_at_most(instance, flow_context, leave, clock):
     for _ in range(RUNS_AT_ONCE + 1):
         leave("near_real_time")
-    clock.advance(LONGEST_SILENCE_HOT.total_seconds() + 5)
+    clock.advance(2 * LONGEST_SILENCE_HOT.total_seconds())  # however long it took to leave so many
     assert len(sweep(instance, flow_context).runs) == RUNS_AT_ONCE
     assert len(sweep(instance, flow_context).runs) == 1
 

@@ -54,6 +54,7 @@ NOT_PERSONAL = {
     ),
     "rejected_leads": "tenant source reasons rule_version runner_id",
     "lead_corrections": "tenant action actor reason",
+    "replays": "replay actor stage tenant",
     "quality_holds": "tenant source received_on rules runner_id resolution ended_by reason",
     "verification_requests": "kind tenant lane tier last_reason runner_id",
     "verifications": "kind tenant tier provider verdict reasons flags details runner_id",
@@ -123,9 +124,9 @@ WITHOUT_TENANT = {
     "bulk_jobs", "measure_history", "policy_states", "policy_pauses", "alert_notices",
 }  # fmt: skip
 
-# One request may carry contacts of several tenants; sync_attempts has the tenant of each. What a rule does, or people
-# are told, may be about all tenants.
-OF_SEVERAL_TENANTS = {"crm_sync_batches", "policy_actions", "alerts"}
+# One request may carry contacts of several tenants; sync_attempts has the tenant of each. What a rule does, people are
+# told, or is replayed may be about all tenants.
+OF_SEVERAL_TENANTS = {"crm_sync_batches", "policy_actions", "alerts", "replays"}
 
 # Personal columns that no lead or contact owns: how often a value occurs among all of a tenant's records, and who must
 # not be sent, which is to outlive the contact. A job holds its contacts until it ends.

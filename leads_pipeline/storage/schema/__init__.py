@@ -61,6 +61,7 @@ from leads_pipeline.storage.schema.rooms import (
     quality_holds,
     raw_leads,
     rejected_leads,
+    replays,
     validated_leads,
 )
 from leads_pipeline.storage.schema.verification import (
@@ -144,6 +145,7 @@ __all__ = [
     "redis_unacknowledged",
     "refused_properties",
     "rejected_leads",
+    "replays",
     "slo_history",
     "slo_verdicts",
     "source_fields",

@@ -3,6 +3,7 @@
 import sqlalchemy as sa
 
 from leads_pipeline.storage.schema.base import (
+    count_column,
     int_column,
     json_column,
     stamp_columns,
@@ -135,6 +136,21 @@ lead_corrections = table(
     when_column("corrected_at"),
 )
 
+# Who replayed which window, and how far they came; of each lead that was judged again, lead_corrections tells as well.
+replays = table(
+    "replays",
+    text_column("replay", primary_key=True),
+    text_column("actor", primary_key=True),
+    text_column("stage"),  # from which on
+    text_column("tenant", nullable=True),  # null: every
+    when_column("since"),
+    when_column("until"),
+    count_column("put_back"),  # leads, or contacts that were made anew
+    uuid_column("came_to", nullable=True),  # the last lead of the window that it looked at
+    when_column("began_at"),
+    when_column("ended_at", nullable=True),
+)
+
 # A source's leads of one day that the batch lane must not match before they pass, or somebody lets them. A row that
 # was released keeps its group from being held for the same rules again.
 quality_holds = table(
@@ -169,7 +185,7 @@ deduped_leads = table(
     uuid_column("contact_id", index=True),
     # The first golden version that includes this lead; null until golden_contacts has taken it in.
     int_column("golden_version", nullable=True),
-    # The same while it is the first that ever included the lead, of whichever contact; 0 once it was taken in again.
+    # The first version of its contact that ever included it, while it is news to destinations (storage.news).
     int_column("first_golden_version", nullable=True),
     text_column("decision"),  # new, rule, model
     *stamp_columns(),

@@ -54,6 +54,20 @@ def upgrade() -> None:
     op.alter_column("deduped_leads", "first_golden_version", server_default=None)
     op.add_column("outbox", sa.Column("news_after_version", sa.Integer(), nullable=True))
     op.create_table(
+        "replays",
+        sa.Column("replay", sa.Text(), nullable=False),
+        sa.Column("actor", sa.Text(), nullable=False),
+        sa.Column("stage", sa.Text(), nullable=False),
+        sa.Column("tenant", sa.Text(), nullable=True),
+        sa.Column("since", TIME, nullable=False),
+        sa.Column("until", TIME, nullable=False),
+        sa.Column("put_back", sa.BigInteger(), nullable=False),
+        sa.Column("came_to", sa.UUID(), nullable=True),
+        sa.Column("began_at", TIME, nullable=False),
+        sa.Column("ended_at", TIME, nullable=True),
+        sa.PrimaryKeyConstraint("replay", "actor", name="pk_replays"),
+    )
+    op.create_table(
         "slo_verdicts",
         sa.Column("slo", sa.Text(), nullable=False),
         sa.Column("tenant", sa.Text(), nullable=False),
