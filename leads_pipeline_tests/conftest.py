@@ -5,7 +5,9 @@ also when tests fail. If pytest itself is killed, the server stays until the nex
 sessions whose process is gone.
 """
 
+import asyncio
 import contextlib
+import fcntl
 import os
 import secrets
 import shutil
@@ -13,12 +15,14 @@ import tempfile
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import psutil
 import psycopg
 import pytest
 import sqlalchemy as sa
 import structlog
+from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 
 from leads_pipeline.clock import FrozenClock
@@ -28,8 +32,14 @@ from leads_pipeline.storage.embedded import EmbeddedServer
 from leads_pipeline.storage.migrate import upgrade
 from leads_pipeline_tests.buffer.redis_server import MISSING, RedisServer, is_installed
 
-# A busy machine is no fault of what is tested: no example has to be done in a fifth of a second.
-hypothesis_settings.register_profile("leads", deadline=None)
+# A busy machine is no fault of what is tested: no example has to be made or done in a fraction of a second. Examples
+# are always the same, so that whoever changes something is told of that; LEADS_FUZZ_EXAMPLES asks for new ones.
+hypothesis_settings.register_profile(
+    "leads",
+    deadline=None,
+    derandomize="LEADS_FUZZ_EXAMPLES" not in os.environ,
+    suppress_health_check=[HealthCheck.too_slow],
+)
 hypothesis_settings.load_profile("leads")
 
 NOW = datetime(2026, 1, 15, 12, 0, tzinfo=UTC)
@@ -74,16 +84,27 @@ def _clean_environment() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(autouse=True)
-def _unconfigured_logs() -> Iterator[None]:
-    """A door that ran in this process has bound the logs to a stream that pytest closes after the test."""
-    yield
-    structlog.reset_defaults()
+class _Brisk:
+    """asyncio, as uvicorn sees it here."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(asyncio, name)
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds / 5)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _brisk_servers() -> Iterator[None]:
+    """uvicorn looks ten times a second whether it is to end, and waits as long again: many a test ends a server."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("uvicorn.server.asyncio", _Brisk())
+        yield
 
 
 @pytest.fixture(autouse=True)
 def _own_logging() -> Iterator[None]:
-    """A command that a test runs configures the logs as a process's door does; the next test starts anew."""
+    """What a test runs configures the logs as a process does, for a stream that pytest closes: the next starts anew."""
     yield
     structlog.reset_defaults()
 
@@ -228,16 +249,25 @@ def sessions() -> Path:
 
 
 def remove_dead_sessions() -> None:
-    """End the servers of sessions whose process is gone, and delete their files."""
-    for directory in sessions().iterdir():
-        if not _lives(directory.name):
-            _remove_session(directory)
+    """End the servers of sessions whose process is gone, and delete their files: one process at a time."""
+    place = os.open(sessions(), os.O_RDONLY)
+    try:
+        fcntl.flock(place, fcntl.LOCK_EX)
+        for directory in sessions().iterdir():
+            if not _lives(directory.name):
+                _remove_session(directory)
+    finally:
+        os.close(place)
 
 
 def _lives(session: str) -> bool:
+    """Whether the process is there that the session is named after, and not a later one of its number.
+
+    The times are those of two observers: each reckons from when the machine was started, to the second.
+    """
     pid, _, started = session.partition("-")
     try:
-        return int(psutil.Process(int(pid)).create_time()) == int(started)
+        return abs(psutil.Process(int(pid)).create_time() - int(started)) < 10
     except (psutil.NoSuchProcess, ValueError):
         return False
 

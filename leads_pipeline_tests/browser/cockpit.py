@@ -14,11 +14,12 @@ import yaml
 
 from leads_pipeline.clock import SystemClock
 from leads_pipeline.config import HUBSPOT_MAPPING, Settings, parse_settings
-from leads_pipeline.services.stack import Stack, free_port
+from leads_pipeline.services.stack import Stack
 from leads_pipeline.services.supervisor import Supervisor
 from leads_pipeline.storage.api_keys import create_api_key
 from leads_pipeline.storage.embedded import EmbeddedServer
 from leads_pipeline.storage.open import open_database
+from leads_pipeline_tests.ports import free_port
 
 TENANT, SOURCE = "acme", "website"
 WAIT_SECONDS = 300.0

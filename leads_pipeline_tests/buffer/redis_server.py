@@ -8,7 +8,7 @@ from pathlib import Path
 
 import redis
 
-from leads_pipeline_tests.buffer.free_port import free_port
+from leads_pipeline_tests.ports import free_port
 
 MISSING = "redis-server is not on the PATH; install it: apt-get install redis-server"
 DURABLE = {"appendonly": "yes", "appendfsync": "always"}
@@ -40,7 +40,7 @@ class RedisServer:
             ["redis-server", *place, *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         pause = threading.Event()
-        for _ in range(500):
+        for _ in range(3_000):
             if self._process.poll() is not None:
                 raise AssertionError(f"redis-server ended with {self._process.returncode}")
             try:
@@ -50,7 +50,7 @@ class RedisServer:
                 pause.wait(0.02)
             else:
                 return self
-        raise AssertionError("redis-server did not answer within 10 s")
+        raise AssertionError("redis-server did not answer within 60 s")
 
     def kill(self) -> None:
         """End it as a crash does."""

@@ -88,6 +88,15 @@ def wait_until(condition: Callable[[], bool], *, seconds: float = 60) -> None:
     raise AssertionError(f"waited {seconds} s in vain")
 
 
+@contextmanager
+def commits_held_up(engine: sa.Engine) -> Iterator[None]:
+    """No lead gets into the buffer's table before the block ends."""
+    with engine.connect() as connection:
+        connection.execute(sa.text("lock table buffer in access exclusive mode"))
+        yield
+        connection.rollback()
+
+
 def blocked_writers(engine: sa.Engine) -> int:
     """How many capture services wait for a lock in the middle of a commit."""
     statement = """

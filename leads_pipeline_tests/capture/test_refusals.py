@@ -24,6 +24,7 @@ from leads_pipeline_tests.capture.running import (
     Capture,
     blocked_writers,
     capture_service,
+    commits_held_up,
     make_key,
     wait_until,
     with_capture,
@@ -145,21 +146,13 @@ def _broken_schema(capture: Capture, engine: sa.Engine) -> httpx.Response:
     return capture.post({"first_name": SECRET})
 
 
-@contextmanager
-def _commits_held_up(engine: sa.Engine) -> Iterator[None]:
-    with engine.connect() as connection:
-        connection.execute(sa.text("lock table buffer in access exclusive mode"))
-        yield
-        connection.rollback()
-
-
 def _full_queue(capture: Capture, engine: sa.Engine) -> httpx.Response:
     def post(number: int) -> None:
         answers.append(capture.post({"email": f"lead{number}@example.org"}))
 
     answers: list[httpx.Response] = []
     threads = [threading.Thread(target=post, args=[number]) for number in range(3)]
-    with _commits_held_up(engine):
+    with commits_held_up(engine):
         threads[0].start()
         wait_until(lambda: blocked_writers(engine) == 1)
         for thread in threads[1:]:

@@ -142,7 +142,7 @@ def test_a_socket_of_systemd_s_is_used_whatever_the_port_is(database_url: str, t
         through = [sys.executable, "-c", _ACTIVATE, str(listening.fileno())]
         with service(tmp_path, database_url, through=through, pass_fds=[listening.fileno()], port=1) as running:
             assert running.port == listening.getsockname()[1]
-            assert httpx.get(f"{running.url}/healthz", trust_env=False).status_code == 200
+            assert httpx.get(f"{running.url}/healthz", trust_env=False, timeout=60).status_code == 200
 
 
 def test_the_example_units_start_a_command_that_exists_and_leave_it_the_time_that_it_takes() -> None:

@@ -53,7 +53,7 @@ def test_workers_share_the_connections_and_one_scrape_counts_for_all(
     key = make_key(engine, clock)
     with service(tmp_path, database_url, "--workers", "2") as running:
         clients = [
-            httpx.Client(base_url=running.url, headers={"Authorization": f"Bearer {key}"}, trust_env=False)
+            httpx.Client(base_url=running.url, headers={"Authorization": f"Bearer {key}"}, trust_env=False, timeout=60)
             for _ in range(24)
         ]
         for number, client in enumerate(clients):
@@ -162,7 +162,7 @@ def test_a_worker_whose_loop_stands_still_is_killed_and_replaced(
         "import sys\n"
         "from leads_pipeline.capture import workers\n"
         "from leads_pipeline.cli import main\n"
-        "workers.SILENT_SECONDS = 1.0\n"
+        "workers.SILENT_SECONDS = 3.0\n"
         "sys.argv = ['leads', *sys.argv[4:]]\n"
         "main()\n"
     )

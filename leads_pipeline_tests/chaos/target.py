@@ -6,7 +6,6 @@ Only processes that were started here are signalled, each by its pid.
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -30,6 +29,7 @@ from leads_pipeline.storage.migrate import upgrade
 from leads_pipeline_tests.buffer.redis_server import MISSING, RedisServer, is_installed
 from leads_pipeline_tests.capture.running import make_key
 from leads_pipeline_tests.chaos.small_disk import SmallDisk
+from leads_pipeline_tests.ports import free_port
 
 # No limit of the door shall come in the way of chaos; the disk is let run full, not watched.
 LEADS_YAML = """
@@ -204,11 +204,6 @@ def beside_the_server(state: Path) -> Path:
     """A place for a mount that the server's user can reach, whoever owns the tests' own directories."""
     directory = home_directory(state)
     return directory.with_name(f"{directory.name}-disk")
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return int(free.getsockname()[1])
 
 
 def wait_for(condition: Callable[[], bool], what: str, *, seconds: float = 60) -> None:

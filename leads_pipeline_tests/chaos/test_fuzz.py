@@ -37,7 +37,7 @@ from leads_pipeline_tests.capture.test_source_posts import (
     TYPEFORM,
 )
 from leads_pipeline_tests.chaos.senders import Senders
-from leads_pipeline_tests.chaos.target import Child, free_port
+from leads_pipeline_tests.chaos.target import Child
 from leads_pipeline_tests.chaos.wild_requests import (
     MEDIA_TYPES,
     POISON,
@@ -50,6 +50,7 @@ from leads_pipeline_tests.chaos.wild_requests import (
     text_of,
 )
 from leads_pipeline_tests.conftest import _maintenance
+from leads_pipeline_tests.ports import free_port
 from leads_pipeline_tests.sources.signing import (
     SECRET,
     STANDARD_SECRET,

@@ -35,11 +35,13 @@ def test_a_store_that_is_read_only_and_then_refuses_the_login_is_used_again_when
     try:
         with (
             running_service(settings, database_url=url, clock=SystemClock()) as address,
-            httpx.Client(base_url=address, headers={"Authorization": f"Bearer {key}"}, trust_env=False) as client,
+            httpx.Client(
+                base_url=address, headers={"Authorization": f"Bearer {key}"}, trust_env=False, timeout=60
+            ) as client,
         ):
 
             def post(number: int) -> int:
-                return client.post("/v1/leads", json={"number": number}, timeout=5).status_code
+                return client.post("/v1/leads", json={"number": number}).status_code
 
             assert post(1) == 202
             alter("set default_transaction_read_only = on")
@@ -47,7 +49,7 @@ def test_a_store_that_is_read_only_and_then_refuses_the_login_is_used_again_when
             alter("nologin")
             hold(3 * PROBE_PAUSE_SECONDS)  # the door asks the store meanwhile, and is not let in
             alter("login", "reset default_transaction_read_only")
-            wait_until(lambda: post(2) == 202, seconds=10)
+            wait_until(lambda: post(2) == 202)
     finally:
         with engine.begin() as connection:
             connection.execute(sa.text(f"drop role {login}"))

@@ -176,7 +176,7 @@ def merge_away(engine: sa.Engine, contact: Contact) -> None:
 def people_did(sandbox: SandboxServer, verb: str, body: dict[str, Any]) -> dict[str, Any]:
     """What somebody did in the CRM: ``batch/create``, ``batch/update``, ``batch/archive``, ``merge``; its answer."""
     url = f"{sandbox.base_url}/crm/v3/objects/contacts/{verb}"
-    answer = httpx.post(url, json=body, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=10)
+    answer = httpx.post(url, json=body, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=60)
     answer.raise_for_status()
     return answer.json() if answer.content else {}
 

@@ -25,7 +25,7 @@ def access_token(base_url: str) -> str:
     form = {
         "grant_type": "refresh_token", "client_id": "c", "client_secret": "s", "refresh_token": REFRESH_TOKEN,
     }  # fmt: skip
-    return str(httpx.post(f"{base_url}/oauth/v2/token", data=form, timeout=10).json()["access_token"])
+    return str(httpx.post(f"{base_url}/oauth/v2/token", data=form, timeout=60).json()["access_token"])
 
 
 class PlayedZoho:

@@ -119,7 +119,7 @@ def test_what_was_written_and_not_confirmed_is_sent_again_and_not_doubled(
 def test_a_time_out_is_ambiguous(engine: sa.Engine, clock: FrozenClock, sandbox: SandboxServer) -> None:
     [contact] = add_contacts(engine)
     sandbox.set_faults([{"kind": "written_then_timeout", "count": 1}])
-    sync(engine, settings_for(sandbox.base_url, timeout_seconds=0.3), clock)
+    sync(engine, settings_for(sandbox.base_url, timeout_seconds=1), clock)
     assert row_of(engine, contact)["last_verdict"] == "ambiguous"
     clock.advance(2)
     assert sync(engine, settings_for(sandbox.base_url), clock).delivered == 1
@@ -521,5 +521,5 @@ def _post(sandbox: SandboxServer, path: str, body: dict) -> None:
         headers={"Content-Type": "application/json", "Authorization": "Bearer test-token"},
         method="POST",
     )
-    with urllib.request.urlopen(request, timeout=10) as response:
+    with urllib.request.urlopen(request, timeout=60) as response:
         assert response.status < 300

@@ -1,6 +1,5 @@
 """A destination that is down for a day: nobody dies of it, it is not stormed, it catches up; others notice nothing."""
 
-import socket
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from itertools import pairwise
@@ -25,6 +24,7 @@ from leads_pipeline_tests.crm.delivering import (
 )
 from leads_pipeline_tests.crm.simulated_time import SimulatedClock, simulated_time
 from leads_pipeline_tests.crm.watched_writes import Write, watch_writes
+from leads_pipeline_tests.ports import free_port
 
 DAY = timedelta(hours=24)
 # The limit of each of the two accounts, and the records of a request.
@@ -59,13 +59,6 @@ def time(database_url: str) -> Iterator[tuple[sa.Engine, SimulatedClock]]:
 
 def options() -> HubSpotOptions:
     return HubSpotOptions(token=TOKEN, requests=REQUESTS, window_seconds=SECONDS, daily=None)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
 
 
 def next_event(engine: sa.Engine, clock: SimulatedClock, parked: datetime | None, hour: datetime) -> datetime:

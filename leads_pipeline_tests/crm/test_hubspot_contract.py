@@ -66,7 +66,7 @@ class PlayedHubSpot:
             headers={"Content-Type": "application/json", "Authorization": f"Bearer {TOKEN}"},
             method="POST",
         )
-        with urllib.request.urlopen(request, timeout=10) as response:
+        with urllib.request.urlopen(request, timeout=60) as response:
             return str(json.load(response)["id"])
 
     def count(self) -> int:

@@ -26,7 +26,7 @@ def by_people(sandbox: SandboxServer, method: str, path: str, body: dict[str, An
         headers={"Content-Type": "application/json", "Authorization": f"Bearer {TOKEN}"},
         method=method,
     )
-    with urllib.request.urlopen(request, timeout=10) as response:
+    with urllib.request.urlopen(request, timeout=60) as response:
         return json.loads(response.read() or b"null")
 
 

@@ -75,7 +75,7 @@ class SalesforceVendor:
             {"grant_type": "client_credentials", "client_id": CLIENT_ID, "client_secret": SECRET}
         )
         address = f"{self.sandbox.base_url}/services/oauth2/token"
-        with urllib.request.urlopen(address, data=form.encode(), timeout=10) as response:
+        with urllib.request.urlopen(address, data=form.encode(), timeout=60) as response:
             return str(json.load(response)["access_token"])
 
     def ask(self, method: str, path: str, body: Any = None) -> Any:
@@ -86,7 +86,7 @@ class SalesforceVendor:
             headers={"Content-Type": "application/json", "Authorization": f"Bearer {self.token()}"},
             method=method,
         )
-        with urllib.request.urlopen(request, timeout=10) as response:
+        with urllib.request.urlopen(request, timeout=60) as response:
             return json.load(response)
 
     def held(self) -> dict[UUID, Held]:

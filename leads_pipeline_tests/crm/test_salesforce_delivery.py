@@ -143,7 +143,7 @@ def test_a_lead_that_was_converted_is_a_conflict_that_names_the_contact(
     settings, [contact] = settings_for(org.base_url), people(engine)
     sync(engine, settings, clock)
     lead_id = row_of(engine, contact)["crm_record_id"]
-    made = httpx.post(f"{org.base_url}/_sandbox/leads/{lead_id}/convert", timeout=10).json()["contactId"]
+    made = httpx.post(f"{org.base_url}/_sandbox/leads/{lead_id}/convert", timeout=60).json()["contactId"]
     change(engine, contact, first_name="Augusta")
     seen: list[Any] = []
     client = BUILDERS["salesforce"](settings.destinations["salesforce"], MemoryTokens())
@@ -277,7 +277,7 @@ def test_records_of_one_account_are_not_sent_in_two_requests_at_once(
     org: SandboxServer, accounts: tuple[str, str], at_once: int
 ) -> None:
     settings = settings_for(org.base_url).destinations["salesforce"]
-    both = threading.Barrier(at_once, timeout=10)
+    both = threading.Barrier(at_once, timeout=60)
     inside: list[int] = []
     most: list[int] = []
     with closing(BUILDERS["salesforce"](settings, MemoryTokens())) as client:

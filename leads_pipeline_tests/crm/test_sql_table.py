@@ -200,7 +200,7 @@ def test_a_statement_that_takes_too_long_is_ended_and_nothing_is_written(table: 
         create trigger dawdles before insert on {table.table} for each row execute function dawdle();
         """
     )
-    verdict = write(table, record(), timeout_seconds=0.2)[1]
+    verdict = write(table, record(), timeout_seconds=0.5)[1]
     assert (verdict.verdict, verdict.code) == (Verdict.TRANSIENT, "QUERY_CANCELED")
     assert table.rows() == []
 
@@ -209,11 +209,11 @@ def test_a_batch_that_takes_longer_than_the_time_out_goes_in_parts(table: Played
     table.owner.execute(
         f"""
         create function dawdle() returns trigger language plpgsql as
-            $$ begin perform pg_sleep(0.05); return new; end $$;
+            $$ begin perform pg_sleep(0.1); return new; end $$;
         create trigger dawdles before insert on {table.table} for each row execute function dawdle();
         """
     )
-    sending = Sending(table.client(timeout_seconds=0.5))
+    sending = Sending(table.client(timeout_seconds=1.5))
     records = [record(number) if number % 2 else record(number, company="Engines") for number in range(1, 17)]
     verdicts = sending.client.deliver(records, courier=sending)
     assert {(item.verdict, item.code) for item in verdicts} == {(Verdict.DELIVERED, None)}

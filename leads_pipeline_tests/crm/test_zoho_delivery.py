@@ -200,7 +200,7 @@ def test_what_people_wrote_where_we_knew_nothing_stays_until_their_record_is_del
     module = f"{sandbox.base_url}/crm/v8/Leads"
     people = {"Authorization": f"Zoho-oauthtoken {access_token(sandbox.base_url)}"}
     theirs = {"id": made["id"], "Last_Name": "King", "Company": "Analytical Engines"}
-    httpx.put(module, headers=people, json={"data": [theirs]}, timeout=10).raise_for_status()
+    httpx.put(module, headers=people, json={"data": [theirs]}, timeout=60).raise_for_status()
     change(engine, contact, first_name="Augusta")
     sync(engine, settings, clock)
     change(engine, contact, first_name="Augusta Ada")
@@ -211,7 +211,7 @@ def test_what_people_wrote_where_we_knew_nothing_stays_until_their_record_is_del
     [held] = (item["properties"] for item in sandbox.contacts())
     assert (held["First_Name"], held["Last_Name"], held["Company"]) == ("Augusta Ada", "King", "Analytical Engines")
 
-    httpx.delete(module, headers=people, params={"ids": made["id"]}, timeout=10).raise_for_status()
+    httpx.delete(module, headers=people, params={"ids": made["id"]}, timeout=60).raise_for_status()
     change(engine, contact, first_name="Ada")
     for _time in range(2):  # the difference first, and then the rest
         sync(engine, settings, clock)

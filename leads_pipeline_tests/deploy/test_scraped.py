@@ -14,11 +14,11 @@ from leads_pipeline.clock import FrozenClock
 from leads_pipeline.config import Settings
 from leads_pipeline.services.metrics_server import MetricsServer
 from leads_pipeline.watching.metrics.taking import PARTS, PipelineMetrics
-from leads_pipeline_tests.buffer.free_port import free_port
 from leads_pipeline_tests.capture.running import wait_until
 from leads_pipeline_tests.defs.rows import Flow
 from leads_pipeline_tests.deploy.programs import prometheus, promtool  # noqa: F401 - fixtures
 from leads_pipeline_tests.deploy.test_prometheus import HERE
+from leads_pipeline_tests.ports import free_port
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def served(engine: sa.Engine, settings: Settings, clock: FrozenClock) -> Iterato
     with engine.begin() as connection:
         Flow(connection, clock.now()).one_of_each()
     with MetricsServer(PipelineMetrics(engine, settings, clock), host="127.0.0.1", port=0) as server:
-        serving = threading.Thread(target=server.serve_forever)
+        serving = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         serving.start()
         yield server
         server.shutdown()

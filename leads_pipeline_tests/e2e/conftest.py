@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from leads_pipeline.services.stack import free_port
 from leads_pipeline.storage.embedded import EmbeddedServer
+from leads_pipeline_tests.ports import free_port
 
 CONFIG = """
 version: 1

@@ -8,7 +8,7 @@ _BLOCKED = sa.text(
 _LOOK_SECONDS = 0.002
 
 
-def until_somebody_is_blocked(engine: sa.Engine, *, count: int = 1, seconds: float = 10) -> None:
+def until_somebody_is_blocked(engine: sa.Engine, *, count: int = 1, seconds: float = 60) -> None:
     """Return once so many connections wait for a lock.
 
     Raises:

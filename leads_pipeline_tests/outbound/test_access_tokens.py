@@ -262,11 +262,11 @@ def test_threads_that_waited_for_an_answer_that_never_came_do_not_ask_again(
     tokens._turn = arrivals = _Arrivals(requests)  # type: ignore[assignment] - a lock as well
 
     def answer(handler: BaseHTTPRequestHandler) -> None:
-        assert arrivals.all_are_there.wait(timeout=20)
+        assert arrivals.all_are_there.wait(timeout=60)
         hang_up(handler)
 
     vendor.listener.answer_with = answer
-    transport = Transport(vendor.url, credentials=tokens, timeout_seconds=20, connections=requests)
+    transport = Transport(vendor.url, credentials=tokens, timeout_seconds=60, connections=requests)
     with ThreadPoolExecutor(requests) as threads:
         answers = list(threads.map(lambda _request: transport.send("GET", "/leads"), range(requests)))
     assert answers == [NetworkFailure.NOT_SENT] * requests
@@ -304,11 +304,11 @@ def test_who_waits_too_long_for_anothers_fetch_sends_nothing(vendor: TokenVendor
 def test_more_accounts_than_the_pool_has_connections_fetch_their_tokens_at_once(database_url: str) -> None:
     accounts = 4
     pool = engine_for(database_url, pool_size=1)  # and one more at most
-    store, all_of_them = TokenTable(pool), Barrier(accounts, timeout=10)
+    store, all_of_them = TokenTable(pool), Barrier(accounts, timeout=60)
 
     def fetched(number: int) -> int:
         key = TokenKey(f"account-{number}", "k")
-        with store.fetching(key, patience=timedelta(seconds=5)) as alone:
+        with store.fetching(key, patience=timedelta(seconds=60)) as alone:
             assert alone
             all_of_them.wait()
             store.note_fetches(key, [Fetch(NOW)])
@@ -331,14 +331,14 @@ def test_a_database_that_ends_idle_transactions_does_not_take_the_lock_away(
 ) -> None:
     with engine.begin() as connection:
         name = connection.execute(sa.text("select current_database()")).scalar_one()
-        connection.execute(sa.text(f"alter database {name} set idle_in_transaction_session_timeout = '50ms'"))
+        connection.execute(sa.text(f"alter database {name} set idle_in_transaction_session_timeout = '500ms'"))
     engine.dispose()  # new sessions begin with it
     table, key = TokenTable(engine), TokenKey("acme", "k")
     with table.fetching(key, patience=timedelta(seconds=5)) as alone:
         with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as another:
             begun = another.execute(sa.text("select clock_timestamp()")).scalar_one()
             # Until the server's own clock says that it would have ended an idle transaction.
-            while another.execute(sa.text("select clock_timestamp()")).scalar_one() - begun < timedelta(seconds=0.2):
+            while another.execute(sa.text("select clock_timestamp()")).scalar_one() - begun < timedelta(seconds=1):
                 pass
         assert alone
         with table.fetching(key, patience=timedelta(milliseconds=1)) as second:

@@ -157,7 +157,7 @@ def test_what_others_send_with_httpx_is_logged_as_before(
 ) -> None:  # fmt: skip
     caplog.set_level(logging.DEBUG)
     _transport(listener.url).send("GET", "/ours")
-    httpx.get(f"{listener.url}/theirs", trust_env=False)
+    httpx.get(f"{listener.url}/theirs", trust_env=False, timeout=60)
     assert "/theirs" in caplog.text
     assert "/ours" not in caplog.text
 

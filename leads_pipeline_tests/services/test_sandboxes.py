@@ -62,9 +62,11 @@ destinations:
     with serving(*arguments, environment={"LEADS_SALESFORCE_SECRET": "s"}) as (_process, url):
         report = SandboxClient(url).report()
         form = {"grant_type": "client_credentials", "client_id": "consumer", "client_secret": "s"}
-        token = httpx.post(f"{url}/services/oauth2/token", data=form).json()["access_token"]
+        token = httpx.post(f"{url}/services/oauth2/token", data=form, timeout=60).json()["access_token"]
         described = httpx.get(
-            f"{url}/services/data/v66.0/sobjects/Lead/describe", headers={"Authorization": f"Bearer {token}"}
+            f"{url}/services/data/v66.0/sobjects/Lead/describe",
+            headers={"Authorization": f"Bearer {token}"},
+            timeout=60,
         )
 
     assert sandbox.secret_envs == ("LEADS_SALESFORCE_SECRET",)
@@ -99,9 +101,11 @@ destinations:
     with serving(*arguments, environment={"LEADS_ZOHO_REFRESH_TOKEN": "r"}) as (_process, url):
         report = SandboxClient(url).report()
         form = {"grant_type": "refresh_token", "client_id": "c", "client_secret": "s", "refresh_token": "r"}
-        token = httpx.post(f"{url}/oauth/v2/token", data=form).json()["access_token"]
+        token = httpx.post(f"{url}/oauth/v2/token", data=form, timeout=60).json()["access_token"]
         headers = {"Authorization": f"Zoho-oauthtoken {token}"}
-        told = [httpx.get(f"{url}/crm/v8/settings/fields?module=Leads", headers=headers) for _time in range(2)]
+        told = [
+            httpx.get(f"{url}/crm/v8/settings/fields?module=Leads", headers=headers, timeout=60) for _time in range(2)
+        ]
 
     assert sandbox.secret_envs == ("LEADS_ZOHO_REFRESH_TOKEN", "LEADS_ZOHO_CLIENT_SECRET")
     assert (report["vendor"], report["limit"], report["window_seconds"]) == ("zoho", 4, 86400)

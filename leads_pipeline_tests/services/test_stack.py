@@ -1,5 +1,6 @@
 """What every process of a configuration is told."""
 
+import re
 import stat
 import threading
 from pathlib import Path
@@ -10,9 +11,10 @@ import pytest
 from leads_pipeline.clock import SystemClock
 from leads_pipeline.config import Settings, parse_settings
 from leads_pipeline.errors import ConfigError, LeadsError
-from leads_pipeline.services.stack import Stack, free_port
+from leads_pipeline.services.stack import Stack
 from leads_pipeline.services.supervisor import Supervisor
 from leads_pipeline_tests.conftest import LEADS_YAML
+from leads_pipeline_tests.ports import free_port
 
 
 @pytest.fixture
@@ -122,9 +124,7 @@ def test_providers_and_dns_of_this_machine_are_sandboxes_too(tmp_path: Path, mon
 
 
 def test_every_sandbox_of_a_configuration_comes_up_and_demands_its_key(tmp_path: Path):
-    document = VERIFICATION
-    for port in ("8053", "8091", "8095", "8096"):
-        document = document.replace(port, str(free_port()))
+    document = re.sub("8053|8091|8095|8096", lambda _port: str(free_port()), VERIFICATION)
     text = LEADS_YAML.replace("http://127.0.0.1:9", f"http://127.0.0.1:{free_port()}") + document
     stack = Stack(parse_settings(text, path=tmp_path / "leads.yaml"))
     environment = stack.environment()
@@ -137,7 +137,7 @@ def test_every_sandbox_of_a_configuration_comes_up_and_demands_its_key(tmp_path:
             stack.check_ports(dagster=False)
         bounce = stack.settings.verification.providers["bounce"].base_url
         said = [
-            httpx.get(f"{bounce}/v2/getcredits", params={"api_key": key}, trust_env=False).json()["Credits"]
+            httpx.get(f"{bounce}/v2/getcredits", params={"api_key": key}, trust_env=False, timeout=60).json()["Credits"]
             for key in (environment["BOUNCE_KEY"], "wrong")
         ]
 

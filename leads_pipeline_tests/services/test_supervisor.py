@@ -80,7 +80,7 @@ def test_what_a_service_started_ends_with_it(supervisor: Supervisor, tmp_path: P
 
     supervisor.stop()
 
-    psutil.wait_procs([grandchild], timeout=10)
+    psutil.wait_procs([grandchild], timeout=60)
     assert not grandchild.is_running() or grandchild.status() == psutil.STATUS_ZOMBIE
 
 
@@ -133,5 +133,5 @@ def test_a_killed_supervisor_takes_its_services_along(tmp_path: Path):
 
         process.kill()
 
-        gone, _alive = psutil.wait_procs([child], timeout=10)
+        gone, _alive = psutil.wait_procs([child], timeout=60)
     assert gone or child.status() == psutil.STATUS_ZOMBIE

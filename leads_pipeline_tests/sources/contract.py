@@ -272,7 +272,9 @@ class SignedContract(SourceContract):
 class BodySignedContract(SignedContract):
     """A kind whose signature is over the whole body."""
 
-    @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.differing_executors])
+    @settings(
+        max_examples=100, deadline=None, suppress_health_check=[HealthCheck.differing_executors, HealthCheck.too_slow]
+    )
     @given(place=st.integers(min_value=0), flip=st.integers(min_value=1, max_value=255), more=st.binary(max_size=3))
     def test_a_body_that_was_changed_is_not_believed(self, place: int, flip: int, more: bytes) -> None:
         arrived = self.good()

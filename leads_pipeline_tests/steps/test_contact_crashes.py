@@ -71,7 +71,7 @@ def test_a_decision_that_is_killed_between_any_two_statements_was_never_taken(
         if countdown[0] == 0:
             with play.engine.connect() as other:
                 pid = connection.connection.dbapi_connection.info.backend_pid  # type: ignore[union-attr]
-                other.execute(sa.text("select pg_terminate_backend(:pid, 10000)"), {"pid": pid})
+                other.execute(sa.text("select pg_terminate_backend(:pid, 60000)"), {"pid": pid})
 
     killed_at = 0
     while True:

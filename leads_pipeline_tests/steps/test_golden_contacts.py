@@ -550,7 +550,7 @@ def test_a_step_that_is_killed_between_any_two_statements_leaves_everything_as_i
             killed_before.append(" ".join(statement.split()))
             with engine.connect() as other:
                 pid = connection.connection.dbapi_connection.info.backend_pid  # type: ignore[union-attr]
-                other.execute(sa.text("select pg_terminate_backend(:pid, 10000)"), {"pid": pid})
+                other.execute(sa.text("select pg_terminate_backend(:pid, 60000)"), {"pid": pid})
 
     @sa.event.listens_for(dying, "before_cursor_execute")
     def _statement(connection: sa.Connection, _cursor: object, statement: str, *_rest: object) -> None:

@@ -151,7 +151,7 @@ def test_a_channel_that_hangs_holds_up_neither_the_others_nor_the_sender(
     began = time.monotonic()
     report = desk.send()
     assert (report.sent, report.failed) == ({"chat": 1}, {"pager": "timed_out"})
-    assert time.monotonic() - began < 30  # it would hang for good
+    assert time.monotonic() - began < 120  # it would hang for good
     assert desk.notices("pager") == [("opened", "waiting", "timed_out")]
 
 

@@ -157,7 +157,7 @@ def test_a_mailbox_waits_for_its_domain_and_a_dead_domain_spares_it(
 ) -> None:
     rules = {"dead.test": DnsRule(DomainKind.NXDOMAIN), "broken.test": DnsRule(DomainKind.SERVFAIL)}
     with running_dns_sandbox(rules) as dns:
-        mx = {"enabled": True, "resolvers": [dns.address], "timeout_seconds": 2, "queries_per_second": 10_000}
+        mx = {"enabled": True, "resolvers": [dns.address], "timeout_seconds": 30, "queries_per_second": 10_000}
         settings = verification({"zb": provider(zerobounce.base_url)}, mx=mx)
         both = (LookupKind.MX, LookupKind.MAILBOX)
         good, dead, broken = waiting(engine, ["valid@good.test", "valid@dead.test", "valid@broken.test"], kinds=both)

@@ -179,7 +179,7 @@ def test_workers_at_once_keep_the_budget_and_ask_for_nothing_twice(engine: sa.En
         )
         settings = verification({"zb": account})
         waiting(engine, addresses(500), at=datetime.now(UTC) - timedelta(minutes=1))
-        reports = at_once(database_url, settings, workers=3, seconds=20)
+        reports = at_once(database_url, settings, workers=3, seconds=120)
         assert sandbox.report()["billed"] == 300
         assert sandbox.report()["looked_up_twice"] == 0
     assert sum(report.lookups for report in reports) == 300

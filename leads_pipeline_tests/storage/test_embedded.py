@@ -273,7 +273,7 @@ def test_a_pid_file_that_names_another_program_does_not_stop_a_start(own_server:
 
 
 def test_the_server_of_a_test_session_that_was_killed_is_removed_by_the_next(server: EmbeddedServer) -> None:
-    state = sessions() / "1-0" / "server"  # process 1 did not start in 1970
+    state = sessions() / f"1-{secrets.randbelow(10**6)}" / "server"  # process 1 did not start in 1970
     state.mkdir(parents=True)
     left_over = EmbeddedServer(state, durable=False)
     left_over.start()

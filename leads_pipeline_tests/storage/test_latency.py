@@ -97,7 +97,7 @@ def test_minutes_of_long_ago_become_hours_and_none_is_lost(engine: sa.Engine):
     }
 
 
-@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(
     steps=st.lists(
         st.one_of(

@@ -117,7 +117,8 @@ def test_where_one_server_fails_or_lies_about_everything_the_next_one_is_asked(
     server: DnsSandbox, fault: DomainKind
 ) -> None:
     with running_dns_sandbox({"*": DnsRule(fault)}) as broken:
-        found = resolver(broken, server, timeout=1.0).look_up(["good.test"], deadline_seconds=PATIENT)
+        asked = resolver(broken, server, timeout=1.0 if fault in SILENT else 5.0)
+        found = asked.look_up(["good.test"], deadline_seconds=PATIENT)
         assert asked_by(broken)["good.test"] >= 1
     assert found == {"good.test": GOOD}
 
@@ -193,7 +194,7 @@ def test_more_domains_than_are_asked_for_at_once_are_all_answered(server: DnsSan
 
 def test_what_the_deadline_cuts_off_is_missing(server: DnsSandbox) -> None:
     server.set_rules({**RULES, "good.test": DnsRule(DomainKind.TIMEOUT)})
-    found = resolver(server, timeout=30).look_up(["google.test", "good.test"], deadline_seconds=1.0)
+    found = resolver(server, timeout=30).look_up(["google.test", "good.test"], deadline_seconds=2.0)
     assert set(found) == {"google.test"}
 
 

@@ -126,7 +126,7 @@ def test_what_is_not_answered_in_time_is_neither_reported_nor_remembered(
     engine: sa.Engine, mx: MxSettings, clock: FrozenClock, dns: DnsSandbox
 ) -> None:
     patient = mx.model_copy(update={"timeout_seconds": 30})
-    report = ask(engine, patient, clock, "good.test", "slow.test", budget=1.0)
+    report = ask(engine, patient, clock, "good.test", "slow.test", budget=3.0)
     assert report == MxReport({"good.test": VALID}, from_cache=0, asked=1)
     assert rows(engine) == 1
 
@@ -170,8 +170,8 @@ def test_a_verdict_that_says_nothing_holds_shortest() -> None:
 def test_a_servers_time_is_given_out_once_for_all_processes(engine: sa.Engine) -> None:
     waits = [reserve_questions(engine, "192.0.2.53:53", seconds=100) for _process in range(3)]
     assert waits[0] == 0
-    assert 99 < waits[1] <= 100
-    assert 199 < waits[2] <= 200
+    assert 90 < waits[1] <= 100
+    assert 190 < waits[2] <= 200
     assert reserve_questions(engine, "192.0.2.54:53", seconds=100) == 0
 
 

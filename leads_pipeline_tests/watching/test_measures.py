@@ -320,7 +320,7 @@ def test_a_measure_that_fails_is_named_and_the_others_are_taken(engine: sa.Engin
 def test_a_question_that_takes_too_long_is_given_up_and_the_others_are_taken(engine: sa.Engine, take: Any):
     with engine.begin() as somebody:
         somebody.execute(sa.text("lock table dead_letters in access exclusive mode"))
-        found = take("dead_letters_open", "queue_depth", statement_seconds=0.2)
+        found = take("dead_letters_open", "queue_depth", statement_seconds=1)
     assert list(found.failed) == ["dead_letters_open"]
     assert found.of("queue_depth") == ()
 

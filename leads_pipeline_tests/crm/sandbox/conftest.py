@@ -21,7 +21,7 @@ class Api:
 
     def __init__(self, base_url: str, *, token: str = "secret") -> None:
         self.http = httpx.Client(
-            base_url=base_url, headers={"Authorization": f"Bearer {token}"}, trust_env=False, verify=False, timeout=10
+            base_url=base_url, headers={"Authorization": f"Bearer {token}"}, trust_env=False, verify=False, timeout=60
         )
 
     def post(self, path: str, body: Any) -> httpx.Response:

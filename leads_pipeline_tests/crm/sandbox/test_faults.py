@@ -78,7 +78,7 @@ def test_a_request_that_hangs_is_ended_by_the_client(api: Api, sandbox: SandboxS
 
     with pytest.raises(httpx.ReadTimeout):
         api.http.post(
-            "/crm/v3/objects/contacts/batch/upsert", json={"inputs": [entry("k1")]}, timeout=httpx.Timeout(5, read=0.05)
+            "/crm/v3/objects/contacts/batch/upsert", json={"inputs": [entry("k1")]}, timeout=httpx.Timeout(30, read=1)
         )
 
     assert sandbox.report()["contacts"] == contacts
@@ -96,7 +96,7 @@ def test_a_sandbox_ends_although_a_request_hangs(started: Started):
         before = time.monotonic()
     hanging.close()
 
-    assert time.monotonic() - before < 5
+    assert time.monotonic() - before < 60  # the request hangs for ten minutes
 
 
 def test_a_slow_answer_is_right_but_late(api: Api, sandbox: SandboxServer):

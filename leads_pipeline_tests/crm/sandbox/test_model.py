@@ -155,7 +155,9 @@ DOCUMENTS = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(
     endpoint=st.sampled_from([endpoint for endpoint in ENDPOINTS if endpoint.method in ("POST", "PATCH")]),
     document=DOCUMENTS,
@@ -169,7 +171,9 @@ def test_no_json_makes_the_sandbox_itself_fail(unlimited: tuple[SandboxServer, A
     assert response.json() if response.content else response.status_code == 204
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(
     path=st.sampled_from(["", "/1", "/a%00b", "/%ff", "/" + "9" * 19]),
     query=st.dictionaries(

@@ -126,7 +126,7 @@ def test_a_sandbox_leaves_no_thread_and_no_listener_behind():
 
     assert threading.active_count() == before
     with pytest.raises(httpx.ConnectError):
-        httpx.get(address, trust_env=False, verify=False)
+        httpx.get(address, trust_env=False, verify=False, timeout=60)
 
 
 def test_what_was_answered_survives_a_kill(tmp_path: Path, started: Started):
@@ -147,10 +147,10 @@ def test_what_was_answered_survives_a_kill(tmp_path: Path, started: Started):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_the_command_ends_in_order_when_it_is_told_to(number: signal.Signals):
     with serving() as (process, address):
-        assert httpx.get(f"{address}/_sandbox/report", trust_env=False, verify=False).status_code == 200
+        assert httpx.get(f"{address}/_sandbox/report", trust_env=False, verify=False, timeout=60).status_code == 200
         process.send_signal(number)
 
-        assert process.wait(timeout=20) == 0
+        assert process.wait(timeout=60) == 0
         assert process.stdout is not None
         assert process.stdout.read() == ""
 

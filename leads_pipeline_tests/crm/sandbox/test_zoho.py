@@ -28,7 +28,7 @@ class Caller:
         self.token = self.fetch()["access_token"]
 
     def fetch(self, **changes: str) -> dict[str, Any]:
-        answer = httpx.post(f"{self.base_url}/oauth/v2/token", data=GRANT | changes, timeout=10)
+        answer = httpx.post(f"{self.base_url}/oauth/v2/token", data=GRANT | changes, timeout=60)
         assert answer.status_code == 200
         body: dict[str, Any] = answer.json()
         return body

@@ -23,7 +23,7 @@ class Started:
     def __call__(self, vendor: VendorName, **options: Any) -> Iterator[tuple[ProviderSandbox, httpx.Client]]:
         with (
             running_provider_sandbox(ProviderOptions(vendor, **options), clock=self.clock, random=Random(7)) as sandbox,
-            httpx.Client(base_url=sandbox.base_url, trust_env=False, timeout=10) as http,
+            httpx.Client(base_url=sandbox.base_url, trust_env=False, timeout=60) as http,
         ):
             yield sandbox, http
 

@@ -18,24 +18,24 @@ def test_a_provider_demands_the_key_that_the_environment_holds_and_ends_in_order
     environment = {"LEADS_ZEROBOUNCE_KEY": "s3cret"}
     with serving("--vendor", "zerobounce", "--credit", "5", environment=environment) as (process, url):
         left = [
-            httpx.get(f"{url}/v2/getcredits", params={"api_key": key}, trust_env=False).json()["Credits"]
+            httpx.get(f"{url}/v2/getcredits", params={"api_key": key}, trust_env=False, timeout=60).json()["Credits"]
             for key in ("s3cret", "wrong")
         ]
         process.send_signal(signal.SIGTERM)
 
         assert left == ["5", "-1"]
-        assert process.wait(10) == 0
+        assert process.wait(60) == 0
 
 
 def test_the_dns_server_answers_by_the_rules_that_it_is_given_and_ends_in_order():
     with serving("--vendor", "dns", "--domain", "acme.example=refused", prefix="") as (process, address):
         host, _, port = address.rstrip(",").rpartition(":")
         query = dns.message.make_query("acme.example", "MX")
-        answer = dns.query.udp(query, host, port=int(port), timeout=5)
+        answer = dns.query.udp(query, host, port=int(port), timeout=60)
         process.send_signal(signal.SIGTERM)
 
         assert answer.rcode() == dns.rcode.REFUSED
-        assert process.wait(10) == 0
+        assert process.wait(60) == 0
 
 
 @pytest.mark.parametrize(

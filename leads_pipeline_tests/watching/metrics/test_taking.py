@@ -234,7 +234,7 @@ def test_a_slow_statement_is_ended_by_the_server_and_only_its_part_is_missing(da
             connection.execute(sa.text("select pg_sleep(30)"))
         yield "leads_slow", (), 1.0
 
-    engine = engine_for(database_url, time_outs=TimeOuts(statement=0.2))
+    engine = engine_for(database_url, time_outs=TimeOuts(statement=1.5))
     try:
         slow = Part("slow", (Family("leads_slow", Kind.GAUGE, "Too late."),), crawl)
         metrics = PipelineMetrics(engine, settings, clock, parts=(slow, *PARTS))
