@@ -4,9 +4,7 @@ One transaction per request, committed before the answer. Keep out: what a value
 unique one (``identities``), and what is answered.
 """
 
-import sqlite3
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -18,8 +16,8 @@ from leads_pipeline.crm.sandbox.hubspot import identities
 from leads_pipeline.crm.sandbox.hubspot.answers import timestamp
 from leads_pipeline.crm.sandbox.hubspot.identities import Identities
 from leads_pipeline.crm.sandbox.hubspot.properties import EMAIL, Property, built_in
+from leads_pipeline.crm.sandbox.store_file import StoreFile
 from leads_pipeline.crm.sandbox.vendor import Tally
-from leads_pipeline.errors import LeadsError
 
 _VERSION = 1
 _SCHEMA = """
@@ -30,7 +28,6 @@ create table if not exists contacts (
 create index if not exists contacts_email on contacts (lower(email)) where archived_at is null;
 create index if not exists contacts_lead_key on contacts (lead_key) where archived_at is null;
 create index if not exists contacts_updated on contacts (updated_at);
-create table if not exists key_writes (lead_key text primary key, writes integer not null) without rowid;
 create table if not exists custom_properties (name text primary key, definition text not null) without rowid;
 insert into sqlite_sequence (name, seq) select 'contacts', 171591000000
     where not exists (select 1 from sqlite_sequence where name = 'contacts');
@@ -51,33 +48,18 @@ class Contact:
     merges: int = 0
 
 
-class ContactStore:
+class ContactStore(StoreFile):
     """Contacts and the account's properties. Not safe for several threads: the caller holds the lock."""
 
     def __init__(self, path: Path | None, *, key_property: str, custom_properties: tuple[str, ...] = ()) -> None:
         self._key_property = key_property
         self._custom_properties = custom_properties
-        self._db = _opened(path)
+        super().__init__(path, vendor="HubSpot", version=_VERSION, schema=_SCHEMA + identities.SCHEMA)
         self.identities = Identities(self._db)
         self.properties = built_in(key_property, custom_properties)
         for (definition,) in self._db.execute("select definition from custom_properties"):
             item = msgspec.json.decode(definition, type=Property)
             self.properties[item.name] = item
-
-    def close(self) -> None:
-        """Let go of the file."""
-        self._db.close()
-
-    @contextmanager
-    def transaction(self) -> Iterator[None]:
-        """Everything inside is kept, or nothing is."""
-        self._db.execute("begin immediate")
-        try:
-            yield
-        except BaseException:
-            self._db.execute("rollback")
-            raise
-        self._db.execute("commit")
 
     def by_id(self, contact_id: str, *, archived: bool = False) -> Contact | None:
         """A contact by its id, or by one that it had before a merge."""
@@ -192,18 +174,8 @@ class ContactStore:
                            and o.archived_at is null and o.id < c.id))
             """
         ).fetchone()
-        histogram = dict(
-            self._db.execute("select writes, count(*) from key_writes group by writes order by writes").fetchall()
-        )
+        histogram = self._keys_by_writes()
         return Tally(living, archived, duplicates, sum(histogram.values()), histogram)
-
-    def writes(self, *, at_least: int, after: str, limit: int) -> dict[str, int]:
-        """How often each lead key was written, also those of contacts that are gone; in the order of keys."""
-        rows = self._db.execute(
-            "select lead_key, writes from key_writes where lead_key > ? and writes >= ? order by lead_key limit ?",
-            (after, at_least, limit),
-        )
-        return dict(rows.fetchall())
 
     def clear(self) -> None:
         """Forget every contact, count, block and custom property."""
@@ -235,28 +207,8 @@ class ContactStore:
             (msgspec.json.encode(kept).decode(), kept.get(EMAIL), key, at, contact.merges, int(contact.id)),
         )
         if key is not None and counted:
-            self._db.execute(
-                "insert into key_writes values (?, 1) on conflict (lead_key) do update set writes = writes + 1", (key,)
-            )
+            self._count_write(key)
         return Contact(contact.id, kept, contact.created_at, at, None, contact.merges)
-
-
-def _opened(path: Path | None) -> sqlite3.Connection:
-    try:
-        if path is not None and not path.exists():
-            path.touch(mode=0o600)  # it holds people; SQLite would take the umask's mode
-        database = sqlite3.connect(path or ":memory:", isolation_level=None, check_same_thread=False)
-        (version,) = database.execute("pragma user_version").fetchone()
-        (tables,) = database.execute("select count(*) from sqlite_master").fetchone()
-        if tables and version != _VERSION:
-            database.close()
-            raise LeadsError(f"{path} is not a store of this version's sandbox CRM; delete it or name another file")
-        # The journal outlives a killed process without an fsync per request; a power cut may cost the last second.
-        database.executescript("pragma journal_mode = wal; pragma synchronous = normal;")
-        database.executescript(_SCHEMA + identities.SCHEMA + f"pragma user_version = {_VERSION};")
-    except (OSError, sqlite3.Error) as error:
-        raise LeadsError(f"the sandbox cannot keep its contacts in {path}: {error}") from error
-    return database
 
 
 def _derived(values: Mapping[str, str]) -> dict[str, str]:

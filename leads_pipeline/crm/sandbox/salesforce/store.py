@@ -4,9 +4,7 @@ One transaction per request, committed before the answer. What is deleted stays 
 value may be (``fields``), and who may write what (``writing``).
 """
 
-import sqlite3
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -17,10 +15,10 @@ import msgspec
 from leads_pipeline.crm.sandbox.salesforce.answers import timestamp
 from leads_pipeline.crm.sandbox.salesforce.fields import Value
 from leads_pipeline.crm.sandbox.salesforce.ids import number_of, record_id
+from leads_pipeline.crm.sandbox.store_file import StoreFile
 from leads_pipeline.crm.sandbox.vendor import Tally
-from leads_pipeline.errors import LeadsError
 
-_VERSION = 101  # others than HubSpot's, so that a file is not taken for another vendor's
+_VERSION = 102  # others than HubSpot's, so that a file is not taken for another vendor's
 _SCHEMA = """
 create table if not exists records (
     number integer primary key autoincrement, object text not null, field_values text not null, record_key text,
@@ -29,7 +27,6 @@ create table if not exists records (
 create index if not exists records_key on records (object, record_key) where deleted_at is null;
 create index if not exists records_email on records (object, email) where deleted_at is null;
 create index if not exists records_updated on records (updated_at);
-create table if not exists key_writes (record_key text primary key, writes integer not null) without rowid;
 """
 _COLUMNS = "number, object, field_values, created_at, updated_at, deleted_at"
 
@@ -63,27 +60,12 @@ class Stored:
         }
 
 
-class RecordStore:
+class RecordStore(StoreFile):
     """Records of all objects. Not safe for several threads: the caller holds the lock."""
 
     def __init__(self, path: Path | None, *, key_property: str) -> None:
         self._key = key_property
-        self._db = _opened(path)
-
-    def close(self) -> None:
-        """Let go of the file."""
-        self._db.close()
-
-    @contextmanager
-    def transaction(self) -> Iterator[None]:
-        """Everything inside is kept, or nothing is."""
-        self._db.execute("begin immediate")
-        try:
-            yield
-        except BaseException:
-            self._db.execute("rollback")
-            raise
-        self._db.execute("commit")
+        super().__init__(path, vendor="Salesforce", version=_VERSION, schema=_SCHEMA)
 
     def by_id(self, text: str) -> Stored | None:
         """A record by its id, also one that is in the recycle bin."""
@@ -141,19 +123,8 @@ class RecordStore:
             "count(distinct object || ' ' || record_key) filter (where deleted_at is null and record_key is not null), "
             "count(*) filter (where deleted_at is null and record_key is not null) from records"
         ).fetchone()
-        histogram = dict(
-            self._db.execute("select writes, count(*) from key_writes group by writes order by writes").fetchall()
-        )
+        histogram = self._keys_by_writes()
         return Tally(living, deleted, keyed - keys, sum(histogram.values()), histogram)
-
-    def writes(self, *, at_least: int, after: str, limit: int) -> dict[str, int]:
-        """How often each key was written, in the order of keys."""
-        rows = self._db.execute(
-            "select record_key, writes from key_writes where record_key > ? and writes >= ? order by record_key "
-            "limit ?",
-            (after, at_least, limit),
-        )
-        return dict(rows.fetchall())
 
     def clear(self) -> None:
         """Forget every record and count."""
@@ -176,26 +147,5 @@ class RecordStore:
             (msgspec.json.encode(kept).decode(), key, str(email).lower() if email else None, at, stored.number),
         )
         if key is not None:
-            self._db.execute(
-                "insert into key_writes values (?, 1) on conflict (record_key) do update set writes = writes + 1",
-                (key,),
-            )
+            self._count_write(key)
         return Stored(stored.number, stored.object_type, kept, stored.created_at, at, None)
-
-
-def _opened(path: Path | None) -> sqlite3.Connection:
-    try:
-        if path is not None and not path.exists():
-            path.touch(mode=0o600)  # it holds people; SQLite would take the umask's mode
-        database = sqlite3.connect(path or ":memory:", isolation_level=None, check_same_thread=False)
-        (version,) = database.execute("pragma user_version").fetchone()
-        (tables,) = database.execute("select count(*) from sqlite_master").fetchone()
-        if tables and version != _VERSION:
-            database.close()
-            raise LeadsError(f"{path} is not a store of this version's Salesforce sandbox; delete it or name another")
-        # The journal outlives a killed process without an fsync per request; a power cut may cost the last second.
-        database.executescript("pragma journal_mode = wal; pragma synchronous = normal;")
-        database.executescript(_SCHEMA + f"pragma user_version = {_VERSION};")
-    except (OSError, sqlite3.Error) as error:
-        raise LeadsError(f"the sandbox cannot keep its records in {path}: {error}") from error
-    return database

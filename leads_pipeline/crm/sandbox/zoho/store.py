@@ -3,9 +3,7 @@
 One transaction per request, committed before the answer. Keep out: what a value may be (``fields``).
 """
 
-import sqlite3
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -13,10 +11,10 @@ from typing import Any
 
 import msgspec
 
+from leads_pipeline.crm.sandbox.store_file import StoreFile
 from leads_pipeline.crm.sandbox.vendor import Tally
 from leads_pipeline.crm.sandbox.zoho.answers import timestamp
 from leads_pipeline.crm.sandbox.zoho.fields import EMAIL
-from leads_pipeline.errors import LeadsError
 
 _VERSION = 1001  # no other vendor's file is one of ours
 _SCHEMA = """
@@ -27,7 +25,6 @@ create table if not exists records (
 create index if not exists records_email on records (module, lower(email)) where deleted_at is null;
 create index if not exists records_key on records (module, lower(lead_key)) where deleted_at is null;
 create index if not exists records_modified on records (modified_at);
-create table if not exists key_writes (lead_key text primary key, writes integer not null) without rowid;
 insert into sqlite_sequence (name, seq) select 'records', 6493490000001500000
     where not exists (select 1 from sqlite_sequence where name = 'records');
 """
@@ -46,27 +43,12 @@ class Record:
     deleted_at: str | None = None
 
 
-class RecordStore:
+class RecordStore(StoreFile):
     """Records of all modules. Not safe for several threads: the caller holds the lock."""
 
     def __init__(self, path: Path | None, *, key_property: str) -> None:
         self._key = key_property
-        self._db = _opened(path)
-
-    def close(self) -> None:
-        """Let go of the file."""
-        self._db.close()
-
-    @contextmanager
-    def transaction(self) -> Iterator[None]:
-        """Everything inside is kept, or nothing is."""
-        self._db.execute("begin immediate")
-        try:
-            yield
-        except BaseException:
-            self._db.execute("rollback")
-            raise
-        self._db.execute("commit")
+        super().__init__(path, vendor="Zoho", version=_VERSION, schema=_SCHEMA)
 
     def by_id(self, module: str, record_id: str) -> Record | None:
         """A record that is not deleted."""
@@ -124,18 +106,8 @@ class RecordStore:
             "where o.module = c.module and lower(o.lead_key) = lower(c.lead_key) and o.deleted_at is null "
             "and o.id < c.id)"
         ).fetchone()
-        histogram = dict(
-            self._db.execute("select writes, count(*) from key_writes group by writes order by writes").fetchall()
-        )
+        histogram = self._keys_by_writes()
         return Tally(living, deleted, duplicates, sum(histogram.values()), histogram)
-
-    def writes(self, *, at_least: int, after: str, limit: int) -> dict[str, int]:
-        """How often each key of ours was written, in the order of keys."""
-        rows = self._db.execute(
-            "select lead_key, writes from key_writes where lead_key > ? and writes >= ? order by lead_key limit ?",
-            (after, at_least, limit),
-        )
-        return dict(rows.fetchall())
 
     def clear(self) -> None:
         """Forget everything."""
@@ -151,9 +123,7 @@ class RecordStore:
             (msgspec.json.encode(kept).decode(), kept.get(EMAIL), key, at, int(record.id)),
         )
         if key is not None:
-            self._db.execute(
-                "insert into key_writes values (?, 1) on conflict (lead_key) do update set writes = writes + 1", (key,)
-            )
+            self._count_write(key)
         return Record(record.id, record.module, kept, record.created_at, at)
 
     def _one(self, where: str, values: tuple[Any, ...]) -> Record | None:
@@ -170,20 +140,3 @@ class RecordStore:
 def _number(record_id: str) -> int:
     number = int(record_id) if record_id.isascii() and record_id.isdigit() and len(record_id) < 20 else -1
     return number if number < 2**63 else -1
-
-
-def _opened(path: Path | None) -> sqlite3.Connection:
-    try:
-        if path is not None and not path.exists():
-            path.touch(mode=0o600)  # it holds people; SQLite would take the umask's mode
-        database = sqlite3.connect(path or ":memory:", isolation_level=None, check_same_thread=False)
-        (version,) = database.execute("pragma user_version").fetchone()
-        (tables,) = database.execute("select count(*) from sqlite_master").fetchone()
-        if tables and version != _VERSION:
-            database.close()
-            raise LeadsError(f"{path} is not a store of this version's sandbox of Zoho; delete it or name another file")
-        database.executescript("pragma journal_mode = wal; pragma synchronous = normal;")
-        database.executescript(_SCHEMA + f"pragma user_version = {_VERSION};")
-    except (OSError, sqlite3.Error) as error:
-        raise LeadsError(f"the sandbox cannot keep its records in {path}: {error}") from error
-    return database
