@@ -136,6 +136,11 @@ def test_nothing_that_is_shipped_is_doubtful(settings: Settings):
             "policies.mine.then.action",
             "nobody is asked",
         ),
+        (
+            "{when: {measure: lookups_stopped, above: 0.5}, then: {action: pause_destination}}",
+            "policies.mine.then.action",
+            "nobody obeys",
+        ),
     ],
 )
 def test_a_rule_that_cannot_do_what_was_meant_is_doubted(rule: str, where: str, why: str):

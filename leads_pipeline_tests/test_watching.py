@@ -2,6 +2,7 @@
 
 import json
 import threading
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,14 @@ from leads_pipeline.defs.watching import watch_sensor
 from leads_pipeline.domain.latency import Station
 from leads_pipeline.domain.stage import ALL_LANES, Lane, Stage
 from leads_pipeline.flows import FlowContext, drain
-from leads_pipeline.flows.watching import PARTS, Part, judge, take, watch
-from leads_pipeline.steps.applied_policies import apply_policies
+from leads_pipeline.flows.watching import HUNG_SECONDS, PARTS, Part, judge, take, watch
+from leads_pipeline.steps.applied_policies import PolicyReport, apply_policies
+from leads_pipeline.steps.raised_alerts import raise_alerts
 from leads_pipeline.steps.simulated_policies import simulate
+from leads_pipeline.storage.alerts import list_alerts
 from leads_pipeline.storage.latency import Took, measure_latency
 from leads_pipeline.storage.orders import orders_in_force
+from leads_pipeline.watching.alert_sources import LOOKS
 from leads_pipeline_tests.conftest import LEADS_YAML
 from leads_pipeline_tests.test_obeyed_orders import capture
 
@@ -69,7 +73,10 @@ def test_a_part_that_fails_leaves_the_others_alone_and_is_named_without_its_valu
     assert report.words() == "first: ValueError; second: did 7"
 
 
-def test_a_part_that_hangs_leaves_the_others_alone_and_is_not_started_twice(context: FlowContext):
+def test_a_part_that_hangs_leaves_the_others_alone_and_is_begun_anew_only_after_minutes(
+    context: FlowContext, clock: FrozenClock
+):
+    context = replace(context, clock=clock)
     released, starts = threading.Event(), []
 
     def hangs(_context: FlowContext, _runner_id: str) -> int:
@@ -80,12 +87,47 @@ def test_a_part_that_hangs_leaves_the_others_alone_and_is_not_started_twice(cont
     parts = [part("hanging", hangs), part("other", lambda *_: 7)]
     first = watch(context, runner_id="test", parts=parts, part_seconds=1)
     second = watch(context, runner_id="test", parts=parts, part_seconds=1)
+    clock.advance(HUNG_SECONDS)
+    third = watch(context, runner_id="test", parts=parts, part_seconds=1)
     released.set()
 
     assert first.failed == {"hanging": "it took longer than 1 s"}
     assert second.failed == {"hanging": "the last look at it is still under way"}
     assert [done.words for done in second.parts] == ["", "did 7"]
-    assert len(starts) == 1
+    assert third.failed == first.failed
+    assert len(starts) == 2
+
+
+def test_what_fails_several_looks_in_a_row_is_told_until_it_works_again(engine: sa.Engine, clock: FrozenClock):
+    settings = parse_settings(LEADS_YAML, path=Path("leads.yaml"))
+    context = FlowContext(engine, settings, clock)
+    blind = PolicyReport(failed={"backlog_old": "TypeError"}, unmeasured=["queue_depth"])
+
+    def fails(_context: FlowContext, _runner_id: str) -> None:
+        raise ValueError("ada@example.com")
+
+    def titles(parts: list[Part], *, looks: int) -> dict[str, str]:
+        for _look in range(looks):
+            clock.advance(30)
+            watch(context, runner_id="test", parts=parts, part_seconds=60)
+            raise_alerts(engine, settings=settings, clock=clock, runner_id="test", only=[LOOKS])
+        with engine.connect() as connection:
+            found = list_alerts(connection, tenant=None, closed=False, limit=9)
+        return {alert.title: str(alert.facts) for alert in found}
+
+    failing = [part("promises", fails), part("policies", lambda *_: blind)]
+    assert titles(failing, looks=6) == {}
+    told = titles(failing, looks=1)
+    assert told.keys() == {
+        "Rules are blind, as their measures cannot be taken: queue_depth",
+        "Rules fail: backlog_old",
+        "The pipeline cannot look at itself: promises",
+    }
+    assert "ValueError, for 3 min" in told["The pipeline cannot look at itself: promises"]
+    assert "ada" not in str(told)
+    mended = [part("promises", lambda *_: 7), part("policies", lambda *_: PolicyReport())]
+    assert len(titles(mended, looks=5)) == 3
+    assert titles(mended, looks=6) == {}
 
 
 RULES = """

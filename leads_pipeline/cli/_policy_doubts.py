@@ -5,6 +5,9 @@ from collections.abc import Iterator
 from leads_pipeline.config import ACTION_SCOPES, MEASURE_NAMES, SHARES, PolicySettings, Settings
 from leads_pipeline.config.default_policies import DEFAULT_POLICIES
 
+# Measures whose "destination" is a provider of look-ups.
+_OF_PROVIDERS = ("verification_", "lookups_")
+
 
 def doubtful_policies(settings: Settings) -> Iterator[tuple[str, str]]:
     """Where each doubtful rule stands, and what it lacks. Rules that are not enabled are nobody's doubt."""
@@ -32,15 +35,20 @@ def _never_begins(settings: Settings, rule: PolicySettings) -> Iterator[tuple[st
             if name not in names:
                 told = ", ".join(sorted(names)) or "none"
                 yield f"when.{key}", f"there is no {name!r}: the rule never acts for it; known: {told}"
-    for key in ("tenant", "destination"):
+    for key, names in (("tenant", known["tenant"]), ("destination", set(settings.destinations))):
         name = getattr(rule.then, key)
-        if name is not None and name not in known[key]:
-            told = ", ".join(sorted(known[key])) or "none"
+        if name is not None and name not in names:
+            told = ", ".join(sorted(names)) or "none"
             yield f"then.{key}", f"there is no {name!r}: nobody obeys; known: {told}"
     if when.measure in SHARES and when.combine != "sum" and when.above is not None and when.above >= 1:
         yield "when.above", f"{when.measure} is a share of 1 at most: the rule never acts"
     if when.below is not None and when.below <= 0:
         yield "when.below", f"{when.measure} is never below 0: the rule never acts"
+    is_about_providers = when.measure.startswith(_OF_PROVIDERS) and (
+        "destination" in rule.targets_by or when.destination
+    )
+    if rule.then.action == "pause_destination" and is_about_providers and rule.then.destination is None:
+        yield "then.action", f"{when.measure} is about providers of look-ups: nobody obeys; then.destination names one"
     if rule.then.action == "lower_tier" and len(settings.verification.tiers) == 1:
         yield "then.action", "verification has one tier: there is none to lower it to"
 
@@ -77,5 +85,5 @@ def _does_nothing(settings: Settings, rule: PolicySettings) -> Iterator[tuple[st
     looks_up = any(map(verification.can_look_up, ("mx", "mailbox", "phone")))
     if rule.then.action in ("shed_enrichment", "lower_tier") and not looks_up:
         yield "then.action", "nobody is asked for look-ups: there is nothing to leave out"
-    if rule.when.measure.startswith(("verification_", "lookups_")) and not verification.providers:
+    if rule.when.measure.startswith(_OF_PROVIDERS) and not verification.providers:
         yield "when.measure", "verification.providers names nobody: there is nothing to measure"

@@ -28,11 +28,13 @@ _LEAVES_FOR = {str(Stage.CRM_SYNC_BATCHES): "delivered", "verifications": "verif
 def watched(engine: sa.Engine, settings: Settings, *, now: datetime) -> dict[str, Any]:
     """Everything but the queues and the leads."""
     from leads_pipeline.domain.burn_rate import SloVerdict
+    from leads_pipeline.storage.alert_notices import unsent
     from leads_pipeline.storage.alerts import list_alerts
     from leads_pipeline.storage.orders import orders_in_force
     from leads_pipeline.storage.quality_gates import gate_rules, read_gates
     from leads_pipeline.storage.quality_gates import judged_gates as judged
     from leads_pipeline.storage.slos import read_verdicts
+    from leads_pipeline.watching.alert_sources.channels import NOBODY_SENDS_AFTER
     from leads_pipeline.watching.measures import take_measures
 
     measures = take_measures(engine, settings=settings, clock=SystemClock(), names=_MEASURES)
@@ -41,6 +43,7 @@ def watched(engine: sa.Engine, settings: Settings, *, now: datetime) -> dict[str
         gates = read_gates(connection)
         orders = orders_in_force(connection, now=now).in_force
         alerts = list_alerts(connection, tenant=None, closed=False, limit=1_000)
+        queues = unsent(connection)
     found = judged(gates, gate_rules(settings), now=now)
     reasons = {gate.key: gate for gate in gates}
     not_kept = [item for item in verdicts if item.verdict in (SloVerdict.BURNING, SloVerdict.BROKEN)]
@@ -76,6 +79,10 @@ def watched(engine: sa.Engine, settings: Settings, *, now: datetime) -> dict[str
             {"alert_id": item.alert_id, "severity": item.severity, "title": item.title, "tenant": item.tenant,
              "opened_at": item.opened_at, "playbook": item.playbook}
             for item in alerts
+        ],
+        "unsent_alerts": [
+            {"channel": item.channel, "messages": item.waiting, "since": item.since, "tried": not item.untried}
+            for item in queues if now - item.since >= NOBODY_SENDS_AFTER
         ],
         "rates": _values(measures.of("rate_per_minute")),
         "latencies_p95": _values(measures.of("latency_p95_seconds")),
@@ -136,6 +143,12 @@ def trouble_lines(found: dict[str, Any], now: datetime) -> Iterator[str]:
         yield f"[{colour}]alert, {item['severity']}[/]: {item['title']}, since {_age(item['opened_at'], now)}{playbook}"
     if (more := len(found["alerts"]) - ALERTS_SHOWN) > 0:
         yield f"and {more} more: `leads alerts list`"
+    for item in found["unsent_alerts"]:
+        why = "the channel does not take them" if item["tried"] else "nobody has tried to send them"
+        yield (
+            f"[red]{item['messages']} messages about alerts wait for {item['channel']}[/] since "
+            f"{_age(item['since'], now)}: {why}; docs/playbooks/alerts-not-sent.md"
+        )
     for item in found["promises_not_kept"]:
         left = "" if item["budget_left"] is None else f", its budget {budget_in_words(item['budget_left'])}"
         yield f"[red]promise {item['slo']}{_about(item)} is {item['verdict']}[/] since {_age(item['since'], now)}{left}"

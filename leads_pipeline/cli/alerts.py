@@ -57,6 +57,8 @@ def list_alerts(config_file: str | None, tenant: str | None, closed: bool, limit
         click.echo(_queue_words(queue, settings, now))
     if not settings.alerts.channels:
         click.echo("nobody is told: leads.yaml names no alerts.channels (docs/alerts.md)")
+    for lacks in settings.alerts.unheard(settings.tenants):
+        click.echo(f"alerts.channels: {lacks}")
 
 
 @alerts.command()
@@ -209,9 +211,13 @@ def _print_list(found: "list[StoredAlert]", now: datetime) -> None:
 
 
 def _queue_words(queue: "ChannelQueue", settings: Settings, now: datetime) -> str:
+    from leads_pipeline.watching.alert_sources.channels import NOBODY_SENDS_AFTER
+
     waiting = f"{queue.channel}: {queue.waiting} message(s) unsent for {span_of(now - queue.since)}"
     if queue.channel not in settings.alerts.channels:
         return f"{waiting}; leads.yaml does not name it any more"
+    if queue.untried and now - queue.since >= NOBODY_SENDS_AFTER:
+        return f"{waiting}: nobody sends. Is Dagster's sensor alerts_waiting on? `leads alerts send` sends them now"
     if queue.error is None:
         return waiting
     return (

@@ -36,6 +36,7 @@ def check(config_file: str | None) -> None:
         *_idle_verification(settings),
         *_doubtful_rules(settings),
         *doubtful_policies(settings),
+        *(("alerts.channels", lacks) for lacks in settings.alerts.unheard(settings.tenants)),
     )
     for where, lacks in doubts:
         click.secho(f"  warning: {where}: {lacks}", fg="yellow")

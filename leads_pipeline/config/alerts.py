@@ -3,6 +3,7 @@
 Keep out: what is wrong (``watching.alert_sources``), and how a message reads (``domain.alert_message``).
 """
 
+from collections.abc import Collection, Iterator
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
@@ -70,3 +71,16 @@ class AlertSettings(Model):
             for name, channel in self.channels.items()
             if severity in channel.severities and (not channel.tenants or tenant in channel.tenants)
         ]
+
+    def unheard(self, tenants: Collection[str]) -> Iterator[str]:
+        """Alerts of which nobody would be told although there are channels, in words."""
+        if not self.channels:
+            return
+        if not any("page" in channel.severities for channel in self.channels.values()):
+            yield "no channel takes a page: nobody is woken, whatever happens"
+        for severity in ("page", "ticket"):
+            taking = [channel for channel in self.channels.values() if severity in channel.severities]
+            if taking and all(channel.tenants for channel in taking):
+                missed = sorted(set(tenants) - {tenant for channel in taking for tenant in channel.tenants})
+                more = f", or about {', '.join(missed)}" if missed else ""
+                yield f"each channel that takes a {severity} names tenants: nobody hears of one about all of them{more}"

@@ -6,7 +6,8 @@ blocking fails no run. So both are looked at as they stand, by what Dagster's st
 """
 
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import dagster as dg
 
@@ -19,7 +20,7 @@ from leads_pipeline.flows import FlowContext
 from leads_pipeline.steps.raised_alerts import note_observations, raise_alerts
 from leads_pipeline.steps.sent_alerts import send_alerts
 from leads_pipeline.storage.alert_notices import any_due
-from leads_pipeline.watching.alert_sources import STALENESS
+from leads_pipeline.watching.alert_sources import LOOKS, STALENESS
 
 RUN, CHECK = "run", "check"
 
@@ -51,6 +52,8 @@ CHECK_PLAYBOOKS = {
 # Of deliveries a check of the same name is about a CRM, not about the chain before it.
 DELIVERY_PLAYBOOKS = {**CHECK_PLAYBOOKS, "oldest_pending": "deliveries-late"}
 DEFAULT_PLAYBOOK = "stuck-run"
+# Of a check that is being asked now the answer before counts; also of one whose run died a few times.
+_ANSWERS_READ = 5
 
 
 @dg.sensor(
@@ -63,7 +66,8 @@ def alerts_waiting(flow: dg.ResourceParam[FlowContext]) -> dg.SkipReason:
     """The outbox holds the truth; a tick that dies leaves claims that run out."""
     with shielded("alerts_waiting sends alerts"):
         with flow.engine.connect() as connection:
-            due = any_due(connection, now=flow.clock.now())
+            longest = timedelta(minutes=flow.settings.alerts.retry_minutes)
+            due = any_due(connection, now=flow.clock.now(), longest=longest)
         if not due:
             return dg.SkipReason("no alert is due")
         report = send_alerts(flow.engine, settings=flow.settings, clock=flow.clock)
@@ -76,7 +80,7 @@ def alerts_waiting(flow: dg.ResourceParam[FlowContext]) -> dg.SkipReason:
     name="failures_seen",
     default_status=dg.DefaultSensorStatus.RUNNING,
     minimum_interval_seconds=30,
-    description="Raises alerts about failed runs and failed checks, and about promises that nobody judges any more.",
+    description="Raises alerts about failed runs, checks and looks, and about promises that nobody judges.",
 )
 def failures_seen(context: dg.SensorEvaluationContext, flow: dg.ResourceParam[FlowContext]) -> dg.SkipReason:
     """It does not depend on the sensor that judges promises, so that it can tell when that one has stopped."""
@@ -88,7 +92,7 @@ def failures_seen(context: dg.SensorEvaluationContext, flow: dg.ResourceParam[Fl
     with shielded("failures_seen looks at runs and checks"):
         # First, as it needs nothing of Dagster's: what fails there must not hide that nobody judges promises.
         report = raise_alerts(
-            flow.engine, settings=flow.settings, clock=flow.clock, runner_id="failures_seen", only=(STALENESS,)
+            flow.engine, settings=flow.settings, clock=flow.clock, runner_id="failures_seen", only=(STALENESS, LOOKS)
         )
         # Of one of Dagster's own, "__ASSET_JOB", nothing is asked for.
         named = [name for name in jobs if not name.startswith("__")]
@@ -101,7 +105,7 @@ def failures_seen(context: dg.SensorEvaluationContext, flow: dg.ResourceParam[Fl
                 flow.engine, source, observations, settings=settings, now=now, runner_id="failures_seen"
             )
             told += [f"{source}: {count} {step}" for step, count in steps.items()]
-    told += [f"{STALENESS}: {count} {step}" for step, count in report.steps.items()]
+    told += [f"watching: {count} {step}" for step, count in report.steps.items()]
     return dg.SkipReason("; ".join(told) or "runs and checks are well")
 
 
@@ -127,19 +131,29 @@ def runs_seen(instance: dg.DagsterInstance, jobs: Iterable[str], *, failed_runs:
 def checks_seen(instance: dg.DagsterInstance, checks: Sequence[dg.AssetCheckKey]) -> list[Observation]:
     """One observation for each check: whether it last failed as an error. A warning is for the cockpit."""
     watched = [key for key in checks if key.name not in TOLD_ELSEWHERE and not key.name.startswith(PROMISES)]
-    records = instance.event_log_storage.get_latest_asset_check_execution_by_key(watched)
+    storage = instance.event_log_storage
+    latest = storage.get_latest_asset_check_execution_by_key(watched)
     found = []
     for check in watched:
         key = f"{CHECK}:{check.asset_key.to_user_string()}:{check.name}"
-        record = records.get(check)
-        evaluation = None if record is None or record.event is None else record.event.asset_check_evaluation
-        if record is None or evaluation is None:  # never asked, or being asked now
+        records = [latest[check]] if check in latest else []
+        if records and _evaluation(records[0]) is None:
+            records = list(storage.get_asset_check_execution_history(check, limit=_ANSWERS_READ))
+        answered = next((record for record in records if _evaluation(record) is not None), None)
+        evaluation = None if answered is None else _evaluation(answered)
+        if answered is None or evaluation is None:  # never asked
             found.append(Observation(key, Health.UNKNOWN))
         elif not evaluation.passed and evaluation.severity is dg.AssetCheckSeverity.ERROR:
-            found.append(Observation.of(key, failed_check(check, record.create_timestamp)))
+            found.append(Observation.of(key, failed_check(check, answered.create_timestamp)))
         else:
             found.append(Observation(key, Health.WELL))
     return found
+
+
+def _evaluation(record: Any) -> dg.AssetCheckEvaluation | None:
+    """What came of a check; ``None``: it is under way, or its run died. Dagster does not export the record's type."""
+    evaluation: dg.AssetCheckEvaluation | None = None if record.event is None else record.event.asset_check_evaluation
+    return evaluation
 
 
 def _failing(job: str, in_a_row: int, last: dg.RunRecord) -> Trouble:

@@ -24,7 +24,7 @@ class PolicyState(StrEnum):
     HOLDING = "holding"  # the condition holds, not yet for long enough
     ACTING = "acting"
     RECOVERING = "recovering"  # it still acts; the value is well, not yet for long enough
-    COOLING = "cooling"  # the action has ended a short while ago: no other begins
+    COOLING = "cooling"  # the action has ended: no other begins for a while, and until something is measured
 
 
 class Ending(StrEnum):
@@ -101,7 +101,8 @@ def step(rule: Rule, standing: Standing, value: float | None, now: datetime) -> 
     if standing.acts:
         return _acting(rule, standing, value, now)
     if standing.state is PolicyState.COOLING:
-        if standing.since <= now < standing.since + rule.cool_down:  # not for longer because the clock was set back
+        # Not for longer because the clock was set back, and until a value shows how things are without the action.
+        if value is None or standing.since <= now < standing.since + rule.cool_down:
             return Step(standing, Effect.NONE)
         standing = idle(now)
     if value is None:
@@ -122,7 +123,8 @@ def expired(standing: Standing, now: datetime) -> Standing:
 
 
 def _acting(rule: Rule, standing: Standing, value: float | None, now: datetime) -> Step:
-    if standing.acting_since is not None and now - standing.acting_since >= rule.at_most:
+    lasted = timedelta(0) if standing.acting_since is None else now - standing.acting_since
+    if lasted >= rule.at_most or lasted < -MOST_UNSEEN:  # a clock that was set back must not make it last for longer
         return _ended(Ending.LONGEST, now)
     if value is None:
         return Step(standing, Effect.KEEP)

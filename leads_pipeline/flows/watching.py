@@ -22,6 +22,7 @@ from leads_pipeline.storage import measure_history
 from leads_pipeline.storage.latency import fold
 from leads_pipeline.storage.measure_history import Taken
 from leads_pipeline.storage.slos import read_verdicts
+from leads_pipeline.storage.watch_looks import Watched, note_looks
 from leads_pipeline.telemetry import get_logger
 from leads_pipeline.watching.measures import take_measures
 from leads_pipeline.watching.rules import measures_asked
@@ -34,6 +35,9 @@ WATCH_SECONDS = 30.0
 PART_SECONDS = 12.0
 # So the promises that were judged are written down before it is over.
 JUDGE_SECONDS = 9.0
+# A part that has not come back by then is begun anew. What it may wait for has limits of its own (statements, locks, a
+# server that is gone: two minutes), so that hardly any is left behind, each with a connection of the pool.
+HUNG_SECONDS = 300.0
 _SLOW_MINUTES = 5
 
 
@@ -170,21 +174,48 @@ PARTS: tuple[Part, ...] = (
 def watch(
     context: FlowContext, *, runner_id: str, parts: Sequence[Part] = PARTS, part_seconds: float = PART_SECONDS
 ) -> WatchReport:
-    """Look once. Never raises: what fails is named in the report and logged."""
-    return WatchReport(tuple(_done(part, context, runner_id, part_seconds) for part in parts))
+    """Look once. Never raises: what fails is named in the report, logged, and noted for those who tell people."""
+    report = WatchReport(tuple(_done(part, context, runner_id, part_seconds) for part in parts))
+    notes = Part("notes", lambda context, _runner_id: note(context, report), str)
+    _done(notes, context, runner_id, part_seconds / 2)
+    return report
 
 
-# Parts of earlier looks that have not come back: a second one would only wait for the same.
-_under_way: dict[str, Future[Any]] = {}
+def note(context: FlowContext, report: WatchReport) -> None:
+    """Write down what came of a look, of every part, rule, measure and promise that it was about."""
+    outcomes: dict[tuple[Watched, str], str | None] = {}
+    for part in report.parts:
+        outcomes[Watched.PART, part.name] = part.failed
+        if isinstance(part.report, PolicyReport) and not part.report.busy:
+            blind, rules = part.report.unmeasured, context.settings.policies
+            outcomes |= {(Watched.RULE, name): part.report.failed.get(name) for name in rules}
+            outcomes |= {
+                (Watched.MEASURE, name): "not measured" if name in blind else None
+                for name in measures_asked(context.settings)
+            }
+        if isinstance(part.report, EvaluationReport):
+            never, failed = {key.slo for key in part.report.unjudged}, part.report.failed
+            outcomes |= {
+                (Watched.PROMISE, name): failed.get(name, "not judged yet") if name in never else None
+                for name in context.settings.slos.promises
+            }
+    with context.engine.begin() as connection:
+        note_looks(connection, outcomes, now=context.clock.now())
+
+
+# Parts of earlier looks that have not come back, and when they began: a second one would only wait for the same.
+_under_way: dict[str, tuple[Future[Any], float]] = {}
 
 
 def _done(part: Part, context: FlowContext, runner_id: str, seconds: float) -> Done:
     began = context.clock.monotonic()
-    before = _under_way.get(part.name)
+    before, before_at = _under_way.get(part.name, (None, began))
     if before is not None and not before.done():
-        return Done(part.name, 0.0, failed="the last look at it is still under way")
+        if began - before_at < HUNG_SECONDS:
+            return Done(part.name, 0.0, failed="the last look at it is still under way")
+        log.error("watch_part_hangs", part=part.name, seconds=round(began - before_at))
     future: Future[Any] = Future()
-    _under_way[part.name] = future
+    _under_way[part.name] = (future, began)
     threading.Thread(target=_carry_out, args=(future, part, context, runner_id), daemon=True).start()
     try:
         report = future.result(timeout=seconds)
@@ -193,7 +224,6 @@ def _done(part: Part, context: FlowContext, runner_id: str, seconds: float) -> D
     except Exception as error:  # noqa: BLE001 - one part's trouble must not keep the others from looking
         failed = type(error).__name__
     else:
-        _under_way.pop(part.name, None)
         return Done(part.name, context.clock.monotonic() - began, part.words(report), report)
     log.error("watch_part_failed", part=part.name, why=failed)
     return Done(part.name, context.clock.monotonic() - began, failed=failed)

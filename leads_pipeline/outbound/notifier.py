@@ -36,25 +36,36 @@ class Sendings:
 def send_messages(address: str, messages: Sequence[Message], *, seconds: float) -> Sendings:
     """Send one after the other until one fails; each has ``seconds``."""
     command = [sys.executable, "-m", "leads_pipeline.outbound.notifier_process"]
-    sent = 0
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, encoding="utf-8"
-    ) as process:
-        answers = _answers(process)
+    pipe = subprocess.PIPE
+    sendings = Sendings(0, SendFailure.BROKEN)
+    # It may not start; and one that died with something unread fails once more when its pipe is closed.
+    with (
+        suppress(OSError),
+        subprocess.Popen(
+            command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True, encoding="utf-8"
+        ) as process,
+    ):
         try:
-            _tell(process, {"address": address})
-            if _next(answers, START_SECONDS) != _READY:
-                return Sendings(0, SendFailure.BROKEN)
-            for message in messages:
-                _tell(process, {"title": message.title, "body": message.body, "tone": message.tone})
-                answer = _next(answers, seconds)
-                if answer != _SENT:
-                    return Sendings(sent, _failure(answer))
-                sent += 1
-        except OSError:  # it is gone: a closed pipe
-            return Sendings(sent, SendFailure.BROKEN)
+            sendings = _dictated(process, address, messages, seconds)
         finally:
             process.kill()
+    return sendings
+
+
+def _dictated(process: subprocess.Popen[str], address: str, messages: Sequence[Message], seconds: float) -> Sendings:
+    answers, sent = _answers(process), 0
+    try:
+        _tell(process, {"address": address})
+        if _next(answers, START_SECONDS) != _READY:
+            return Sendings(0, SendFailure.BROKEN)
+        for message in messages:
+            _tell(process, {"title": message.title, "body": message.body, "tone": message.tone})
+            answer = _next(answers, seconds)
+            if answer != _SENT:
+                return Sendings(sent, _failure(answer))
+            sent += 1
+    except OSError:  # it is gone: a closed pipe
+        return Sendings(sent, SendFailure.BROKEN)
     return Sendings(sent)
 
 

@@ -31,7 +31,7 @@ from leads_pipeline.domain.stage import Stage
 from leads_pipeline.errors import DatabaseUnavailable
 from leads_pipeline.storage import quality_gates, slo_events
 from leads_pipeline.storage.measurements import duplicate_emails
-from leads_pipeline.storage.quality_gates import Decided, Decision, tenants_of
+from leads_pipeline.storage.quality_gates import Decided, Decision, promised_keys, tenants_of
 from leads_pipeline.storage.slo_events import Asked
 from leads_pipeline.storage.slos import Finding, Key, Standing, alone, read_verdicts, write_verdicts
 from leads_pipeline.telemetry import get_logger
@@ -49,12 +49,16 @@ _BAD = frozenset({SloVerdict.BURNING, SloVerdict.BROKEN})
 
 @dataclass(frozen=True, slots=True)
 class EvaluationReport:
-    """What an evaluation found. ``failed``: promises that kept their last verdict, each with the class of its error."""
+    """What an evaluation found. ``failed``: promises that kept their last verdict, each with the class of its error.
+
+    ``stale``: verdicts that nobody has renewed for too long; ``unjudged``: what has none at all.
+    """
 
     evaluated_at: datetime
     findings: tuple[Finding, ...] = ()
     failed: Mapping[str, str] = field(default_factory=dict)
     stale: tuple[Key, ...] = ()
+    unjudged: tuple[Key, ...] = ()
     closed: tuple[Key, ...] = ()  # gates, by their verdicts
 
     @property
@@ -120,11 +124,7 @@ def evaluate_slos(
         except Exception as error:  # noqa: BLE001 - one promise's trouble must not keep the others from being judged
             failed[name] = type(getattr(error, "orig", None) or error).__name__
             log.warning("slo_not_evaluated", slo=name, error_type=failed[name], runner_id=runner_id)
-    promised = [
-        Key(name, tenant, promise.lane)
-        for name, promise in promises.items()
-        for tenant in tenants_of(settings, together=promise.together, only=promise.tenant)
-    ]
+    promised = promised_keys(settings)
     stale_after = timedelta(seconds=settings.slos.stale_seconds)
     with engine.begin() as connection:
         alone(connection)
@@ -135,12 +135,14 @@ def evaluate_slos(
         quality_gates.decide(connection, decisions, kept=rules.promised, stale_after=stale_after, now=now)
         gates = quality_gates.read_gates(connection)
         closed = [gate.key for gate in gates if gate.closed_at(now) and gate.key in rules.promised]
+    judged = {item.key for item in standing}
     heard = {item.key for item in standing if not item.is_stale(now, after=stale_after)}
     report = EvaluationReport(
         evaluated_at=now,
         findings=tuple(findings),
         failed=failed,
         stale=tuple(item.key for item in standing if item.key not in heard),
+        unjudged=tuple(key for key in promised if key not in judged),
         closed=tuple(closed),
     )
     for finding in report.breached:

@@ -1,7 +1,8 @@
 """Opens, renews, reminds of and closes alerts by what was seen, with the messages about them, in one transaction.
 
 What is seen comes from ``watching.alert_sources``; Dagster's own failures from the sensor that knows them. Each source
-is looked at by itself: one that cannot be read changes no alert of its own, stops no other, and is an alert.
+is looked at by itself: one that cannot be read changes no alert of its own and stops no other; that is noted, and told
+if it lasts.
 """
 
 from collections import Counter
@@ -28,13 +29,11 @@ from leads_pipeline.domain.ids import uuid7
 from leads_pipeline.domain.severity import Severity
 from leads_pipeline.errors import LeadsError, NotFound
 from leads_pipeline.storage import alerts as storage
+from leads_pipeline.storage.watch_looks import Watched, note_looks
 from leads_pipeline.telemetry import get_logger
 from leads_pipeline.watching.alert_sources import SOURCES, Watch
 
 log = get_logger(__name__)
-
-# Under this name what cannot be seen is told.
-WATCHING = "watching"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +59,8 @@ def raise_alerts(
         except Exception as error:  # noqa: BLE001 - a door: no source may take the others with it; only its kind is told
             blind[source] = type(error).__name__
             log.error("alert_source_unreadable", source=source, error_class=blind[source])  # noqa: TRY400 - see above
-    seen = [Observation.of(f"{WATCHING}:{source}", _blindness(source, blind.get(source))) for source in only]
-    steps += note_observations(
-        engine, WATCHING, seen, settings=settings.alerts, now=watch.now, runner_id=runner_id, complete=False
-    )
+    with engine.begin() as connection:
+        note_looks(connection, {(Watched.SOURCE, source): blind.get(source) for source in only}, now=watch.now)
     return RaiseReport(dict(steps), tuple(blind))
 
 
@@ -75,9 +72,8 @@ def note_observations(
     settings: AlertSettings,
     now: datetime,
     runner_id: str,
-    complete: bool = True,
 ) -> Counter[str]:
-    """Do what follows from what one source saw. ``complete``: what it does not name is not there any more."""
+    """Do what follows from all that one source saw: what it does not name is not there any more."""
     policy = AlertPolicy(
         recovery=timedelta(minutes=settings.recovery_minutes),
         reminders={Severity(name): timedelta(hours=hours) for name, hours in settings.reminder_hours.items() if hours},
@@ -87,8 +83,7 @@ def note_observations(
     with engine.begin() as connection:
         storage.lock_alerts(connection)
         alerts = {alert.key: alert for alert in storage.open_alerts(connection, sources=[source])}
-        keys = [*seen, *(key for key in alerts if complete and key not in seen)]
-        for key in keys:
+        for key in dict.fromkeys([*seen, *alerts]):
             alert = alerts.get(key)
             decision = decide(alert, seen.get(key), policy=policy, now=now)
             trouble = seen[key].trouble if key in seen else None
@@ -168,16 +163,4 @@ def _open(
         title=trouble.title,
         playbook=trouble.playbook,
         channels=channels,
-    )
-
-
-def _blindness(source: str, error_class: str | None) -> Trouble | None:
-    if error_class is None:
-        return None
-    return Trouble(
-        Severity.TICKET,
-        f"Alerts about {source} cannot be raised or closed: what they look at cannot be read",
-        (("failed with", error_class), ("still open of these", "stay as they were")),
-        "stuck-run",
-        "leads status",
     )

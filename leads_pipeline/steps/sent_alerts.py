@@ -26,8 +26,10 @@ from leads_pipeline.telemetry import get_logger
 
 log = get_logger(__name__)
 
-# One round of a channel ends within this, however slow it is: a sensor's tick is ended after 60 s.
+# One round of a channel ends within this, however slow it is, and none begins later than that: a sensor's tick is ended
+# after 60 s. What has not begun by then is sent by the next tick.
 ROUND_SECONDS = 30.0
+BEGIN_SECONDS = 10.0
 _MOST_AT_ONCE = 20
 _CHANNELS_AT_ONCE = 8
 # Beyond the time that a round may take: to settle in.
@@ -52,17 +54,21 @@ class _Round:
 
 def send_alerts(engine: sa.Engine, *, settings: Settings, clock: Clock) -> SendReport:
     """Send what is due, each channel by itself. A failure is a value of the report, and told by `leads alerts`."""
-    channels = list(settings.alerts.channels)
-    now = clock.now()
+    now, begin_by = clock.now(), clock.monotonic() + BEGIN_SECONDS
     with engine.begin() as connection:
-        dropped = notices.drop_unknown(connection, channels=channels)
+        dropped = notices.drop_unknown(connection, channels=list(settings.alerts.channels))
         notices.supersede(connection, now=now)
+        # Those that take nothing come last: they must not use up the time of the others.
+        queues = sorted(notices.unsent(connection), key=lambda queue: queue.attempts)
+    channels = [queue.channel for queue in queues]
     if not channels:
         return SendReport(dropped=dropped)
+
+    def send(channel: str) -> _Round:
+        return _guarded(engine, channel, settings, clock) if clock.monotonic() <= begin_by else _Round()
+
     with ThreadPoolExecutor(min(len(channels), _CHANNELS_AT_ONCE), thread_name_prefix="alerts") as threads:
-        rounds = dict(
-            zip(channels, threads.map(lambda name: _guarded(engine, name, settings, clock), channels), strict=True)
-        )
+        rounds = dict(zip(channels, threads.map(send, channels), strict=True))
     return SendReport(
         sent={name: each.sent for name, each in rounds.items() if each.sent},
         failed={name: each.error for name, each in rounds.items() if each.error is not None},
@@ -98,7 +104,8 @@ def _round(engine: sa.Engine, channel: str, settings: Settings, clock: Clock) ->
     now = clock.now()
     until = now + timedelta(seconds=START_SECONDS + limit * seconds) + _TO_SETTLE
     with engine.begin() as connection:
-        claimed = notices.claim(connection, channel=channel, until=until, limit=limit, now=now)
+        longest = timedelta(minutes=settings.alerts.retry_minutes)
+        claimed = notices.claim(connection, channel=channel, until=until, limit=limit, now=now, longest=longest)
         stories = _stories(connection, claimed, settings, now=now)
         orphans = [notice for notice in claimed if notice.notice_id not in stories]
         for notice in orphans:

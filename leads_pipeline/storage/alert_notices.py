@@ -8,7 +8,7 @@ that an end never overtakes a beginning, and a beginning is never told after the
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -53,7 +53,7 @@ _CLAIM = sa.text(
     """
     with due as (
         select n.notice_id from alert_notices n
-        where n.due_at <= :now
+        where (n.due_at <= :now or n.due_at > :latest)
             and (n.state = 'waiting' or (n.state = 'sending' and n.claimed_until <= :now))
             and n.channel = :channel
             and not exists (
@@ -98,7 +98,7 @@ _MOVE = sa.text(
 _DUE = sa.text(
     """
     select exists (
-        select from alert_notices where due_at <= :now
+        select from alert_notices where (due_at <= :now or due_at > :latest)
             and (state = 'waiting' or (state = 'sending' and claimed_until <= :now))
     )
     """
@@ -125,9 +125,12 @@ _LAST_TRIED = sa.text(
 )
 
 
-def any_due(connection: sa.Connection, *, now: datetime) -> bool:
-    """Whether a notice waits that may be sent now."""
-    found: bool = connection.execute(_DUE, {"now": now}).scalar_one()
+def any_due(connection: sa.Connection, *, now: datetime, longest: timedelta) -> bool:
+    """Whether a notice waits that may be sent now.
+
+    ``longest``: no wait is longer; what is due later than that was written before the clock was set back.
+    """
+    found: bool = connection.execute(_DUE, {"now": now, "latest": now + longest}).scalar_one()
     return found
 
 
@@ -141,12 +144,14 @@ def drop_unknown(connection: sa.Connection, *, channels: Sequence[str]) -> int:
     return connection.execute(_DROP_UNKNOWN, {"channels": list(channels), "why": NO_CHANNEL}).rowcount
 
 
-def claim(connection: sa.Connection, *, channel: str, until: datetime, limit: int, now: datetime) -> list[Notice]:
-    """Take what is due at a channel; two callers never get the same one.
+def claim(
+    connection: sa.Connection, *, channel: str, until: datetime, limit: int, now: datetime, longest: timedelta
+) -> list[Notice]:
+    """Take what is due at a channel; two callers never get the same one. ``longest``: as of ``any_due``.
 
     What was tried least often comes first: a message that a channel never takes must not keep the others waiting.
     """
-    values = {"channel": channel, "until": until, "limit": limit, "now": now}
+    values = {"channel": channel, "until": until, "limit": limit, "now": now, "latest": now + longest}
     rows = connection.execute(_CLAIM, values).mappings()
     notices = [Notice(**{**row, "kind": NoticeKind(row["kind"])}) for row in rows]
     return sorted(notices, key=lambda notice: (notice.attempts, notice.notice_id))
@@ -233,6 +238,11 @@ class ChannelQueue:
     since: datetime
     attempts: int
     error: str | None
+
+    @property
+    def untried(self) -> bool:
+        """Whether nobody has tried to send any of it."""
+        return self.attempts == 0 and self.error is None
 
 
 def unsent(connection: sa.Connection) -> list[ChannelQueue]:

@@ -18,6 +18,8 @@ from leads_pipeline.storage.alert_notices import NO_CHANNEL
 
 # Any number that nothing else locks by.
 _LOCK = 7_200_415_001
+# Whoever holds it writes a few rows. One that hangs in the middle must not hold up all that look for trouble.
+LOCK_SECONDS = 2.0
 
 _OPEN = sa.text(
     """
@@ -76,7 +78,14 @@ _PRUNE = sa.text(
 
 
 def lock_alerts(connection: sa.Connection) -> None:
-    """Be the only one who opens and closes alerts, until the transaction ends."""
+    """Be the only one who opens and closes alerts, until the transaction ends; fail if another one is for long.
+
+    The transaction's later waits for locks are limited as well.
+
+    Raises:
+        sqlalchemy.exc.OperationalError: somebody else held it for ``LOCK_SECONDS``; the next look comes soon.
+    """
+    connection.execute(sa.text(f"set local lock_timeout = {round(1000 * LOCK_SECONDS)}"))
     connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
 
 

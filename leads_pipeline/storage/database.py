@@ -40,6 +40,17 @@ select set_config('synchronous_commit', 'on', false) where current_setting('sync
 """
 
 
+# Of a server that is gone without a word, or a firewall that forgot the connection, one that waits for an answer would
+# never know, and one that has sent something after a quarter of an hour. So they know after one minute, and two: less
+# would end a COPY whose server waits for a lock and takes nothing in. libpq leaves these out where there is no TCP.
+_PEER_IS_THERE = {
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 120_000,  # milliseconds
+}
+
+
 @dataclass(frozen=True, slots=True)
 class TimeOuts:
     """How long the server lets a session go on, in seconds; 0: without end. See ``config.DatabaseSettings``."""
@@ -61,13 +72,20 @@ def engine_for(
 
     Without ``time_outs`` the server's own are left as they are: migrations take as long as they take.
     """
+    address = sqlalchemy_url(url)
+    probed = {name: value for name, value in _PEER_IS_THERE.items() if name not in address.query}
     engine = sa.create_engine(
-        sqlalchemy_url(url),
+        address,
         pool_size=pool_size,
         max_overflow=pool_size,
         pool_pre_ping=True,
         hide_parameters=True,  # an error must not quote the lead that it is about
-        connect_args={"application_name": application_name, "connect_timeout": connect_seconds, "prepare_threshold": 5},
+        connect_args={
+            "application_name": application_name,
+            "connect_timeout": connect_seconds,
+            "prepare_threshold": 5,
+            **probed,
+        },
     )
 
     @sa.event.listens_for(engine, "connect")

@@ -42,6 +42,17 @@ def keep(connection: sa.Connection, taken: Taken, *, now: datetime) -> None:
         )
 
 
+def kept_of(connection: sa.Connection, measure: str, *, since: datetime) -> list[Sequence[Sample]]:
+    """What was measured of one measure since an instant, minute by minute, the oldest first."""
+    rows = connection.execute(
+        sa.text(
+            "select series from measure_history where measure = :measure and measured_at >= :since order by measured_at"
+        ),
+        {"measure": measure, "since": since},
+    )
+    return [[Sample(labels, value) for labels, value in row.series] for row in rows]
+
+
 def kept_between(connection: sa.Connection, *, since: datetime, until: datetime) -> Iterator[tuple[datetime, Taken]]:
     """What was measured, minute by minute, the oldest first."""
     rows = connection.execute(

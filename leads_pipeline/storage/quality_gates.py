@@ -188,10 +188,7 @@ def gate_rules(settings: Settings) -> GateRules:
     """What leads.yaml says of gates."""
     return GateRules(
         promised=tuple(
-            Key(name, tenant, promise.lane)
-            for name, promise in settings.slos.promises.items()
-            if promise.action == "close_gate"
-            for tenant in tenants_of(settings, together=promise.together, only=promise.tenant)
+            key for key in promised_keys(settings) if settings.slos.promises[key.slo].action == "close_gate"
         ),
         closed_when_stale=settings.slos.when_stale == "closed",
         stale_after=timedelta(seconds=settings.slos.stale_seconds),
@@ -203,6 +200,15 @@ def tenants_of(settings: Settings, *, together: bool, only: str | None) -> tuple
     if together:
         return ("",)
     return (only,) if only is not None else tuple(settings.tenants)
+
+
+def promised_keys(settings: Settings) -> list[Key]:
+    """All that leads.yaml promises, and for whom."""
+    return [
+        Key(name, tenant, promise.lane)
+        for name, promise in settings.slos.promises.items()
+        for tenant in tenants_of(settings, together=promise.together, only=promise.tenant)
+    ]
 
 
 def read_gates(connection: sa.Connection) -> list[Gate]:

@@ -124,8 +124,8 @@ class Asked:
         return not self.lanes or lane in self.lanes
 
 
-def measuring_began(connection: sa.Connection, slo: str) -> datetime | None:
-    """Since when something is measured, or this promise is judged; ``None``: not yet."""
+def measuring_began(connection: sa.Connection, slo: str = "") -> datetime | None:
+    """Since when something is measured, or this promise was judged first, if one is named; ``None``: not yet."""
     found: datetime | None = connection.execute(_FIRST_MEASURED, {"slo": slo}).scalar()
     return found
 

@@ -17,6 +17,7 @@ from leads_pipeline.domain.burn_rate import Judgement, SloVerdict
 from leads_pipeline.domain.severity import Severity
 
 _LOCK_PURPOSE = 0x510
+LOCK_SECONDS = 2.0
 
 # Every row is kept for so long, for the plots of today and yesterday; afterwards the last one of each hour.
 ALL_KEPT = timedelta(days=2)
@@ -169,7 +170,12 @@ def read_verdicts(connection: sa.Connection) -> list[Standing]:
 
 
 def alone(connection: sa.Connection) -> None:
-    """Wait until no other evaluation is writing; until the transaction ends, none will be."""
+    """Wait until no other evaluation is writing, but not for one that hangs; until the transaction ends, none will be.
+
+    Raises:
+        sqlalchemy.exc.OperationalError: another one was, for ``LOCK_SECONDS``.
+    """
+    connection.execute(sa.text(f"set local lock_timeout = {round(1000 * LOCK_SECONDS)}"))
     statement = sa.text("select pg_advisory_xact_lock(cast(:purpose as integer), 0)")
     connection.execute(statement, {"purpose": _LOCK_PURPOSE})
 

@@ -65,7 +65,9 @@ def is_known(settings: Settings, rule: PolicySettings, target: str) -> bool:
     labels = labels_of(target)
     if not labels.keys() <= set(rule.targets_by) or (rule.targets_by and not labels):
         return False
-    tenant, destination = labels.get("tenant"), labels.get("destination")
-    if tenant is not None and tenant not in settings.tenants:
-        return False
-    return destination is None or destination in {*settings.destinations, *settings.verification.providers}
+    known = {
+        "tenant": settings.tenants.keys(),
+        "destination": {*settings.destinations, *settings.verification.providers},
+        "source": {name for tenant in settings.tenants.values() for name in tenant.sources},
+    }
+    return all(name not in known or value in known[name] for name, value in labels.items())

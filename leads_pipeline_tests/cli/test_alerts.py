@@ -51,12 +51,15 @@ def short_id(leads: Leads) -> str:
     return str(alert["alert_id"])[-8:]
 
 
-def test_open_alerts_are_listed_with_what_is_unsent(leads: Leads) -> None:
+def test_open_alerts_are_listed_with_what_is_unsent(leads: Leads, engine: sa.Engine) -> None:
     listed = leads("list")
     assert listed.exit_code == 0
     for shown in (TITLE, "ticket", "stuck-run", "open", "chat: 1 message(s) unsent"):
         assert shown in listed.output
     assert "no alert is open" in leads("list", "--tenant", "acme").output
+    with engine.begin() as connection:
+        connection.execute(sa.text("update alert_notices set created_at = created_at - interval '11 minutes'"))
+    assert "nobody sends. Is Dagster's sensor alerts_waiting on?" in leads("list").output
 
 
 def test_an_alert_is_shown_with_what_became_of_its_messages(leads: Leads) -> None:

@@ -50,12 +50,14 @@ def test_promises_gates_orders_and_alerts_stand_before_everything_else(
         cause={}, ends_at=now + timedelta(hours=1))  # fmt: skip
     put(engine, "alerts", now, alert_key="k", source="slo", severity="page", title="Deliveries are late", facts=[],
         playbook="deliveries-late", opened_at=now - timedelta(minutes=3), occurrences=1)  # fmt: skip
+    put(engine, "alert_notices", now, channel="chat", state="waiting", attempts=0, created_at=now - timedelta(hours=2))
     put(engine, "alerts", now, alert_key="k", source="slo", severity="page", title="It was late", facts=[],
         occurrences=1, closed_at=now, closed_for="recovered")  # fmt: skip
     shown = status()
     assert shown.exit_code == 0, shown.output
     before, _waits, after = shown.output.partition("Nothing waits.")
     assert "alert, page: Deliveries are late, since 3 min; docs/playbooks/deliveries-late.md" in before
+    assert "1 messages about alerts wait for chat since 2.0 h: nobody has tried to send them" in before
     assert "promise in_time of acme is broken since 2.0 h, its budget spent 1.5 times over" in before
     assert "gate duplicate_contacts of acme is closed until" in before
     assert "rule crm-slow ordered pause_lane of batch until" in before

@@ -91,6 +91,19 @@ def test_what_waits_too_long_opens_the_page_of_where_it_waits(asset: str, playbo
     assert failed_check(check, 0.0).playbook == playbook
 
 
+def test_a_check_that_is_being_asked_is_as_it_was_answered_before(instance: dg.DagsterInstance) -> None:
+    meanwhile = []
+
+    @dg.asset_check(asset=leads, name="conservation")
+    def check() -> dg.AssetCheckResult:
+        meanwhile.append(checks_seen(instance, [dg.AssetCheckKey(leads.key, "conservation")])[0].health)
+        return dg.AssetCheckResult(passed=False)
+
+    for _run in range(2):
+        dg.materialize([leads, check], instance=instance)
+    assert meanwhile == [Health.UNKNOWN, Health.TROUBLE]
+
+
 def test_the_sensors_tell_what_they_did(
     instance: dg.DagsterInstance, definitions: dg.Definitions, flow_context: FlowContext, engine: sa.Engine
 ) -> None:

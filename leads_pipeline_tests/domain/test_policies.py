@@ -72,6 +72,21 @@ def test_nothing_is_done_while_a_rule_cools_down():
     assert effects(DEEP, [*recovered, *[150] * 13]) == [Effect.BEGIN, Effect.END, Effect.BEGIN]
 
 
+def test_a_rule_cools_down_until_something_is_measured_again():
+    recovered = [150] * 3 + [10] * 4
+    told = played(DEEP, [*recovered, *[None] * 40, 99])
+
+    assert {state for _effect, state in told[6:-1]} == {"cooling"}
+    assert told[-1] == (Effect.NONE, "idle")
+
+
+def test_a_clock_that_is_set_back_does_not_make_an_action_longer():
+    acting = Standing(PolicyState.ACTING, START, START, START)
+
+    assert step(DEEP, acting, 150, START - timedelta(seconds=2)).effect is Effect.KEEP  # another machine's clock
+    assert step(DEEP, acting, 150, START - timedelta(hours=1)).ending is Ending.LONGEST
+
+
 def test_what_is_not_measured_is_neither_a_breach_nor_a_recovery():
     assert effects(DEEP, [None] * 50) == []
     assert effects(DEEP, [150, *[None] * 10, 150, 150]) == []

@@ -14,9 +14,13 @@ from leads_pipeline.clock import FrozenClock
 from leads_pipeline.config import Settings, parse_settings
 from leads_pipeline.crm.health import Health as DestinationHealth
 from leads_pipeline.crm.port import CrmResponse
+from leads_pipeline.domain.alerting import Health
+from leads_pipeline.domain.policy_targets import Sample
 from leads_pipeline.steps.raised_alerts import raise_alerts, resolve_alert
+from leads_pipeline.storage import alerts, measure_history
 from leads_pipeline.storage.alerts import StoredAlert, list_alerts
 from leads_pipeline.storage.schema import policy_actions, slo_verdicts
+from leads_pipeline.storage.watch_looks import Watched, note_looks
 from leads_pipeline.watching import alert_sources
 from leads_pipeline_tests.conftest import LEADS_YAML
 from leads_pipeline_tests.defs.rows import insert
@@ -40,11 +44,12 @@ class Pipeline:
 
     def __init__(self, engine: sa.Engine, settings: Settings, clock: FrozenClock) -> None:
         self.engine, self.settings, self.clock = engine, settings, clock
+        self.sends = True
 
     def judge(self, verdict: str, slo: str = "real_time_in_crm", tenant: str = "acme", **columns: Any) -> None:
-        now = self.clock.now()
+        now, lane = self.clock.now(), self.settings.slos.promises[slo].lane
         row = {
-            "slo": slo, "tenant": tenant, "lane": "", "verdict": verdict, "severity": None, "good": 912, "bad": 88,
+            "slo": slo, "tenant": tenant, "lane": lane, "verdict": verdict, "severity": None, "good": 912, "bad": 88,
             "value": 0.912, "budget_left": 0.4, "since": now, "evaluated_at": now,
             "burn_rates": [
                 {"window_seconds": 3600, "burn": 21.3, "threshold": 14.4, "events": 1000, "burning": True},
@@ -59,6 +64,9 @@ class Pipeline:
 
     def look(self, **changes: Any) -> dict[str, int]:
         report = raise_alerts(self.engine, settings=self.settings, clock=self.clock, runner_id="run-1", **changes)
+        if self.sends:
+            with self.engine.begin() as connection:
+                connection.execute(sa.text("update alert_notices set state = 'sent', attempts = 1"))
         return dict(report.steps)
 
     def minutes(self, count: int, verdict: str, **columns: Any) -> None:
@@ -191,8 +199,31 @@ def test_a_verdict_that_nobody_renews_is_no_recovery_and_an_alert_itself(pipelin
     pipeline.clock.advance(30 * 60)
     pipeline.look()
     titles = {alert.title: alert.severity for alert in pipeline.open()}
-    assert titles["2 of 2 promises are not judged any more"] == "page"
+    assert titles["2 of 2 promises are not judged"] == "page"
     assert len(titles) == 2
+
+
+def test_a_promise_that_was_never_judged_is_told_although_it_has_no_verdict(pipeline: Pipeline) -> None:
+    pipeline.look()
+    with pipeline.engine.begin() as connection:
+        insert(connection, "latency_measurements", now=pipeline.clock.now(), stage="delivered")
+    pipeline.look()
+    assert pipeline.open() == []
+    pipeline.clock.advance(16 * 60)
+    pipeline.look()  # leads come, and nobody has ever looked
+    [alert] = pipeline.open()
+    assert (alert.severity, alert.playbook) == ("page", "stuck-run")
+    with pipeline.engine.begin() as connection:  # somebody does, and cannot judge one
+        outcomes = {(Watched.PROMISE, "duplicate_contacts"): "OperationalError"}
+        note_looks(connection, outcomes, now=pipeline.clock.now())
+    told = []
+    for seconds in (0, 301, 700):
+        pipeline.clock.advance(seconds)
+        pipeline.judge("kept")
+        pipeline.look()
+        told.append([(alert.severity, dict(alert.facts)["not judged"]) for alert in pipeline.open()])
+    names = "duplicate_contacts (acme), duplicate_contacts (globex)"
+    assert told[1:] == [[], [("ticket", names)]]
 
 
 def test_it_reminds_for_as_long_as_it_lasts(pipeline: Pipeline) -> None:
@@ -228,8 +259,9 @@ def test_a_source_that_cannot_be_read_is_told_and_stops_no_other(
         pipeline.clock.advance(60)
         pipeline.look()
     sources = {alert.source: alert for alert in pipeline.open()}
-    assert sources.keys() >= {"promise", "destination", "watching"}
-    assert "RuntimeError" in str(sources["watching"].facts)
+    assert sources.keys() >= {"promise", "destination", "look"}
+    assert sources["look"].title == "Alerts cannot be raised or closed: promise"
+    assert "RuntimeError" in str(sources["look"].facts)
     assert "grace" not in str(pipeline.all())
 
 
@@ -239,6 +271,18 @@ def test_two_that_look_at_once_open_it_once(pipeline: Pipeline) -> None:
         list(threads.map(lambda _: pipeline.look(), range(4)))
     assert len(pipeline.open()) == 1
     assert len(pipeline.notices()) == 2
+
+
+def test_one_that_hangs_in_the_middle_holds_up_nobody_for_long(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(alerts, "LOCK_SECONDS", 0.01)
+    pipeline.judge("burning", severity="page")
+    with pipeline.engine.begin() as hanging:
+        alerts.lock_alerts(hanging)
+        report = raise_alerts(pipeline.engine, settings=pipeline.settings, clock=pipeline.clock, runner_id="run-1")
+    assert "promise" in report.blind
+    assert pipeline.look() == {"open": 1}
 
 
 def test_an_alert_closed_by_hand_is_opened_again_if_it_is_still_so(pipeline: Pipeline, clock: FrozenClock) -> None:
@@ -316,6 +360,26 @@ def test_a_destination_that_refuses_every_request_for_its_limit_is_told_after_mi
     pipeline.clock.advance(301)
     pipeline.look()
     assert pipeline.open() == []
+
+
+def test_a_destination_that_is_down_again_and_again_wakes_somebody_although_it_is_never_down_for_long(
+    pipeline: Pipeline,
+) -> None:
+    def hour(*runs: tuple[int, int]) -> list[str]:
+        """Of what destination wakes somebody after ``runs`` of minutes down and up."""
+        for down, up in runs:
+            for minute in range(down + up):
+                pipeline.clock.advance(60)
+                taken = {"breaker_open": [Sample({"destination": "hubspot"}, float(minute < down))]}
+                with pipeline.engine.begin() as connection:
+                    measure_history.keep(connection, taken, now=pipeline.clock.now())
+        pipeline.look(only=["destination"])
+        return [alert.title for alert in pipeline.open() if alert.severity == "page"]
+
+    assert hour((30, 30)) == []  # one outage, which is over
+    assert hour((1, 10), (1, 10), (1, 10), (1, 10), (1, 15)) == []  # a hiccup now and then
+    told = ["hubspot fails again and again: little is delivered to it"]
+    assert [hour((7, 3), (7, 3), (7, 3)), hour((0, 25)), hour((0, 15)), hour((0, 6))] == [told, told, told, []]
 
 
 @pytest.fixture
@@ -417,6 +481,15 @@ def bounded(settings: Settings, leads: int) -> Settings:
     return settings.model_copy(update={"buffer": settings.buffer.model_copy(update={"bounds": bounds})})
 
 
+def test_a_disk_that_cannot_be_asked_is_not_well_for_that(pipeline: Pipeline) -> None:
+    bounds = pipeline.settings.buffer.bounds.model_copy(update={"disk_path": Path("nowhere")})
+    buffer = pipeline.settings.buffer.model_copy(update={"bounds": bounds})
+    settings = pipeline.settings.model_copy(update={"buffer": buffer})
+    watch = alert_sources.Watch(pipeline.engine, settings, pipeline.clock, pipeline.clock.now())
+    seen = {item.key: item.health for item in alert_sources.SOURCES["buffer"](watch)}
+    assert seen == {"buffer:waiting": Health.WELL, "buffer:disk": Health.UNKNOWN}
+
+
 PROVIDERS = """
 verification:
   providers:
@@ -446,6 +519,7 @@ def test_a_channel_that_takes_nothing_is_told_to_the_others(pipeline: Pipeline, 
     from leads_pipeline.steps.sent_alerts import send_alerts
 
     monkeypatch.delenv("LEADS_PAGER_URL", raising=False)
+    pipeline.sends = False
     pipeline.minutes(1, "burning", severity="page")
     send_alerts(pipeline.engine, settings=pipeline.settings, clock=pipeline.clock)
     pipeline.clock.advance(121)
@@ -454,7 +528,17 @@ def test_a_channel_that_takes_nothing_is_told_to_the_others(pipeline: Pipeline, 
     assert "The alert channel pager takes no messages" in told
 
 
+def test_messages_that_nobody_tries_to_send_are_told(pipeline: Pipeline) -> None:
+    pipeline.sends = False
+    pipeline.minutes(1, "burning", severity="page")
+    pipeline.clock.advance(601)
+    pipeline.look()
+    told = {alert.title: dict(alert.facts) for alert in pipeline.open()}
+    assert told["Nobody sends alerts: messages wait that were never tried"]["for"] == "pager, chat"
+
+
 def test_a_channel_at_which_the_sender_dies_each_time_is_told(pipeline: Pipeline) -> None:
+    pipeline.sends = False
     pipeline.minutes(1, "burning", severity="page")
     with pipeline.engine.begin() as connection:
         connection.execute(sa.text("update alert_notices set state = 'sending', attempts = 3"))
@@ -464,6 +548,7 @@ def test_a_channel_at_which_the_sender_dies_each_time_is_told(pipeline: Pipeline
 
 
 def test_a_channel_of_which_messages_were_given_up_is_not_well_for_that(pipeline: Pipeline) -> None:
+    pipeline.sends = False
     pipeline.minutes(1, "burning", severity="page")
     with pipeline.engine.begin() as connection:
         connection.execute(sa.text("update alert_notices set attempts = 9, last_error = 'http_404'"))

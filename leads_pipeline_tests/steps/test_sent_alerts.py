@@ -1,5 +1,6 @@
 """The outbox of alerts: whatever the places do to which they are sent, none is lost and nothing else waits."""
 
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -29,6 +30,7 @@ alerts:
     pager: {url: {env: LEADS_PAGER_URL}, severities: [page]}
     chat: {url: {env: LEADS_CHAT_URL}}
 """
+HOURS = timedelta(hours=3)
 PAGE = Trouble(
     Severity.PAGE,
     "Leads of acme reach the CRM late",
@@ -85,7 +87,7 @@ class Desk:
         while self.clock.now() < end:
             self.clock.advance(600)
             with self.engine.connect() as connection:
-                due = alert_notices.any_due(connection, now=self.clock.now())
+                due = alert_notices.any_due(connection, now=self.clock.now(), longest=HOURS)
             if due:
                 self.send()
 
@@ -204,7 +206,9 @@ def test_an_end_waits_for_a_beginning_that_is_being_sent(desk: Desk, engine: sa.
     desk.see(PAGE)
     with engine.begin() as connection:
         until = clock.now() + timedelta(minutes=10)
-        [opening] = alert_notices.claim(connection, channel="pager", until=until, limit=9, now=clock.now())
+        [opening] = alert_notices.claim(
+            connection, channel="pager", until=until, limit=9, now=clock.now(), longest=HOURS
+        )
     desk.see_it_end()
     assert desk.send().sent == {"chat": 1}  # the other channel knew nothing yet: one message for both
     with engine.begin() as connection:
@@ -218,7 +222,7 @@ def test_a_sender_that_died_between_claim_and_settle_is_stood_in_for(
     desk.see(PAGE)
     with engine.begin() as connection:
         until = clock.now() + timedelta(minutes=2)
-        [dead] = alert_notices.claim(connection, channel="pager", until=until, limit=9, now=clock.now())
+        [dead] = alert_notices.claim(connection, channel="pager", until=until, limit=9, now=clock.now(), longest=HOURS)
     desk.send()
     assert pager.titles == []
     clock.advance(121)
@@ -246,6 +250,30 @@ def test_two_senders_at_once_send_nothing_twice(desk: Desk, pager: Receiver) -> 
         reports = list(threads.map(lambda _: desk.send(), range(2)))
     assert sum(report.sent.get("pager", 0) for report in reports) == len(pager.titles) == 12
     assert {state for _kind, state, _error in desk.notices("pager")} == {"sent"}
+
+
+def test_a_channel_that_could_not_begin_in_time_is_told_by_the_next_round(
+    desk: Desk, pager: Receiver, chat: Receiver
+) -> None:
+    class Slow(FrozenClock):
+        asking = threading.Lock()
+
+        def monotonic(self) -> float:
+            with self.asking:
+                self.advance(6)  # whatever is done takes as long
+                return super().monotonic()
+
+    desk.clock = Slow(desk.clock.now())
+    desk.see(PAGE)
+    assert sum(desk.send().sent.values()) == 1
+    assert sum(desk.send().sent.values()) == 1
+    assert (len(pager.titles), len(chat.titles)) == (1, 1)
+
+
+def test_a_clock_that_is_set_back_holds_no_message_up(desk: Desk, pager: Receiver) -> None:
+    desk.see(PAGE)
+    desk.clock.advance(-86_400)
+    assert desk.send().sent == {"pager": 1, "chat": 1}
 
 
 def test_neither_address_nor_answer_is_kept(desk: Desk, engine: sa.Engine, pager: Receiver, capfd) -> None:

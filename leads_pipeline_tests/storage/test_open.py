@@ -1,4 +1,6 @@
+import os
 import secrets
+import socket
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,7 +12,7 @@ import sqlalchemy as sa
 from leads_pipeline.clock import FrozenClock
 from leads_pipeline.config import DATABASE_URL_VARIABLE, Settings, parse_settings
 from leads_pipeline.errors import DatabaseError, DatabaseUnavailable, SchemaOutdated
-from leads_pipeline.storage.database import translated_errors
+from leads_pipeline.storage.database import engine_for, translated_errors
 from leads_pipeline.storage.migrate import expected_version
 from leads_pipeline.storage.open import open_database, url_of
 from leads_pipeline_tests.conftest import LEADS_YAML
@@ -27,6 +29,20 @@ def embedded_settings(own_state: Path) -> Settings:
 def _version(engine: sa.Engine) -> object:
     with engine.connect() as connection:
         return connection.exec_driver_sql("select version_num from alembic_version").scalar_one()
+
+
+@pytest.mark.parametrize(("asked", "milliseconds"), [("", 120_000), ("?tcp_user_timeout=5000", 5_000)])
+def test_a_server_that_is_gone_without_a_word_is_noticed_however_the_url_is_written(
+    database_url: str, asked: str, milliseconds: int
+) -> None:
+    engine = engine_for(database_url + asked)
+    with engine.connect() as connection:
+        driver = connection.connection.driver_connection
+        assert driver is not None
+        with socket.socket(fileno=os.dup(driver.fileno())) as found:
+            assert found.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+            assert found.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == milliseconds
+    engine.dispose()
 
 
 def test_a_configured_database_is_used_as_it_is(

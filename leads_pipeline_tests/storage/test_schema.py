@@ -107,6 +107,7 @@ NOT_PERSONAL = {
     "policy_states": "policy target state",
     "policy_actions": ("policy target action tenant lane destination parameters cause runner_id ended_for ended_by"),
     "policy_pauses": "policy actor reason",
+    "watch_looks": "kind name failure",
     "alerts": "alert_key source severity title facts playbook command tenant closed_for closed_by",
     "alert_notices": "kind channel state last_error",
     "outcomes": "tenant kind key_sha256 amount key_id",
@@ -122,6 +123,7 @@ WITHOUT_TENANT = {
     "rate_limits", "redis_incarnations", "mx_cache", "circuit_breakers", "verification_calls", "verification_spend",
     "verification_switches", "destination_schemas", "mapping_overrides", "refused_properties", "access_tokens",
     "bulk_jobs", "measure_history", "policy_states", "policy_pauses", "alert_notices",
+    "watch_looks",
 }  # fmt: skip
 
 # One request may carry contacts of several tenants; sync_attempts has the tenant of each. What a rule does, people are

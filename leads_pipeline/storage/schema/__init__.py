@@ -88,6 +88,7 @@ from leads_pipeline.storage.schema.watching import (
     quality_gates,
     slo_history,
     slo_verdicts,
+    watch_looks,
 )
 
 __all__ = [
@@ -160,4 +161,5 @@ __all__ = [
     "verification_spend",
     "verification_switches",
     "verifications",
+    "watch_looks",
 ]

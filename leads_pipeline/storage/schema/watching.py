@@ -144,6 +144,16 @@ policy_pauses = table(
     text_column("reason"),
 )
 
+# What came of the last look at each thing that is watched, so that anybody can tell what keeps failing, whoever looks.
+watch_looks = table(
+    "watch_looks",
+    text_column("kind", primary_key=True),  # part, rule, measure, promise, source
+    text_column("name", primary_key=True),
+    when_column("looked_at"),
+    when_column("failing_since", nullable=True),  # without a look in between that came to something
+    text_column("failure", nullable=True),  # the class of an error, or words of ours
+)
+
 # What people are told about: one row from its beginning to its end. While it is open, the same trouble adds to it.
 alerts = table(
     "alerts",

@@ -12,15 +12,17 @@ from leads_pipeline.domain.alerting import Observation
 from leads_pipeline.watching.alert_sources.buffer import look_at_buffer
 from leads_pipeline.watching.alert_sources.channels import look_at_channels
 from leads_pipeline.watching.alert_sources.destinations import look_at_destinations
+from leads_pipeline.watching.alert_sources.looks import look_at_looks
 from leads_pipeline.watching.alert_sources.promises import look_at_promises, look_at_staleness
 from leads_pipeline.watching.alert_sources.providers import look_at_providers
 from leads_pipeline.watching.alert_sources.rules import look_at_rules
 from leads_pipeline.watching.alert_sources.watch import Watch
 
-STALENESS = "staleness"
+STALENESS, LOOKS = "staleness", "look"
 SOURCES: Mapping[str, Callable[[Watch], Sequence[Observation]]] = {
     "promise": look_at_promises,
     STALENESS: look_at_staleness,
+    LOOKS: look_at_looks,
     "rule": look_at_rules,
     "destination": look_at_destinations,
     "provider": look_at_providers,
@@ -28,4 +30,4 @@ SOURCES: Mapping[str, Callable[[Watch], Sequence[Observation]]] = {
     "channel": look_at_channels,
 }
 
-__all__ = ["SOURCES", "STALENESS", "Watch"]
+__all__ = ["LOOKS", "SOURCES", "STALENESS", "Watch"]

@@ -27,7 +27,9 @@ def look_at_buffer(watch: Watch) -> Sequence[Observation]:
     waiting = ("leads that wait", f"{reading.waiting:,} (bound: {bounds.max_leads:,})")
     age = ("age of the oldest", f"{reading.fill.age * bounds.max_age_hours:.1f} h (bound: {bounds.max_age_hours:g} h)")
     found = [_seen("buffer:waiting", fill, "The buffer is filling", (waiting, age), "buffer-filling")]
-    if reading.free_disk_bytes is not None:
+    if reading.free_disk_bytes is None and bounds.min_free_disk_bytes:  # it cannot be asked, or is another machine's
+        found.append(Observation("buffer:disk", Health.UNKNOWN))
+    elif reading.free_disk_bytes is not None:
         found.append(_seen("buffer:disk", reading.fill.disk, "The disk is filling", _disk(reading, watch), "disk-full"))
     return found
 

@@ -2,14 +2,17 @@
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from itertools import pairwise
 
 from leads_pipeline.crm.mapping import blocked_destinations
 from leads_pipeline.crm.parking import AUTH, FAILURE, MAPPING, SET_UP, breaker_name, parked_by, parked_now
 from leads_pipeline.domain.alert_message import span
 from leads_pipeline.domain.alerting import Health, Observation, Trouble
+from leads_pipeline.domain.policy_targets import Sample
 from leads_pipeline.domain.severity import Severity
 from leads_pipeline.outbound.breaker import Breaker, BreakerState, read_breakers
 from leads_pipeline.outbound.limiter import WaitReason
+from leads_pipeline.storage.measure_history import kept_of
 from leads_pipeline.storage.recent_counts import Refused, refused_since
 from leads_pipeline.watching.alert_sources.watch import Watch
 
@@ -24,6 +27,12 @@ _NO_QUOTA = {
 }
 
 
+# One that fails, is tried, works for a moment and fails again is never down for long, and hardly anything gets through:
+# an outage, too, if it was down so often within the hour, and for a quarter of it.
+_UNSTEADY = timedelta(hours=1)
+_TIMES, _SHARE = 3, 0.25
+
+
 def look_at_destinations(watch: Watch) -> Sequence[Observation]:
     """One observation a destination for whether it takes anything, and one for its quota."""
     settings, now = watch.settings, watch.now
@@ -35,6 +44,7 @@ def look_at_destinations(watch: Watch) -> Sequence[Observation]:
         throttled = {
             item.destination: item for item in refused_since(connection, now - 2 * outage - timedelta(minutes=1))
         }
+        minutes = kept_of(connection, "breaker_open", since=now - _UNSTEADY)
     parked = parked_now(watch.engine, settings=settings, now=now).destinations
     found = []
     for name in settings.destinations:
@@ -44,6 +54,8 @@ def look_at_destinations(watch: Watch) -> Sequence[Observation]:
             seen = _broken(name, breaker, outage=outage, now=now)
         else:
             seen = Observation.of(_key(name), _mapping(name) if name in blocked else None)
+        if seen.health is not Health.TROUBLE and (unsteady := _unsteady(name, minutes)) is not None:
+            seen = Observation.of(_key(name), unsteady)
         found.append(seen)
         limited = parked.get(name)
         if broken:  # nothing is asked of it, so nothing is known of its quota
@@ -81,6 +93,20 @@ def _broken(name: str, breaker: Breaker, *, outage: timedelta, now: datetime) ->
         return Observation(_key(name), Health.UNKNOWN)
     title = f"{name} does not answer, or with errors of its own: nothing is delivered to it"
     return Observation.of(_key(name), Trouble(Severity.PAGE, title, tuple(facts), "deliveries-late", "leads status"))
+
+
+def _unsteady(name: str, minutes: Sequence[Sequence[Sample]]) -> Trouble | None:
+    """One that was down again and again. ``minutes``: what was measured of the breakers, the oldest first."""
+    down = [sample.value > 0 for samples in minutes for sample in samples if sample.labels.get("destination") == name]
+    times = sum(now and not before for before, now in pairwise([False, *down]))
+    if times < _TIMES or sum(down) < _SHARE * len(down):
+        return None
+    facts = (
+        ("within the last hour", f"left alone {times} times, for {sum(down)} of {len(down)} minutes"),
+        ("in between", "it answers for a moment, and fails again"),
+    )
+    title = f"{name} fails again and again: little is delivered to it"
+    return Trouble(Severity.PAGE, title, facts, "deliveries-late", f"leads destinations check {name}")
 
 
 def _mapping(name: str) -> Trouble:

@@ -170,6 +170,15 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("policy", name="pk_policy_pauses"),
     )
     op.create_table(
+        "watch_looks",
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("looked_at", TIME, nullable=False),
+        sa.Column("failing_since", TIME, nullable=True),
+        sa.Column("failure", sa.Text(), nullable=True),
+        sa.PrimaryKeyConstraint("kind", "name", name="pk_watch_looks"),
+    )
+    op.create_table(
         "alerts",
         sa.Column("alert_id", sa.UUID(), nullable=False),
         sa.Column("alert_key", sa.Text(), nullable=False),
