@@ -23,6 +23,11 @@ to_timestamp(('x' || left(replace({{ id }}::text, '-', ''), 12))::bit(48)::bigin
     {{ return(needed in columns) }}
 {%- endmacro %}
 
+{#- The smallest id that rows may bear which the last build did not see. -#}
+{% macro first_id_since_last_built() -%}
+{{ first_id_at("greatest(" ~ last_built() ~ ", timestamptz 'epoch')") }}
+{%- endmacro %}
+
 {#- Since when rows may have come that the last build did not see: what it began with, less the longest transaction. -#}
 {% macro last_built(relation=none) -%}
 coalesce(
@@ -31,14 +36,16 @@ coalesce(
 )
 {%- endmacro %}
 
-{#- The days to build, as pairs of a first day and the one after the last; none: all of them. `touched` selects, as `day`,
-    older days in which something happened. -#}
-{% macro days_to_build(touched, lookback=none) -%}
-    {%- if not (execute and continues()) -%}{{ return(none) }}{%- endif -%}
+{#- The days to build, as pairs of a first day and the one after the last; none: all of them. Those are the last days and
+    all since the last build, however long ago that was. `touched` selects, as `day`, older ones in which something
+    happened; `needed` is a column without which the table is from before this version. -#}
+{% macro days_to_build(touched='select null::date as day', lookback=none, needed='built_at') -%}
+    {%- if not (execute and continues(needed)) -%}{{ return(none) }}{%- endif -%}
+    {%- set recent = day_of('now()') ~ " - " ~ (var('lookback_days') if lookback is none else lookback) -%}
     {%- set found = run_query(
         "with days as (select day from (" ~ touched ~ ") as touched where day is not null union "
-        ~ "select generate_series("
-        ~ day_of('now()') ~ " - " ~ (var('lookback_days') if lookback is none else lookback) ~ ", " ~ day_of('now()') ~ " + 1, interval '1 day')::date), "
+        ~ "select generate_series(least(" ~ recent ~ ", (select " ~ day_of('max(built_at)') ~ " from " ~ this ~ ")), "
+        ~ day_of('now()') ~ " + 1, interval '1 day')::date), "
         ~ "islands as (select day, day - row_number() over (order by day)::int as island from days) "
         ~ "select min(day)::text, (max(day) + 1)::text from islands group by island order by 1"
     ) -%}

@@ -5,6 +5,6 @@ where
     captured <> not_yet_judged + validated + rejected
     or golden > matched
     or matched > captured
-    or delivered + dead > golden
+    or delivered + dead + suppressed + discarded > golden
     or rejection_rate not between 0 and 1
     or delivery_rate not between 0 and 1

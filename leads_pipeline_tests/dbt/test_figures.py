@@ -9,9 +9,11 @@ import pytest
 import sqlalchemy as sa
 
 from leads_pipeline import analytics
+from leads_pipeline.domain.ids import uuid7
 from leads_pipeline.domain.latency import EDGES
 from leads_pipeline_tests.dbt.conftest import Marts
 from leads_pipeline_tests.dbt.filled import Filled
+from leads_pipeline_tests.defs.rows import Flow
 
 
 def of_source(marts: Marts, mart: str, source: str) -> dict:
@@ -105,20 +107,23 @@ def test_the_documentation_shows_what_the_database_holds_and_not_how_to_reach_it
 
 
 def test_rows_that_come_late_reach_their_day_and_other_days_are_left_alone(marts):
-    """A lead of 40 days ago is delivered today, and its contact becomes a sale; another day's row is not made anew."""
+    """Leads of 40 days ago are matched, delivered, given up and looked up today; another day's row is not made anew."""
     with marts.engine.begin() as connection:
         filled = Filled(connection)
         filled.yesterday -= timedelta(days=40)
         old = filled.website
         old.now = filled.yesterday
         late = old.golden(waiting_since=filled.yesterday)
+        old.sync(old.contact_of(old.delivered()), "salesforce")  # of two destinations, one has it
+        given_up, unmatched = old.dead(), old.at_dedupe()
         filled.yesterday -= timedelta(days=1)
         old.now = filled.yesterday
         old.delivered()
     marts.dbt("run", "--full-refresh", "--select", "lead_funnel", "source_quality", "rescued_leads", "loss_avoided")
-    day = "select delivered, built_at from marts.lead_funnel where captured_on = current_date - {}"
-    assert marts.row(day.format(41))["delivered"] == 0
-    untouched = marts.row(day.format(42))
+    steps = ("captured", "matched", "golden", "delivered", "dead", "discarded")
+    day = f"select {', '.join(steps)}, built_at from marts.lead_funnel where captured_on = current_date - {{}}"
+    first, untouched = marts.row(day.format(41)), marts.row(day.format(42))
+    assert [first[step] for step in steps] == [4, 3, 3, 0, 1, 0]
     with marts.engine.begin() as connection:
         now = connection.execute(sa.text("select now()")).scalar_one()
         filled = Filled(connection)
@@ -126,12 +131,17 @@ def test_rows_that_come_late_reach_their_day_and_other_days_are_left_alone(marts
         contact = filled.website.contact_of(late)
         statement = "update outbox set state = 'delivered', delivered_version = 1, delivered_at = now() "
         connection.execute(sa.text(statement + "where contact_id = :contact"), {"contact": contact})
-        filled.told("won", at=now, lead_id=late, amount=70)
+        filled.told("won", at=now, outcome_id=uuid7(now), lead_id=late, amount=70)
+        connection.execute(sa.text("update outbox set state = 'cancelled' where state = 'dead' and tenant = 'acme'"))
+        today = Flow(connection, now)
+        today.insert("lead_dispositions", lead_id=given_up, state="discarded")
+        today.insert("deduped_leads", lead_id=unmatched, revision=1, contact_id=today.contact(unmatched))
+        today.insert("verifications", lead_id=late, kind="mailbox", verdict="invalid")
     marts.dbt("build", "--select", "lead_funnel", "source_quality", "rescued_leads", "loss_avoided")
-    assert marts.row(day.format(41))["delivered"] == 1
+    assert [marts.row(day.format(41))[step] for step in steps] == [4, 4, 3, 1, 0, 1]
     assert marts.row(day.format(42)) == untouched
-    quality = marts.row("select won, won_amount from marts.source_quality where captured_on = current_date - 41")
-    assert (quality["won"], quality["won_amount"]) == (1, 70)
+    quality = marts.row("select * from marts.source_quality where captured_on = current_date - 41")
+    assert (quality["won"], quality["won_amount"], quality["mailboxes_invalid"]) == (1, 70, 1)
     assert (
         marts.row(
             "select cost_of_loss_avoided as c from marts.loss_avoided where captured_on < current_date - 40 "
@@ -146,7 +156,13 @@ def test_minutes_that_were_told_apart_stay_known_when_they_are_folded_into_an_ho
     with marts.engine.begin() as connection:
         connection.execute(sa.text("delete from latency_histograms where stage = 'delivered' and leads = 3"))
         connection.execute(sa.text(f"{fold}, leads = 12 where stage = 'delivered'"))
+        # Nothing was built for a week: what was measured meanwhile is not skipped.
+        connection.execute(sa.text("update marts.stage_hours set built_at = built_at - interval '7 days'"))
+        filled = Filled(connection)
+        filled.yesterday -= timedelta(days=5)
+        filled.took("raw_leads", 1.0, 8)
     marts.dbt("build", "--select", "stage_hours")
+    assert marts.row("select leads from marts.stage_hours where day = current_date - 6")["leads"] == 8
     hour = marts.row("select leads, busiest_minute from marts.stage_hours where stage = 'delivered'")
     assert (hour["leads"], hour["busiest_minute"]) == (12, 9)
 

@@ -9,8 +9,7 @@
 {#- Of older days, those of which a decision was taken back or a review was decided. -#}
 {%- set days = days_to_build(
     "select " ~ day_of(instant_of('undoes')) ~ " as day from " ~ source('leads', 'merge_log')
-    ~ " where undoes is not null and merge_id >= " ~ first_id_at(
-        "greatest(" ~ last_built() ~ ", timestamptz 'epoch')")
+    ~ " where undoes is not null and merge_id >= " ~ first_id_since_last_built()
     ~ " union select " ~ day_of('opened_at') ~ " from " ~ ref('stg_match_reviews')
     ~ " where decided_at >= " ~ last_built()
 ) -%}
@@ -27,7 +26,8 @@ with decisions as (
         count(*) filter (where m.kind = 'undo') as undos,
         count(*) filter (where m.kind in ('join', 'merge') and u.merge_id is not null) as taken_back
     from {{ ref('stg_identity_decisions') }} as m
-    left join {{ ref('stg_identity_decisions') }} as u on m.merge_id = u.undoes
+    -- Few decisions take one back: by the index that has only those.
+    left join {{ ref('stg_identity_decisions') }} as u on m.merge_id = u.undoes and u.undoes is not null
     where {{ made_in('m.merge_id', days) }} and {{ happened_in('m.merged_at', days) }}
     group by 1, 2, 3
 ),

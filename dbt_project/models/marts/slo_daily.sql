@@ -7,11 +7,8 @@
 ) }}
 
 {#- Evaluations come by the clock: none is added to a day that is over. After two days only one of each hour is left, so
-    older days are not made anew: what was seen of them while all were there stands. After a pause, from where it ended. -#}
-{%- set days = days_to_build(
-    "select generate_series((select max(day) from " ~ this ~ "), " ~ day_of('now()') ~ ", interval '1 day')::date as day",
-    lookback=1
-) -%}
+    older days are not made anew: what was seen of them while all were there stands. -#}
+{%- set days = days_to_build(lookback=1) -%}
 
 with evaluations as (
     select

@@ -6,12 +6,14 @@
     indexes=[{'columns': ['captured_on']}, {'columns': ['tenant', 'source', 'captured_on']}]
 ) }}
 
-{#- Of older days, those that the funnel was built anew for, and those whose leads something was told of. -#}
+{#- Of older days, those that the funnel was built anew for, and those of whose leads something was told or looked up. -#}
 {%- set days = days_to_build(
     "select captured_on as day from " ~ ref('lead_funnel') ~ " where built_at >= "
     ~ "coalesce((select max(built_at) from " ~ this ~ "), '-infinity')"
     ~ " union select " ~ day_of(instant_of('lead_id')) ~ " from " ~ ref('stg_outcomes')
-    ~ " where received_at >= " ~ last_built()
+    ~ " where outcome_id >= " ~ first_id_since_last_built()
+    ~ " union select " ~ day_of(instant_of('lead_id')) ~ " from " ~ ref('stg_lookups')
+    ~ " where verified_at >= " ~ last_built()
 ) -%}
 
 with funnel as (

@@ -7,7 +7,7 @@
 ) }}
 
 {#- Measurements are folded within minutes, and by the hour once they are old; the sums stay what they were. -#}
-{%- set days = days_to_build("select null::date as day") -%}
+{%- set days = days_to_build() -%}
 
 with histograms as (
     select

@@ -2,15 +2,17 @@ with contacts as (
     select
         tenant,
         destination,
-        count(*) filter (where state = 'waiting') as waiting,
-        count(*) filter (where state = 'in_flight') as in_flight,
-        count(*) filter (where state = 'delivered') as delivered,
-        count(*) filter (where state = 'dead') as dead,
-        count(*) filter (where state = 'suppressed') as suppressed,
+        count(*) filter (where state = 'waiting' and wanted) as waiting,
+        count(*) filter (where state = 'in_flight' and wanted) as in_flight,
+        count(*) filter (where state = 'delivered' and wanted) as delivered,
+        count(*) filter (where state = 'dead' and wanted) as dead,
+        count(*) filter (where state = 'suppressed' and wanted) as suppressed,
+        count(*) filter (where state in ('waiting', 'in_flight', 'dead') and not wanted) as removals_open,
         min(waiting_since) filter (where state in ('waiting', 'in_flight')) as oldest_waiting_since,
         coalesce(max(attempts) filter (where state in ('waiting', 'in_flight')), 0) as most_attempts,
-        max(delivered_at) as last_delivered_at
-    from {{ ref('stg_outbox') }}
+        max(delivered_at) filter (where wanted) as last_delivered_at
+    -- What a destination was told to take away is no contact that it has.
+    from (select *, operation = 'upsert' as wanted from {{ ref('stg_outbox') }}) as o
     group by tenant, destination
 ),
 
@@ -86,6 +88,7 @@ select
     c.delivered,
     c.dead,
     c.suppressed,
+    c.removals_open,
     c.oldest_waiting_since,
     c.most_attempts,
     c.last_delivered_at,
