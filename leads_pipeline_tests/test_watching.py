@@ -217,8 +217,8 @@ def test_a_person_sees_what_rules_do_puts_one_aside_and_tries_others(
     assert listed["quiet"]["state"] == "not enabled"
     assert "crowded" in leads("list")
     assert "queue_depth 5 above 2" in leads("show", "crowded")
-    hours = str((SystemClock().now() - ruled.clock.now()).total_seconds() / 3600 + 1)
-    [action] = json.loads(leads("history", "--since", hours, "--json"))
+    lasting = f"{(SystemClock().now() - ruled.clock.now()) // timedelta(days=1) + 1}d"
+    [action] = json.loads(leads("history", "--since", lasting, "--json"))
     assert action["cause"]["held_seconds"] == 60
     assert action["ended_at"] is None
 
@@ -226,12 +226,12 @@ def test_a_person_sees_what_rules_do_puts_one_aside_and_tries_others(
     assert "ended: what it had ordered for tenant=acme,lane=batch" in told
     assert "put aside by kim" in leads("show", "crowded")
     look(ruled, times=1)
-    assert json.loads(leads("history", "--since", hours, "--json"))[0]["ended_for"] == "paused"
+    assert json.loads(leads("history", "--since", lasting, "--json"))[0]["ended_for"] == "paused"
     assert "crowded looks again" in leads("resume", "crowded")
 
-    assert "would have acted 1 times" in leads("simulate", "--since", hours)
-    assert "would have acted 0 times" in leads("simulate", "--since", hours, "--with", str(tmp_path / "changed.yaml"))
-    assert json.loads(leads("simulate", "--since", hours, "--json"))["minutes_measured"] == 3
+    assert "would have acted 1 times" in leads("simulate", "--since", lasting)
+    assert "would have acted 0 times" in leads("simulate", "--since", lasting, "--with", str(tmp_path / "changed.yaml"))
+    assert json.loads(leads("simulate", "--since", lasting, "--json"))["minutes_measured"] == 3
 
 
 def test_a_rule_that_there_is_not_is_named_with_those_that_there_are(ruled: FlowContext, tmp_path: Path):

@@ -26,7 +26,9 @@ def metrics() -> None:
 @metrics.command(name="print")
 @click.pass_obj
 def print_(config_file: str | None) -> None:
-    """Print them once. Exit code 1 if any could not be read; leads_metrics_part_ok says which.
+    """Print the pipeline's numbers once, as Prometheus reads them.
+
+    Exit code 1 if any could not be read; leads_metrics_part_ok says which.
 
     For example, what waits: leads metrics print | grep ^leads_queue
     """
@@ -44,7 +46,7 @@ def print_(config_file: str | None) -> None:
 )
 @click.pass_obj
 def serve(config_file: str | None, host: str | None, port: int | None) -> None:
-    """Serve them at /metrics until Ctrl-C or SIGTERM.
+    """Serve the pipeline's numbers to Prometheus at /metrics until Ctrl-C or SIGTERM.
 
     One server is enough for a database, whatever runs beside it: nothing is kept in a process. It shows no personal
     data, but how a business fares: keep it off the internet.

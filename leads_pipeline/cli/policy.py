@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from leads_pipeline.cli._audit import ACTOR, WORDS
+from leads_pipeline.cli._spans import span_option
 from leads_pipeline.clock import SystemClock
 from leads_pipeline.config import PolicySettings, Settings, load_settings
 from leads_pipeline.config.loading import parse_with_policies
@@ -16,6 +17,11 @@ from leads_pipeline.errors import NotFound
 if TYPE_CHECKING:
     from leads_pipeline.steps.simulated_policies import WouldAct
     from leads_pipeline.storage.policies import Action
+
+_LOOKING_BACK = click.option(
+    "--since", "lasting", default="1d", show_default=True, callback=span_option, metavar="SPAN",
+    help="How far to look back: 30m, 6h, 2d.",
+)  # fmt: skip
 
 
 @click.group()
@@ -106,21 +112,21 @@ def show(config_file: str | None, name: str) -> None:
 
 @policy.command()
 @click.option("--policy", "name", help="Only this rule's.")
-@click.option("--since", "hours", default=24.0, show_default=True, type=click.FloatRange(min=0), help="Hours back.")
+@_LOOKING_BACK
 @click.option("--limit", default=100, show_default=True, type=click.IntRange(min=1), help="At most so many.")
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 @click.pass_obj
-def history(config_file: str | None, name: str | None, hours: float, limit: int, as_json: bool) -> None:
+def history(config_file: str | None, name: str | None, lasting: timedelta, limit: int, as_json: bool) -> None:
     """Show what rules did, the latest first: about what, why, from when to when, and why it ended.
 
-    Example: leads policy history --since 48
+    Example: leads policy history --since 2d
     """
     from leads_pipeline.storage.open import open_database
     from leads_pipeline.storage.policies import find_actions
 
     settings, now = load_settings(config_file), SystemClock().now()
     with open_database(settings).connect() as connection:
-        found = find_actions(connection, since=now - timedelta(hours=hours), policy=name, limit=limit)
+        found = find_actions(connection, since=now - lasting, policy=name, limit=limit)
     if as_json:
         click.echo(json.dumps([_as_json(action) for action in found], indent=2))
         return
@@ -135,20 +141,21 @@ def history(config_file: str | None, name: str | None, hours: float, limit: int,
 @ACTOR
 @click.option("--reason", required=True, type=WORDS, help="Why; it is kept. No personal data.")
 @click.option(
-    "--for", "hours", type=click.FloatRange(min=0, min_open=True), help="Hours; until it is resumed if unset."
-)
+    "--for", "lasting", callback=span_option, metavar="SPAN",
+    help="How long: 30m, 2h, 1d; until it is resumed if unset.",
+)  # fmt: skip
 @click.pass_obj
-def pause(config_file: str | None, name: str, actor: str, reason: str, hours: float | None) -> None:
+def pause(config_file: str | None, name: str, actor: str, reason: str, lasting: timedelta | None) -> None:
     """Put a rule aside. What it has ordered ends at once, as when a lane is to go on that it had paused.
 
-    Example: leads policy pause real_time_late --actor kim --reason "planned import" --for 2
+    Example: leads policy pause real_time_late --actor kim --reason "planned import" --for 2h
     """
     from leads_pipeline.storage import policies as rows
     from leads_pipeline.storage.open import open_database
 
     settings, now = load_settings(config_file), SystemClock().now()
     _rule(settings, name)
-    until = None if hours is None else now + timedelta(hours=hours)
+    until = None if lasting is None else now + lasting
     with open_database(settings).begin() as connection:
         ended = rows.pause_rule(connection, rows.Pause(name, now, until, actor, reason))
     click.echo(f"{name} is put aside {'until it is resumed' if until is None else f'until {until:%Y-%m-%d %H:%M} UTC'}")
@@ -178,10 +185,10 @@ def resume(config_file: str | None, name: str) -> None:
     "--with", "other", type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Another leads.yaml, or a file with policies: alone; leads.yaml as it is if unset.",
 )  # fmt: skip
-@click.option("--since", "hours", default=24.0, show_default=True, type=click.FloatRange(min=0), help="Hours back.")
+@_LOOKING_BACK
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 @click.pass_obj
-def simulate(config_file: str | None, other: Path | None, hours: float, as_json: bool) -> None:
+def simulate(config_file: str | None, other: Path | None, lasting: timedelta, as_json: bool) -> None:
     """Replay the last day under other rules: when each would have acted and for how long, beside what happened.
 
     It goes by what was measured once a minute, at most two days back. Changes nothing.
@@ -194,7 +201,7 @@ def simulate(config_file: str | None, other: Path | None, hours: float, as_json:
 
     settings, now = load_settings(config_file), SystemClock().now()
     rules = settings if other is None else parse_with_policies(settings.path, other)
-    found = replay(open_database(settings), settings=rules, since=now - timedelta(hours=hours), until=now)
+    found = replay(open_database(settings), settings=rules, since=now - lasting, until=now)
     if as_json:
         told = {
             "since": found.since.isoformat(),
@@ -206,7 +213,7 @@ def simulate(config_file: str | None, other: Path | None, hours: float, as_json:
         }
         click.echo(json.dumps(told, indent=2))
         return
-    click.echo(f"{found.minutes:,} minutes were measured in the last {hours:g} hours")
+    click.echo(f"{found.minutes:,} minutes were measured since {found.since:%Y-%m-%d %H:%M} UTC")
     if found.unmeasured:
         click.echo(f"never measured: {', '.join(found.unmeasured)}")
     for name in rules.policies:

@@ -112,7 +112,7 @@ def sandbox() -> None:
               help="DNS: a domain, *.domain or *, and what is said of it; see docs/sandbox.md.")  # fmt: skip
 @click.pass_context
 def serve(context: click.Context, /, *, vendor: str, host: str, port: int | None, **options: Any) -> None:
-    """Serve until Ctrl-C or SIGTERM."""
+    """Play a CRM, a provider of verification or a DNS server on this machine, until Ctrl-C or SIGTERM."""
     from leads_pipeline.telemetry import configure_logging
 
     _refuse_what_is_not_known(context, vendor)
