@@ -47,8 +47,13 @@ def watched(engine: sa.Engine, settings: Settings, *, now: datetime) -> dict[str
     found = judged(gates, gate_rules(settings), now=now)
     reasons = {gate.key: gate for gate in gates}
     not_kept = [item for item in verdicts if item.verdict in (SloVerdict.BURNING, SloVerdict.BROKEN)]
+    judged_at = max((item.evaluated_at for item in verdicts), default=None)
+    too_old = timedelta(minutes=settings.alerts.stale_minutes)
     return {
-        "promises": {"judged": len(verdicts), "judged_at": max((item.evaluated_at for item in verdicts), default=None)},
+        "promises": {
+            "judged": len(verdicts), "judged_at": judged_at,
+            "stale": judged_at is not None and now - judged_at > too_old,
+        },
         "promises_not_kept": [
             {"slo": item.key.slo, "tenant": item.key.tenant or None, "lane": item.key.lane or None,
              "verdict": item.verdict, "severity": item.severity, "value": item.value,
@@ -134,9 +139,21 @@ def rate_of(found: dict[str, Any], queue: dict[str, Any]) -> float | None:
 
 
 def trouble_lines(found: dict[str, Any], now: datetime) -> Iterator[str]:
-    """What is not as it should be, and what was done about it, the worst first."""
+    """What is not as it should be, and what was done about it, the worst first; or that there is nothing of it."""
+    lines = list(_trouble(found, now))
+    yield from lines
+    if not lines and found["promises"]["judged"]:
+        yield "[green]Nothing is wrong that is known[/]: no alert, broken promise, closed gate or order of a rule."
+
+
+def _trouble(found: dict[str, Any], now: datetime) -> Iterator[str]:
     from leads_pipeline.domain.burn_rate import budget_in_words
 
+    if found["promises"]["stale"]:
+        yield (
+            f"[red]nobody has looked for {_age(found['promises']['judged_at'], now)}[/]: promises, rules, alerts are "
+            "of then. Does Dagster's daemon run, or `leads watch`? docs/playbooks/stuck-run.md"
+        )
     for item in found["alerts"][:ALERTS_SHOWN]:
         colour = "red" if item["severity"] == "page" else "yellow"
         playbook = f"; docs/playbooks/{item['playbook']}.md" if item["playbook"] else ""

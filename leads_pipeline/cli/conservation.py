@@ -12,11 +12,14 @@ from leads_pipeline.domain.stage import LeadState
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
+    from rich.console import Console
 
     from leads_pipeline.storage.conservation import Conservation, Days, MissingLead
 
 # Enough to begin a search with; --limit asks for more.
 MISSING_SHOWN = 20
+# Days on the screen; those on which the law does not hold are shown however old they are.
+DAYS_SHOWN = 14
 _ALWAYS = (LeadState.PENDING, LeadState.DELIVERED, LeadState.MERGED, LeadState.REJECTED)
 
 
@@ -40,7 +43,8 @@ def conservation(
     """Hold the books to the law of conservation, and name the leads that are missing.
 
     Of some days it costs what those days have; without --day or --since every lead is read once, and what waits in
-    Redis is counted with it. Ends with exit code 1 if a lead is in no state.
+    Redis is counted with it. Of days before the newest fourteen those are shown on which the law does not hold; --json
+    has all. Ends with exit code 1 if a lead is in no state.
 
     \b
     leads conservation --since 2026-03-01
@@ -130,23 +134,46 @@ def _print(found: dict[str, Any]) -> None:
         console.print("No leads.")
     rows = found["days"] or found["tenants"]
     states = [str(state) for state in LeadState if state in _ALWAYS or any(row[str(state)] for row in rows)]
-    numbers = ("Captured", *states, "Missing", "Unaccounted")
-    for title, items, first in (("Days", found["days"], ("Day",)), ("Tenants", found["tenants"], ())):
+    # What says nothing more than another column is left out, so that the table fits a screen.
+    wrong = [name for name in ("Missing", "Unaccounted") if any(row[name.lower()] for row in rows)]
+    if all(row["unaccounted"] == row["missing"] for row in rows):
+        wrong = wrong[:1]
+    numbers = ("Captured", *states, *wrong)
+    whose: tuple[str, ...] = ("Tenant",)
+    titles = ("Days", "Tenants")
+    if len(found["tenants"]) == 1:
+        whose, titles = (), (f"Days of {found['tenants'][0]['tenant']}", "Together")
+    days = _shown(found["days"])
+    if older := len(found["days"]) - len(days):
+        console.print(f"{older:,} older rows of days on which the law holds are left out; --json has them.")
+    for title, items, first in zip(titles, (days, found["tenants"]), (("Day",), ()), strict=True):
         if not items:
             continue
-        table = plain_table(title, *first, "Tenant", *numbers, "Conserved", numbers=numbers)
+        table = plain_table(title, *first, *whose, *numbers, "Holds", numbers=numbers)
         for item in items:
             counts = (f"{item[name.lower()]:,}" for name in numbers)
             day = (str(item["day"]),) if first else ()
-            table.add_row(*day, item["tenant"], *counts, "yes" if item["conserved"] else "[red]NO[/]")
+            tenant = (str(item["tenant"]),) if whose else ()
+            table.add_row(*day, *tenant, *counts, "yes" if item["conserved"] else "[red]NO[/]")
         console.print(table)
     if found["missing_leads"]:
         table = plain_table("Missing leads: `leads journey ID` shows what is left of one", "Day", "Lead", "Lacks")
         for lead in found["missing_leads"]:
             table.add_row(str(lead["day"]), str(lead["lead_id"]), lead["lacks"])
         console.print(table)
+    _print_verdict(console, found)
+
+
+def _shown(days: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    newest = sorted({row["day"] for row in days})[-DAYS_SHOWN:]
+    return [row for row in days if row["day"] in newest or not row["conserved"]]
+
+
+def _print_verdict(console: "Console", found: dict[str, Any]) -> None:
     lost = sum(item["unaccounted"] - item["missing"] for item in found["tenants"])
     if lost > 0:
         console.print(f"[red]{lost:,} leads were captured and no row knows them any more.[/]", highlight=False)
+    if found["tenants"] and found["conserved"]:
+        console.print("[green]The law holds[/]: every lead is in exactly one state.")
     for fault in found["faults"]:
         console.print(f"[red]{fault}[/]", highlight=False)

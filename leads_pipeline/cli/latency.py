@@ -100,14 +100,16 @@ def _print(found: "Sequence[Latency]", lasting: timedelta) -> None:
     from rich.console import Console
 
     numbers = ("Leads", "A minute", *(name.upper() for name in _SHARES))
-    table = plain_table("From capture", "Tenant", "Lane", "Station", *numbers, "How they spread", numbers=numbers)
+    table = plain_table("From capture", "Station", *numbers, "Spread", numbers=numbers)
     before: tuple[str, str] | None = None
     for item in found:
         of = item.tenant, item.lane
-        station = f"{item.station} {item.destination}".strip()
+        if of != before:
+            table.add_row(f"[bold]{item.tenant}, {item.lane}[/]")
+        station = f" {item.station} {item.destination}".rstrip()
         took = (span(quantile(item.counts, share) or 0.0) for share in _SHARES.values())
         table.add_row(
-            *(of if of != before else ("", "")), station, f"{item.leads:,}", f"{_per_minute(item, lasting):,.1f}",
+            station, f"{item.leads:,}", f"{_per_minute(item, lasting):,.1f}",
             *took, _bars(item.counts),
         )  # fmt: skip
         before = of

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,7 @@ def test_the_day_and_the_lead_that_is_missing_are_named(conservation: Conserved,
     assert shown.exit_code == 1, shown.output
     assert lost in shown.output
     assert "deduped_leads" in shown.output
+    assert "The law holds" not in shown.output
     found = json.loads(conservation("--json").output)
     assert [(day["day"], day["tenant"], day["conserved"], day["missing"]) for day in found["days"]] == [
         ("2026-01-12", "acme", True, 0), ("2026-01-13", "acme", False, 1), ("2026-01-13", "globex", True, 0),
@@ -49,6 +51,18 @@ def test_the_day_and_the_lead_that_is_missing_are_named(conservation: Conserved,
     assert [(item["lead_id"], item["day"], item["lacks"]) for item in found["missing_leads"]] == [
         (lost, "2026-01-13", "deduped_leads")
     ]
+
+
+def test_of_old_days_those_are_shown_on_which_the_law_does_not_hold(
+    conservation: Conserved, lost: str, engine: sa.Engine
+) -> None:
+    with engine.begin() as connection:
+        for day in range(1, 15):
+            of_day(connection, TUESDAY + timedelta(days=day))
+    shown = conservation().output
+    assert ("2026-01-12" in shown, "2026-01-13" in shown) == (False, True)
+    assert "2 older rows" in shown  # Monday's, and that of globex
+    assert "The law holds: every lead" in conservation("--since", "2026-01-14").output
 
 
 @pytest.mark.parametrize(

@@ -70,6 +70,19 @@ def test_promises_gates_orders_and_alerts_stand_before_everything_else(
     assert [item["title"] for item in found["alerts"]] == ["Deliveries are late"]
 
 
+def test_all_is_called_well_only_while_somebody_looks(now: datetime) -> None:
+    quiet: dict[str, Any] = {
+        name: [] for name in ("alerts", "promises_not_kept", "closed_gates", "gates_held_open", "orders")
+    }
+    looked = {"judged": 3, "judged_at": now - timedelta(hours=2)}
+    [line] = _watching.trouble_lines({**quiet, "promises": {**looked, "stale": False}}, now)
+    assert "Nothing is wrong that is known" in line
+    [line] = _watching.trouble_lines({**quiet, "promises": {**looked, "stale": True}}, now)
+    assert "nobody has looked for 2.0 h" in line
+    never = {"judged": 0, "judged_at": None, "stale": False}
+    assert list(_watching.trouble_lines({**quiet, "promises": never}, now)) == []
+
+
 def test_what_is_over_is_not_shown(status: Status, engine: sa.Engine, now: datetime) -> None:
     past = now - timedelta(seconds=1)
     put(engine, "quality_gates", now, tenant="acme", lane="", gate="duplicate_contacts", closed=True, until=past)
