@@ -93,12 +93,17 @@ def _end_silent_runs(instance: dg.DagsterInstance, flow: FlowContext, *, now: da
         if run.status is dg.DagsterRunStatus.CANCELING:
             instance.report_run_canceled(run, message=f"Swept: {why}.")
         else:
-            message = f"Swept: {why}. What it held is pending again; its sensor asks for a further run."
-            instance.report_run_failed(run, message=message)
+            instance.report_run_failed(run, message=f"Swept: {why}. What it held is pending again; {_what_then(run)}.")
         ended[run.run_id] = why
         if len(ended) == RUNS_AT_ONCE:
             break
     return ended
+
+
+def _what_then(run: dg.DagsterRun) -> str:
+    if run.job_name == "replay":  # nobody asks for it but people
+        return "run its day again, and it goes on where it stopped"
+    return "its sensor or schedule asks for a further run"
 
 
 def _longest_silence(run: dg.DagsterRun, flow: FlowContext) -> timedelta | None:
