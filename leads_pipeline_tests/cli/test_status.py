@@ -72,7 +72,8 @@ def test_promises_gates_orders_and_alerts_stand_before_everything_else(
 
 def test_all_is_called_well_only_while_somebody_looks(now: datetime) -> None:
     quiet: dict[str, Any] = {
-        name: [] for name in ("alerts", "promises_not_kept", "closed_gates", "gates_held_open", "orders")
+        name: []
+        for name in ("alerts", "unsent_alerts", "promises_not_kept", "closed_gates", "gates_held_open", "orders")
     }
     looked = {"judged": 3, "judged_at": now - timedelta(hours=2)}
     [line] = _watching.trouble_lines({**quiet, "promises": {**looked, "stale": False}}, now)
