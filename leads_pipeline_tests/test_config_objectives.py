@@ -32,6 +32,7 @@ def test_promises_hold_without_a_word_in_the_file():
         "real_time_in_crm": "99 % of real-time leads are in the CRM within 60 s, over 30 days",
         "delivered_in_a_day": "99.9 % of leads are in the CRM within 24 h, over 30 days",
         "rejection_rate": "no more than 25 % of the leads are rejected, over 24 h",
+        "bounce_rate": "no more than 5 % of the leads bounce, over 7 days",
         "conservation": "every captured lead is in exactly one state",
         "duplicate_contacts": "no two golden contacts of a tenant hold one e-mail address",
     }
@@ -112,7 +113,10 @@ def test_the_other_keys_of_slos_keep_their_meaning_beside_objectives():
         ("slos: {objectives: {own: {within_seconds: 0}}}", "slos.objectives.own.within_seconds = 0: input should be"),
         ("slos: {objectives: {own: {within: 5}}}", "slos.objectives.own.within: there is no such key"),
         ("slos: {objectives: {own: 5}}", "slos.objectives.own = 5: must be a mapping"),
-        ("slos: {objectives: {conservation: {objective: 0.9}}}", "objective is of measure latency or rejections"),
+        (
+            "slos: {objectives: {conservation: {objective: 0.9}}}",
+            "objective is of measure latency or rejections or bounces",
+        ),
         (
             "slos: {objectives: {own: {measure: measured, measured: x}}}",
             "needs measured: NAME, and either limit or at_",

@@ -21,6 +21,7 @@ from leads_pipeline.domain.stage import ALL_LANES, Lane, Stage
 from leads_pipeline.flows import FlowContext, drain
 from leads_pipeline.flows.watching import HUNG_SECONDS, PARTS, Part, judge, take, watch
 from leads_pipeline.steps.applied_policies import PolicyReport, apply_policies
+from leads_pipeline.steps.evaluated_slos import evaluate_slos
 from leads_pipeline.steps.raised_alerts import raise_alerts
 from leads_pipeline.steps.simulated_policies import simulate
 from leads_pipeline.storage.alerts import list_alerts
@@ -55,12 +56,23 @@ def test_promises_that_read_whole_tables_are_judged_once_in_five_minutes_however
     settings = parse_settings(LEADS_YAML, path=Path("leads.yaml"))
     context = FlowContext(engine, settings, clock)
     judged = list[bool]()
-    clock.advance(-clock.now().timestamp() % 300 + 38)  # a look that begins 38 seconds into its five minutes
+    clock.advance(-clock.now().timestamp() % 300 + 158)  # a look that begins 38 seconds into the minute for it
     for _ in range(14):
         judged.append("conservation" in {finding.key.slo for finding in judge(context, "test").findings})
         clock.advance(30)
 
     assert judged == [True, *[False] * 8, True, *[False] * 4]
+
+
+def test_what_the_job_of_the_checks_has_judged_is_not_judged_as_well(engine: sa.Engine, clock: FrozenClock):
+    settings = parse_settings(LEADS_YAML, path=Path("leads.yaml"))
+    clock.advance(-clock.now().timestamp() % 300)
+    evaluate_slos(engine, settings=settings, clock=clock, runner_id="slo_checks")
+    clock.advance(150)
+
+    found = judge(FlowContext(engine, settings, clock), "watch").findings
+
+    assert "rejection_rate" not in {finding.key.slo for finding in found}
 
 
 def test_a_part_that_fails_leaves_the_others_alone_and_is_named_without_its_values(context: FlowContext):

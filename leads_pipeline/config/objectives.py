@@ -14,7 +14,7 @@ from leads_pipeline.config.base import Fraction, LaneName, Model, Name
 from leads_pipeline.config.measure_names import MEASURE_NAMES
 
 SeverityName = Literal["page", "ticket"]
-MeasureName = Literal["latency", "rejections", "conservation", "duplicates", "measured"]
+MeasureName = Literal["latency", "rejections", "bounces", "conservation", "duplicates", "measured"]
 LatencyStage = Literal["raw_leads", "validated_leads", "verified", "deduped_leads", "golden_contacts", "delivered"]
 StaleMeaning = Literal["open", "closed"]
 
@@ -23,16 +23,19 @@ _MAX_PENDING: dict[LaneName, float] = {"real_time": 120.0, "near_real_time": 600
 # What these measures are about, none of it may happen: they have no budget that could burn.
 _WITHOUT_BUDGET: tuple[MeasureName, ...] = ("conservation", "duplicates", "measured")
 
+# Of these a share must be good: they have a budget. What is rejected or bounces comes from outside.
+SHARES: tuple[MeasureName, ...] = ("latency", "rejections", "bounces")
+
 # Which keys belong to which measures only.
 _OF_MEASURES: dict[str, tuple[MeasureName, ...]] = {
     "stage": ("latency",),
     "within_seconds": ("latency",),
     "lanes": ("latency", "measured"),
-    "objective": ("latency", "rejections"),
-    "window_hours": ("latency", "rejections"),
-    "min_events": ("latency", "rejections"),
-    "min_bad_events": ("latency", "rejections"),
-    "burn_alerts": ("latency", "rejections"),
+    "objective": SHARES,
+    "window_hours": SHARES,
+    "min_events": SHARES,
+    "min_bad_events": SHARES,
+    "burn_alerts": SHARES,
     "measured": ("measured",),
     "limit": ("measured",),
     "at_least": ("measured",),
@@ -95,6 +98,7 @@ class ObjectiveSettings(Model):
     measure: MeasureName = Field(
         "latency",
         description="`latency`: leads that passed a stage in time. `rejections`: leads that were not rejected. "
+        "`bounces`: leads whose address did not bounce, where senders of mail tell. "
         "`conservation`: leads that are in no state. `duplicates`: golden contacts that share an address. "
         "`measured`: a measurement of docs/measurements.md against a limit.",
     )
@@ -196,6 +200,8 @@ class ObjectiveSettings(Model):
                 return f"{share} of {leads}{whose} are {came} within {span_in_words(self.within_seconds or 0)}, {over}"
             case "rejections":
                 return f"no more than {100 - 100 * self.objective:.4g} % of the leads{whose} are rejected, {over}"
+            case "bounces":
+                return f"no more than {100 - 100 * self.objective:.4g} % of the leads{whose} bounce, {over}"
             case "conservation":
                 return f"every captured lead{whose} is in exactly one state"
             case "duplicates":
@@ -233,6 +239,13 @@ DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     "rejection_rate": {
         "measure": "rejections", "severity": "ticket", "playbook": "rejections-rising",
         "burn_alerts": [{"burn": 2, "long_minutes": 60, "short_minutes": 15, "severity": "ticket"}],
+    },
+    # Amazon SES puts an account under review from 5 % on, and may stop its sending from 10 % on. It goes by when the
+    # leads came, and by days: those of the last hours had no time to bounce.
+    "bounce_rate": {
+        "measure": "bounces", "objective": 0.95, "window_hours": 168, "min_events": 50, "severity": "ticket",
+        "playbook": "high-bounce-rate",
+        "burn_alerts": [{"burn": 2, "long_minutes": 2_880, "short_minutes": 1_440, "severity": "ticket"}],
     },
     # The gate stays open: what is lost is not found by holding back what is not.
     "conservation": {"measure": "conservation", "playbook": "conservation-broken", "timeout_seconds": 300},

@@ -164,7 +164,9 @@ class RetentionSettings(Model):
         30, description="How long a re-post of the same lead is recognised."
     )
     slo_history_days: Annotated[int, Field(ge=31)] = Field(
-        400, description="How long it is kept what promises came to; after two days, one row an hour."
+        400,
+        description="How long it is kept what promises came to; after two days each change, and of every hour the "
+        "worst row and the last.",
     )
     runs_days: Annotated[int, Field(gt=0)] = Field(
         7, description="Dagster's runs of jobs that start all day: near_real_time, delivery, verification."

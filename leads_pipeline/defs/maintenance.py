@@ -17,6 +17,7 @@ from leads_pipeline.domain.ids import uuid7
 from leads_pipeline.flows import FlowContext, reverify
 from leads_pipeline.storage import latency, slos
 from leads_pipeline.storage.alerts import prune_alerts
+from leads_pipeline.storage.gate_history import prune_gate_history
 from leads_pipeline.storage.ingest import purge_ingest_keys
 from leads_pipeline.storage.mx_cache import prune_mx_cache
 from leads_pipeline.storage.partitions import ensure_partitions
@@ -113,6 +114,7 @@ def prune_watching(context: dg.OpExecutionContext, flow: dg.ResourceParam[FlowCo
         "slo_history_thinned": lambda connection: slos.thin_history(connection, now=now),
         "slo_history": lambda connection: slos.forget_history(connection, before=history_kept),
         "policy_actions": lambda connection: prune_actions(connection, ended_before=long_ago),
+        "gate_history": lambda connection: prune_gate_history(connection, ended_before=long_ago),
         "alerts": lambda connection: prune_alerts(connection, closed_before=long_ago, limit=PRUNED_AT_ONCE),
     }
     with shielded("maintenance prunes what was watched"):

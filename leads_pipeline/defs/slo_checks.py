@@ -37,6 +37,7 @@ _ASSET_OF_STAGE: Mapping[str, Stage] = {
 }
 _ASSET_OF_MEASURE: Mapping[str, Stage] = {
     "rejections": Stage.VALIDATED_LEADS,
+    "bounces": Stage.CRM_SYNC_BATCHES,
     "conservation": Stage.CRM_SYNC_BATCHES,
     "duplicates": Stage.GOLDEN_CONTACTS,
     "measured": Stage.RAW_LEADS,

@@ -70,12 +70,13 @@ class Guard:
     """When few events prove something.
 
     Of fewer than ``min_events``, or with fewer than ``min_bad`` bad ones, a share proves nothing: one lead at night
-    would page. But where all are bad, ``min_bad`` of them are enough, and where nothing was good for ``quiet``, one is.
+    would page. But where all are bad, ``min_bad`` of them are enough, and where something was bad and nothing good for
+    ``quiet``, one is. Without ``quiet`` one never is: what comes from outside may be bad without our doing.
     """
 
     min_events: int = 20
     min_bad: int = 3
-    quiet: timedelta = timedelta(days=1)
+    quiet: timedelta | None = timedelta(days=1)
 
     def telling(self, events: Events, *, lately: Events) -> bool:
         """Whether the bad share of ``events`` proves something. ``lately``: what happened within ``quiet``."""
@@ -83,7 +84,7 @@ class Guard:
             return events.total >= self.min_events
         if events.bad >= self.min_bad:
             return events.total >= self.min_events or events.good == 0
-        return lately.good == 0
+        return lately.good == 0 and lately.bad > 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +104,7 @@ class Objective:
 
     def windows(self) -> list[timedelta]:
         """Every window whose events ``judge`` asks for, shortest first."""
-        asked = {self.window, self.guard.quiet}
+        asked = {self.window} | ({self.guard.quiet} if self.guard.quiet is not None else set())
         for alert in self.alerts:
             asked |= {alert.long, alert.short}
         return sorted(asked)
@@ -183,7 +184,7 @@ def judge(objective: Objective, within: Callable[[timedelta], Events]) -> Judgem
     events = within(objective.window)
     if objective.share >= 1.0:
         return without_budget(events, severity=objective.severity)
-    lately = within(objective.guard.quiet)
+    lately = within(objective.guard.quiet) if objective.guard.quiet is not None else Events()
     burns = tuple(_burn(alert, objective, within, lately) for alert in objective.alerts)
     firing = most_urgent(burn.alert.severity for burn in burns if burn.burning)
     left = budget_left(events, share=objective.share)

@@ -30,6 +30,8 @@ class OutcomeKind(StrEnum):
 
 # The address does not exist, or its owner called a message spam. A full mailbox says nothing of the lead.
 BOUNCES = frozenset({OutcomeKind.HARD_BOUNCE})
+# What a sender of mail tells. Of whom nothing of it is told, nothing is known: that is no rate of 0.
+MAILED = frozenset({OutcomeKind.HARD_BOUNCE, OutcomeKind.SOFT_BOUNCE, OutcomeKind.COMPLAINT})
 # Sales took the lead up, whatever came of that.
 OPPORTUNITIES = frozenset({OutcomeKind.OPPORTUNITY, OutcomeKind.WON, OutcomeKind.LOST})
 

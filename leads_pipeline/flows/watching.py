@@ -38,7 +38,9 @@ JUDGE_SECONDS = 9.0
 # A part that has not come back by then is begun anew. What it may wait for has limits of its own (statements, locks, a
 # server that is gone: two minutes), so that hardly any is left behind, each with a connection of the pool.
 HUNG_SECONDS = 300.0
-_SLOW_MINUTES = 5
+# Every five minutes, two minutes after the job slo_checks begins: what that has judged is not judged here as well.
+_SLOW_MINUTES, _SLOW_AT_MINUTE = 5, 2
+_JUDGED_LATELY = timedelta(minutes=4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +113,7 @@ def take(context: FlowContext, names: Sequence[str] | None) -> Taken:
 
 
 def judge(context: FlowContext, runner_id: str) -> EvaluationReport:
-    """Judge the promises; those that read whole tables every five minutes."""
+    """Judge the promises; those that read many leads every five minutes, unless a job does."""
     return evaluate_slos(
         context.engine,
         settings=context.settings,
@@ -123,14 +125,14 @@ def judge(context: FlowContext, runner_id: str) -> EvaluationReport:
 
 
 def _slow_ones_are_due(context: FlowContext) -> bool:
-    """Once in the first minute of five: of its two looks one may come late, and one that did it needs no second."""
+    """Once in a minute of five: of its two looks one may come late, and one that did it needs no second."""
     now = context.clock.now()
-    if now.minute % _SLOW_MINUTES:
+    if now.minute % _SLOW_MINUTES != _SLOW_AT_MINUTE:
         return False
     slow = {name for name, item in context.settings.slos.promises.items() if is_slow(item)}
     with context.engine.connect() as connection:
         judged = [item.evaluated_at for item in read_verdicts(connection) if item.key.slo in slow]
-    return not judged or max(judged) <= now - timedelta(seconds=2 * WATCH_SECONDS)
+    return not judged or not all(now - _JUDGED_LATELY < at <= now for at in judged)
 
 
 def _judged(report: EvaluationReport) -> str:

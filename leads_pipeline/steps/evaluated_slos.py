@@ -5,6 +5,7 @@ long keeps its last verdict, which grows stale, and holds up no other. Killed an
 Add a kind of measure to ``_LOOKS``. Keep out: the arithmetic (``domain.burn_rate``) and what is told to people.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -30,9 +31,11 @@ from leads_pipeline.domain.severity import Severity
 from leads_pipeline.domain.stage import Stage
 from leads_pipeline.errors import DatabaseUnavailable
 from leads_pipeline.storage import quality_gates, slo_events
+from leads_pipeline.storage.conservation import Conservation, Days, daily_conservation
 from leads_pipeline.storage.measurements import duplicate_emails
+from leads_pipeline.storage.outcomes import bounces_of_cohorts
 from leads_pipeline.storage.quality_gates import Decided, Decision, promised_keys, tenants_of
-from leads_pipeline.storage.slo_events import Asked
+from leads_pipeline.storage.slo_events import Asked, Counts
 from leads_pipeline.storage.slos import Finding, Key, Standing, alone, read_verdicts, write_verdicts
 from leads_pipeline.telemetry import get_logger
 from leads_pipeline.watching.measures import take_measures
@@ -40,11 +43,12 @@ from leads_pipeline.watching.time_limits import within_seconds
 
 log = get_logger(__name__)
 
-# What reads whole tables is looked at by the clock of the asset checks, every five minutes, and not twice a minute.
-SLOW_MEASURES = frozenset({"conservation", "rejections", "bounce_rate", "opportunity_rate"})
+# What reads many leads is looked at by the clock of the asset checks, every five minutes, and not twice a minute.
+SLOW_MEASURES = frozenset({"conservation", "rejections", "bounces", "bounce_rate", "opportunity_rate"})
 # Of what a gate's own promise does not look at: it waits there because of the gate.
 _PAST_THE_GATE = frozenset({Stage.CRM_SYNC_BATCHES, Station.DELIVERED})
 _BAD = frozenset({SloVerdict.BURNING, SloVerdict.BROKEN})
+_QUIET = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,16 +99,22 @@ def evaluate_slos(
 ) -> EvaluationReport:  # fmt: skip
     """Judge every promise of leads.yaml, and write what came of it.
 
-    Without ``slow`` those that read whole tables are left for the next evaluation that looks at them; that is no
-    failure. After ``all_seconds`` no other promise is looked at: those come first the next time. Verdicts and gates of
-    promises and tenants that leads.yaml no longer has are dropped once they are stale.
+    Without ``slow`` those that read many leads are left for the next evaluation that looks at them, which is no
+    failure; leads of the last two days that are lost are found all the same. After ``all_seconds`` no other promise is
+    looked at: those come first the next time. Verdicts and gates of promises and tenants that leads.yaml no longer has
+    are dropped once they are stale.
 
     Raises:
         DatabaseUnavailable, sqlalchemy.exc.DBAPIError: the database is away; nothing was written.
     """
     now = clock.now()
     promises = settings.slos.promises
-    looked = {name: item for name, item in promises.items() if slow or not is_slow(item)}
+    looks = _LOOKS if slow else _QUICK_LOOKS
+    looked = {
+        name: item
+        for name, item in promises.items()
+        if item.measure in looks and (slow or item.measured not in SLOW_MEASURES)
+    }
     ends = None if all_seconds is None else clock.monotonic() + all_seconds
     findings: list[Finding] = []
     failed: dict[str, str] = {}
@@ -115,7 +125,7 @@ def evaluate_slos(
         try:
             with limited.connect() as connection:
                 look = _Look(name, promise, limited, connection, settings, clock, now, left)
-                found = _LOOKS[promise.measure](look)
+                found = looks[promise.measure](look)
             if look.unread:  # what is bad in a part is bad; what is good in a part says nothing of the rest
                 failed[name] = look.unread[0]
                 found = [item for item in found if item.judgement.verdict in _BAD]
@@ -128,11 +138,14 @@ def evaluate_slos(
     stale_after = timedelta(seconds=settings.slos.stale_seconds)
     with engine.begin() as connection:
         alone(connection)
-        write_verdicts(connection, findings, promised=promised, stale_after=stale_after, now=now)
+        written_at = clock.now()
+        write_verdicts(connection, findings, promised=promised, stale_after=stale_after, now=now, written_at=written_at)
         standing = [item for item in read_verdicts(connection) if item.key in promised]
         rules = quality_gates.gate_rules(settings)
         decisions = _decisions(findings, standing, settings, now=now)
-        quality_gates.decide(connection, decisions, kept=rules.promised, stale_after=stale_after, now=now)
+        quality_gates.decide(
+            connection, decisions, kept=rules.promised, stale_after=stale_after, now=now, written_at=written_at
+        )
         gates = quality_gates.read_gates(connection)
         closed = [gate.key for gate in gates if gate.closed_at(now) and gate.key in rules.promised]
     judged = {item.key for item in standing}
@@ -168,7 +181,8 @@ def objective_of(promise: ObjectiveSettings) -> Objective:
             )
             for item in promise.burn_alerts
         ),
-        guard=Guard(promise.min_events, promise.min_bad_events),
+        # One lead that stands still may be all there is to see of an outage; one that is rejected or bounces is one.
+        guard=Guard(promise.min_events, promise.min_bad_events, _QUIET if promise.measure == "latency" else None),
         severity=Severity(promise.severity),
     )  # fmt: skip
 
@@ -261,8 +275,22 @@ def _overdue_in_redis(look: _Look, asked: Asked, *, seconds: float, began_at: da
 
 def _rejections(look: _Look) -> list[Finding]:
     objective = objective_of(look.promise)
-    found = slo_events.judged(look.connection, Asked(objective.windows(), look.now))
+    return _judged_shares(look, objective, slo_events.judged(look.connection, Asked(objective.windows(), look.now)))
 
+
+def _bounces(look: _Look) -> list[Finding]:
+    """Of a tenant of whose mail nobody tells there is nothing to judge."""
+    objective = objective_of(look.promise)
+    windows = {look.now - window: window for window in objective.windows()}
+    found = {
+        (rate.tenant, windows[since]): Events(rate.leads - rate.told, rate.told)
+        for since, rates in bounces_of_cohorts(look.connection, windows, now=look.now).items()
+        for rate in rates
+    }
+    return _judged_shares(look, objective, found)
+
+
+def _judged_shares(look: _Look, objective: Objective, found: Counts) -> list[Finding]:
     def judged(tenant: str) -> Judgement:
         whose = look.settings.tenants if tenant == "" else (tenant,)
         return judge(objective, lambda window: sum((found.get((name, window), Events()) for name in whose), Events()))
@@ -274,18 +302,44 @@ def _conservation(look: _Look) -> list[Finding]:
     """A fault of Redis' own ledger is nobody's alone: it is counted against each tenant that it could be of."""
     # The account has a snapshot of its own.
     account = take_account(look.engine, settings=look.settings)
-    tenants = {item.tenant: item for item in account.tenants}
-    severity = Severity(look.promise.severity)
+    lost = {item.tenant: item.lost for item in account.tenants}
+    of_days = _lost_by_tenant(account.days)
+    captured = {item.tenant: item.captured for item in account.tenants}
 
     def judged(tenant: str) -> Judgement:
-        whose = look.settings.tenants if tenant == "" else (tenant,)
-        items = [tenants[name] for name in whose if name in tenants]
-        lost = sum(max(item.missing, abs(item.unaccounted)) for item in items)
-        lost += len(account.faults)
-        captured = sum(item.captured for item in items)
-        return without_budget(Events(max(0, captured - lost), lost), severity=severity, value=float(lost))
+        whose = [name for name in look.settings.tenants if tenant in ("", name)]
+        # One that is lost on a day and one that is there twice on another are two, and none in the sum of all days.
+        found = sum(max(lost.get(name, 0), of_days[name]) for name in whose) + len(account.faults)
+        return _judged_lost(look, found, captured=sum(captured.get(name, 0) for name in whose))
 
     return look.findings(judged)
+
+
+def _conservation_of_late(look: _Look) -> list[Finding]:
+    """What is lost of the last two days is told at once. That nothing is, is said by who looks at all days."""
+    days = Days(look.now.date() - timedelta(days=1), look.now.date())
+    destinations = {name: tenant.destinations for name, tenant in look.settings.tenants.items()}
+    accounts = daily_conservation(look.connection, destinations=destinations, days=days)
+    lost = _lost_by_tenant(accounts)
+
+    def judged(tenant: str) -> Judgement:
+        whose = [name for name in look.settings.tenants if tenant in ("", name)]
+        captured = sum(item.captured for item in accounts if item.tenant in whose)
+        return _judged_lost(look, sum(lost[name] for name in whose), captured=captured)
+
+    return [item for item in look.findings(judged) if item.judgement.verdict is SloVerdict.BROKEN]
+
+
+def _lost_by_tenant(accounts: Iterable[Conservation]) -> Counter[str]:
+    found: Counter[str] = Counter()
+    for item in accounts:
+        found[item.tenant] += item.lost
+    return found
+
+
+def _judged_lost(look: _Look, lost: int, *, captured: int) -> Judgement:
+    events = Events(max(0, captured - lost), lost)
+    return without_budget(events, severity=Severity(look.promise.severity), value=float(lost))
 
 
 def _duplicates(look: _Look) -> list[Finding]:
@@ -340,9 +394,14 @@ def _measured(look: _Look) -> list[Finding]:
 _LOOKS: Mapping[str, Callable[[_Look], list[Finding]]] = {
     "latency": _latency,
     "rejections": _rejections,
+    "bounces": _bounces,
     "conservation": _conservation,
     "duplicates": _duplicates,
     "measured": _measured,
+}
+_QUICK_LOOKS: Mapping[str, Callable[[_Look], list[Finding]]] = {
+    **{measure: look for measure, look in _LOOKS.items() if measure not in SLOW_MEASURES},
+    "conservation": _conservation_of_late,
 }
 
 

@@ -43,16 +43,26 @@ CHAPTERS: dict[str, str] = {
                                   'due_at', case when state = 'waiting' then due_at end,
                                   'crm_record', crm_record_id) as details
         from outbox where contact_id = :contact_id""",
-    "quality_gates": """
-        select greatest(g.changed_at, o.waiting_since) as at,
-               case when g.ruled_until > now() then 'an operator ruled on a gate: ' || g.ruling
-                    else 'a gate is closed for it' end as event,
-               jsonb_build_object('gate', g.gate, 'destination', o.destination, 'lane', g.lane, 'reason', g.reason,
-                                  'until', g.until, 'ruled_by', g.ruled_by, 'ruled_for', g.ruled_for,
-                                  'ruled_until', g.ruled_until) as details
-        from outbox o join quality_gates g on g.tenant in (o.tenant, '') and g.lane in (o.lane, '')
-        where o.contact_id = :contact_id and o.state = 'waiting' and o.operation = 'upsert'
-          and (g.ruled_until > now() or (g.closed and g.until > now()))""",
+    "gate_history": """
+        with waited as (  -- since it belongs to a contact, until it was everywhere or for as long as it waits
+            select d.tenant, d.deduped_at as began,
+                   case when bool_or(o.state in ('waiting', 'in_flight')) then now()
+                        else max(case o.state when 'delivered' then o.delivered_at else o.updated_at end)
+                   end as ended,
+                   array_agg(o.lane) as lanes
+            from deduped_leads d join outbox o using (contact_id)
+            where d.lead_id = :lead_id group by d.tenant, d.deduped_at
+        )
+        select greatest(h.began_at, w.began) as at,
+               case when h.ruled_by is not null then 'an operator ruled on a gate: ' || h.state
+                    when least(h.ended_at, h.until) > now() then 'a gate is closed for it'
+                    else 'a gate was closed for it' end as event,
+               jsonb_build_object('gate', h.gate, 'lane', nullif(h.lane, ''), 'reason', h.reason,
+                                  'since', h.began_at, 'until', least(h.ended_at, h.until),
+                                  'ruled_by', h.ruled_by) as details
+        from waited w join gate_history h
+          on h.tenant in (w.tenant, '') and (h.lane = '' or h.lane = any(w.lanes))
+         and h.began_at < w.ended and least(h.ended_at, h.until) > w.began""",
     "policy_actions": """
         with waited as (  -- from its capture until it was everywhere, refused or taken out, or for as long as it waits
             select r.tenant, r.capture_lane, r.received_at as began,

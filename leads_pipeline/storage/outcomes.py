@@ -3,17 +3,21 @@
 The door writes outcomes with whatever id it was told, since it may not look one up. Here they are matched, by index: an
 outcome of a lead to that lead; one of a contact to every lead of the contact, or of the one that it was merged into;
 the others are *unmatched*. Rates are of a cohort: of the leads that came since an instant and belong to a contact, how
-many were told of. A cohort's rate is never above one, and an old customer's bounce does not blame today's leads.
+many were told of. A cohort's rate is never above one, and an old customer's bounce does not blame today's leads. Where
+nobody tells, there is no rate: silence is not a rate of 0.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 
 from leads_pipeline.domain.ids import first_uuid7_at
-from leads_pipeline.domain.outcomes import BOUNCES, OPPORTUNITIES, OutcomeKind
+from leads_pipeline.domain.outcomes import BOUNCES, MAILED, OPPORTUNITIES, OutcomeKind
+
+# Who told anything of the kind within this time before now still does, also where there was nothing to tell lately.
+TELLS_FOR = timedelta(days=30)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,15 +88,17 @@ _TOLD = """
         where o.occurred_at >= :since and o.kind = any(:kinds) and d.lead_id >= :first
     )
 """
-_RATES = sa.text(
-    f"""
-    with {_TOLD}, leads_told as (select distinct lead_id from told)
-    select d.tenant, count(*) as leads, count(t.lead_id) as told
-    from deduped_leads d left join leads_told t using (lead_id)
+# Several cohorts at once: the leads since the earliest instant, and of them those since each.
+_RATES = f"""
+    with {_TOLD}, leads_told as (select distinct lead_id from told),
+    telling as (
+        select distinct tenant from outcomes where kind = any(:telling_kinds) and occurred_at >= :telling_since
+    )
+    select d.tenant, {{cohorts}}
+    from deduped_leads d join telling using (tenant) left join leads_told t using (lead_id)
     where d.lead_id >= :first
     group by d.tenant order by d.tenant
-    """  # noqa: S608 - no value is spliced in
-)
+"""  # noqa: S608 - no value is spliced in
 _SOURCES = sa.text(
     f"""
     with {_TOLD}
@@ -111,14 +117,21 @@ def outcome_counts(connection: sa.Connection, since: datetime, *, tenant: str | 
     return [OutcomeCount(row.tenant, OutcomeKind(row.kind), row.outcomes, row.unmatched, row.amount) for row in rows]
 
 
-def bounce_rates(connection: sa.Connection, since: datetime) -> list[OutcomeRate]:
-    """By tenant: of the leads captured since then that have a contact, how many bounced for good."""
-    return _rates(connection, since, BOUNCES)
+def bounce_rates(connection: sa.Connection, since: datetime, *, now: datetime) -> list[OutcomeRate]:
+    """By tenant of whom bounces are told: of the leads captured since then that have a contact, how many bounced."""
+    return bounces_of_cohorts(connection, [since], now=now)[since]
 
 
-def opportunity_rates(connection: sa.Connection, since: datetime) -> list[OutcomeRate]:
-    """By tenant: of the leads captured since then that have a contact, how many became an opportunity."""
-    return _rates(connection, since, OPPORTUNITIES)
+def bounces_of_cohorts(
+    connection: sa.Connection, since: Collection[datetime], *, now: datetime
+) -> dict[datetime, list[OutcomeRate]]:
+    """The same of several cohorts, read once."""
+    return _rates(connection, sorted(since), BOUNCES, told_by=MAILED, now=now)
+
+
+def opportunity_rates(connection: sa.Connection, since: datetime, *, now: datetime) -> list[OutcomeRate]:
+    """By tenant of whom deals are told: of the leads since then that have a contact, how many are an opportunity."""
+    return _rates(connection, [since], OPPORTUNITIES, told_by=OPPORTUNITIES, now=now)[since]
 
 
 def outcomes_by_source(connection: sa.Connection, since: datetime) -> list[SourceOutcomes]:
@@ -132,10 +145,32 @@ def outcomes_by_source(connection: sa.Connection, since: datetime) -> list[Sourc
     return [found[place] for place in sorted(found)]
 
 
-def _rates(connection: sa.Connection, since: datetime, kinds: Iterable[OutcomeKind]) -> list[OutcomeRate]:
-    rows = connection.execute(_RATES, _window(since, kinds))
-    return [OutcomeRate(row.tenant, row.leads, row.told) for row in rows]
+def _rates(
+    connection: sa.Connection,
+    since: Sequence[datetime],
+    kinds: Collection[OutcomeKind],
+    *,
+    told_by: Collection[OutcomeKind],
+    now: datetime,
+) -> dict[datetime, list[OutcomeRate]]:
+    """The cohorts since each of these instants, earliest first. One that has no leads is not told."""
+    cohorts = ", ".join(
+        f"count(*) filter (where d.lead_id >= :first{n}) as leads{n}, "
+        f"count(t.lead_id) filter (where d.lead_id >= :first{n}) as told{n}"
+        for n in range(len(since))
+    )
+    values = {
+        **_window(since[0], kinds),
+        **{f"first{n}": first_uuid7_at(at) for n, at in enumerate(since)},
+        "telling_kinds": list(told_by),
+        "telling_since": now - TELLS_FOR,
+    }
+    rows = connection.execute(sa.text(_RATES.format(cohorts=cohorts)), values).mappings().all()
+    return {
+        at: [OutcomeRate(row["tenant"], row[f"leads{n}"], row[f"told{n}"]) for row in rows if row[f"leads{n}"]]
+        for n, at in enumerate(since)
+    }
 
 
-def _window(since: datetime, kinds: Iterable[OutcomeKind]) -> dict[str, object]:
+def _window(since: datetime, kinds: Collection[OutcomeKind]) -> dict[str, object]:
     return {"since": since, "first": first_uuid7_at(since), "kinds": list(kinds)}

@@ -15,6 +15,7 @@ from enum import StrEnum
 import sqlalchemy as sa
 
 from leads_pipeline.config import Settings
+from leads_pipeline.storage import gate_history
 from leads_pipeline.storage.slos import Key
 
 
@@ -122,8 +123,10 @@ _DECIDE = sa.text(
     order by gate, tenant, lane
     on conflict (tenant, lane, gate) do update set
         closed = excluded.closed, reason = excluded.reason, decided_at = excluded.decided_at, until = excluded.until,
-        changed_at = case when g.closed = excluded.closed then g.changed_at else excluded.changed_at end
-    where g.decided_at <= excluded.decided_at
+        changed_at = case
+            when g.closed = excluded.closed then least(g.changed_at, excluded.changed_at) else excluded.changed_at
+        end
+    where g.decided_at <= excluded.decided_at or g.decided_at > :written_at
     """
 )
 
@@ -138,8 +141,8 @@ _STAY = sa.text(
     on conflict (tenant, lane, gate) do update set
         decided_at = excluded.decided_at,
         until = case when cast(:decided as text) = 'hold' and g.closed and g.until > :now
-            then cast(:until as timestamptz) else g.until end
-    where g.decided_at <= excluded.decided_at
+            then cast(:until as timestamptz) else least(g.until, cast(:until as timestamptz)) end
+    where g.decided_at <= excluded.decided_at or g.decided_at > :written_at
     """
 )
 
@@ -149,7 +152,7 @@ _DROP = sa.text(
     """
     with gone as (
         select gate, tenant, lane from quality_gates g
-        where decided_at < :stale_before and not exists (
+        where (decided_at < :stale_before or decided_at > :written_at) and not exists (
             select from jsonb_to_recordset(cast(:kept as jsonb)) as k(gate text, tenant text, lane text)
             where k.gate = g.gate and k.tenant = g.tenant and k.lane = g.lane
         )
@@ -240,7 +243,7 @@ def judged_gates(gates: Sequence[Gate], rules: GateRules, *, now: datetime) -> G
     promised = {key.slo for key in rules.promised}  # a gate that leads.yaml no longer has is open, whoever closed it
     closed = [gate.key for gate in gates if gate.closed_at(now) and gate.key.slo in promised]
     if rules.closed_when_stale:
-        fresh = {gate.key for gate in gates if now - gate.decided_at <= rules.stale_after}
+        fresh = {gate.key for gate in gates if abs(now - gate.decided_at) <= rules.stale_after}
         closed += [key for key in rules.promised if key not in fresh]
     ruled = {gate.key: gate.ruling_at(now) for gate in gates}
     return Gates(
@@ -257,10 +260,12 @@ def decide(
     kept: Collection[Key],
     stale_after: timedelta,
     now: datetime,
+    written_at: datetime,
 ) -> None:
     """Write what verdicts decided: a closing holds for ``stale_after``.
 
-    Gates that are not ``kept`` are opened and go, once nobody has decided about them for as long.
+    Gates that are not ``kept`` are opened and go, once nobody has decided about them for as long. ``now``: as of when
+    it was decided; ``written_at``: the time by now. What was decided after that is not believed.
     """
     rows = [
         {"gate": item.key.slo, "tenant": item.key.tenant, "lane": item.key.lane, "decided": item.decided,
@@ -268,12 +273,16 @@ def decide(
         for item in decisions
     ]  # fmt: skip
     if rows:
-        values = {"rows": json.dumps(rows), "until": now + stale_after, "now": now}
+        values = {"rows": json.dumps(rows), "until": now + stale_after, "now": now, "written_at": written_at}
         connection.execute(_DECIDE, values)
         for decided in (Decided.HOLD, Decided.HEARD):
             connection.execute(_STAY, {**values, "decided": decided})
     names = [{"gate": key.slo, "tenant": key.tenant, "lane": key.lane} for key in kept]
-    connection.execute(_DROP, {"kept": json.dumps(names), "now": now, "stale_before": now - stale_after})
+    connection.execute(
+        _DROP,
+        {"kept": json.dumps(names), "now": now, "stale_before": now - stale_after, "written_at": written_at},
+    )
+    gate_history.note_verdicts(connection, now=now, written_at=written_at)
 
 
 def rule(
@@ -293,11 +302,13 @@ def rule(
             "now": now,
         },
     )
+    gate_history.note_ruling(connection, key, ruling, actor=actor, reason=reason, until=until, now=now)
 
 
 def end_ruling(connection: sa.Connection, key: Key, *, now: datetime) -> bool:
     """End an operator's ruling; says whether there was one."""
     values = {"gate": key.slo, "tenant": key.tenant, "lane": key.lane, "now": now}
+    gate_history.note_end_of_ruling(connection, key, now=now)
     return connection.execute(_END_RULING, values).rowcount > 0
 
 

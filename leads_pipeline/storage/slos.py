@@ -1,6 +1,7 @@
 """What each promise has come to, now and over time: ``slo_verdicts`` and ``slo_history``.
 
-An evaluation writes all of it in one transaction, under one lock, so that of two at once the later reading stands. A
+An evaluation writes all of it in one transaction, under one lock, so that of two at once the later reading stands.
+What stands there from after the moment of writing came of a clock that ran ahead: it is replaced, never waited for. A
 promise that could not be evaluated keeps its row, which grows stale. Keep out: how a verdict is found
 (``domain.burn_rate``) and the gates that it closes (``quality_gates``).
 """
@@ -19,7 +20,8 @@ from leads_pipeline.domain.severity import Severity
 _LOCK_PURPOSE = 0x510
 LOCK_SECONDS = 2.0
 
-# Every row is kept for so long, for the plots of today and yesterday; afterwards the last one of each hour.
+# Every row is kept for so long, for the plots of today and yesterday. Afterwards what is left of an hour is each change
+# of the verdict, so that a breach of ten minutes is still one of ten minutes, its worst row and its last.
 ALL_KEPT = timedelta(days=2)
 # A promise is evaluated twice a minute; a plot needs no more than this, but for what changes.
 HISTORY_EVERY = timedelta(seconds=55)
@@ -64,8 +66,8 @@ class Standing:
         return max((item["burn"] for item in self.burn_rates if item["telling"]), default=None)
 
     def is_stale(self, now: datetime, *, after: timedelta) -> bool:
-        """Whether it was last renewed so long ago that it says nothing of now."""
-        return now - self.evaluated_at > after
+        """Whether it was last renewed so long ago, or so far ahead, that it says nothing of now."""
+        return abs(now - self.evaluated_at) > after
 
 
 _READ = sa.text(
@@ -75,7 +77,7 @@ _READ = sa.text(
     """
 )
 
-# A reading that is older than what stands here came second: it is dropped.
+# A reading that is older than what stands here came second: it is dropped, unless that is of a time not come yet.
 _WRITE = sa.text(
     """
     insert into slo_verdicts as v
@@ -89,9 +91,9 @@ _WRITE = sa.text(
     on conflict (slo, tenant, lane) do update set
         verdict = excluded.verdict, severity = excluded.severity, good = excluded.good, bad = excluded.bad,
         value = excluded.value, budget_left = excluded.budget_left, burn_rates = excluded.burn_rates,
-        since = case when v.verdict = excluded.verdict then v.since else excluded.since end,
+        since = case when v.verdict = excluded.verdict then least(v.since, excluded.since) else excluded.since end,
         evaluated_at = excluded.evaluated_at
-    where v.evaluated_at <= excluded.evaluated_at
+    where v.evaluated_at <= excluded.evaluated_at or v.evaluated_at > :written_at
     """
 )
 
@@ -116,27 +118,42 @@ _REMEMBER = sa.text(
     """
 )
 
+_FORGET_AHEAD = sa.text("delete from slo_history where evaluated_at > :written_at")
+
 _DROP = sa.text(
     """
     delete from slo_verdicts v
-    where evaluated_at < :stale_before and not exists (
+    where (evaluated_at < :stale_before or evaluated_at > :written_at) and not exists (
         select from jsonb_to_recordset(cast(:kept as jsonb)) as k(slo text, tenant text, lane text)
         where k.slo = v.slo and k.tenant = v.tenant and k.lane = v.lane
     )
     """
 )
 
-# An hour is thinned once: what is left of it is its last row, and nothing is found in it again.
+# An hour is thinned once: nothing is found again in what is left of it. What goes has the verdict of the row before.
 _THIN = sa.text(
     """
     delete from slo_history where ctid in (
-        select ctid from slo_history h
-        where evaluated_at < :before and exists (
-            select from slo_history later
-            where later.slo = h.slo and later.tenant = h.tenant and later.lane = h.lane
-                and later.evaluated_at > h.evaluated_at
-                and later.evaluated_at < date_bin('1 hour', h.evaluated_at, 'epoch') + interval '1 hour'
-        )
+        select h.ctid from slo_history h
+        cross join lateral (
+            select prior.verdict from slo_history prior
+            where prior.slo = h.slo and prior.tenant = h.tenant and prior.lane = h.lane
+                and prior.evaluated_at < h.evaluated_at
+            order by prior.evaluated_at desc limit 1
+        ) last
+        cross join lateral (
+            select max(other.evaluated_at) as ends,
+                bool_or(
+                    (coalesce(other.burn_rate, 0), -coalesce(other.budget_left, 1), other.bad, other.evaluated_at)
+                    > (coalesce(h.burn_rate, 0), -coalesce(h.budget_left, 1), h.bad, h.evaluated_at)
+                ) as has_worse
+            from slo_history other
+            where other.slo = h.slo and other.tenant = h.tenant and other.lane = h.lane
+                and other.evaluated_at >= date_bin('1 hour', h.evaluated_at, 'epoch')
+                and other.evaluated_at < date_bin('1 hour', h.evaluated_at, 'epoch') + interval '1 hour'
+        ) of_hour
+        where h.evaluated_at < :before and last.verdict = h.verdict and of_hour.ends > h.evaluated_at
+            and of_hour.has_worse
         limit :limit
     )
     """
@@ -182,23 +199,26 @@ def alone(connection: sa.Connection) -> None:
 
 def write_verdicts(
     connection: sa.Connection, findings: Iterable[Finding], *, promised: Collection[Key], stale_after: timedelta,
-    now: datetime,
+    now: datetime, written_at: datetime,
 ) -> None:  # fmt: skip
     """Write what was found, and note it for plots; drop what is no longer ``promised`` once nobody judges it either.
 
-    While machines with an older and a newer leads.yaml run side by side, none drops what the other promises.
+    While machines with an older and a newer leads.yaml run side by side, none drops what the other promises. ``now``:
+    as of when it was found; ``written_at``: the time by now, of later than which no row may be.
     """
     rows = [_row(finding) for finding in findings]
+    connection.execute(_FORGET_AHEAD, {"written_at": written_at})
     if rows:
         text = json.dumps(rows)
-        connection.execute(_WRITE, {"rows": text, "now": now})
+        connection.execute(_WRITE, {"rows": text, "now": now, "written_at": written_at})
         connection.execute(_REMEMBER, {"rows": text, "now": now, "before": now - HISTORY_EVERY})
     kept = [{"slo": key.slo, "tenant": key.tenant, "lane": key.lane} for key in promised]
-    connection.execute(_DROP, {"kept": json.dumps(kept), "stale_before": now - stale_after})
+    values = {"kept": json.dumps(kept), "stale_before": now - stale_after, "written_at": written_at}
+    connection.execute(_DROP, values)
 
 
 def thin_history(connection: sa.Connection, *, now: datetime) -> int:
-    """Of what is older than ``ALL_KEPT``, keep the last row of each hour; at most a part goes. Says how many went."""
+    """Thin out what is older than ``ALL_KEPT``, as is said there; at most a part goes. Says how many went."""
     before = (now - ALL_KEPT).replace(minute=0, second=0, microsecond=0)
     return connection.execute(_THIN, {"before": before, "limit": THINNED_AT_ONCE}).rowcount
 

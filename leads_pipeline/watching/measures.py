@@ -124,11 +124,13 @@ MEASURES: dict[str, MeasureKind] = {
         "Dead letters that wait for a person.", "letters", ("tenant", "destination"), readings.letters
     ),
     "bounce_rate": MeasureKind(
-        f"Of the leads that came and belong to a contact, those that bounced for good. {_ENOUGH} leads.",
+        f"Of the leads that came and belong to a contact, those that bounced for good. {_ENOUGH} leads, where anything "
+        "was told of mail in 30 days.",
         "share", ("tenant",), readings.bounces, _WEEK,
     ),
     "opportunity_rate": MeasureKind(
-        f"Of the leads that came and belong to a contact, those that became an opportunity. {_ENOUGH} leads.",
+        f"Of the leads that came and belong to a contact, those that became an opportunity. {_ENOUGH} leads, where "
+        "anything was told of deals in 30 days.",
         "share", ("tenant",), readings.opportunities, _WEEK,
     ),
     "buffer_fullness": MeasureKind(

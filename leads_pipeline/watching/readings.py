@@ -213,14 +213,14 @@ def letters(reader: Reader) -> Iterator[Measured]:
 def bounces(reader: Reader) -> Iterator[Measured]:
     """Of the leads that came lately and have a contact, how many bounced for good."""
     with reader.engine.connect() as connection:
-        found = bounce_rates(connection, reader.now - OUTCOME_WINDOW)
+        found = bounce_rates(connection, reader.now - OUTCOME_WINDOW, now=reader.now)
     yield from _outcomes("bounce_rate", found)
 
 
 def opportunities(reader: Reader) -> Iterator[Measured]:
     """Of the leads that came lately and have a contact, how many became an opportunity."""
     with reader.engine.connect() as connection:
-        found = opportunity_rates(connection, reader.now - OUTCOME_WINDOW)
+        found = opportunity_rates(connection, reader.now - OUTCOME_WINDOW, now=reader.now)
     yield from _outcomes("opportunity_rate", found)
 
 

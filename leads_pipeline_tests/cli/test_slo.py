@@ -68,7 +68,7 @@ def test_a_script_gets_one_object(leads: Leads) -> None:
 
     rows = {(row["slo"], row["tenant"]): row for row in found["promises"]}
     assert (rows["conservation", "acme"]["verdict"], rows["conservation", "globex"]["verdict"]) == ("broken", "kept")
-    assert len(rows) == 12
+    assert len(rows) == 14
     assert rows["duplicate_contacts", "acme"]["gate"] == "open"
     assert {row["tenant"] for row in json.loads(leads("list", "--json", "--tenant", "acme").output)["promises"]} == {
         "acme"

@@ -24,7 +24,9 @@ def close(engine: sa.Engine, clock: FrozenClock, tenant: str = "acme", lane: str
     key = Key(DUPLICATES, tenant, lane)
     with engine.begin() as connection:
         broken = Decision(key, Decided.CLOSE, "broken")
-        decide(connection, [broken], kept=[key], stale_after=timedelta(minutes=30), now=clock.now())
+        decide(
+            connection, [broken], kept=[key], stale_after=timedelta(minutes=30), now=clock.now(), written_at=clock.now()
+        )
 
 
 def due(engine: sa.Engine, clock: FrozenClock, settings: Any) -> int:

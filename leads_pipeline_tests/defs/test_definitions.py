@@ -22,7 +22,7 @@ SCHEDULED_CHECKS = {
     "quality_holds", "mapping", "open_dead_letters", "parked_destinations",
     "verified_in_time", "verification_budget", "runs_succeed", "imports_finished",
     "slo_verified_in_time", "slo_real_time_in_crm", "slo_delivered_in_a_day", "slo_rejection_rate", "slo_conservation",
-    "slo_duplicate_contacts", "slo_own",
+    "slo_bounce_rate", "slo_duplicate_contacts", "slo_own",
 }  # fmt: skip
 
 

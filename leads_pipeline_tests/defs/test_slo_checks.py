@@ -18,6 +18,7 @@ NAMED = {
     "crm_sync_batches.slo_real_time_in_crm",
     "crm_sync_batches.slo_delivered_in_a_day",
     "validated_leads.slo_rejection_rate",
+    "crm_sync_batches.slo_bounce_rate",
     "crm_sync_batches.slo_conservation",
     "golden_contacts.slo_duplicate_contacts",
 }

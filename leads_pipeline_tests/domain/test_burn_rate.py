@@ -191,6 +191,19 @@ def test_the_only_lead_of_a_day_is_not_silenced_if_it_is_bad():
     assert (found.verdict, found.severity) == (SloVerdict.BURNING, Severity.PAGE)
 
 
+def test_a_bad_lead_of_long_ago_breaks_nothing_on_a_day_without_any():
+    found = judge(Objective(0.99, MONTH), lambda window: Events(4, 1) if window == MONTH else Events())
+
+    assert (found.verdict, found.severity) == (SloVerdict.KEPT, None)
+
+
+def test_one_event_proves_nothing_of_what_comes_from_outside():
+    objective = Objective(0.95, MONTH, guard=Guard(quiet=None))
+
+    assert judge(objective, lambda _window: Events(0, 1)).verdict is SloVerdict.KEPT
+    assert judge(objective, lambda _window: Events(0, 3)).verdict is SloVerdict.BROKEN
+
+
 def test_a_fault_of_what_has_no_budget_pages():
     objective = Objective(1.0, MONTH)
 

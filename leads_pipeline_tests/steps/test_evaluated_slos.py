@@ -1,8 +1,9 @@
 """Promises are judged from rows: by what came, by what should have come, each by itself; and verdicts have an end."""
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 import sqlalchemy as sa
@@ -14,7 +15,7 @@ from leads_pipeline.domain.latency import Station
 from leads_pipeline.domain.severity import Severity
 from leads_pipeline.steps.evaluated_slos import EvaluationReport, evaluate_slos
 from leads_pipeline.storage.latency import Took, fold, measure_latency
-from leads_pipeline.storage.quality_gates import Ruling, gate_rules, gates_now, rule
+from leads_pipeline.storage.quality_gates import Ruling, end_ruling, gate_rules, gates_now, rule
 from leads_pipeline.storage.slos import Key, Standing, read_verdicts, thin_history
 from leads_pipeline_tests.conftest import LEADS_YAML
 from leads_pipeline_tests.defs.rows import Flow
@@ -204,6 +205,33 @@ def test_rejected_leads_burn_a_budget_that_leads_yaml_gives(
     assert standing.value == pytest.approx(1 / 3)
 
 
+def test_bounces_are_judged_where_senders_of_mail_tell_and_a_few_prove_nothing(
+    engine: sa.Engine, clock: FrozenClock, evaluate: Evaluate
+) -> None:
+    with engine.begin() as connection:
+        flow = Flow(connection, clock.now())
+        leads = [flow.deduped() for _ in range(60)]
+    evaluate()
+    assert verdicts(engine)["bounce_rate", "acme"].verdict is SloVerdict.NO_DATA
+
+    def bounced(lead: UUID) -> None:
+        with engine.begin() as connection:
+            Flow(connection, clock.now()).insert("outcomes", kind="hard_bounce", lead_id=lead, contact_id=None)
+
+    bounced(leads[0])
+    bounced(leads[1])
+    evaluate()
+    few = verdicts(engine)["bounce_rate", "acme"]
+    assert (few.verdict, few.good, few.bad) == (SloVerdict.KEPT, 58, 2)
+
+    for lead in leads[2:6]:
+        bounced(lead)
+    evaluate()
+    many = verdicts(engine)["bounce_rate", "acme"]
+    assert (many.verdict, many.severity, many.value) == (SloVerdict.BROKEN, Severity.TICKET, 0.9)
+    assert verdicts(engine)["bounce_rate", "globex"].verdict is SloVerdict.NO_DATA
+
+
 def test_a_lead_that_is_lost_breaks_the_promise_that_has_no_budget(
     engine: sa.Engine, clock: FrozenClock, evaluate: Evaluate
 ) -> None:
@@ -233,11 +261,47 @@ def test_what_reads_whole_tables_is_left_for_the_schedule(
     assert verdicts(engine)["conservation", "acme"].evaluated_at == clock.now() - timedelta(seconds=30)
 
 
+def test_a_lead_of_today_that_is_lost_is_found_at_once_and_who_reads_all_says_when_it_is_over(
+    engine: sa.Engine, clock: FrozenClock, evaluate: Evaluate
+) -> None:
+    with engine.begin() as connection:
+        flow = Flow(connection, clock.now())
+        for _ in range(20):
+            flow.buffered()
+        connection.execute(sa.text("delete from buffer where ctid = (select min(ctid) from buffer)"))
+
+    evaluate(slow=False)
+    standing = verdicts(engine)["conservation", "acme"]
+    assert (standing.verdict, standing.severity, standing.value) == (SloVerdict.BROKEN, Severity.PAGE, 1)
+
+    with engine.begin() as connection:
+        Flow(connection, clock.now()).insert("buffer", lane="real_time", payload={}, consent=[])
+    clock.advance(30)
+    evaluate(slow=False)
+    assert verdicts(engine)["conservation", "acme"] == standing
+    evaluate()
+    assert verdicts(engine)["conservation", "acme"].verdict is SloVerdict.KEPT
+
+
+def test_a_lead_lost_on_one_day_is_not_made_up_for_by_one_too_many_on_another(
+    engine: sa.Engine, clock: FrozenClock, evaluate: Evaluate
+) -> None:
+    with engine.begin() as connection:
+        Flow(connection, clock.now()).captured()
+        yesterday = Flow(connection, clock.now() - timedelta(days=1))
+        yesterday.buffered()
+        connection.execute(sa.text("delete from capture_batches where committed_at < :at"), {"at": clock.now()})
+
+    evaluate()
+
+    assert verdicts(engine)["conservation", "acme"].value == 2
+
+
 @pytest.mark.parametrize("trouble", ["drop table golden_contacts cascade", "lock"])
 def test_a_promise_that_cannot_be_looked_at_keeps_its_verdict_and_holds_up_no_other(
     engine: sa.Engine, clock: FrozenClock, evaluate: Evaluate, trouble: str
 ) -> None:
-    slos = "slos: {objectives: {duplicate_contacts: {timeout_seconds: 1}}}"
+    slos = "slos: {objectives: {conservation: null, duplicate_contacts: {timeout_seconds: 1}}}"
     with engine.begin() as connection:
         connection.execute(sa.text("drop index uq_golden_contacts_tenant_email_key"))  # so that the table is read
     evaluate(slos, slow=False)
@@ -320,14 +384,28 @@ def test_history_has_a_row_a_minute_and_each_change(engine: sa.Engine, clock: Fr
         assert list(rows) == ["no_data", "no_data", "broken"]
 
 
-def test_old_history_keeps_the_last_row_of_each_hour(engine: sa.Engine, clock: FrozenClock, evaluate: Evaluate) -> None:
-    for _ in range(6):
-        evaluate(slow=False)
-        clock.advance(1_200)
-    clock.advance(3 * 86_400)
-
+def test_old_history_keeps_each_change_and_the_worst_and_the_last_row_of_an_hour(
+    engine: sa.Engine, clock: FrozenClock
+) -> None:
+    began = clock.now()
+    minutes = [  # a breach of ten minutes, worst in its middle, and an hour of nothing
+        (0, "kept", 0.1), (10, "kept", 0.2), (20, "broken", 15.0), (25, "broken", 40.0), (29, "broken", 16.0),
+        (30, "kept", 0.3), (40, "kept", 0.1), (59, "kept", 0.1), (60, "kept", 0.1), (90, "kept", 0.2),
+        (119, "kept", 0.1),
+    ]  # fmt: skip
     with engine.begin() as connection:
-        assert thin_history(connection, now=clock.now()) == 2 * 4 * 4  # promises, tenants, and two of three rows twice
+        for minute, verdict, burn in minutes:
+            Flow(connection, began).insert(
+                "slo_history", slo="quick", lane="", evaluated_at=began + timedelta(minutes=minute), verdict=verdict,
+                good=0, bad=0, burn_rate=burn,
+            )  # fmt: skip
+        clock.advance(3 * 86_400)
+
+        assert thin_history(connection, now=clock.now()) == 4
+        left = connection.execute(sa.text("select evaluated_at, burn_rate from slo_history order by evaluated_at"))
+        assert [((row.evaluated_at - began).seconds // 60, row.burn_rate) for row in left] == [
+            (0, 0.1), (20, 15.0), (25, 40.0), (30, 0.3), (59, 0.1), (90, 0.2), (119, 0.1),
+        ]  # fmt: skip
         assert thin_history(connection, now=clock.now()) == 0
 
 
@@ -364,6 +442,38 @@ def test_a_broken_promise_closes_its_gate_for_its_tenant_alone_and_for_a_time(
     assert closed_for(engine, clock, slos) is None, "nobody renewed it"
     evaluate(slos)
     assert closed_for(engine, clock, slos) == "quick"
+
+
+def test_it_is_kept_from_when_to_when_a_gate_was_closed(
+    engine: sa.Engine, clock: FrozenClock, evaluate: Evaluate
+) -> None:
+    began = clock.now()
+    slos = broken(engine, clock, evaluate)  # at 10 s
+    clock.advance(1_000)
+    evaluate(slos)
+    clock.advance(3_000)  # it lapsed at 2,810 s
+    evaluate(slos)
+    key, until = Key("quick", "acme"), clock.now() + timedelta(hours=1)
+    with engine.begin() as connection:
+        rule(connection, key, Ruling.OPEN, actor="ann", reason="seen", until=until, now=clock.now())
+        connection.execute(sa.text("delete from buffer"))
+        clock.advance(60)
+        end_ruling(connection, key, now=clock.now())
+    came(engine, clock, 0.5, 30, station=Station.GOLDEN_CONTACTS)
+    evaluate(slos)
+    clock.advance(300)
+    evaluate(slos)
+
+    with engine.connect() as connection:
+        rows = connection.execute(
+            sa.text("select state, ruled_by, began_at, ended_at from gate_history order by began_at, history_id")
+        )
+        told = [
+            (row.state, row.ruled_by, (row.began_at - began).seconds, (row.ended_at - began).seconds) for row in rows
+        ]
+    assert told == [
+        ("closed", None, 10, 2_810), ("closed", None, 4_010, 4_370), ("open", "ann", 4_010, 4_070),
+    ]  # fmt: skip
 
 
 def test_a_gate_whose_verdict_is_stale_or_missing_is_what_leads_yaml_says(
@@ -412,16 +522,54 @@ def test_of_two_rulings_the_one_that_is_about_less_stands(
     assert (closed_for(engine, clock, slos, "globex") is None) == (wide is Ruling.OPEN)
 
 
+class Slow(FrozenClock):
+    """Whoever asks it for the time takes nine seconds to use it."""
+
+    def now(self) -> datetime:
+        at = super().now()
+        self.advance(9)
+        return at
+
+
 def test_an_older_reading_that_is_written_late_does_not_undo_a_newer_one(
     engine: sa.Engine, clock: FrozenClock, evaluate: Evaluate
 ) -> None:
     slos = broken(engine, clock, evaluate)
-    past = FrozenClock(clock.now() - timedelta(seconds=9))
+    past = Slow(clock.now() - timedelta(seconds=9))
 
     evaluate_slos(engine, settings=settings_with(slos), clock=past, runner_id="slow")
 
     assert closed_for(engine, clock, slos) == "quick"
     assert verdicts(engine)["quick", "acme"].verdict is SloVerdict.BROKEN
+
+
+def test_a_clock_that_ran_ahead_once_silences_no_later_verdict(
+    engine: sa.Engine, clock: FrozenClock, evaluate: Evaluate
+) -> None:
+    slos = broken(engine, clock, evaluate)
+    ahead = FrozenClock(clock.now() + timedelta(days=20))
+    evaluate_slos(engine, settings=settings_with(slos), clock=ahead, runner_id="ahead")
+    before = verdicts(engine)["quick", "acme"]
+    assert (before.verdict, before.evaluated_at) == (SloVerdict.BROKEN, ahead.now())
+    assert before.is_stale(clock.now(), after=timedelta(minutes=30)), "it says nothing of now"
+    with engine.begin() as connection:
+        connection.execute(sa.text("delete from buffer"))
+
+    clock.advance(60)
+    came(engine, clock, 0.5, 30, station=Station.GOLDEN_CONTACTS)
+    evaluate(slos)
+
+    after = verdicts(engine)["quick", "acme"]
+    assert (after.verdict, after.evaluated_at, after.since) == (SloVerdict.KEPT, clock.now(), clock.now())
+    clock.advance(300)
+    evaluate(slos)
+    assert closed_for(engine, clock, slos) is None
+    with engine.connect() as connection:
+        newest = connection.execute(sa.text("select max(evaluated_at) from slo_history where slo = 'quick'")).scalar()
+        ahead_of_now = connection.execute(
+            sa.text("select count(*) from gate_history where ended_at < began_at")
+        ).scalar()
+    assert (newest, ahead_of_now) == (clock.now(), 0)
 
 
 def test_a_lead_that_was_captured_in_the_future_breaks_nothing(

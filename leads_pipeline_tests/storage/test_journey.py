@@ -110,24 +110,36 @@ def test_an_outcome_is_told_to_its_lead_and_one_of_a_contact_to_each_of_its_lead
     }  # fmt: skip
 
 
-def test_a_gate_that_is_closed_for_a_waiting_contact_is_told(connection: sa.Connection, flow: Flow) -> None:
-    waiting, delivered = flow.golden(waiting_since=NOW), flow.delivered()
-    far = NOW + timedelta(days=36_500)
-    for tenant, gate in (("acme", "duplicates"), ("globex", "others")):
-        insert(
-            connection,
-            "quality_gates",
-            now=NOW,
-            tenant=tenant,
-            lane="",
-            gate=gate,
-            closed=True,
-            reason="two",
-            until=far,
-        )
-    [event] = of_table(connection, waiting, "quality_gates")
-    assert (event.event, event.details["gate"]) == ("a gate is closed for it", "duplicates")
-    assert of_table(connection, delivered, "quality_gates") == []
+def test_the_gates_that_were_closed_while_a_lead_waited_are_told_from_when_to_when(
+    connection: sa.Connection, flow: Flow
+) -> None:
+    waiting = flow.golden(waiting_since=NOW)
+    delivered = flow.delivered(delivered_at=NOW + timedelta(minutes=30))
+    minute, far = timedelta(minutes=1), NOW + timedelta(days=36_500)
+
+    def closed(gate: str, begins: int, ends: int | None, **values: Any) -> None:
+        given = {"tenant": "acme", "lane": "", "state": "closed", "reason": "two", "until": far, **values}
+        ended = {} if ends is None else {"ended_at": NOW + ends * minute}
+        insert(connection, "gate_history", now=NOW, gate=gate, began_at=NOW + begins * minute, **given, **ended)
+
+    closed("before", -20, -10)
+    closed("early", -5, 10)
+    closed("late", 40, 50)
+    closed("others", 0, None, tenant="globex")
+    closed("lapsed", 12, None, until=NOW + 15 * minute)
+    closed("ruled", 20, 25, ruled_by="ann", reason="bad import")
+    closed("still", 60, None)
+
+    found = of_table(connection, delivered, "gate_history")
+    assert [(event.details["gate"], event.at - NOW, event.event) for event in found] == [
+        ("early", 0 * minute, "a gate was closed for it"),
+        ("lapsed", 12 * minute, "a gate was closed for it"),
+        ("ruled", 20 * minute, "an operator ruled on a gate: closed"),
+    ]
+    assert "12:10" in found[0].details["until"]
+    told_waiting = {event.details["gate"]: event.event for event in of_table(connection, waiting, "gate_history")}
+    assert told_waiting.keys() == {"early", "lapsed", "ruled", "late", "still"}
+    assert told_waiting["still"] == "a gate is closed for it"
 
 
 def order(connection: sa.Connection, **values: Any) -> None:
@@ -221,4 +233,4 @@ def test_every_chapter_goes_by_an_index(connection: sa.Connection, flow: Flow) -
         if "Seq Scan" in plan:
             unindexed[table] = plan
     # Switches, rules in force and gates are few, whatever there is of leads.
-    assert unindexed.keys() <= {"verification_switches", "policy_actions", "quality_gates"}
+    assert unindexed.keys() <= {"verification_switches", "policy_actions", "gate_history"}

@@ -96,11 +96,11 @@ def test_a_rate_is_of_the_leads_that_came_since_then_each_counted_once(
     told(engine, OutcomeKind.OPPORTUNITY, contact_id=people[2][0])
     told(engine, OutcomeKind.WON, contact_id=people[2][0])
     told(engine, OutcomeKind.LOST, lead_id=people[3][1])
-    assert bounce_rates(connection, NOW - DAY) == [OutcomeRate("acme", 4, 1)]
-    assert bounce_rates(connection, NOW - DAY)[0].value == 0.25
-    assert opportunity_rates(connection, NOW - DAY) == [OutcomeRate("acme", 4, 2)]
-    assert bounce_rates(connection, NOW - 5 * DAY) == [OutcomeRate("acme", 5, 2)]
-    assert bounce_rates(connection, NOW + DAY) == []
+    assert bounce_rates(connection, NOW - DAY, now=NOW) == [OutcomeRate("acme", 4, 1)]
+    assert bounce_rates(connection, NOW - DAY, now=NOW)[0].value == 0.25
+    assert opportunity_rates(connection, NOW - DAY, now=NOW) == [OutcomeRate("acme", 4, 2)]
+    assert bounce_rates(connection, NOW - 5 * DAY, now=NOW) == [OutcomeRate("acme", 5, 2)]
+    assert bounce_rates(connection, NOW + DAY, now=NOW) == []
 
 
 def test_what_is_told_of_a_contact_that_was_merged_away_is_told_of_its_survivor(

@@ -103,6 +103,7 @@ NOT_PERSONAL = {
     "slo_verdicts": "slo tenant lane verdict severity burn_rates",
     "slo_history": "slo tenant lane verdict",
     "quality_gates": "tenant lane gate reason ruling ruled_by ruled_for",
+    "gate_history": "gate tenant lane state ruled_by reason",
     "measure_history": "measure series",
     "policy_states": "policy target state",
     "policy_actions": ("policy target action tenant lane destination parameters cause runner_id ended_for ended_by"),

@@ -6,8 +6,8 @@
     indexes=[{'columns': ['day']}, {'columns': ['slo', 'tenant', 'lane', 'day']}]
 ) }}
 
-{#- Evaluations come by the clock: none is added to a day that is over. After two days only one of each hour is left, so
-    older days are not made anew: what was seen of them while all were there stands. -#}
+{#- Evaluations come by the clock: none is added to a day that is over. After two days only the changes, the worst and the
+    last of each hour are left, so older days are not made anew: what was counted while all were there stands. -#}
 {%- set days = days_to_build(lookback=1) -%}
 
 with evaluations as (

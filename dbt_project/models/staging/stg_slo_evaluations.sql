@@ -10,3 +10,4 @@ select
     budget_left,
     burn_rate
 from {{ source('leads', 'slo_history') }}
+where evaluated_at <= now()  -- what a clock wrote that ran ahead is no evaluation

@@ -78,6 +78,7 @@ from leads_pipeline.storage.schema.verification import (
 from leads_pipeline.storage.schema.watching import (
     alert_notices,
     alerts,
+    gate_history,
     latency_histograms,
     latency_measurements,
     measure_history,
@@ -110,6 +111,7 @@ __all__ = [
     "deduped_leads",
     "destination_doors",
     "destination_schemas",
+    "gate_history",
     "golden_contacts",
     "identity_link_leads",
     "identity_links",

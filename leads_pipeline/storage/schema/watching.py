@@ -90,6 +90,29 @@ quality_gates = table(
     when_column("ruled_until", nullable=True),
 )
 
+# When a verdict or an operator closed or opened a gate, and until when: for journeys. The row above is what holds now.
+gate_history = table(
+    "gate_history",
+    sa.Column("history_id", sa.BigInteger, sa.Identity(), primary_key=True),
+    text_column("gate"),
+    text_column("tenant"),  # empty: all
+    text_column("lane"),
+    text_column("state"),  # closed, open
+    text_column("ruled_by", nullable=True),  # null: by a verdict
+    text_column("reason", nullable=True),
+    when_column("began_at"),
+    when_column("until"),  # it ended then at the latest
+    when_column("ended_at", nullable=True),
+    sa.Index(
+        "uq_gate_history_closed",
+        "gate",
+        "tenant",
+        "lane",
+        unique=True,
+        postgresql_where=sa.text("ruled_by is null and ended_at is null"),
+    ),
+)
+
 # Where each rule stands at each of its targets.
 policy_states = table(
     "policy_states",

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from leads_pipeline.config.objectives import ObjectiveSettings, span_in_words
+from leads_pipeline.config.objectives import SHARES, ObjectiveSettings, span_in_words
 from leads_pipeline.domain.alert_message import span
 from leads_pipeline.domain.alerting import Health, Observation, Trouble
 from leads_pipeline.domain.burn_rate import SloVerdict, budget_in_words
@@ -68,7 +68,7 @@ def _waiting_since(watch: Watch) -> dict[Key, datetime]:
 
 
 def _is_stale(evaluated_at: datetime, watch: Watch) -> bool:
-    return watch.now - evaluated_at > timedelta(minutes=watch.settings.alerts.stale_minutes)
+    return abs(watch.now - evaluated_at) > timedelta(minutes=watch.settings.alerts.stale_minutes)
 
 
 def _trouble(item: Standing, promise: ObjectiveSettings, *, now: datetime) -> Trouble | None:
@@ -90,7 +90,7 @@ def _trouble(item: Standing, promise: ObjectiveSettings, *, now: datetime) -> Tr
 
 def _facts(item: Standing, promise: ObjectiveSettings, *, now: datetime) -> list[tuple[str, str]]:
     facts = []
-    is_share = promise.measure in ("latency", "rejections")
+    is_share = promise.measure in SHARES
     if item.value is not None:
         facts.append(("now", f"{100 * item.value:.4g} %" if is_share else f"{item.value:,.6g}"))
     if item.good or item.bad:

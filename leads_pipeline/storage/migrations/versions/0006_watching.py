@@ -115,6 +115,27 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("tenant", "lane", "gate", name="pk_quality_gates"),
     )
     op.create_table(
+        "gate_history",
+        sa.Column("history_id", sa.BigInteger(), sa.Identity(always=False), nullable=False),
+        sa.Column("gate", sa.Text(), nullable=False),
+        sa.Column("tenant", sa.Text(), nullable=False),
+        sa.Column("lane", sa.Text(), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("ruled_by", sa.Text(), nullable=True),
+        sa.Column("reason", sa.Text(), nullable=True),
+        sa.Column("began_at", TIME, nullable=False),
+        sa.Column("until", TIME, nullable=False),
+        sa.Column("ended_at", TIME, nullable=True),
+        sa.PrimaryKeyConstraint("history_id", name="pk_gate_history"),
+    )
+    op.create_index(
+        "uq_gate_history_closed",
+        "gate_history",
+        ["gate", "tenant", "lane"],
+        unique=True,
+        postgresql_where=sa.text("ruled_by is null and ended_at is null"),
+    )
+    op.create_table(
         "policy_states",
         sa.Column("policy", sa.Text(), nullable=False),
         sa.Column("target", sa.Text(), nullable=False),
