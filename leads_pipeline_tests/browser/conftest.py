@@ -26,7 +26,7 @@ tenants:
     country: US
     sources:
       website: {{lane: real_time, cors_origins: ["{origin}"]}}
-      slow: {{cors_origins: ["{origin}"], rate: {{requests: 1, seconds: 2, burst: 0}}}}
+      slow: {{cors_origins: ["{origin}"], rate: {{requests: 1, seconds: 6, burst: 0}}}}
       checked: {{kind: form, cors_origins: ["{origin}"], verify_in_request: {{lookups: []}}}}
       contact: {{kind: form, cors_origins: ["{origin}"], redirects: ["{origin}/thanks"]}}
     destinations: [hubspot]
@@ -95,7 +95,7 @@ def serving_site() -> Iterator[Site]:
             pass
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
         try:
             yield Site(f"http://127.0.0.1:{server.server_address[1]}", pages)

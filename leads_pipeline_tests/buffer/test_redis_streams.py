@@ -25,6 +25,7 @@ from leads_pipeline.storage import redis_moves
 from leads_pipeline_tests.buffer.contract import BufferContract, Parts, ThroughTheDoor, chunk_of, moved, new_lead
 from leads_pipeline_tests.buffer.redis_server import RedisServer
 from leads_pipeline_tests.conftest import NOW
+from leads_pipeline_tests.storage.sessions import sessions_end
 
 KEY_SECONDS = 30 * 86_400
 
@@ -148,7 +149,9 @@ def test_a_worker_killed_before_or_after_its_commit_loses_and_doubles_nothing(
 ) -> None:
     """``note_unacknowledged`` is the last thing before the commit, ``let_go`` the first thing after it."""
     buffer.append([new_lead({"n": n}, consent=[{"granted": True}]) for n in range(50)], now=NOW)
-    worker = subprocess.run([sys.executable, "-c", _WORKER, database_url, redis_url, point], timeout=60, check=False)
+    command = [sys.executable, "-c", _WORKER, database_url, redis_url, point]
+    with sessions_end(engine):
+        worker = subprocess.run(command, timeout=120, check=False)
     assert worker.returncode == -signal.SIGKILL
     stored = 0 if point == "note_unacknowledged" else 50
     assert (len(rows(engine, "raw_leads")), left(buffer)) == (stored, 50)

@@ -60,6 +60,7 @@ CHANGES = 3
 OFTEN = 2000
 CHANGE_EVERY = 4
 WORKERS = 2
+LIFE = "a life"  # what its sessions are called
 
 
 def dies_at(point: str, batch: int) -> None:
@@ -80,7 +81,7 @@ def dies_at(point: str, batch: int) -> None:
 
 def live(database_url: str, settings: Settings, *, at: datetime, name: str, doom: tuple[str, int] | None) -> None:
     """One life; it may end in the middle."""
-    engine, clock = engine_for(database_url), FrozenClock(at)
+    engine, clock = engine_for(database_url, application_name=LIFE), FrozenClock(at)
     if doom is not None:
         changes_come(engine, Random(name), at=at)
         dies_at(*doom)
@@ -110,6 +111,14 @@ def connected(database_url: str) -> Iterator[sa.Connection]:
             yield connection
     finally:
         engine.dispose()
+
+
+def until_noticed(database_url: str) -> None:
+    """Wait until PostgreSQL knows that the lives are over: it gives their locks back a moment later."""
+    with connected(database_url) as connection:
+        statement = sa.text("select count(*) from pg_stat_activity where application_name = :life")
+        while connection.execute(statement, {"life": LIFE}).scalar_one():
+            connection.execute(sa.text("select pg_stat_clear_snapshot()"))
 
 
 def held_by(connection: sa.Connection, name: str) -> list[str]:
@@ -182,6 +191,7 @@ def main(database_url: str, base_url: str, seed: str) -> None:
             for name, doom in zip(names, dooms, strict=True)
         }
         endings = {child: os.waitpid(child, 0)[1] for child in children}
+        until_noticed(database_url)
         with connected(database_url) as connection:
             check_claims(connection, life=life, at=at)
             for child, status in endings.items():

@@ -37,6 +37,7 @@ from leads_pipeline_tests.crm.played_folder import PlayedFolder, lines
 from leads_pipeline_tests.crm.played_receiver import SECRET, receiving
 from leads_pipeline_tests.crm.played_table import PlayedTable
 from leads_pipeline_tests.crm.test_webhook_contract import PlayedWebhook
+from leads_pipeline_tests.storage.sessions import sessions_end
 
 KINDS = ("webhook", "webhook lists", "sql", "file ndjson", "file csv")
 
@@ -191,11 +192,9 @@ def test_what_a_killed_worker_held_is_sent_again_and_takes_effect_once(
     contacts = add_contacts(engine, 30, destination="out")
     text = place.yaml.replace("in_flight: 2", "in_flight: 1")
     (tmp_path / "leads.yaml").write_text(text + "".join(f"    {name}: {value}\n" for name, value in more.items()))
-    killed = subprocess.run(
-        [sys.executable, "-m", "leads_pipeline_tests.crm.generic_process", database_url, tmp_path / "leads.yaml", when],
-        timeout=60,
-        check=False,
-    )
+    command = [sys.executable, "-m", "leads_pipeline_tests.crm.generic_process"]
+    with sessions_end(engine):
+        killed = subprocess.run([*command, database_url, tmp_path / "leads.yaml", when], timeout=120, check=False)
     assert killed.returncode == -signal.SIGKILL
     clock, settings = FrozenClock(NOW), place.settings(**more)
     assert sync(engine, settings, clock).delivered == 30 - done - batch

@@ -22,6 +22,7 @@ from leads_pipeline.storage.measure_history import Taken
 from leads_pipeline.storage.orders import OrdersWatch, orders_in_force
 from leads_pipeline.storage.policies import Pause, find_actions, pause_rule
 from leads_pipeline_tests.conftest import LEADS_YAML, NOW
+from leads_pipeline_tests.storage.sessions import sessions_end
 
 RULE = """
 policies:
@@ -271,13 +272,14 @@ def test_a_crash_between_decision_and_order_leaves_neither(policies: Engine, mon
 def test_an_engine_that_is_killed_in_the_middle_leaves_neither(policies: Engine, database_url: str, tmp_path: Path):
     policies.look(depth(500), times=2)
     (tmp_path / "leads.yaml").write_text(LEADS_YAML + RULE, encoding="utf-8")
-    killed = subprocess.run(
-        [sys.executable, "-c", DIES, database_url, str(tmp_path / "leads.yaml")],
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        check=False,
-        timeout=120,
-    )
+    with sessions_end(policies.engine):
+        killed = subprocess.run(
+            [sys.executable, "-c", DIES, database_url, str(tmp_path / "leads.yaml")],
+            cwd=Path(__file__).parents[2],
+            capture_output=True,
+            check=False,
+            timeout=120,
+        )
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
     assert policies.history() == []
     assert not policies.orders.in_force

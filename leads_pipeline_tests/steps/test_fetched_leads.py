@@ -33,6 +33,7 @@ from leads_pipeline.storage.lead_fetches import LEASE
 from leads_pipeline_tests.conftest import LEADS_YAML, NOW
 from leads_pipeline_tests.sources.vendors import TOKEN, Vendor, running_vendor
 from leads_pipeline_tests.steps.rows import chunk, rows_of
+from leads_pipeline_tests.storage.sessions import sessions_end
 
 SOURCES = """
       ads:
@@ -628,9 +629,9 @@ def test_a_worker_that_dies_with_the_answer_in_hand_has_only_asked(
     sources = SOURCES.rstrip().replace("URL", vendor.base_url) + "\n    destinations: [hubspot]"
     file.write_text(LEADS_YAML.replace("    destinations: [hubspot]", sources, 1), encoding="utf-8")
 
-    died = subprocess.run(
-        [sys.executable, "-c", DYING, database_url, moment, str(file)], env={**os.environ}, timeout=60, check=False
-    )
+    command = [sys.executable, "-c", DYING, database_url, moment, str(file)]
+    with sessions_end(engine):
+        died = subprocess.run(command, env={**os.environ}, timeout=120, check=False)
 
     assert died.returncode == -signal.SIGKILL
     assert len(vendor.asked) == 2

@@ -25,6 +25,7 @@ from leads_pipeline.steps import import_file as step
 from leads_pipeline.steps.import_file import ImportSummary, ImportWatcher, import_file
 from leads_pipeline.storage.embedded import EmbeddedServer
 from leads_pipeline_tests.conftest import LEADS_YAML, NOW
+from leads_pipeline_tests.storage.sessions import sessions_end
 
 SCRIPT = Path(__file__).parent / "import_and_die.py"
 ROWS = 450
@@ -77,13 +78,14 @@ def test_a_killed_import_is_resumed_with_every_row_once_and_the_counts_of_one_ru
     config = tmp_path / "leads.yaml"
     config.write_text(LEADS_YAML)
     path = write_people(tmp_path / "people.csv")
-    died = subprocess.run(
-        [sys.executable, str(SCRIPT), str(config), str(path), str(group), moment],
-        env={**os.environ, DATABASE_URL_VARIABLE: database_url},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    with sessions_end(imports.engine):
+        died = subprocess.run(
+            [sys.executable, str(SCRIPT), str(config), str(path), str(group), moment],
+            env={**os.environ, DATABASE_URL_VARIABLE: database_url},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
     assert died.returncode == -signal.SIGKILL, died.stderr
     settled = min(ROWS, 100 * (group if moment == "after" else group - 1))
     assert imports.one("select coalesce(sum(captured), 0) from capture_batches") == imports.one(
