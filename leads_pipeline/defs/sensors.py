@@ -6,7 +6,7 @@ next tick; after several runs in a row that came to nothing it asks less and les
 Keep out: what a run does (``defs.jobs``).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection
 from contextlib import closing
 from functools import partial
 
@@ -43,13 +43,12 @@ def leads_waiting(
     context: dg.SensorEvaluationContext, flow: dg.ResourceParam[FlowContext]
 ) -> dg.RunRequest | dg.SkipReason:
     """The database holds the truth. What Dagster knows only says whether asking again would help now."""
-    if (reason := reason_to_wait(context.instance, near_real_time.name, now=flow.clock.now())) is not None:
-        return dg.SkipReason(reason)
-    with shielded("leads_waiting asks what is due"), closing(RedisWatch(flow.settings)) as redis:
-        due = next((stages for stages in _looks(flow, partial(_leads_due, flow, redis)) if stages), ())
-    if not due:
-        return dg.SkipReason("nothing urgent is due")
-    return dg.RunRequest(tags=asked_for(due, setbacks(context.instance, near_real_time.name)))
+
+    def look() -> tuple[Stage, ...]:
+        with closing(RedisWatch(flow.settings)) as redis:
+            return _first_due(flow, partial(_leads_due, flow, redis))
+
+    return _asked(context, flow, near_real_time.name, look, nothing="nothing urgent is due")
 
 
 @dg.sensor(
@@ -63,13 +62,11 @@ def deliveries_waiting(
     context: dg.SensorEvaluationContext, flow: dg.ResourceParam[FlowContext]
 ) -> dg.RunRequest | dg.SkipReason:
     """With urgent leads on their way it need not be due yet: the run has started when the first of them is."""
-    if (reason := reason_to_wait(context.instance, delivery.name, now=flow.clock.now())) is not None:
-        return dg.SkipReason(reason)
-    with shielded("deliveries_waiting asks what is due"):
-        due = next((stages for stages in _looks(flow, _DeliveriesDue(flow)) if stages), ())
-    if not due:
-        return dg.SkipReason("nothing is due that may be sent now")
-    return dg.RunRequest(tags=asked_for(due, setbacks(context.instance, delivery.name)))
+
+    def look() -> tuple[Stage, ...]:
+        return _first_due(flow, _DeliveriesDue(flow))
+
+    return _asked(context, flow, delivery.name, look, nothing="nothing is due that may be sent now")
 
 
 @dg.sensor(
@@ -83,22 +80,35 @@ def lookups_waiting(
     context: dg.SensorEvaluationContext, flow: dg.ResourceParam[FlowContext]
 ) -> dg.RunRequest | dg.SkipReason:
     """It need not be as quick as ``leads_waiting``: a lead waits for its look-ups longer than for a micro-batch."""
-    if (reason := reason_to_wait(context.instance, verification.name, now=flow.clock.now())) is not None:
+    nothing = "no look-up is due that anybody can be asked for"
+    return _asked(context, flow, verification.name, partial(lookups_due, flow), nothing=nothing)
+
+
+def _asked(
+    context: dg.SensorEvaluationContext,
+    flow: FlowContext,
+    job: str,
+    look: Callable[[], Collection[str]],
+    *,
+    nothing: str,
+) -> dg.RunRequest | dg.SkipReason:
+    """A run of a job for what ``look`` finds due; ``nothing``: what is said where that is nothing."""
+    if (reason := reason_to_wait(context.instance, job, now=flow.clock.now())) is not None:
         return dg.SkipReason(reason)
-    with shielded("lookups_waiting asks what is due"):
-        due = lookups_due(flow)
+    with shielded(f"the sensor of {job} asks what is due"):
+        due = look()
     if not due:
-        return dg.SkipReason("no look-up is due that anybody can be asked for")
-    return dg.RunRequest(tags=asked_for(due, setbacks(context.instance, verification.name)))
+        return dg.SkipReason(nothing)
+    return dg.RunRequest(tags=asked_for(due, setbacks(context.instance, job)))
 
 
-def _looks(flow: FlowContext, due: Callable[[], tuple[Stage, ...]]) -> Iterator[tuple[Stage, ...]]:
-    """What is due, again and again until the tick has waited long enough."""
+def _first_due(flow: FlowContext, due: Callable[[], tuple[Stage, ...]]) -> tuple[Stage, ...]:
+    """What is due, looked for again and again until something is or the tick has waited long enough."""
     deadline = flow.clock.monotonic() + WAIT_SECONDS
     while True:
-        yield due()
-        if flow.clock.monotonic() >= deadline:
-            return
+        found = due()
+        if found or flow.clock.monotonic() >= deadline:
+            return found
         flow.clock.sleep(POLL_SECONDS)
 
 
