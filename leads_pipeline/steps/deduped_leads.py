@@ -10,23 +10,22 @@ import gc
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from operator import attrgetter
 from uuid import UUID
 
 import sqlalchemy as sa
 
 from leads_pipeline.config import MatchingSettings, Settings
-from leads_pipeline.domain.candidates import find_pairs
 from leads_pipeline.domain.clustering import Edge, Limits, Strength, cluster
-from leads_pipeline.domain.corrected_leads import home_pairs, is_home_pair
 from leads_pipeline.domain.ids import ContactId, LeadId, uuid7
-from leads_pipeline.domain.match_keys import MatchFields, match_keys
-from leads_pipeline.domain.match_rules import compile_rules
+from leads_pipeline.domain.match_keys import MatchFields
 from leads_pipeline.domain.resolution import Assignment, Reason, Record, Resolution, repeats, resolve
 from leads_pipeline.domain.stage import Chunk, ChunkReport, Lane, Stage
-from leads_pipeline.matching.pairs import Frequencies, ScoredPair, Scorer, count_terms, terms_of, with_exchanged_names
-from leads_pipeline.storage import identity, identity_links, identity_writing, match_index
+from leads_pipeline.matching.arrivals import Arrivals, known_contact, sort_out
+from leads_pipeline.matching.pairs import Scorer, terms_of
+from leads_pipeline.matching.weighing import Weighed, Weighing
+from leads_pipeline.storage import identity, identity_links, identity_writing
 from leads_pipeline.storage.contact_consent import carry_on_leaving
 from leads_pipeline.storage.identity import ArrivingLead
 from leads_pipeline.storage.identity_links import PlacedLinks, StoredLink, placed
@@ -59,7 +58,7 @@ def dedupe_leads(
         settled = [lead for lead in leads if (lead.known_revision or 0) >= lead.revision]
         unsettled = [lead for lead in leads if (lead.known_revision or 0) < lead.revision]
         report = _Chunk(connection, chunk, settings.matching, scorer).resolve(unsettled)
-        known = {lead.lead_id: _contact(lead) for lead in settled}
+        known = {lead.lead_id: known_contact(lead) for lead in settled}
         contacts = {lead_id: report.survivors.get(contact, contact) for lead_id, contact in known.items()}
         _hand_over(connection, chunk, [*{**contacts, **report.contact_of}.items(), *report.left.items()], lanes)
         measure(connection, *took_at_dedupe(connection, chunk, passing, leads), now=chunk.now)
@@ -95,36 +94,6 @@ class _Resolved:
     left: Mapping[UUID, ContactId] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class _Arrivals:
-    """The leads to be compared. A chunk's ``confirmed`` leads look as they did and stay where they are.
-
-    ``leads`` come first among the records, in the order of their ids. ``contact_of`` names the contact of those that
-    bring it along; a corrected lead whose contact has others comes ``loose``: it names the contact that it may leave.
-    Leads in ``spoken_for`` are here only because the record that spoke for them went; they are not assigned anew.
-    """
-
-    leads: list[ArrivingLead]
-    confirmed: list[ArrivingLead] = field(default_factory=list)
-    contact_of: Mapping[UUID, ContactId] = field(default_factory=dict)
-    loose: Mapping[UUID, ContactId] = field(default_factory=dict)
-    spoken_for: frozenset[UUID] = frozenset()
-    forgotten: int = 0
-
-
-@dataclass(frozen=True)
-class _Weighed:
-    """The records that may be joined, arriving ones first, with what joins them or speaks against it as edges.
-
-    ``rules`` and ``evidence`` say why, by pair of places.
-    """
-
-    records: list[Record]
-    edges: list[Edge]
-    rules: Mapping[tuple[int, int], str]
-    evidence: Mapping[tuple[int, int], ScoredPair]
-
-
 class _Chunk:
     """One chunk on its way through identity resolution."""
 
@@ -133,7 +102,6 @@ class _Chunk:
         self._chunk = chunk
         self._settings = settings
         self._scorer = scorer
-        self._rules = compile_rules(settings.rules)
         self._limits = Limits(
             merge_weight=settings.merge_weight,
             veto_weight=settings.veto_weight,
@@ -144,9 +112,9 @@ class _Chunk:
     def resolve(self, unsettled: Sequence[ArrivingLead]) -> _Resolved:
         if not unsettled:
             return _Resolved({}, {}, {})
-        arrivals = self._sort_out(unsettled)
-        compared, pairs, capped_keys = self._find(arrivals)
-        weighed = self._weigh(compared, pairs, arrivals)
+        connection, tenant = self._connection, self._chunk.tenant
+        arrivals = sort_out(connection, tenant, unsettled, max_records=self._limits.max_records)
+        weighed = Weighing(connection, tenant, self._settings, self._scorer).weigh(arrivals)
         records = weighed.records
         linked = self._linked(records, weighed.edges, arrivals)
         clustering = cluster(
@@ -174,7 +142,7 @@ class _Chunk:
         staying = [
             Assigned(lead.lead_id, lead.revision, lead.sync_lane, survivors.get(contact, contact), UNCHANGED)
             for lead in arrivals.confirmed
-            for contact in (_contact(lead),)
+            for contact in (known_contact(lead),)
         ]
         self._write(arrivals, records, resolution, [*assigned, *staying])
         counts = {
@@ -184,8 +152,8 @@ class _Chunk:
             "moved": sum(item.moved_from is not None for item in assigned),
             "merged_contacts": len(resolution.merges),
             "reviews": len(resolution.reviews),
-            "candidates": len(pairs),
-            "capped_keys": capped_keys,
+            "candidates": weighed.candidates,
+            "capped_keys": weighed.capped_keys,
             "unmet_links": len(clustering.unmet),
         }
         return _Resolved(
@@ -198,158 +166,6 @@ class _Chunk:
     def _is_grey(self, edge: Edge) -> bool:
         settings = self._settings
         return edge.strength is Strength.MODEL and settings.review_weight <= edge.weight < settings.merge_weight
-
-    def _sort_out(self, unsettled: Sequence[ArrivingLead]) -> _Arrivals:
-        """Tell new leads from corrected ones, and take away what the corrected ones were known by."""
-        known = {lead.lead_id: lead for lead in unsettled if lead.known_contact_id is not None}
-        if not known:
-            return _Arrivals(list(unsettled))
-        before = identity.read_resolved_as(self._connection, known)
-        confirmed = {lead_id for lead_id, lead in known.items() if before.get(lead_id) == lead.fields}
-        changed = [lead for lead_id, lead in known.items() if lead_id not in confirmed]
-        # A verdict on the address is no other person: it may join somebody by it, and does not leave.
-        corrected = [
-            lead for lead in changed if _unverified(lead.fields) != _unverified(before.get(lead.lead_id, MatchFields()))
-        ]
-        loose = self._loose(corrected)
-        contacts = {lead.lead_id: _contact(lead) for lead in changed if lead.lead_id not in loose}
-        forgotten, spoken_for = 0, []
-        if changed:
-            forgotten = identity_writing.remove_appearances(self._connection, [lead.lead_id for lead in changed])
-            spoken_for = self._spoken_for(changed)
-            contacts |= {lead.lead_id: _contact(lead) for lead in spoken_for}
-        leads = [*(lead for lead in unsettled if lead.lead_id not in confirmed), *spoken_for]
-        return _Arrivals(
-            leads=sorted(leads, key=lambda lead: lead.lead_id.int),
-            confirmed=[known[lead_id] for lead_id in sorted(confirmed)],
-            contact_of=contacts,
-            loose=loose,
-            spoken_for=frozenset(lead.lead_id for lead in spoken_for),
-            forgotten=forgotten,
-        )
-
-    def _spoken_for(self, changed: Sequence[ArrivingLead]) -> list[ArrivingLead]:
-        """Of the leads for which a record that went spoke, one for each look that no other record has."""
-        contacts = {_contact(lead) for lead in changed}
-        records = identity.read_records_of(self._connection, contacts, limit=self._limits.max_records)
-        seen = {(record.contact_id, record.fields) for record in records}
-        gone = {lead.lead_id for lead in changed}
-        speaking: list[ArrivingLead] = []
-        for lead in identity.read_unrecorded(self._connection, self._chunk.tenant, contacts):
-            look = (_contact(lead), lead.fields)
-            if lead.lead_id not in gone and look not in seen:
-                seen.add(look)
-                speaking.append(lead)
-        return speaking
-
-    def _loose(self, corrected: Sequence[ArrivingLead]) -> dict[UUID, ContactId]:
-        """The corrected leads that may leave their contact: all, but one has to stay where no other lead does."""
-        if not corrected:
-            return {}
-        loose = {lead.lead_id: _contact(lead) for lead in corrected}
-        members = identity.read_members(self._connection, set(loose.values()), limit=len(loose) + 1)
-        for founder, lead_ids in members.values():
-            if all(lead_id in loose for lead_id in lead_ids):
-                del loose[founder if founder in lead_ids else lead_ids[0]]
-        return loose
-
-    def _find(self, arrivals: _Arrivals) -> tuple[list[Record], list[tuple[int, int]], int]:
-        """The arriving leads and every known record that shares a key with one of them, and the pairs that do."""
-        cap, tenant = self._settings.max_candidates_per_key, self._chunk.tenant
-        keys = [match_keys(lead.fields) for lead in arrivals.leads]
-        distinct = {key for own in keys for key in own}
-        found = match_index.find_candidates(self._connection, tenant, distinct, cap=cap)
-        candidates = find_pairs(keys, found, cap=cap, repeats=self._repeated(arrivals.leads))
-        known = identity.read_records(self._connection, tenant, {lead_id for _, lead_id in candidates.with_known})
-        place_of = {str(item.lead_id): place for place, item in enumerate(known, start=len(arrivals.leads))}
-        pairs = list(candidates.in_chunk)
-        pairs += [(place, place_of[lead]) for place, lead in candidates.with_known if lead in place_of]
-        if arrivals.loose:
-            # Whether a corrected lead stays is weighed, also if it shares no key with its contact any more.
-            own_records = identity.read_records_of(
-                self._connection, set(arrivals.loose.values()), limit=self._limits.max_records
-            )
-            known += [item for item in own_records if str(item.lead_id) not in place_of]
-        records = [
-            Record(lead.lead_id, lead.revision, lead.fields, arrivals.contact_of.get(lead.lead_id), True)
-            for lead in arrivals.leads
-        ]
-        records += [Record(item.lead_id, 0, item.fields, item.contact_id, False) for item in known]
-        if arrivals.loose:
-            pairs = [*{*pairs, *home_pairs(records, arrivals.loose)}]
-        return records, sorted(pairs), candidates.capped_keys
-
-    def _repeated(self, leads: Sequence[ArrivingLead]) -> dict[int, int]:
-        """The places of leads that look like one before them and are surely the same person's, and whose."""
-        first_of: dict[MatchFields, int] = {}
-        looks = ((place, lead.fields, first_of.setdefault(lead.fields, place)) for place, lead in enumerate(leads))
-        return {place: first for place, look, first in looks if place != first and self._rules.decide(look, look)}
-
-    def _weigh(self, records: Sequence[Record], pairs: Sequence[tuple[int, int]], arrivals: _Arrivals) -> _Weighed:
-        # Only an arriving record's values can agree with another's, so only theirs are looked up.
-        arriving = count_terms(record.fields for record in records if record.arriving)
-        terms = with_exchanged_names(arriving.occurrences)
-        known = match_index.read_frequencies(self._connection, self._chunk.tenant, terms) if pairs else {}
-        size = identity.read_size(self._connection, self._chunk.tenant)
-        frequencies = Frequencies(
-            size.contacts + arriving.contacts, {term: count + known.get(term, 0) for term, count in terms.items()}
-        )
-        scored = self._scorer.score(
-            [record.fields for record in records],
-            pairs,
-            frequencies=frequencies,
-            explain_from=self._settings.review_weight,
-        )
-        decided = {
-            (pair.left, pair.right): rule
-            for pair in scored
-            if (rule := self._rules.decide(records[pair.left].fields, records[pair.right].fields))
-        }
-        return self._worth_grouping(records, scored, decided, arrivals)
-
-    def _worth_grouping(
-        self,
-        records: Sequence[Record],
-        scored: Sequence[ScoredPair],
-        decided: Mapping[tuple[int, int], str],
-        arrivals: _Arrivals,
-    ) -> _Weighed:
-        """Leave out whom nothing joins to anybody: most of those that were compared, and nobody's vote."""
-        review, merge, veto = self._settings.review_weight, self._settings.merge_weight, self._settings.veto_weight
-        reached = {
-            contact
-            for pair in scored
-            if pair.match_weight >= review or (pair.left, pair.right) in decided
-            for place in (pair.left, pair.right)
-            if (contact := records[place].contact_id) is not None
-        }
-        kept: list[Record] = []
-        place_of: dict[int, int] = {}
-        for place, record in enumerate(records):
-            if record.arriving or record.contact_id in reached:
-                place_of[place] = len(kept)
-                kept.append(record)
-        edges: list[Edge] = []
-        rules: dict[tuple[int, int], str] = {}
-        evidence: dict[tuple[int, int], ScoredPair] = {}
-        for pair in scored:
-            rule = decided.get((pair.left, pair.right))
-            weight, strength = pair.match_weight, Strength.MODEL
-            if rule is None and veto <= weight < review:
-                continue  # it neither joins nor votes
-            one, other = place_of.get(pair.left), place_of.get(pair.right)
-            if one is None or other is None:
-                continue
-            if rule is not None:
-                rules[one, other] = rule
-                strength = Strength.IDENTITY if self._rules.outranks_votes(rule) else Strength.RULE
-            if arrivals.loose and weight >= review and is_home_pair(kept[one], kept[other], arrivals.loose):
-                # A corrected lead stays where it is on what would only make a person look elsewhere.
-                weight += merge - review
-            if pair.evidence:
-                evidence[one, other] = pair
-            edges.append(Edge(one, other, weight, strength))
-        return _Weighed(kept, edges, rules, evidence)
 
     def _joinable(self, records: Sequence[Record], edges: Sequence[Edge], *, least: float) -> set[ContactId]:
         """The contacts that an edge of this weight, or a rule, reaches."""
@@ -365,7 +181,7 @@ class _Chunk:
         contacts = self._joinable(records, edges, least=self._settings.merge_weight)
         return identity.count_records(self._connection, contacts) if contacts else {}
 
-    def _linked(self, records: list[Record], edges: Sequence[Edge], arrivals: _Arrivals) -> PlacedLinks:
+    def _linked(self, records: list[Record], edges: Sequence[Edge], arrivals: Arrivals) -> PlacedLinks:
         """The links that have a say in this chunk. What a must-link asks for joins ``records``, compared or not."""
         connection, tenant = self._connection, self._chunk.tenant
         if not identity_links.any_links(connection, tenant):
@@ -390,7 +206,7 @@ class _Chunk:
                             wanted.add(contact)
         return placed(found.values(), records, arrivals.loose)
 
-    def _reason(self, edge: Edge, weighed: _Weighed, linked: PlacedLinks) -> Reason:
+    def _reason(self, edge: Edge, weighed: Weighed, linked: PlacedLinks) -> Reason:
         if edge.strength is Strength.LINK:
             return Reason(linked.actor_of(edge), None, {})
         pair = weighed.evidence.get((edge.left, edge.right))
@@ -401,7 +217,7 @@ class _Chunk:
         return Reason(actor, round(weight, 3), pair.evidence if pair else {}, cut_offs)
 
     def _write(
-        self, arrivals: _Arrivals, records: Sequence[Record], resolution: Resolution, assigned: Sequence[Assigned]
+        self, arrivals: Arrivals, records: Sequence[Record], resolution: Resolution, assigned: Sequence[Assigned]
     ) -> None:
         appearances, terms = _new_appearances(arrivals.leads, records, resolution)
         connection, chunk = self._connection, self._chunk
@@ -439,10 +255,6 @@ def _assigned(lead: ArrivingLead, item: Assignment, survivors: Mapping[ContactId
     )  # fmt: skip
 
 
-def _unverified(fields: MatchFields) -> MatchFields:
-    return replace(fields, email_verified=False)
-
-
 def _new_appearances(
     leads: Sequence[ArrivingLead], records: Sequence[Record], resolution: Resolution
 ) -> tuple[list[Appearance], Counter[tuple[str, str]]]:
@@ -473,11 +285,6 @@ def _new_appearances(
         known.update((item.contact_id, *term) for term in new)
         terms.update(new)
     return appearances, terms
-
-
-def _contact(lead: ArrivingLead) -> ContactId:
-    assert lead.known_contact_id is not None
-    return lead.known_contact_id
 
 
 def _hand_over(
