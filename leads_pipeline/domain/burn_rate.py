@@ -149,7 +149,9 @@ def burn_rate(events: Events, *, share: float) -> float:
     """
     if events.bad == 0:
         return 0.0
-    return events.bad_share / (1.0 - share) if share < 1.0 else float("inf")
+    if share >= 1.0:
+        return float("inf")
+    return round(events.bad_share / (1.0 - share), 9)  # 1 - 0.995 is a little more than 0.005: twice the rate is twice
 
 
 def budget_left(events: Events, *, share: float) -> float | None:

@@ -15,7 +15,7 @@ from leads_pipeline.domain.latency import Station
 
 @dataclass(frozen=True, slots=True)
 class Attempts:
-    """Attempts at a tenant's records that a destination has answered; ``failed`` without those that it put off."""
+    """A tenant's records that a destination has judged, and those of them that it did not take."""
 
     tenant: str
     destination: str
@@ -63,13 +63,14 @@ class Resolved:
     refused: int
 
 
-# A record that was put off because the CRM asked for a pause was not refused. The request's id tells when it was made.
+# What a destination says of itself (no room, not able, no access) says nothing of a record: the limiter and the breaker act
+# on that, and a rule that paused it for an outage would hold it up when it is back. The request's id tells when it was made.
 _ATTEMPTS = sa.text(
     """
     select tenant, destination, count(*) as settled,
-        count(*) filter (where verdict not in ('delivered', 'throttled')) as failed
+        count(*) filter (where verdict <> 'delivered') as failed
     from sync_attempts
-    where batch_id >= :first and verdict is not null and verdict <> 'throttled'
+    where batch_id >= :first and verdict is not null and verdict not in ('throttled', 'transient', 'auth')
     group by tenant, destination order by tenant, destination
     """
 )

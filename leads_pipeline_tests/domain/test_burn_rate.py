@@ -62,6 +62,11 @@ def test_a_budget_lasts_as_long_as_the_workbook_says(burn: float, error_rate: fl
     assert MONTH / found == pytest.approx(timedelta(days=exhausted), rel=1e-6)
 
 
+@pytest.mark.parametrize(("share", "bad"), [(0.9, 200), (0.95, 100), (0.99, 20), (0.995, 10), (0.999, 2)])
+def test_a_budget_that_is_spent_twice_too_fast_burns_at_two_and_not_a_hair_less(share: float, bad: int):
+    assert burn_rate(Events(1000 - bad, bad), share=share) == 2
+
+
 def test_a_complete_outage_spends_a_month_of_three_nines_in_43_minutes():
     assert MONTH / burn_rate(Events(0, 1_000), share=0.999) == pytest.approx(timedelta(minutes=43.2), rel=1e-6)
 

@@ -227,7 +227,11 @@ HAPPENED: dict[str, tuple[Any, dict[tuple[str, ...], float]]] = {
     ),
     "rejection_rate": (lambda e: judged(e, rejected=5, of=20), {("acme", "website"): 0.25}),
     "delivery_failure_rate": (
-        lambda e: [attempted(e, "delivered", 15), attempted(e, "invalid", 5), attempted(e, "throttled", 90)],
+        lambda e: [
+            attempted(e, "delivered", 15),
+            attempted(e, "invalid", 5),
+            [attempted(e, verdict, 90) for verdict in ("throttled", "transient", "auth")],
+        ],
         {("acme", "hubspot"): 0.25},
     ),
     "throttled_rate": (
