@@ -63,8 +63,9 @@ class Resolved:
     refused: int
 
 
-# What a destination says of itself (no room, not able, no access) says nothing of a record: the limiter and the breaker act
-# on that, and a rule that paused it for an outage would hold it up when it is back. The request's id tells when it was made.
+# What a destination says of itself (no room, not able, no access) says nothing of a record: the limiter and the breaker
+# act on that, and a rule that paused it for an outage would hold it up when it is back. The request's id tells when it
+# was made.
 _ATTEMPTS = sa.text(
     """
     select tenant, destination, count(*) as settled,

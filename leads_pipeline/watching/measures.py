@@ -104,8 +104,8 @@ MEASURES: dict[str, MeasureKind] = {
         "share", ("tenant", "source"), readings.validation, _HOUR,
     ),
     "delivery_failure_rate": MeasureKind(
-        f"Of the records that a destination judged, those that it did not take; what it did not look at, because it was "
-        f"down, at its limit or refused our credentials, does not count. {_ENOUGH} records.",
+        f"Of the records that a destination judged, those that it did not take; what it did not look at, because it "
+        f"was down, at its limit or refused our credentials, does not count. {_ENOUGH} records.",
         "share", ("tenant", "destination"), readings.attempts, _15_MINUTES,
     ),
     "throttled_rate": MeasureKind(
