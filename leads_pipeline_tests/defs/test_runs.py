@@ -291,7 +291,7 @@ def test_the_job_for_people_takes_every_lane_and_all_its_checks_pass(run, seedin
         batch.buffered()
     result = run("all_lanes")
     assert result.success
-    assert len(verdicts(result)) == 38
+    assert len(verdicts(result)) == 39
     assert [name for name, passed in verdicts(result).items() if not passed] == []
     assert count("buffer") == 0
 

@@ -232,5 +232,5 @@ def test_every_chapter_goes_by_an_index(connection: sa.Connection, flow: Flow) -
         plan = json.dumps([row[0] for row in connection.execute(sa.text(f"explain {statement}"), given)])
         if "Seq Scan" in plan:
             unindexed[table] = plan
-    # Switches, rules in force and gates are few, whatever there is of leads.
-    assert unindexed.keys() <= {"verification_switches", "policy_actions", "gate_history"}
+    # Switches, rules in force, gates and replays are few, whatever there is of leads.
+    assert unindexed.keys() <= {"verification_switches", "policy_actions", "gate_history", "replays"}
