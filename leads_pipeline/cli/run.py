@@ -52,8 +52,8 @@ def run(config_file: str | None, job_name: str, marts: bool, limit_seconds: floa
         refused = f" ({waiting.refused})" if waiting.refused else ""
         fetched = f"; {waiting.to_fetch:,} until their vendor is asked again who they are" if waiting.to_fetch else ""
         click.echo(f"run {done.run_id[:8]}: {stages}; {checks}; {waiting.count:,} still wait{refused}{fetched}")
-        for check in done.failed_checks:
-            click.secho(f"  check failed: {check}", fg="yellow")
+        for check, why in done.failed_checks.items():
+            click.secho(f"  check failed: {check}{f' ({why})' if why else ''}", fg="yellow")
 
     with dg.DagsterInstance.get() as instance:
         runs = run_until_idle(
@@ -73,5 +73,7 @@ def run(config_file: str | None, job_name: str, marts: bool, limit_seconds: floa
             defs = analytics.build_defs(analytics.prepare(settings.state_path))
             runs.append(run_once(defs.resolve_job_def("marts"), instance))
     if json_path:
-        found = [{"run_id": done.run_id, "seconds": done.seconds, "failed_checks": done.failed_checks} for done in runs]
+        found = [
+            {"run_id": done.run_id, "seconds": done.seconds, "failed_checks": list(done.failed_checks)} for done in runs
+        ]
         json_path.write_text(json.dumps(found, indent=2), encoding="utf-8")

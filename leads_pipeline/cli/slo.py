@@ -12,6 +12,7 @@ from leads_pipeline.cli.slo_gate import gate
 from leads_pipeline.cli.status import plain_table, span
 from leads_pipeline.clock import SystemClock
 from leads_pipeline.config import ObjectiveSettings, Settings, load_settings
+from leads_pipeline.domain.burn_rate import budget_in_words
 from leads_pipeline.errors import NotFound
 
 _BREACHED = ("burning", "broken")
@@ -136,7 +137,7 @@ def _print_list(found: Mapping[str, Any], settings: Settings) -> None:
             escape(row["tenant"] or "all"),
             f"[{style}]{verdict}[/{style}]{stale}",
             _value(row, promise),
-            _percent(row.get("budget_left")) if promise.has_budget else "none",
+            _budget(row.get("budget_left")) if promise.has_budget else "none",
             f"{row['burn_rate']:.1f}×" if row.get("burn_rate") is not None else "",
             since,
             row["gate"] or "",
@@ -183,7 +184,8 @@ def _print_one(
             click.echo("  nothing to judge")
             continue
         click.echo(f"  good {row['good']:,}, bad {row['bad']:,}, value {_value(row, promise) or 'none'}", nl=False)
-        click.echo(f", budget left {_percent(row['budget_left'])}" if promise.has_budget else ", no budget")
+        left = "" if row["budget_left"] is None else f", budget {budget_in_words(row['budget_left'])}"
+        click.echo(left if promise.has_budget else ", no budget")
         for window in row["windows"]:
             mark = "burns" if window["burning"] else "too few events to tell" if not window["telling"] else "holds"
             click.echo(
@@ -208,8 +210,15 @@ def _value(row: Mapping[str, Any], promise: ObjectiveSettings) -> str:
     return _percent(value, places=2) if promise.has_budget else f"{value:g}"
 
 
-def _percent(value: float | None, places: int = 0) -> str:
-    return "" if value is None else f"{100 * value:.{places}f} %"
+def _percent(value: float, places: int = 0) -> str:
+    return f"{100 * value:.{places}f} %"
+
+
+def _budget(left: float | None) -> str:
+    """Short, for a column; how much too fast it burns stands beside it."""
+    if left is None:
+        return ""
+    return _percent(left) if left > 0 else "spent"
 
 
 slo.add_command(gate)

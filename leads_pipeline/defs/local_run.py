@@ -60,12 +60,12 @@ class RunFailed(LeadsError):
 
 @dataclass(frozen=True, slots=True)
 class LocalRun:
-    """One run: how long each of its steps took, how many checks passed, and the names of those that did not."""
+    """One run: how long each of its steps took, how many checks passed, and what those say that did not, by name."""
 
     run_id: str
     seconds: dict[str, float]
     passed_checks: int
-    failed_checks: tuple[str, ...]
+    failed_checks: dict[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +128,7 @@ def run_once(job: dg.JobDefinition, instance: dg.DagsterInstance) -> LocalRun:
     failed_steps: list[str] = []
     reasons: list[str] = []
     passed_checks = 0
-    failed_checks: list[str] = []
+    failed_checks: dict[str, str] = {}
     for event in result.all_events:
         if event.is_step_success and event.step_key:
             seconds[event.step_key] = seconds.get(event.step_key, 0.0) + event.step_success_data.duration_ms / 1000
@@ -140,13 +140,14 @@ def run_once(job: dg.JobDefinition, instance: dg.DagsterInstance) -> LocalRun:
             evaluation = event.asset_check_evaluation_data
             passed_checks += evaluation.passed
             if not evaluation.passed:
-                failed_checks.append(f"{evaluation.asset_key.to_user_string()}: {evaluation.check_name}")
+                name = f"{evaluation.asset_key.to_user_string()}: {evaluation.check_name}"
+                failed_checks[name] = evaluation.description or ""
     if not result.success:
         raise RunFailed(
             f"run {result.run_id} failed in {': '.join([', '.join(failed_steps) or 'its start', *reasons])}. "
             "Nothing was lost, what it held is pending again. Its events stand under Runs in the UI (`leads dev`)"
         )
-    return LocalRun(result.run_id, seconds, passed_checks, tuple(failed_checks))
+    return LocalRun(result.run_id, seconds, passed_checks, failed_checks)
 
 
 def run_until_idle(

@@ -23,6 +23,7 @@ from leads_pipeline.domain.burn_rate import (
     Judgement,
     Objective,
     SloVerdict,
+    budget_in_words,
     judge,
     without_budget,
 )
@@ -413,5 +414,5 @@ def in_words(standing: Standing, promise: ObjectiveSettings) -> str:
         case _ if not promise.has_budget:
             return f"{standing.value:g}" if standing.value is not None else ""
     share = f"{100 * standing.value:.4g} % of {standing.good + standing.bad:,}" if standing.value is not None else ""
-    left = f", {100 * standing.budget_left:.0f} % of the budget left" if standing.budget_left is not None else ""
+    left = f", its budget {budget_in_words(standing.budget_left)}" if standing.budget_left is not None else ""
     return f"{share} in {span_in_words(promise.window_hours * 3600)}{left}"
